@@ -1,0 +1,240 @@
+"""The command line: `s3ray plan`, `s3ray params`, and what every sweep file runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from s3ray.config import UserError, default_scale, read_overrides, settings_for
+from s3ray.data import Dataset, resolve_sources
+from s3ray.store import Store
+from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+class ScaleName(StrEnum):
+    paper = "paper"
+    smoke = "smoke"
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+    csv = "csv"
+
+
+class AccountingName(StrEnum):
+    paper = "paper"
+    all_layers = "all_layers"
+
+
+DatasetsOption = Annotated[str, typer.Option("--datasets", metavar="NAMES", help="Comma-separated; default: all.")]
+DatasetOption = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="NAME=PATH", help="Your own .npz; may be repeated.")
+]
+DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of NAME.npz files.")]
+ScaleOption = Annotated[
+    ScaleName | None, typer.Option("--scale", help="Default: paper for the paper's datasets, else smoke.")
+]
+StorageOption = Annotated[
+    str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML that overrides settings of the scale.")
+]
+DEFAULT_STORAGE = "~/s3ray"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for, resolved: a plan, its store, and its data."""
+
+    plan: Plan
+    store: Store
+    data: dict[str, Dataset]
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """One sentence and exit code 2 for bad input; nothing lost and exit code 130 for Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _resolve(
+    sweep: Sweep,
+    datasets: str,
+    dataset: list[str] | None,
+    data: Path | None,
+    scale: ScaleName | None,
+    storage: str,
+    config: Path | None,
+) -> Request:
+    overrides = read_overrides(config) if config else {}
+    store = Store(storage)
+    names = [name.strip() for name in datasets.split(",") if name.strip()]
+    loaded, entries = {}, {}
+    for source in resolve_sources(names, dataset or [], data):
+        chosen = scale.value if scale else default_scale(source.name)
+        settings = settings_for(source.name, chosen, overrides)
+        loaded[source.name] = source.load()
+        entries[source.name] = StudyDataset(DataFacts.of(loaded[source.name]), chosen, settings)
+    return Request(make_plan(sweep, Study(entries), store), store, loaded)
+
+
+def run_sweep(sweep: Sweep) -> None:
+    """The command line of a sweep file: plan, run what is missing, write the results.
+
+    Exit codes: 0; 1 if a cell failed; 2 for bad input, before anything is started.
+    """
+
+    def command(
+        datasets: DatasetsOption = "",
+        dataset: DatasetOption = None,
+        data: DataOption = None,
+        scale: ScaleOption = None,
+        storage: StorageOption = DEFAULT_STORAGE,
+        workers_per_trial: Annotated[
+            int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")
+        ] = 1,
+        gpus_per_worker: Annotated[
+            float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")
+        ] = 0.0,
+        config: ConfigOption = None,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")] = False,
+    ) -> None:
+        with _user_errors():
+            request = _resolve(sweep, datasets, dataset, data, scale, storage, config)
+            failed = _run(request, workers_per_trial, gpus_per_worker, verbose)
+        if failed:
+            raise SystemExit(1)
+
+    file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    file_app.command(help=sys.modules["__main__"].__doc__)(command)
+    file_app()
+
+
+def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
+    # Ray takes seconds to import; a sweep whose every cell is cached never does.
+    from s3ray.results import write_results
+
+    console = Console()
+    plan, store = request.plan, request.store
+    print_plan(plan, store, console)
+    failures = {}
+    if plan.pending:
+        from s3ray.engine.preflight import Execution
+        from s3ray.engine.progress import duration
+        from s3ray.engine.run import run_plan
+
+        execution = Execution(
+            workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose
+        )
+        outcome = run_plan(plan, store, request.data, execution, console)
+        failures = outcome.failures
+        per_cell = outcome.orchestration_seconds / outcome.cells
+        busy = outcome.stage_seconds + outcome.orchestration_seconds
+        console.print(
+            f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in "
+            f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
+            f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
+            highlight=False,
+        )
+        for cell, cause in failures.items():
+            console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
+        plan = make_plan(plan.sweep, plan.study, store)
+    written = write_results(plan, store)
+    if written:
+        console.print(f"results: {store.path('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
+        console.print("  " + "\n  ".join(written), highlight=False)
+    return bool(failures)
+
+
+def print_plan(plan: Plan, store: Store, console: Console) -> None:
+    """The plan as two lines and a table: to run, cached, and at what cost."""
+    from rich.table import Table
+
+    from s3ray.engine.progress import duration
+
+    summary = plan.summary()
+    cells = summary["cells"]
+    console.print(f"{plan.sweep.name} → {store.uri}", highlight=False, soft_wrap=True)
+    for name, entry in plan.study.entries.items():
+        facts = entry.facts
+        sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
+        console.print(
+            f"  {name}: {facts.kind} data, {entry.scale} scale, {facts.classes} classes, {sizes} samples, "
+            f"data {facts.fingerprint[:12]}",
+            highlight=False,
+        )
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "naive", "unique", "cached", "to run"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("cells", "", str(cells["total"]), str(cells["cached"]), str(cells["to_run"]))
+    for stage, counts in summary["stages"].items():
+        table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
+    console.print(table)
+    if plan.pending:
+        console.print(f"estimated {duration(summary['estimated_worker_seconds'])} of one worker", highlight=False)
+
+
+@app.command()
+def plan(
+    sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
+    datasets: DatasetsOption = "",
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    scale: ScaleOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    config: ConfigOption = None,
+    output: Annotated[Format, typer.Option("--format")] = Format.text,
+) -> None:
+    """Show what a sweep would run and what the store already has; runs nothing."""
+    with _user_errors():
+        request = _resolve(load_sweep(sweep_file), datasets, dataset, data, scale, storage, config)
+        if output is Format.json:
+            print(json.dumps(request.plan.summary(), indent=2))
+        elif output is Format.csv:
+            raise UserError("--format csv: a plan is text or json; choose one of them")
+        else:
+            print_plan(request.plan, request.store, Console())
+
+
+@app.command()
+def params(
+    table: Annotated[int, typer.Option("--table", min=4, max=5, help="The paper's Table 4 or 5.")],
+    output: Annotated[Format, typer.Option("--format")] = Format.text,
+    accounting: Annotated[
+        AccountingName, typer.Option("--accounting", help="all_layers adds the honest count.")
+    ] = AccountingName.paper,
+) -> None:
+    """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
+    from s3ray.results.parameters import parameter_table
+
+    frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
+    renderers: dict[Format, Callable[[], Any]] = {
+        Format.csv: lambda: frame.to_csv(index=False),
+        Format.json: lambda: frame.to_json(orient="records", indent=1) + "\n",
+        Format.text: lambda: frame.to_string(index=False) + "\n",
+    }
+    sys.stdout.write(renderers[output]())
+
+
+def main() -> None:
+    app()

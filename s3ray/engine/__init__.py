@@ -1,0 +1,1 @@
+"""Ray, and only here: preflight, Tune trials, Train worker groups, progress."""

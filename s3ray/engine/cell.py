@@ -1,0 +1,232 @@
+"""Run what a cell misses, on every rank of a worker group or alone. No Ray here: tests call it directly.
+
+Only rank 0 touches artifacts; what it reads it broadcasts, so that ranks cannot disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from s3ray.config import Branch
+from s3ray.data.dataset import Dataset
+from s3ray.engine.provenance import provenance
+from s3ray.model import S3Model, build_model
+from s3ray.model.parameters import ParameterCount
+from s3ray.stages import Metrics, Snapshot, pruning_curve, select, specialize
+from s3ray.stages.collective import rank, workers
+from s3ray.store import StageRun, Store
+from s3ray.sweep import CellPlan
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a cell; `stage` reads like `selection suff+min`."""
+
+    cell: str
+    dataset: str
+    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
+    stage: str = ""
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    cause: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def from_rank_zero(read: Callable[[], _T]) -> _T:
+    """`read()` on rank 0, its result (or its exception) on every rank."""
+    if workers() == 1:
+        return read()
+    outcome: list[Any] = [None]
+    if rank() == 0:
+        try:
+            outcome = [(read(), None)]
+        except Exception as error:  # raised again on every rank, below
+            outcome = [(None, error)]
+    dist.broadcast_object_list(outcome)
+    value, failure = outcome[0]
+    if failure is not None:
+        raise failure
+    result: _T = value
+    return result
+
+
+class CheckpointMonitor:
+    """Saves a stage's progress every `interval` seconds, and reports it every `report_every` steps."""
+
+    def __init__(
+        self, store: Store, run: StageRun, interval: float, report: Callable[[int, int], None], reports: int
+    ) -> None:
+        self._store, self._run, self._interval = store, run, interval
+        self._report, self._reports = report, reports
+        self._saved = time.monotonic()
+
+    def resume(self) -> Snapshot | None:
+        content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
+        if content is None:
+            return None
+        snapshot: Snapshot = torch.load(io.BytesIO(content), weights_only=True)
+        return snapshot
+
+    def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
+        if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
+            self._report(step, total)
+        if rank() == 0 and step < total and time.monotonic() - self._saved >= self._interval:
+            buffer = io.BytesIO()
+            torch.save(snapshot(), buffer)
+            self._store.save_checkpoint(self._run, step, buffer.getvalue())
+            self._saved = time.monotonic()
+
+
+def run_cell(
+    plan: CellPlan,
+    data: Dataset,
+    store: Store,
+    report: Report,
+    *,
+    device: torch.device,
+    checkpoint_interval: float,
+) -> None:
+    """Compute and commit every stage of `plan` that the store lacks.
+
+    Args:
+        report: called on every rank with each event.
+        checkpoint_interval: seconds between checkpoints of a stage that trains.
+
+    Raises:
+        DivergedError: a loss became NaN or infinite. What was committed before stays.
+    """
+    _CellRunner(plan, data, store, report, device, checkpoint_interval).run()
+
+
+@dataclass
+class _CellRunner:
+    plan: CellPlan
+    data: Dataset
+    store: Store
+    report: Report
+    device: torch.device
+    checkpoint_interval: float
+
+    def run(self) -> None:
+        plan = self.plan
+        committed = from_rank_zero(lambda: set(self.store.markers(plan.runs)))
+        if all(run.identity in committed for run in plan.runs):
+            return
+        specialized = self._specialized(plan.specialization.identity in committed)
+        # A model of its own for the branches: Selection must start from the Specialization every time.
+        for branch in plan.branches:
+            if branch.curve.identity in committed:
+                continue
+            model = self._model(specialized)
+            if branch.selection is not None:
+                self._selected(model, branch.selection, branch.branch, branch.selection.identity in committed)
+            self._curve(model, branch.curve, branch.branch)
+
+    def _model(self, weights: Mapping[str, Tensor] | None = None) -> S3Model:
+        model = build_model(self.plan.settings.model, self.data.features, self.plan.cell.seed)
+        if weights is not None:
+            model.load_state_dict(dict(weights))
+        return model.to(self.device)
+
+    def _specialized(self, committed: bool) -> dict[str, Tensor]:
+        run = self.plan.specialization
+        if committed:
+            return self._weights(run)
+        model, started = self._model(), self._started(run)
+        metrics = specialize(
+            model,
+            self.data.train,
+            self.plan.settings.specialization,
+            batch_size=self.plan.cell.batch_size,
+            seed=self.plan.cell.seed,
+            monitor=self._monitor(run, run.stage),
+        )
+        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        self._commit(run, run.stage, _trained(weights, metrics), started)
+        return weights
+
+    def _selected(self, model: S3Model, run: StageRun, branch: Branch, committed: bool) -> None:
+        routers = model.router_parameters()
+        if committed:
+            with torch.no_grad():
+                for name, tensor in self._weights(run).items():
+                    routers[name].copy_(tensor)
+            return
+        label, started = f"{run.stage} {branch}", self._started(run, branch)
+        metrics = select(
+            model,
+            self.data.train,
+            self.plan.settings.selection.for_branch(branch),
+            batch_size=self.plan.cell.batch_size,
+            seed=self.plan.cell.seed,
+            monitor=self._monitor(run, label),
+        )
+        weights = {name: tensor.detach().cpu() for name, tensor in routers.items()}
+        self._commit(run, label, _trained(weights, metrics), started)
+
+    def _curve(self, model: S3Model, run: StageRun, branch: Branch) -> None:
+        settings, started = self.plan.settings, self._started(run, branch)
+        points = pruning_curve(model, self.data, settings.sparsification, settings.probe)
+        count = ParameterCount.of(model)
+        rows = [
+            dataclasses.asdict(point)
+            | {
+                "active_parameters": count.active(point.pairs_kept / point.pairs_routed, "all_layers"),
+                "active_parameters_paper": count.active(point.pairs_kept / point.pairs_routed, "paper"),
+            }
+            for point in points
+        ]
+        self._commit(run, f"{run.stage} {branch}", {"rows.parquet": _parquet(rows)}, started)
+
+    def _weights(self, run: StageRun) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = safetensors.load(
+            from_rank_zero(lambda: self.store.artifact(run, "weights.safetensors"))
+        )
+        return weights
+
+    def _event(self, state: Any, stage: str, **more: Any) -> None:
+        self.report(Event(str(self.plan.cell), self.plan.cell.dataset, state, stage, **more))
+
+    def _started(self, run: StageRun, branch: Branch | None = None) -> float:
+        self._event("started", f"{run.stage} {branch}" if branch else run.stage)
+        return time.perf_counter()
+
+    def _monitor(self, run: StageRun, label: str) -> CheckpointMonitor:
+        def report(step: int, total: int) -> None:
+            self._event("step", label, step=step, total=total)
+
+        # A sign of life about twice a minute, at steps on which all ranks agree.
+        reports = int(self.plan.seconds[run.identity] // 30)
+        return CheckpointMonitor(self.store, run, self.checkpoint_interval, report, reports)
+
+    def _commit(self, run: StageRun, label: str, files: Mapping[str, bytes], started: float) -> None:
+        seconds = time.perf_counter() - started
+        if rank() == 0:
+            self.store.commit(run, files, seconds=seconds, provenance=provenance(self.device))
+        self._event("finished", label, seconds=seconds)
+
+
+def _trained(weights: Mapping[str, Tensor], metrics: Metrics) -> dict[str, bytes]:
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    return {"weights.safetensors": safetensors.save(contiguous), "metrics.parquet": _parquet(metrics)}
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    content: bytes = pd.DataFrame(rows).to_parquet(index=False)
+    return content

@@ -1,0 +1,103 @@
+"""Connecting to a cluster or starting a local one, its capacity, and what dead sweeps left on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# Read by Ray when it is imported or started; the user's own settings win.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # Train runs in Ray's dashboard
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also the interval at which reports are picked up
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray
+import ray.util.state
+from ray._private.services import canonicalize_bootstrap_address
+from ray._private.state import state as cluster_state
+from ray._private.utils import get_num_cpus
+from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup, PlacementGroupID
+
+from s3ray.engine.preflight import Capacity
+
+logger = logging.getLogger(__name__)
+
+_LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
+
+
+def local_capacity() -> Capacity | None:
+    """This machine's capacity if `connect` would start Ray here; None if there is a cluster to connect to.
+
+    Asked before Ray is started, so that a request that cannot fit costs nothing.
+    """
+    if canonicalize_bootstrap_address(None) is not None:
+        return None
+    accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
+    gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
+    return Capacity(float(get_num_cpus()), float(gpus), 1, "this machine")
+
+
+def quiet_ray(verbose: bool) -> None:
+    """Keep Ray's own chatter off the terminal, in this process and those it starts."""
+    if verbose:
+        return
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new reporter prints even at verbosity 0
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    warnings.filterwarnings("ignore", module=r"ray\..*")
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def connect(verbose: bool) -> Capacity:
+    """Connect to the cluster of RAY_ADDRESS or of this machine, or start Ray here.
+
+    Returns:
+        The capacity that the cluster can grow to: with autoscaling its configured maximum.
+    """
+    local = local_capacity()
+    quiet_ray(verbose)
+    options = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
+    if local is not None:
+        # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
+        options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
+    ray.init(**options)
+    if local is not None:
+        return local
+    reap_placement_groups()
+    present = ray.cluster_resources()
+    largest = cluster_state.get_max_resources_from_cluster_config() or {}
+    return Capacity(
+        max(present.get("CPU", 0.0), float(largest.get("CPU", 0))),
+        max(present.get("GPU", 0.0), float(largest.get("GPU", 0))),
+        len(ray.nodes()) if not largest else max(2, len(ray.nodes())),
+        "the cluster",
+    )
+
+
+def reap_placement_groups() -> list[str]:
+    """Remove the placement groups whose creating job is over; returns their ids.
+
+    A driver that dies can leave the placement groups of its Train runs behind, and with them the resources.
+    """
+    try:
+        groups = ray.util.state.list_placement_groups(detail=True, limit=10_000)
+        alive = {
+            job.job_id for job in ray.util.state.list_jobs(limit=10_000) if job.status in ("RUNNING", "PENDING")
+        }
+    except (RayError, OSError) as error:  # the cluster runs without the dashboard, which answers this
+        logger.warning("cannot look for leaked placement groups: %s", error)
+        return []
+    leaked = [
+        group.placement_group_id
+        for group in groups
+        if group.state != "REMOVED" and not group.is_detached and group.creator_job_id not in alive
+    ]
+    for identifier in leaked:
+        ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(identifier)))
+    return leaked

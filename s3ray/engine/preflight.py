@@ -1,0 +1,83 @@
+"""What must hold before a cluster is used, and what a cluster can hold."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from s3ray.config import UserError
+from s3ray.store import Store
+from s3ray.sweep import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How a sweep is run. Nothing here changes a result, so nothing here is part of an identity."""
+
+    workers_per_trial: int = 1
+    gpus_per_worker: float = 0.0
+    verbose: bool = False
+    checkpoint_interval: float = 60.0  # seconds
+
+    def __post_init__(self) -> None:
+        if self.workers_per_trial < 1:
+            raise UserError(f"--workers-per-trial: {self.workers_per_trial} is below 1; use 1 or more")
+        if self.gpus_per_worker < 0 or (self.gpus_per_worker > 1 and self.gpus_per_worker % 1):
+            raise UserError(
+                f"--gpus-per-worker: {self.gpus_per_worker} must be a fraction below 1 or a whole number; correct it"
+            )
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        return {"CPU": 1.0} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a cluster can grow to."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    where: str
+
+    def slots(self, execution: Execution) -> int:
+        """How many worker groups fit at once.
+
+        Train places its workers outside Tune's view, so this number is the only guard against overload.
+
+        Raises:
+            UserError: not even one.
+        """
+        needed = {name: execution.workers_per_trial * n for name, n in execution.resources_per_worker.items()}
+        held = {"CPU": self.cpus, "GPU": self.gpus}
+        slots = min(math.floor(held[name] / amount + 1e-9) for name, amount in needed.items())
+        if slots < 1:
+            wants = " and ".join(f"{amount:g} {name}" for name, amount in needed.items())
+            holds = " and ".join(f"{held[name]:g} {name}" for name in needed)
+            raise UserError(
+                f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {self.where} holds at most "
+                f"{holds}; use fewer workers or a larger cluster"
+            )
+        return slots
+
+
+def check_plan(plan: Plan, store: Store, execution: Execution) -> None:
+    """UserError unless every batch divides over the workers and the store takes writes."""
+    for cell in plan.pending:
+        if cell.cell.batch_size % execution.workers_per_trial:
+            raise UserError(
+                f"--workers-per-trial {execution.workers_per_trial}: does not divide batch size "
+                f"{cell.cell.batch_size} of {cell.cell.dataset}; use a divisor, since losses span the global batch"
+            )
+    store.check_writable()
+
+
+def check_storage(store: Store, capacity: Capacity) -> None:
+    """UserError for a local path on a cluster of several nodes, whose workers could not share it."""
+    if store.is_local and capacity.nodes > 1 and not os.environ.get("S3RAY_SHARED_FILESYSTEM"):
+        raise UserError(
+            f"--storage {store.uri}: a local path on a cluster of {capacity.nodes} nodes; use s3://…, gs://…, or "
+            f"set S3RAY_SHARED_FILESYSTEM=1 if every node mounts it"
+        )

@@ -1,0 +1,131 @@
+"""Progress for people: one live table on a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from s3ray.engine.cell import Event
+from s3ray.sweep import Plan
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Counts cells by state, remembers what runs, and estimates what is left.
+
+    Used as a context manager around a sweep; `update` takes the events in the order they happened.
+    """
+
+    def __init__(self, plan: Plan, slots: int, console: Console) -> None:
+        self._console = console
+        self._slots = slots
+        self._started = time.monotonic()
+        pending = {str(cell.cell) for cell in plan.pending}
+        self._total = Counter(cell.cell.dataset for cell in plan.cells)
+        self._cached = Counter(c.cell.dataset for c in plan.cells if str(c.cell) not in pending)
+        self._done: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._running: dict[str, Event] = {}
+        self._estimates = {str(cell.cell): plan.seconds(cell) for cell in plan.pending}
+        self._left = dict(self._estimates)
+        self.stage_seconds = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._count(event)
+            if self._live is None and (line := self._line(event)):
+                self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _count(self, event: Event) -> None:
+        if event.state == "finished":
+            self.stage_seconds += event.seconds
+        if event.state in ("started", "step"):
+            self._running[event.cell] = event
+            return
+        if event.state in ("cell_finished", "cell_failed") and event.cell in self._left:
+            counter = self._done if event.state == "cell_finished" else self._failed
+            counter[event.dataset] += 1
+            self._running.pop(event.cell, None)
+            del self._left[event.cell]
+
+    @property
+    def _finished(self) -> int:
+        return sum((self._done + self._cached + self._failed).values())
+
+    def eta(self) -> float | None:
+        """Seconds left, from the estimates scaled by how long the finished cells took; None at first."""
+        finished = sum(self._estimates[cell] for cell in self._estimates.keys() - self._left.keys())
+        if not finished:
+            return None
+        # The pace of this run: estimated seconds worked off per second, all slots together.
+        pace = finished / max(time.monotonic() - self._started, 1e-9)
+        return sum(self._left.values()) / pace
+
+    def _eta_text(self) -> str:
+        eta = self.eta()
+        return f"about {duration(eta)} left" if eta is not None and self._left else ""
+
+    def _line(self, event: Event) -> str:
+        position = f"[{self._finished}/{sum(self._total.values())}]"
+        match event.state:
+            case "cell_finished":
+                eta = self._eta_text()
+                return f"{position} done     {event.cell}" + (f" ({eta})" if eta else "")
+            case "cell_failed":
+                return f"{position} FAILED   {event.cell}: {event.cause}"
+            case "finished":
+                return f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
+            case "step":
+                return f"{position} running  {event.cell} {event.stage} step {event.step}/{event.total}"
+            case "started":
+                return ""
+        return ""
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for name in ("dataset", "cells", "done", "cached", "running", "failed"):
+            table.add_column(name, justify="left" if name == "dataset" else "right")
+        running = Counter(event.dataset for event in self._running.values())
+        for dataset, total in self._total.items():
+            failed = self._failed[dataset]
+            table.add_row(
+                dataset,
+                str(total),
+                str(self._done[dataset]),
+                str(self._cached[dataset]),
+                str(running[dataset]),
+                Text(str(failed), style="bold red" if failed else ""),
+            )
+        lines = [
+            Text(f"  {e.cell}  {e.stage}" + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")
+            for e in self._running.values()
+        ]
+        elapsed = f"{duration(time.monotonic() - self._started)} elapsed"
+        return Group(table, *lines, Text(", ".join(filter(None, [elapsed, self._eta_text()]))))

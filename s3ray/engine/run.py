@@ -1,0 +1,162 @@
+"""Run a plan: one Tune trial = one pack = one TorchTrainer worker group."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from s3ray.config import Cell
+from s3ray.engine.cell import Event
+from s3ray.engine.cluster import connect, local_capacity, quiet_ray
+from s3ray.engine.preflight import Execution, check_plan, check_storage
+from s3ray.engine.progress import Progress
+from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.store import Store
+from s3ray.sweep import Plan, make_packs
+
+import ray  # isort: skip  (after engine.cluster, which sets what Ray reads on import)
+import ray.train
+import ray.train.torch
+import ray.tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    failures: Mapping[Cell, str]  # cause per failed cell
+    wall_seconds: float
+    stage_seconds: float
+    slots: int
+    cells: int  # that this run worked on
+
+    @property
+    def orchestration_seconds(self) -> float:
+        """Worker-slot seconds that no stage used: start-up, reports, commits, idling at the end."""
+        return max(self.wall_seconds * min(self.slots, self.cells) - self.stage_seconds, 0.0)
+
+
+def run_plan(plan: Plan, store: Store, data: Mapping[str, Any], execution: Execution, console: Console) -> Outcome:
+    """Run what `plan` misses; returns when every pending cell is committed or has failed.
+
+    Args:
+        data: the datasets by name, published to the store for the workers.
+
+    Raises:
+        UserError: the plan cannot run on this cluster or with this storage.
+    """
+    started = time.monotonic()
+    check_plan(plan, store, execution)
+    if (local := local_capacity()) is not None:
+        local.slots(execution)
+    quiet_ray(execution.verbose)
+    for name in {cell.cell.dataset for cell in plan.pending}:
+        store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
+
+    capacity = connect(execution.verbose)
+    try:
+        check_storage(store, capacity)
+        slots = capacity.slots(execution)
+        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+        groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
+        packs = [
+            Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval)
+            for i, cells in enumerate(groups)
+        ]
+        with Progress(plan, slots, console) as progress:
+            errors = _tune(packs, store, slots, execution, progress)
+        failures = _failures(plan, packs, store, errors)
+        if not failures:
+            store.drop_run(run)
+    finally:
+        ray.shutdown()
+    return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
+
+
+def _tune(
+    packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress
+) -> dict[str, str]:
+    """Fan the packs out; cause per pack whose trial ended in an error."""
+    by_name = {pack.name: pack for pack in packs}
+
+    def trial(config: dict[str, Any]) -> None:
+        _fit(by_name[config["pack"]], store, execution)
+
+    # The trial only waits for its worker group; it runs on the head and takes none of the workers' CPUs.
+    trainable = ray.tune.with_resources(trial, {"node:__internal_head__": 0.001})
+    tuner = ray.tune.Tuner(
+        trainable,
+        param_space={"pack": ray.tune.grid_search(list(by_name))},
+        tune_config=ray.tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=True),
+        run_config=ray.tune.RunConfig(
+            name="tune",
+            storage_path=store.path("runs", packs[0].run),
+            storage_filesystem=store.fs,
+            failure_config=ray.tune.FailureConfig(max_failures=2),
+            callbacks=[_Relay(progress)],
+            verbose=2 if execution.verbose else 0,
+        ),
+    )
+    results = tuner.fit()
+    return {
+        result.config["pack"]: str(result.error).strip().splitlines()[-1]
+        for result in results
+        if result.error is not None and result.config is not None
+    }
+
+
+def _fit(pack: Pack, store: Store, execution: Execution) -> None:
+    trainer = ray.train.torch.TorchTrainer(
+        run_pack,
+        train_loop_config={"pack": pack},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=execution.workers_per_trial,
+            use_gpu=execution.gpus_per_worker > 0,
+            resources_per_worker=execution.resources_per_worker,
+        ),
+        # NCCL refuses two ranks on one GPU, which fractions allow.
+        torch_config=ray.train.torch.TorchConfig(backend="gloo" if execution.gpus_per_worker < 1 else "nccl"),
+        run_config=ray.train.RunConfig(
+            # A name of its own: progress lives in the store, so Train must not restore an earlier attempt.
+            name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
+            storage_path=store.path("runs", pack.run, "train"),
+            storage_filesystem=store.fs,
+            callbacks=[TuneReportCallback()],
+            # Each cell bounds its own attempts; this bound only ends what never gets as far as a cell.
+            failure_config=ray.train.FailureConfig(
+                max_failures=MAX_ATTEMPTS * len(pack.cells) + MAX_ATTEMPTS, controller_failure_limit=3
+            ),
+        ),
+    )
+    trainer.fit()
+
+
+class _Relay(ray.tune.Callback):
+    """Passes the workers' events on to the progress display."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._progress.update(Event(**event) for event in json.loads(result.get("events", "[]")))
+
+
+def _failures(plan: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:
+    """Cells that are still not complete, with what is known of the reason."""
+    known = Ledger(store, packs[0].run).failures()
+    committed = store.markers(run for cell in plan.pending for run in cell.runs)
+    return {
+        cell.cell: known.get(cell.specialization.identity)
+        or errors.get(pack.name, "its worker group ended before it was complete; run again with --verbose")
+        for pack in packs
+        for cell in pack.cells
+        if cell.missing(committed)
+    }

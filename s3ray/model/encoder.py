@@ -1,0 +1,154 @@
+"""One encoder per modality, and the pair of them.
+
+Shape suffixes: B samples, T valid tokens, S longest sequence, F input features, D width, H heads, L layers,
+N experts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s3ray.config import ModelConfig
+from s3ray.model.batch import Layout, Ragged
+from s3ray.model.draws import Draws
+from s3ray.model.experts import Experts
+from s3ray.model.router import Router
+from s3ray.objectives.routing import RoutingStatistics, routing_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder says of a batch: z is pooled but not yet on the sphere (the losses normalise)."""
+
+    z_BD: Tensor
+    statistics: RoutingStatistics
+    pairs_computed: int
+    pairs_routed: int
+
+
+class Attention(nn.Module):
+    """Pre-norm self-attention: query, key and value without bias, no output projection (3·d² parameters)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        qkv = layout.pad(self.qkv(self.norm(x_TD)))
+        q_BHSC, k_BHSC, v_BHSC = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mask = None if layout.uniform else layout.valid_BS[:, None, None, :]
+        out_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BHSC, v_BHSC, attn_mask=mask)
+        return layout.unpad(out_BHSC.transpose(1, 2).flatten(2))
+
+
+class Layer(nn.Module):
+    """x + attention(x), then x + MoE(x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.attention = Attention(config)
+        self.router = Router(config)
+        self.experts = Experts(config)
+
+    def forward(
+        self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: float | None
+    ) -> tuple[Tensor, RoutingStatistics, int]:
+        x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
+        n_TD = F.layer_norm(x_TD, x_TD.shape[1:])
+        routing = self.router(n_TD, draws)
+        y_TD, pairs = self.experts(n_TD, routing.weights_TK, routing.experts_TK, keep)
+        statistics = routing_statistics(routing.clean_logits_TN, routing.threshold_T)
+        return x_TD + self._drop(y_TD, draws), statistics, pairs
+
+    def _drop(self, y_TD: Tensor, draws: Draws | None) -> Tensor:
+        if draws is None or self.dropout == 0.0:
+            return y_TD
+        return y_TD * draws.dropout(y_TD.shape[1], self.dropout, y_TD.dtype)
+
+
+class Encoder(nn.Module):
+    """Input projection, L layers, final LayerNorm, mean over the valid tokens."""
+
+    def __init__(self, config: ModelConfig, features: int) -> None:
+        super().__init__()
+        self.positions = config.positions
+        self.project = nn.Linear(features, config.width, bias=False)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, x: Ragged, draws: Draws | None = None, keep: float | None = None) -> Encoded:
+        """Encode a batch.
+
+        Args:
+            x: values (T, F) and lengths (B,).
+            draws: noise and dropout of a Specialization step; None: deterministic.
+            keep: preservation ratio p of Sparsification, per layer over this batch's pairs; None: all.
+
+        Returns:
+            z (B, D), the layers' routing statistics stacked (L, …), and pair counts summed over layers.
+        """
+        layout = Layout(x.lengths_B)
+        x_TD = self.project(x.values_TF)
+        if self.positions == "sinusoidal":
+            x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
+        statistics, computed, routed = [], 0, 0
+        for layer in self.layers:
+            x_TD, layer_statistics, pairs = layer(x_TD, layout, draws, keep)
+            statistics.append(layer_statistics)
+            computed += pairs
+            routed += layout.tokens * layer.router.top_k
+        z_BD = layout.mean(self.norm(x_TD))
+        return Encoded(z_BD, RoutingStatistics.stack(statistics), computed, routed)
+
+
+class S3Model(nn.Module):
+    """Two modality encoders that share nothing but their losses."""
+
+    def __init__(self, config: ModelConfig, features: Mapping[str, int]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({name: Encoder(config, width) for name, width in features.items()})
+
+    def forward(
+        self,
+        batch: Mapping[str, Ragged],
+        draws: Mapping[str, Draws] | None = None,
+        keep: float | None = None,
+        passes: int = 1,
+    ) -> list[dict[str, Encoded]]:
+        """Encode both modalities, `passes` times (two stochastic views draw different dropout)."""
+        return [
+            {
+                name: encoder(batch[name], draws[name] if draws else None, keep)
+                for name, encoder in self.encoders.items()
+            }
+            for _ in range(passes)
+        ]
+
+    def router_parameters(self) -> dict[str, nn.Parameter]:
+        """What Selection trains."""
+        # encoders.MODALITY.layers.INDEX.router.…: a modality may be called "router" itself.
+        return {name: p for name, p in self.named_parameters() if name.split(".")[4:5] == ["router"]}
+
+
+def sinusoids(length: int, like: Tensor) -> Tensor:
+    """Position codes (length, D) in the dtype and on the device of `like` (·, D)."""
+    half = like.shape[1] // 2
+    rates = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / max(half - 1, 1)))
+    angles = torch.arange(length, device=like.device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
+
+
+def build_model(config: ModelConfig, features: Mapping[str, int], seed: int) -> S3Model:
+    """A model initialised from `seed` alone; the caller's global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return S3Model(config, features)

@@ -1,0 +1,1 @@
+"""Losses of the paper as pure functions of tensors; which rank holds what is the stages' concern."""

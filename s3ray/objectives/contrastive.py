@@ -1,0 +1,37 @@
+"""InfoNCE and what Specialization makes of it (Eqs. 24–26).
+
+Shape suffixes: B samples, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cosine_logits(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:
+    """⟨a_i, b_j⟩ / τ with cosine similarities: (B, B)."""
+    return F.normalize(a_BD, dim=1) @ F.normalize(b_BD, dim=1).T / temperature
+
+
+def info_nce(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:
+    """Eq. 24: -E_i log softmax_j(⟨a_i, b_j⟩ / τ) at j = i; the negatives are the whole batch."""
+    logits_BB = cosine_logits(a_BD, b_BD, temperature)
+    return (torch.logsumexp(logits_BB, dim=1) - logits_BB.diagonal()).mean()
+
+
+def representation_loss(
+    z1_BD: Tensor, z1_view_BD: Tensor, z2_BD: Tensor, z2_view_BD: Tensor, temperature: float
+) -> Tensor:
+    """Eq. 25: L_rep = ½ (L[1→1] + L[2→2]).
+
+    As printed both views are the same z: the positive term is then constant and the loss spreads the
+    representations apart. With a second stochastic pass as view it is the usual instance discrimination.
+    """
+    return (info_nce(z1_BD, z1_view_BD, temperature) + info_nce(z2_BD, z2_view_BD, temperature)) / 2
+
+
+def coherence_loss(z1_BD: Tensor, z2_BD: Tensor, temperature: float) -> Tensor:
+    """Eq. 26: L_dsc = ½ (L[1→2] + L[2→1])."""
+    return (info_nce(z1_BD, z2_BD, temperature) + info_nce(z2_BD, z1_BD, temperature)) / 2

@@ -1,0 +1,91 @@
+"""The four auxiliary losses of Appendix F, as functions of sums over tokens.
+
+The losses are defined on the global batch. Written on sums, they need nothing but those sums from other
+workers: `routing_statistics` of each shard add up to those of the whole batch.
+
+Shape suffixes: T tokens, N experts, L layers (statistics of several layers are stacked in front).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingStatistics:
+    """Sums over tokens: routing distributions, selection probabilities, entropies, and the count."""
+
+    importance: Tensor  # (…, N)
+    load: Tensor  # (…, N)
+    entropy: Tensor  # (…,) nats
+    tokens: Tensor  # (…,)
+
+    @staticmethod
+    def stack(layers: Sequence[RoutingStatistics]) -> RoutingStatistics:
+        return RoutingStatistics(
+            torch.stack([s.importance for s in layers]),
+            torch.stack([s.load for s in layers]),
+            torch.stack([s.entropy for s in layers]),
+            torch.stack([s.tokens for s in layers]),
+        )
+
+    def pack(self) -> Tensor:
+        """One tensor (…, 2N + 2), for one reduction over workers."""
+        return torch.cat([self.importance, self.load, self.entropy[..., None], self.tokens[..., None]], dim=-1)
+
+    @staticmethod
+    def unpack(packed: Tensor) -> RoutingStatistics:
+        experts = (packed.shape[-1] - 2) // 2
+        importance, load, entropy, tokens = packed.split([experts, experts, 1, 1], dim=-1)
+        return RoutingStatistics(importance, load, entropy[..., 0], tokens[..., 0])
+
+
+def routing_statistics(clean_logits_TN: Tensor, threshold_T: Tensor) -> RoutingStatistics:
+    """A layer's sums over its tokens.
+
+    The load of an expert is the probability that its clean logit, with fresh noise of deviation 1/N, reaches
+    `threshold_T`, the token's k-th largest noisy logit (Eqs. 96–99): Φ((logit - threshold) · N).
+    """
+    experts = clean_logits_TN.shape[1]
+    log_probs_TN = F.log_softmax(clean_logits_TN, dim=1)
+    probs_TN = log_probs_TN.exp()
+    # Beyond 13 deviations Φ and its slope vanish in float32, where exp would take its slow underflow path.
+    deviations_TN = ((clean_logits_TN - threshold_T[:, None]) * experts).clamp(-13.0, 13.0)
+    selected_TN = torch.special.ndtr(deviations_TN)
+    return RoutingStatistics(
+        importance=probs_TN.sum(0),
+        load=selected_TN.sum(0),
+        entropy=-(probs_TN * log_probs_TN).sum(),
+        tokens=probs_TN.new_tensor(float(len(probs_TN))),
+    )
+
+
+def squared_variation(total_N: Tensor) -> Tensor:
+    """Squared coefficient of variation over experts, (std / mean)² with the population deviation."""
+    return total_N.var(dim=-1, correction=0) / total_N.mean(dim=-1).square()
+
+
+def importance_loss(statistics: RoutingStatistics) -> Tensor:
+    """Eq. 95, averaged over layers (ours)."""
+    return squared_variation(statistics.importance).mean()
+
+
+def load_loss(statistics: RoutingStatistics) -> Tensor:
+    """Eq. 101, averaged over layers (ours)."""
+    return squared_variation(statistics.load).mean()
+
+
+def local_entropy_loss(statistics: RoutingStatistics) -> Tensor:
+    """Eq. 103: mean Shannon entropy (nats) of the tokens' routing distributions, averaged over layers."""
+    return (statistics.entropy / statistics.tokens).mean()
+
+
+def global_entropy_loss(statistics: RoutingStatistics) -> Tensor:
+    """Eq. 105: minus the entropy (nats) of the mean routing distribution, averaged over layers."""
+    mean_N = statistics.importance / statistics.tokens[..., None]
+    return torch.special.entr(mean_N).sum(-1).mean().neg()

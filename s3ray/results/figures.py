@@ -1,0 +1,107 @@
+"""Pruning curves in the layout of the paper's Figures 3 and 5, with the curve without Selection behind."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_SELECTED, _UNSELECTED = "#1f5fa8", "#9a9a9a"
+_LABELS = {"none": "without Selection", "suff+min": "after Selection", "suff": "after Selection (suff)"}
+
+
+def curve_grid(
+    rows: pd.DataFrame, best: pd.DataFrame, *, columns: str, column_values: Sequence[Any], title: str
+) -> Figure:
+    """A panel per (χ, value of `columns`): test accuracy against p.
+
+    Solid: mean over seeds, with one sample standard deviation as error bars. Dotted: single seeds. Dashed:
+    quadratic trend of the mean. Star: p*, chosen on validation. Grey: the same model pruned without Selection.
+    """
+    granularities = sorted(rows["granularity"].unique())
+    figure, axes = plt.subplots(
+        len(granularities),
+        len(column_values),
+        figsize=(3.6 * len(column_values) + 0.6, 2.5 * len(granularities) + 1.0),
+        sharex=True,
+        # Accuracies of different datasets have no common scale; those of one dataset do.
+        sharey="col" if columns == "dataset" else True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, granularity in enumerate(granularities):
+        for column, value in enumerate(column_values):
+            axis = axes[row, column]
+            chosen = (rows["granularity"] == granularity) & (rows[columns] == value)
+            stars = best[(best["granularity"] == granularity) & (best[columns] == value)]
+            _panel(axis, rows[chosen & (rows["split"] == "test")], stars)
+            if row == 0:
+                axis.set_title(_name(rows, columns, value))
+            if row == len(granularities) - 1:
+                axis.set_xlabel("preservation ratio p")
+            if column == 0:
+                axis.set_ylabel(f"χ = {granularity}\ntest accuracy (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(title)
+    return figure
+
+
+def _name(rows: pd.DataFrame, columns: str, value: Any) -> str:
+    if columns != "dataset":
+        return f"batch size {value}"
+    kind = rows.loc[rows["dataset"] == value, "kind"].iloc[0]
+    return f"{value} ({kind} data)"
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
+    for branch in sorted(rows["branch"].unique(), key=lambda b: b != "none"):
+        color = _UNSELECTED if branch == "none" else _SELECTED
+        curves = 100 * rows[rows["branch"] == branch].pivot_table(
+            index="preservation_ratio", columns="seed", values="accuracy"
+        ).sort_index(ascending=False)
+        mean, ratios = curves.mean(axis=1), curves.index.to_numpy()
+        if branch != "none":
+            for number, seed in enumerate(curves):
+                label = "single seeds" if number == 0 else None
+                axis.plot(ratios, curves[seed], ":", color=color, linewidth=0.9, alpha=0.6, label=label)
+            if len(ratios) > 3:
+                trend = np.polynomial.Polynomial.fit(ratios, mean, 2)
+                axis.plot(ratios, trend(ratios), "--", color="#d9822b", linewidth=1.2, label="trend (quadratic)")
+        axis.errorbar(
+            ratios,
+            mean,
+            yerr=curves.std(axis=1, ddof=1) if curves.shape[1] > 1 else None,
+            color=color,
+            linewidth=1.8,
+            elinewidth=0.8,
+            capsize=2,
+            marker="o",
+            markersize=3,
+            zorder=3,
+            label=f"{_LABELS.get(branch, branch)}: mean ± std, n = {curves.shape[1]}",
+        )
+        star = stars[stars["branch"] == branch]
+        if branch != "none" and len(star):
+            p_star = star["p_star"].iloc[0]
+            axis.plot(p_star, mean[p_star], "*", color="#c0392b", markersize=12, zorder=4, label="p*, chosen on validation")
+    axis.invert_xaxis()
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def render(figure: Figure, suffix: str) -> bytes:
+    """The figure as PNG or PDF bytes, without a timestamp, so that equal results give equal files."""
+    buffer = io.BytesIO()
+    metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
+    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+    return buffer.getvalue()

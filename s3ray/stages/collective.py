@@ -1,0 +1,64 @@
+"""Collectives with gradients, for losses that every rank computes in full on the global batch.
+
+Every rank evaluates the same global loss, so the gradient with respect to a rank's own rows is the matching
+slice of it. DistributedDataParallel then *averages* over W ranks where the global gradient is a *sum* of the
+ranks' parts; the backward passes below multiply by W to make up for it. Without a process group (or with one
+worker) all of them are the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+
+def workers() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if workers() > 1 else 0
+
+
+class _GatherRows(Function):
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor) -> Tensor:
+        shards = [torch.empty_like(x_BD) for _ in range(workers())]
+        dist.all_gather(shards, x_BD.contiguous())
+        return torch.cat(shards)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BD: Tensor) -> Tensor:
+        return grad_BD.chunk(workers())[rank()] * workers()
+
+
+class _SumOverWorkers(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * workers()
+
+
+def gather_rows(x_BD: Tensor) -> Tensor:
+    """The ranks' equally many rows one after another: (B/W, D) on each → (B, D) on all."""
+    if workers() == 1:
+        return x_BD
+    gathered: Tensor = _GatherRows.apply(x_BD)
+    return gathered
+
+
+def sum_over_workers(x: Tensor) -> Tensor:
+    """The elementwise sum of the ranks' tensors, on all of them."""
+    if workers() == 1:
+        return x
+    total: Tensor = _SumOverWorkers.apply(x)
+    return total

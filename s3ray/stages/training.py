@@ -1,0 +1,184 @@
+"""The training loop of Specialization and Selection.
+
+Everything random is drawn from generators keyed by (seed, epoch) or (seed, step, modality), never from a
+running state. The step number therefore *is* the random state: a resumed run continues bit for bit, and W
+workers draw what one worker draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from s3ray.config import OptimizerConfig
+from s3ray.data.dataset import Split
+from s3ray.model import Draws, Encoded, Ragged, S3Model
+from s3ray.model.draws import generator
+from s3ray.objectives.routing import RoutingStatistics, global_entropy_loss, local_entropy_loss
+from s3ray.stages.collective import rank, sum_over_workers, workers
+
+Metrics = list[dict[str, float]]  # one row per step
+Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that resuming needs
+
+
+class DivergedError(RuntimeError):
+    """A loss that is no longer finite."""
+
+
+class Monitor(Protocol):
+    """What the caller wants to know of a running stage, and gives it to resume from."""
+
+    def resume(self) -> Snapshot | None:
+        """The snapshot to continue from, the same on every rank; None to start afresh."""
+
+    def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
+        """Called on every rank after each step; `snapshot()` is costly, call it only to keep it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A rank's shard of a global batch. Labels and draws need no communication: every rank knows the order."""
+
+    shard: dict[str, Ragged]
+    labels_B: Tensor  # of the whole global batch
+    draws: dict[str, Draws]
+
+
+Forward = Callable[..., list[dict[str, Encoded]]]
+Loss = Callable[[Forward, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+def train(
+    model: S3Model,
+    parameters: Mapping[str, nn.Parameter],
+    loss: Loss,
+    data: Split,
+    optimizer: OptimizerConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    monitor: Monitor | None = None,
+) -> Metrics:
+    """Train `parameters` of `model` in place on mini-batches of `data`; all others stay untouched.
+
+    Args:
+        loss: maps (forward, batch) to the global batch's loss and the terms to record.
+        batch_size: samples of the global batch; a multiple of the number of workers. The last, incomplete
+            batch of an epoch is left out, since contrastive losses depend on the number of negatives.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    assert batch_size <= len(data) and batch_size % workers() == 0, (batch_size, len(data), workers())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in parameters)
+    model.train()
+    adamw = torch.optim.AdamW(
+        list(parameters.values()), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
+    )
+    steps_per_epoch = len(data) // batch_size
+    total = steps_per_epoch * optimizer.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: _rate(step, total, optimizer.warmup))
+
+    start, metrics = 0, Metrics()
+    if monitor is not None and (snapshot := monitor.resume()) is not None:
+        start, metrics = snapshot["step"], list(snapshot["metrics"])
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(snapshot["parameters"][name])
+        adamw.load_state_dict(snapshot["optimizer"])
+        schedule.load_state_dict(snapshot["schedule"])
+
+    forward: Forward = DistributedDataParallel(model) if workers() > 1 else model
+    device, dtype = next((p.device, p.dtype) for p in parameters.values())
+    order, epoch_of_order = np.empty(0, dtype=np.int64), -1
+    for step in range(start, total):
+        epoch, position = divmod(step, steps_per_epoch)
+        if epoch != epoch_of_order:
+            order, epoch_of_order = _order(len(data), seed, epoch), epoch
+        indices = order[position * batch_size : (position + 1) * batch_size]
+        batch = _shard(data, indices, (seed, step), device, dtype)
+
+        adamw.zero_grad(set_to_none=True)
+        value, terms = loss(forward, batch)
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters.values(), optimizer.gradient_clip)
+        adamw.step()
+        schedule.step()
+
+        names = ["loss", *terms]
+        recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
+        if not math.isfinite(recorded[0]):
+            raise DivergedError(
+                f"the loss became {recorded[0]} at step {step + 1} of {total}; lower the learning rate or raise the temperature"
+            )
+        metrics.append({"step": float(step), **dict(zip(names, recorded, strict=True))})
+        if monitor is not None:
+            done = step + 1
+
+            def snapshot_now(done: int = done) -> Snapshot:
+                return {
+                    "step": done,
+                    "metrics": metrics,
+                    "parameters": {name: p.detach() for name, p in parameters.items()},
+                    "optimizer": adamw.state_dict(),
+                    "schedule": schedule.state_dict(),
+                }
+
+            monitor.stepped(done, total, snapshot_now)
+    model.eval()
+    return metrics
+
+
+def reduce_statistics(views: list[dict[str, Encoded]]) -> dict[str, RoutingStatistics]:
+    """Each modality's routing statistics over all views and all workers (they are sums over tokens)."""
+    return {
+        name: RoutingStatistics.unpack(
+            sum_over_workers(torch.stack([view[name].statistics.pack() for view in views]).sum(0))
+        )
+        for name in views[0]
+    }
+
+
+def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Tensor]:
+    """Local and global router entropy (nats) per modality: Figures 7–10."""
+    local = {f"local_entropy/{name}": local_entropy_loss(s) for name, s in statistics.items()}
+    return local | {f"global_entropy/{name}": -global_entropy_loss(s) for name, s in statistics.items()}
+
+
+def _rate(step: int, total: int, warmup: float) -> float:
+    ramp = warmup * total
+    if step < ramp:
+        return (step + 1) / (ramp + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(total - ramp, 1)))
+
+
+def _order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    permutation: NDArray[np.int64] = torch.randperm(
+        samples, generator=generator("order", seed, epoch)
+    ).numpy()
+    return permutation
+
+
+def _shard(
+    data: Split, indices: NDArray[np.int64], key: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> Batch:
+    own = len(indices) // workers()
+    first = rank() * own
+    shard = {
+        name: ragged.to(device, dtype) for name, ragged in data.batch(indices[first : first + own]).items()
+    }
+    draws = {}
+    for name, sequences in data.modalities.items():
+        tokens_before = np.concatenate([[0], np.cumsum(sequences.lengths[indices])])
+        rows = slice(int(tokens_before[first]), int(tokens_before[first + own]))
+        draws[name] = Draws(generator("step", *key, name, device=device), int(tokens_before[-1]), rows)
+    return Batch(shard, torch.from_numpy(data.labels[indices]).to(device), draws)

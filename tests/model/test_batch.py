@@ -1,0 +1,64 @@
+"""Ragged layouts: T tokens in a row against (B, S) with padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3ray.model.batch import Layout, Ragged
+
+# Three samples of lengths 2, 1, 3 hold tokens 1 … 6.
+LENGTHS = torch.tensor([2, 1, 3])
+TOKENS = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
+PADDED = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [4.0, 5.0, 6.0]])[:, :, None]
+
+
+def test_places_of_tokens() -> None:
+    layout = Layout(LENGTHS)
+    assert (layout.samples, layout.longest, layout.tokens, layout.uniform) == (3, 3, 6, False)
+    assert layout.sample_T.tolist() == [0, 0, 1, 2, 2, 2]
+    assert layout.position_T.tolist() == [0, 1, 0, 0, 1, 2]
+    assert layout.valid_BS.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+
+
+def test_pad_fills_with_zeros_and_unpad_inverts_it() -> None:
+    layout = Layout(LENGTHS)
+    assert torch.equal(layout.pad(TOKENS), PADDED)
+    assert torch.equal(layout.unpad(PADDED), TOKENS)
+
+
+def test_unpad_never_reads_padding() -> None:
+    padded = PADDED.masked_fill(~Layout(LENGTHS).valid_BS[:, :, None], float("nan"))
+    assert torch.equal(Layout(LENGTHS).unpad(padded), TOKENS)
+
+
+def test_mean_is_over_valid_tokens() -> None:
+    # (1 + 2) / 2, 3 / 1, (4 + 5 + 6) / 3
+    assert torch.equal(Layout(LENGTHS).mean(TOKENS), torch.tensor([[1.5], [3.0], [5.0]]))
+
+
+def test_batch_without_padding() -> None:
+    layout = Layout(torch.tensor([2, 2]))
+    assert layout.uniform
+    assert layout.pad(TOKENS[:4]).tolist() == [[[1.0], [2.0]], [[3.0], [4.0]]]
+    assert layout.mean(TOKENS[:4]).tolist() == [[1.5], [3.5]]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_round_trip_for_any_lengths(lengths: list[int]) -> None:
+    layout = Layout(torch.tensor(lengths))
+    x_TD = torch.arange(sum(lengths) * 2.0).view(-1, 2)
+    padded = layout.pad(x_TD)
+    assert padded.shape == (len(lengths), max(lengths), 2)
+    assert torch.equal(layout.unpad(padded), x_TD)
+    means = torch.stack([sample.mean(0) for sample in x_TD.split(lengths)])
+    torch.testing.assert_close(layout.mean(x_TD), means)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ragged_to_converts_values_and_keeps_lengths(dtype: torch.dtype) -> None:
+    moved = Ragged(TOKENS, LENGTHS).to(torch.device("cpu"), dtype)
+    assert moved.values_TF.dtype == dtype
+    assert moved.lengths_B.tolist() == [2, 1, 3]

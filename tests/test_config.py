@@ -1,0 +1,186 @@
+"""Configuration: what resolves, in which order, and what is refused with which remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3ray.config import (
+    PAPER_DATASETS,
+    SCALES,
+    ModelConfig,
+    OptimizerConfig,
+    SelectionConfig,
+    Settings,
+    SparsificationConfig,
+    SpecializationConfig,
+    UserError,
+    default_scale,
+    nearest,
+    override,
+    read_overrides,
+    settings_for,
+)
+
+
+@pytest.mark.parametrize("granularity", [2, 4, 8])
+def test_granularity_fixes_experts_and_their_width(granularity: int) -> None:
+    # d = 256: FFN width 1024 = χ · d_e (Eq. 21), N = ρ · χ with ρ = 8 (Eq. 22), top-k = χ.
+    model = Settings().for_granularity(granularity).model
+    assert (model.ffn_width, model.expert_width) == (1024, {2: 512, 4: 256, 8: 128}[granularity])
+    assert (model.experts, model.top_k) == ({2: 16, 4: 32, 8: 64}[granularity], granularity)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"granularity": 3}, ["granularity 3", "1024"]),
+        ({"granularity": 0}, ["granularity 0"]),
+        ({"heads": 0}, ["heads 0"]),
+        ({"layers": 0}, ["layers 0"]),
+        ({"width": 30, "heads": 2, "granularity": 2}, ["width 30", "multiples of 4"]),
+        ({"width": 32, "granularity": 64}, ["expert width 2", "multiples of 4"]),
+        ({"heads": 7}, ["heads 7", "256"]),
+        ({"dropout": 1.0}, ["dropout 1.0"]),
+    ],
+)
+def test_impossible_models_are_refused(fields: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        ModelConfig(**fields)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("build", "word"),
+    [
+        (lambda: OptimizerConfig(epochs=0, learning_rate=1e-3), "epochs 0"),
+        (lambda: OptimizerConfig(epochs=1, learning_rate=0.0), "learning_rate 0.0"),
+        (lambda: SpecializationConfig(temperature=0.0), "temperature 0.0"),
+        (lambda: SelectionConfig(temperature=-1.0), "temperature -1.0"),
+        (lambda: SparsificationConfig(ratios=(1.0, 1.1)), "1.1"),
+        (lambda: SparsificationConfig(ratios=()), "ratios ()"),
+        (lambda: SparsificationConfig(batch_size=0), "batch_size 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(build: Any, word: str) -> None:
+    with pytest.raises(UserError) as error:
+        build()
+    assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("branch", "suff", "minimal"),
+    [("none", 0.0, 0.0), ("suff+min", 2.0, 3.0), ("suff", 2.0, 0.0), ("min", 0.0, 3.0)],
+)
+def test_branches_switch_the_terms_of_selection(branch: Any, suff: float, minimal: float) -> None:
+    config = SelectionConfig(lambda_suff=2.0, lambda_min=3.0, temperature=0.7).for_branch(branch)
+    assert (config.lambda_suff, config.lambda_min, config.temperature) == (suff, minimal, 0.7)
+
+
+def test_override_reaches_nested_fields_and_leaves_the_rest() -> None:
+    changed = override(Settings(), {"specialization": {"optimizer": {"epochs": 7}}, "batch_sizes": [8]}, "f")
+    assert changed.specialization.optimizer.epochs == 7
+    assert changed.specialization.optimizer.learning_rate == Settings().specialization.optimizer.learning_rate
+    assert changed.batch_sizes == (8,)
+    assert changed.selection == Settings().selection
+
+
+def test_override_reads_whole_numbers_where_fractions_are_meant() -> None:
+    temperature = override(Settings(), {"selection": {"temperature": 1}}, "f").selection.temperature
+    assert temperature == 1.0
+    assert isinstance(temperature, float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modle": {"width": 32}}, ["f:", "'modle'", "did you mean 'model'?"]),
+        ({"model": {"widht": 32}}, ["f.model", "'widht'", "did you mean 'width'?"]),
+        ({"model": {"xyz": 1}}, ["f.model", "'xyz'", "known: ", "granularity"]),
+        ({"model": 3}, ["'model'", "table", "3"]),
+        ({"model": {"width": 32.0}}, ["f.model.width", "int", "32.0"]),
+        ({"model": {"width": "32"}}, ["f.model.width", "int", "'32'"]),
+        ({"model": {"width": True}}, ["f.model.width", "int", "True"]),
+        ({"model": {"dropout": "no"}}, ["f.model.dropout", "float", "'no'"]),
+        ({"model": {"dropout": False}}, ["f.model.dropout", "float", "False"]),
+        ({"selection": {"temperature": float("nan")}}, ["f.selection.temperature", "nan"]),
+        ({"selection": {"temperature": float("inf")}}, ["f.selection.temperature", "inf"]),
+        ({"probe": {"on_sphere": 1}}, ["f.probe.on_sphere", "bool"]),
+        ({"batch_sizes": 64}, ["f.batch_sizes", "tuple", "64"]),
+        ({"batch_sizes": [64, "128"]}, ["f.batch_sizes", "int", "'128'"]),
+        ({"model": {"positions": "sinusoid"}}, ["f.model.positions", "did you mean 'sinusoidal'?"]),
+        ({"specialization": {"views": ["same"]}}, ["f.specialization.views", "dropout, same"]),
+        ({"model": {"granularity": 3}}, ["granularity 3"]),
+    ],
+)
+def test_override_refuses(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        override(Settings(), changes, "f")
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_nearest_suggests_only_what_is_near() -> None:
+    assert nearest("moesi", ["mosi", "mustard"]) == "did you mean 'mosi'? known: mosi, mustard"
+    assert nearest("zzz", ["mosi", "mustard"]) == "known: mosi, mustard"
+
+
+def test_settings_precedence_rises_from_defaults_to_the_dataset_table() -> None:
+    assert settings_for("mosei", "paper").model.width == 256  # the default
+    assert settings_for("mosei", "smoke").model.width == 32  # the scale
+    assert settings_for("mustard", "paper").model.width == 128  # the scale's preset for the dataset
+    assert settings_for("mustard", "paper", {"model": {"width": 64}}).model.width == 64  # --config
+    overrides = {"model": {"width": 64}, "dataset": {"mustard": {"model": {"width": 16}}}}
+    assert settings_for("mustard", "paper", overrides).model.width == 16  # --config for the dataset
+    assert settings_for("mosi", "paper", overrides).model.width == 64  # which leaves the others alone
+    assert "dataset" in overrides  # and the caller's mapping as it was
+
+
+@pytest.mark.parametrize(
+    ("scale", "overrides", "words"),
+    [
+        ("papre", {}, ["--scale", "'papre'", "did you mean 'paper'?"]),
+        ("paper", {"modle": {}}, ["--config", "'modle'", "did you mean 'model'?"]),
+        ("paper", {"dataset": {"mosi": {"modle": {}}}}, ["--config dataset.mosi", "'modle'"]),
+        ("paper", {"dataset": "mosi"}, ["--config", "[dataset.NAME", "'mosi'"]),
+        ("paper", {"dataset": {"mosi": 3}}, ["--config", "[dataset.NAME"]),
+    ],
+)
+def test_settings_for_refuses(scale: str, overrides: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        settings_for("mosi", scale, overrides)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("dataset", [*PAPER_DATASETS, "digits", "latent_factors", "own"])
+@pytest.mark.parametrize("granularity", [2, 4, 8])
+def test_every_scale_resolves_for_every_dataset(scale: str, dataset: str, granularity: int) -> None:
+    settings = settings_for(dataset, scale).for_granularity(granularity)
+    assert settings.model.granularity == granularity
+    assert settings.sparsification.ratios == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+def test_default_scales() -> None:
+    assert {name: default_scale(name) for name in ("mosei", "mustard", "digits", "own")} == {
+        "mosei": "paper",
+        "mustard": "paper",
+        "digits": "smoke",
+        "own": "smoke",
+    }
+
+
+def test_read_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('batch_sizes = [8]\n[dataset.own.model]\npositions = "none"  # χ\n', encoding="utf-8")
+    assert read_overrides(path) == {"batch_sizes": [8], "dataset": {"own": {"model": {"positions": "none"}}}}
+
+
+@pytest.mark.parametrize("content", [None, b"[model\nwidth = 3", b"width = \xff"])
+def test_unreadable_overrides_name_the_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "config.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"--config .*config\.toml: .+; (check|correct) the"):
+        read_overrides(path)
