@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from s3ray.config import UserError, default_scale, read_overrides, settings_for
+from s3ray.config import Cell, UserError, default_scale, read_overrides, settings_for
 from s3ray.data import Dataset, resolve_sources
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
@@ -137,15 +137,13 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
     console = Console()
     plan, store = request.plan, request.store
     print_plan(plan, store, console)
-    failures = {}
+    failures: Mapping[Cell, str] = {}
     if plan.pending:
         from s3ray.engine.preflight import Execution
         from s3ray.engine.progress import duration
         from s3ray.engine.run import run_plan
 
-        execution = Execution(
-            workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose
-        )
+        execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
         outcome = run_plan(plan, store, request.data, execution, console)
         failures = outcome.failures
         per_cell = outcome.orchestration_seconds / outcome.cells
@@ -155,6 +153,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
             f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
             f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
             highlight=False,
+            soft_wrap=True,
         )
         for cell, cause in failures.items():
             console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
@@ -182,6 +181,7 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
             f"  {name}: {facts.kind} data, {entry.scale} scale, {facts.classes} classes, {sizes} samples, "
             f"data {facts.fingerprint[:12]}",
             highlight=False,
+            soft_wrap=True,
         )
     table = Table(box=None, pad_edge=False)
     for column in ("", "naive", "unique", "cached", "to run"):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 Positions = Literal["none", "sinusoidal"]
 Activation = Literal["identity", "gelu", "tanh"]
@@ -214,7 +214,6 @@ def override(instance: _T, changes: Mapping[str, Any], where: str) -> _T:
     Raises UserError for a field that does not exist or a value of the wrong type; `where` names the
     file or table the changes came from.
     """
-    assert dataclasses.is_dataclass(instance) and not isinstance(instance, type)
     hints = get_type_hints(type(instance))
     fields: dict[str, Any] = {}
     for name, value in changes.items():
@@ -229,7 +228,8 @@ def override(instance: _T, changes: Mapping[str, Any], where: str) -> _T:
             raise UserError(f"{where}.{name}: unknown value {value!r}; {nearest(str(value), get_args(hints[name]))}")
         else:
             fields[name] = _coerce(current, value, f"{where}.{name}")
-    return dataclasses.replace(instance, **fields)
+    changed: _T = dataclasses.replace(cast(Any, instance), **fields)
+    return changed
 
 
 def _coerce(current: Any, value: Any, where: str) -> Any:

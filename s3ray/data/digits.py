@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from s3ray.data.dataset import Dataset, Sequences, Split
 
@@ -26,6 +24,10 @@ class DigitsConfig:
 
 def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:
     """1,797 images in ten classes; the splits are stratified."""
+    # Imported here: every process of a worker group imports this module, only few use scikit-learn.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     images = bunch.images.astype(np.float32) / 16.0
     labels = bunch.target.astype(np.int64)
@@ -36,9 +38,7 @@ def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=config.held_out, random_state=config.seed, stratify=labels
     )
-    train, valid = train_test_split(
-        rest, test_size=config.held_out, random_state=config.seed, stratify=labels[rest]
-    )
+    train, valid = train_test_split(rest, test_size=config.held_out, random_state=config.seed, stratify=labels[rest])
 
     def split(indices: NDArray[np.int64]) -> Split:
         views = {"rows": rows[indices], "columns": columns[indices]}
@@ -47,9 +47,7 @@ def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:
     return Dataset("digits", "embedded", split(train), split(valid), split(test))
 
 
-def _corrupted(
-    images: NDArray[np.float32], config: DigitsConfig, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _corrupted(images: NDArray[np.float32], config: DigitsConfig, rng: np.random.Generator) -> NDArray[np.float32]:
     side = images.shape[2]
     first = rng.integers(0, side - config.blanked_columns + 1, size=(len(images), 1))
     column = np.arange(side)

@@ -65,19 +65,23 @@ def latent_factors(config: LatentFactorsConfig = LatentFactorsConfig()) -> Datas
     return Dataset(
         "latent_factors",
         "simulated",
-        **splits,
+        splits["train"],
+        splits["valid"],
+        splits["test"],
         truth_names=tuple(names),
-        facts={"best_accuracy": best_accuracy(config), "relevant_factors": relevant, "config": asdict(config)},
+        facts={
+            "best_accuracy": best_accuracy(config),
+            "relevant_factors": relevant,
+            "config": asdict(config),
+        },
     )
 
 
-def _split(
-    config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: int, rng: np.random.Generator
-) -> Split:
+def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: int, rng: np.random.Generator) -> Split:
     shared = rng.integers(0, 2, size=(size, config.shared))
     own = rng.integers(0, 2, size=(len(MODALITIES), size, config.unique + config.nuisance))
 
-    def signed(bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    def signed(bits: NDArray[np.int64]) -> NDArray[np.floating]:
         return 2.0 * bits - 1.0
 
     score = signed(shared[:, : config.relevant_shared]).sum(axis=1)

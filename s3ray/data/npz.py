@@ -52,7 +52,7 @@ def read_npz(name: str, path: Path) -> Dataset:
                     f"{path}: {split_name}_{modality} has {sequences.features} features, train_{modality} "
                     f"has {expected}; give every split the same width"
                 )
-    return Dataset(name, "user", **splits)
+    return Dataset(name, "user", splits["train"], splits["valid"], splits["test"])
 
 
 def _modality_names(arrays: dict[str, NDArray[Any]], path: Path) -> list[str]:
@@ -101,9 +101,7 @@ def _read_sequences(arrays: dict[str, NDArray[Any]], key: str, samples: int, pat
             f"not {values.dtype} of shape {values.shape}; convert it"
         )
     if len(values) != samples:
-        raise UserError(
-            f"{path}: {key} has {len(values)} samples, its labels {samples}; make the lengths match"
-        )
+        raise UserError(f"{path}: {key} has {len(values)} samples, its labels {samples}; make the lengths match")
     steps = values.shape[1] if values.ndim == 3 else 1
     lengths = arrays.get(f"{key}_length")
     if lengths is not None:
@@ -113,7 +111,5 @@ def _read_sequences(arrays: dict[str, NDArray[Any]], key: str, samples: int, pat
     sequences = Sequences.from_padded(values, lengths)
     bad = int(np.count_nonzero(~np.isfinite(sequences.values)))
     if bad:
-        raise UserError(
-            f"{path}: {key} has {bad} values that are NaN or infinite in float32; replace or drop them"
-        )
+        raise UserError(f"{path}: {key} has {bad} values that are NaN or infinite in float32; replace or drop them")
     return sequences

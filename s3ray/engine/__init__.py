@@ -1,1 +1,14 @@
 """Ray, and only here: preflight, Tune trials, Train worker groups, progress."""
+
+import os
+
+# Read by Ray when it is imported or started, so set before any module of this package imports it; the user's
+# own settings win.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also the interval at which reports are picked up
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
+}
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 from safetensors import torch as safetensors
@@ -228,5 +229,6 @@ def _trained(weights: Mapping[str, Tensor], metrics: Metrics) -> dict[str, bytes
 
 
 def _parquet(rows: list[dict[str, Any]]) -> bytes:
-    content: bytes = pd.DataFrame(rows).to_parquet(index=False)
-    return content
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()

@@ -5,25 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-
-# Read by Ray when it is imported or started; the user's own settings win.
-for _name, _value in {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # Train runs in Ray's dashboard
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also the interval at which reports are picked up
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
-}.items():
-    os.environ.setdefault(_name, _value)
+from typing import Any
 
 import ray
 import ray.util.state
+from ray import PlacementGroupID
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state as cluster_state
 from ray._private.utils import get_num_cpus
 from ray.exceptions import RayError
-from ray.util.placement_group import PlacementGroup, PlacementGroupID
+from ray.util.placement_group import PlacementGroup
 
+from s3ray.engine import ENVIRONMENT
 from s3ray.engine.preflight import Capacity
 
 logger = logging.getLogger(__name__)
@@ -36,7 +29,7 @@ def local_capacity() -> Capacity | None:
 
     Asked before Ray is started, so that a request that cannot fit costs nothing.
     """
-    if canonicalize_bootstrap_address(None) is not None:
+    if canonicalize_bootstrap_address(None) is not None:  # type: ignore[arg-type]  # None is what ray.init passes
         return None
     accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
     gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
@@ -50,8 +43,10 @@ def quiet_ray(verbose: bool) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new reporter prints even at verbosity 0
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     warnings.filterwarnings("ignore", module=r"ray\..*")
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+    for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The raylet's notes (such as the number of worker processes) come through here, past every log level.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def connect(verbose: bool) -> Capacity:
@@ -62,10 +57,19 @@ def connect(verbose: bool) -> Capacity:
     """
     local = local_capacity()
     quiet_ray(verbose)
-    options = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
+    options: dict[str, Any] = {
+        "log_to_driver": verbose,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+    }
     if local is not None:
         # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
+    else:
+        # Processes on other machines do not inherit this one's environment.
+        variables = {name: os.environ[name] for name in ENVIRONMENT}
+        variables["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
+        options |= {"runtime_env": {"env_vars": variables}}
     ray.init(**options)
     if local is not None:
         return local
@@ -87,9 +91,7 @@ def reap_placement_groups() -> list[str]:
     """
     try:
         groups = ray.util.state.list_placement_groups(detail=True, limit=10_000)
-        alive = {
-            job.job_id for job in ray.util.state.list_jobs(limit=10_000) if job.status in ("RUNNING", "PENDING")
-        }
+        alive = {job.job_id for job in ray.util.state.list_jobs(limit=10_000) if job.status in ("RUNNING", "PENDING")}
     except (RayError, OSError) as error:  # the cluster runs without the dashboard, which answers this
         logger.warning("cannot look for leaked placement groups: %s", error)
         return []

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+import ray.train
+import ray.train.torch
+import ray.tune
+from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.config import Cell
@@ -20,12 +25,6 @@ from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.store import Store
 from s3ray.sweep import Plan, make_packs
-
-import ray  # isort: skip  (after engine.cluster, which sets what Ray reads on import)
-import ray.train
-import ray.train.torch
-import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +80,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Any], execution: Execu
     return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
 
 
-def _tune(
-    packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress
-) -> dict[str, str]:
+def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:
     """Fan the packs out; cause per pack whose trial ended in an error."""
     by_name = {pack.name: pack for pack in packs}
 
@@ -108,7 +105,7 @@ def _tune(
     results = tuner.fit()
     return {
         result.config["pack"]: str(result.error).strip().splitlines()[-1]
-        for result in results
+        for result in (results[i] for i in range(len(results)))
         if result.error is not None and result.config is not None
     }
 
@@ -129,9 +126,9 @@ def _fit(pack: Pack, store: Store, execution: Execution) -> None:
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # ray annotates the V1 classes
             # Each cell bounds its own attempts; this bound only ends what never gets as far as a cell.
-            failure_config=ray.train.FailureConfig(
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                 max_failures=MAX_ATTEMPTS * len(pack.cells) + MAX_ATTEMPTS, controller_failure_limit=3
             ),
         ),
@@ -144,6 +141,10 @@ class _Relay(ray.tune.Callback):
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tuner pickles its callbacks so that it could restore itself; a run here is never restored.
+        return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
         self._progress.update(Event(**event) for event in json.loads(result.get("events", "[]")))

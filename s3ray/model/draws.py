@@ -29,9 +29,7 @@ class Draws:
 
     def normal(self, columns: int, dtype: torch.dtype) -> Tensor:
         """Standard normal draws (rows, columns)."""
-        drawn = torch.randn(
-            self.tokens, columns, generator=self.source, dtype=dtype, device=self.source.device
-        )
+        drawn = torch.randn(self.tokens, columns, generator=self.source, dtype=dtype, device=self.source.device)
         return drawn[self.rows]
 
     def dropout(self, columns: int, rate: float, dtype: torch.dtype) -> Tensor:

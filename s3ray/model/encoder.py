@@ -81,6 +81,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.positions = config.positions
+        self.top_k = config.top_k
         self.project = nn.Linear(features, config.width, bias=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
@@ -100,12 +101,13 @@ class Encoder(nn.Module):
         x_TD = self.project(x.values_TF)
         if self.positions == "sinusoidal":
             x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
-        statistics, computed, routed = [], 0, 0
+        statistics: list[RoutingStatistics] = []
+        computed = routed = 0
         for layer in self.layers:
             x_TD, layer_statistics, pairs = layer(x_TD, layout, draws, keep)
             statistics.append(layer_statistics)
             computed += pairs
-            routed += layout.tokens * layer.router.top_k
+            routed += layout.tokens * self.top_k
         z_BD = layout.mean(self.norm(x_TD))
         return Encoded(z_BD, RoutingStatistics.stack(statistics), computed, routed)
 

@@ -6,6 +6,7 @@ Shape suffixes: T tokens, K top-k, P computed (token, expert) pairs, N experts, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -40,7 +41,7 @@ class _Dispatch(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_PD: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Combine.apply(grad_PD, *ctx.saved_tensors, ctx.top_k), None, None, None
+        return _combine(grad_PD, *ctx.saved_tensors, ctx.top_k), None, None, None
 
 
 class _Combine(Function):
@@ -54,7 +55,11 @@ class _Combine(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Dispatch.apply(grad_TD, *ctx.saved_tensors, ctx.top_k), None, None, None
+        return _dispatch(grad_TD, *ctx.saved_tensors, ctx.top_k), None, None, None
+
+
+_dispatch: Callable[..., Tensor] = _Dispatch.apply
+_combine: Callable[..., Tensor] = _Combine.apply
 
 
 class Experts(nn.Module):
@@ -110,13 +115,13 @@ class Experts(nn.Module):
         if every_pair:
             inverse_P = torch.empty_like(order_P)
             inverse_P[order_P] = torch.arange(pairs, device=order_P.device)
-            x_PD = _Dispatch.apply(n_TD, order_P, inverse_P, K)
+            x_PD = _dispatch(n_TD, order_P, inverse_P, K)
         else:
             x_PD = n_TD.index_select(0, token_P)
         h_PE = F.gelu(grouped_matmul(x_PD, w1_NDE, ends_N) + F.embedding(expert_P, b1_NE))
         y_PD = grouped_matmul(h_PE * weight_P[:, None], self.w2_NED, ends_N)
         if every_pair:
-            y_TD = _Combine.apply(y_PD, order_P, inverse_P, K)
+            y_TD = _combine(y_PD, order_P, inverse_P, K)
         else:
             y_TD = torch.zeros_like(n_TD).index_add(0, token_P, y_PD)
         # Σ g_i b2_i over a token's computed experts is one thin product of the gates with the biases.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from s3ray.config import ModelConfig
-from s3ray.model.encoder import S3Model
+from s3ray.model.encoder import Layer, S3Model
 
 Accounting = Literal["paper", "all_layers"]
 
@@ -31,7 +31,7 @@ class ParameterCount:
 
     @classmethod
     def of(cls, model: S3Model) -> ParameterCount:
-        layers = [layer for encoder in model.encoders.values() for layer in encoder.layers]
+        layers = [module for module in model.modules() if isinstance(module, Layer)]
         routed = [_size(layer.experts) * layer.router.top_k // layer.router.experts for layer in layers]
         depth = len(layers) // len(model.encoders)
         return cls(

@@ -88,4 +88,5 @@ def local_entropy_loss(statistics: RoutingStatistics) -> Tensor:
 def global_entropy_loss(statistics: RoutingStatistics) -> Tensor:
     """Eq. 105: minus the entropy (nats) of the mean routing distribution, averaged over layers."""
     mean_N = statistics.importance / statistics.tokens[..., None]
-    return torch.special.entr(mean_N).sum(-1).mean().neg()
+    entropy: Tensor = torch.special.entr(mean_N).sum(-1).mean()
+    return -entropy

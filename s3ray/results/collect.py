@@ -22,10 +22,7 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
     fingerprint, time, code revision, versions, hardware, workers. A cell that has not finished has no rows.
     """
     tasks = [
-        (cell, branch)
-        for cell in plan.cells
-        for branch in cell.branches
-        if branch.curve.identity in plan.committed
+        (cell, branch) for cell in plan.cells for branch in cell.branches if branch.curve.identity in plan.committed
     ]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         frames = list(pool.map(lambda task: _rows(plan, store, *task), tasks))
@@ -34,9 +31,7 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
 
 def _rows(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan) -> pd.DataFrame:
     marker = plan.committed[branch.curve.identity]
-    measured = store.read(
-        "artifacts", branch.curve.stage, branch.curve.identity, marker.attempt, "rows.parquet"
-    )
+    measured = store.read("artifacts", branch.curve.stage, branch.curve.identity, marker.attempt, "rows.parquet")
     rows = pd.read_parquet(io.BytesIO(measured))
     labels = {"sweep": plan.sweep.name, **asdict(cell.cell), "kind": cell.facts.kind, "branch": branch.branch}
     for position, (name, value) in enumerate(labels.items()):

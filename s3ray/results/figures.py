@@ -51,7 +51,14 @@ def curve_grid(
             if column == 0:
                 axis.set_ylabel(f"χ = {granularity}\ntest accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(column_values), 3),
+        frameon=False,
+        fontsize=9,
+    )
     figure.suptitle(title)
     return figure
 
@@ -93,7 +100,15 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
         star = stars[stars["branch"] == branch]
         if branch != "none" and len(star):
             p_star = star["p_star"].iloc[0]
-            axis.plot(p_star, mean[p_star], "*", color="#c0392b", markersize=12, zorder=4, label="p*, chosen on validation")
+            axis.plot(
+                p_star,
+                mean[p_star],
+                "*",
+                color="#c0392b",
+                markersize=12,
+                zorder=4,
+                label="p*, chosen on validation",
+            )
     axis.invert_xaxis()
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

@@ -55,9 +55,9 @@ def best_ratios(rows: pd.DataFrame) -> pd.DataFrame:
         pruned = sorted((p for p in by_seed["valid"] if p < 1.0), reverse=True)
         if not pruned:
             continue
-        # idxmax returns the first of equal values: the largest ratio.
-        p_star = float(by_seed["valid"][pruned].mean().idxmax())
-        oracle = float(by_seed["test"][pruned].mean().idxmax())
+        # max returns the first of equal values: the largest ratio.
+        p_star = max(pruned, key=lambda p: by_seed["valid"][p].mean())
+        oracle = max(pruned, key=lambda p: by_seed["test"][p].mean())
         gain = by_seed["test"][p_star] - by_seed["test"][1.0]
         results.append(
             dict(zip(CONFIGURATION, configuration, strict=True))

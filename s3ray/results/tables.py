@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 
@@ -48,6 +50,6 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _accuracy(row: pd.Series[float]) -> str:
+def _accuracy(row: Any) -> str:
     deviation = f" ({100 * row['std']:.2f})" if pd.notna(row["std"]) else ""
     return f"{100 * row['mean']:.2f}{deviation}"

@@ -8,6 +8,7 @@ worker) all of them are the identity.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,17 +49,19 @@ class _SumOverWorkers(Function):
         return grad * workers()
 
 
+_gather_rows: Callable[..., Tensor] = _GatherRows.apply
+_sum_over_workers: Callable[..., Tensor] = _SumOverWorkers.apply
+
+
 def gather_rows(x_BD: Tensor) -> Tensor:
     """The ranks' equally many rows one after another: (B/W, D) on each → (B, D) on all."""
     if workers() == 1:
         return x_BD
-    gathered: Tensor = _GatherRows.apply(x_BD)
-    return gathered
+    return _gather_rows(x_BD)
 
 
 def sum_over_workers(x: Tensor) -> Tensor:
     """The elementwise sum of the ranks' tensors, on all of them."""
     if workers() == 1:
         return x
-    total: Tensor = _SumOverWorkers.apply(x)
-    return total
+    return _sum_over_workers(x)

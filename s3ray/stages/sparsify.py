@@ -43,9 +43,7 @@ class EncodedSplit:
 
 
 @torch.inference_mode()
-def encode_split(
-    model: S3Model, split: Split, *, batch_size: int, keep: float, on_sphere: bool = True
-) -> EncodedSplit:
+def encode_split(model: S3Model, split: Split, *, batch_size: int, keep: float, on_sphere: bool = True) -> EncodedSplit:
     """Representations of a split at preservation ratio `keep`, in sample order, on every rank.
 
     The pool that is ranked is one batch of `batch_size` samples, per layer and modality. Ranks share the
@@ -89,9 +87,7 @@ def pruning_curve(
     model.eval()
     for ratio in config.ratios:
         encoded = {
-            name: encode_split(
-                model, split, batch_size=config.batch_size, keep=ratio, on_sphere=probe_config.on_sphere
-            )
+            name: encode_split(model, split, batch_size=config.batch_size, keep=ratio, on_sphere=probe_config.on_sphere)
             for name, split in data.splits.items()
         }
         if rank() != 0:

@@ -59,20 +59,12 @@ def specialize(
             + config.lambda_local * terms["local"]
             + config.lambda_global * terms["global"]
         )
-        total = (
-            config.lambda_rep * terms["rep"]
-            + config.lambda_dsc * terms["dsc"]
-            + config.lambda_aux * auxiliary
-        )
+        total = config.lambda_rep * terms["rep"] + config.lambda_dsc * terms["dsc"] + config.lambda_aux * auxiliary
         return total, terms | entropy_metrics(statistics)
 
     parameters = dict(model.named_parameters())
-    return train(
-        model, parameters, loss, data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor
-    )
+    return train(model, parameters, loss, data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor)
 
 
-def _total(
-    term: Callable[[RoutingStatistics], Tensor], statistics: Mapping[str, RoutingStatistics]
-) -> Tensor:
+def _total(term: Callable[[RoutingStatistics], Tensor], statistics: Mapping[str, RoutingStatistics]) -> Tensor:
     return torch.stack([term(s) for s in statistics.values()]).sum()

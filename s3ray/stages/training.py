@@ -77,7 +77,8 @@ def train(
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
-    assert batch_size <= len(data) and batch_size % workers() == 0, (batch_size, len(data), workers())
+    assert batch_size <= len(data)
+    assert batch_size % workers() == 0
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in parameters)
     model.train()
@@ -118,7 +119,8 @@ def train(
         recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
         if not math.isfinite(recorded[0]):
             raise DivergedError(
-                f"the loss became {recorded[0]} at step {step + 1} of {total}; lower the learning rate or raise the temperature"
+                f"the loss became {recorded[0]} at step {step + 1} of {total}; "
+                f"lower the learning rate or raise the temperature"
             )
         metrics.append({"step": float(step), **dict(zip(names, recorded, strict=True))})
         if monitor is not None:
@@ -162,9 +164,7 @@ def _rate(step: int, total: int, warmup: float) -> float:
 
 
 def _order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    permutation: NDArray[np.int64] = torch.randperm(
-        samples, generator=generator("order", seed, epoch)
-    ).numpy()
+    permutation: NDArray[np.int64] = torch.randperm(samples, generator=generator("order", seed, epoch)).numpy()
     return permutation
 
 
@@ -173,9 +173,7 @@ def _shard(
 ) -> Batch:
     own = len(indices) // workers()
     first = rank() * own
-    shard = {
-        name: ragged.to(device, dtype) for name, ragged in data.batch(indices[first : first + own]).items()
-    }
+    shard = {name: ragged.to(device, dtype) for name, ragged in data.batch(indices[first : first + own]).items()}
     draws = {}
     for name, sequences in data.modalities.items():
         tokens_before = np.concatenate([[0], np.cumsum(sequences.lengths[indices])])

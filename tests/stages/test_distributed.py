@@ -31,7 +31,7 @@ from s3ray.stages.training import _order
 
 BATCH, STEPS = 12, 20  # 26 samples: two steps an epoch, ten epochs
 MODEL = ModelConfig(
-    width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, positions="sinusoidal", dropout=0.1
+    width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, dropout=0.1
 )
 OPTIMIZER = OptimizerConfig(epochs=10, learning_rate=1e-3)
 JOBS: dict[str, Any] = {
@@ -80,7 +80,10 @@ def ranks(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> li
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, __file__, str(rank), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in range(2)
     ]

@@ -74,7 +74,9 @@ def test_curve_has_every_ratio_on_valid_and_test(model: S3Model, tiny_dataset: D
     config = SparsificationConfig(ratios=(1.0, 0.5, 0.1), batch_size=4)
     points = pruning_curve(model, tiny_dataset, config, ProbeConfig())
     assert [(p.preservation_ratio, p.split, p.samples) for p in points] == [
-        (ratio, split, samples) for ratio in (1.0, 0.5, 0.1) for split, samples in (("valid", 10), ("test", 9))
+        (ratio, split, samples)
+        for ratio in (1.0, 0.5, 0.1)
+        for split, samples in (("valid", 10), ("test", 9))
     ]
     assert all(p.pairs_kept == p.pairs_routed for p in points[:2])
     assert all(p.pairs_kept < p.pairs_routed for p in points[2:])

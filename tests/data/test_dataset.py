@@ -1,0 +1,206 @@
+"""Ragged sequences, their fingerprint, and the folder they are saved in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3ray.config import UserError
+from s3ray.data.dataset import Dataset, Sequences, Split
+
+
+def test_from_padded_cuts_the_right_padding() -> None:
+    padded = np.array([[[1, 2], [3, 4], [0, 0]], [[5, 6], [0, 0], [0, 0]], [[7, 8], [9, 10], [11, 12]]])
+    sequences = Sequences.from_padded(padded, np.array([2, 1, 3]))
+    assert sequences.values.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
+    assert sequences.values.dtype == np.float32
+    assert sequences.offsets.tolist() == [0, 2, 3, 6]
+    assert sequences.lengths.tolist() == [2, 1, 3]
+    assert (len(sequences), sequences.features) == (3, 2)
+
+
+def test_from_padded_keeps_valid_rows_of_zeros() -> None:
+    assert Sequences.from_padded(np.zeros((2, 3, 1))).offsets.tolist() == [0, 3, 6]
+
+
+def test_a_vector_per_sample_is_a_sequence_of_one_step() -> None:
+    sequences = Sequences.from_padded(np.array([[1, 2], [3, 4]]))
+    assert sequences.values.tolist() == [[1, 2], [3, 4]]
+    assert sequences.lengths.tolist() == [1, 1]
+
+
+def test_batch_takes_sequences_in_the_order_asked_for() -> None:
+    values = np.array([[1], [2], [3], [4], [5], [6]], dtype=np.float32)
+    sequences = Sequences(values, np.array([0, 2, 3, 6]))
+    ragged = sequences.batch(np.array([2, 0, 2]))
+    assert ragged.values_TF[:, 0].tolist() == [4, 5, 6, 1, 2, 4, 5, 6]
+    assert ragged.lengths_B.tolist() == [3, 2, 3]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.data())
+def test_batch_for_any_lengths_and_indices(lengths: list[int], data: st.DataObject) -> None:
+    # Sample i holds the value i at each of its steps.
+    values = np.repeat(np.arange(len(lengths), dtype=np.float32), lengths)[:, None]
+    sequences = Sequences(values, np.concatenate([[0], np.cumsum(lengths)]))
+    indices = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=6))
+    ragged = sequences.batch(np.array(indices))
+    assert ragged.lengths_B.tolist() == [lengths[i] for i in indices]
+    assert ragged.values_TF[:, 0].tolist() == [i for i in indices for _ in range(lengths[i])]
+
+
+def test_what_a_dataset_says_of_itself(tiny_dataset: Dataset) -> None:
+    assert tiny_dataset.features == {"left": 5, "right": 3}
+    assert tiny_dataset.classes == 3
+    assert [len(split) for split in tiny_dataset.splits.values()] == [26, 10, 9]
+    # Train's labels 0, 1, 2, 0, … tie at nine for 0 and 1: class 0, which 4 of valid's 10 have.
+    assert tiny_dataset.majority_rate("valid") == 0.4
+
+
+def _with_split(data: Dataset, name: str, **changes: Any) -> Dataset:
+    return dataclasses.replace(data, **{name: dataclasses.replace(data.splits[name], **changes)})
+
+
+def _with_sequences(data: Dataset, split: str, modality: str, sequences: Sequences) -> Dataset:
+    modalities = {**data.splits[split].modalities, modality: sequences}
+    return _with_split(data, split, modalities=modalities)
+
+
+def _bumped(array: np.ndarray, index: Any) -> np.ndarray:
+    array = array.copy()
+    array[index] += 1
+    return array
+
+
+def _value(data: Dataset, split: str) -> Dataset:
+    right = data.splits[split].modalities["right"]
+    return _with_sequences(data, split, "right", Sequences(_bumped(right.values, (-1, -1)), right.offsets))
+
+
+def _lengths(data: Dataset) -> Dataset:
+    # One token changes hands between two neighbours: same values, same number of tokens.
+    left = data.train.modalities["left"]
+    place = 1 + int(np.flatnonzero(left.lengths[1:] > 1)[0])
+    return _with_sequences(data, "train", "left", Sequences(left.values, _bumped(left.offsets, place)))
+
+
+def _renamed(data: Dataset, names: Mapping[str, str]) -> Dataset:
+    splits = {
+        split: dataclasses.replace(
+            content, modalities={names[name]: content.modalities[name] for name in content.modalities}
+        )
+        for split, content in data.splits.items()
+    }
+    return dataclasses.replace(data, **splits)
+
+
+def _swapped_splits(data: Dataset) -> Dataset:
+    return dataclasses.replace(data, valid=data.test, test=data.valid)
+
+
+def _reordered(data: Dataset) -> Dataset:
+    modalities = dict(reversed(list(data.train.modalities.items())))
+    return _with_split(data, "train", modalities=modalities)
+
+
+CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
+    "a value in train": lambda data: _value(data, "train"),
+    "a value in test": lambda data: _value(data, "test"),
+    "a label": lambda data: _with_split(data, "valid", labels=_bumped(data.valid.labels, 0)),
+    "lengths": _lengths,
+    "a modality's name": lambda data: _renamed(data, {"left": "left", "right": "write"}),
+    "names exchanged": lambda data: _renamed(data, {"left": "right", "right": "left"}),
+    "order of modalities": _reordered,
+    "splits exchanged": _swapped_splits,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_fingerprint_changes_with(change: str, tiny_dataset: Dataset) -> None:
+    assert CHANGES[change](tiny_dataset).fingerprint() != tiny_dataset.fingerprint()
+
+
+def test_fingerprint_is_about_content_alone(tiny_dataset: Dataset) -> None:
+    copied = _with_split(tiny_dataset, "train", labels=tiny_dataset.train.labels.copy())
+    renamed = dataclasses.replace(copied, name="other", kind="user", facts={"a": 1})
+    assert renamed.fingerprint() == tiny_dataset.fingerprint()
+
+
+@pytest.fixture
+def simulated(tiny_dataset: Dataset) -> Dataset:
+    """With truth columns and facts, as a simulation has them."""
+    splits = {
+        name: dataclasses.replace(split, truth=np.full((len(split), 2), 0.5, np.float32))
+        for name, split in tiny_dataset.splits.items()
+    }
+    return dataclasses.replace(tiny_dataset, **splits, truth_names=("u", "v"), facts={"best_accuracy": 0.9})
+
+
+def test_save_and_open_give_the_same_dataset(simulated: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "on the way"
+    simulated.save(folder)
+    opened = Dataset.open(folder)
+    assert opened.fingerprint() == simulated.fingerprint()
+    assert (opened.name, opened.kind, opened.truth_names) == ("tiny", "simulated", ("u", "v"))
+    assert opened.facts == {"best_accuracy": 0.9}
+    assert list(opened.features) == ["left", "right"]
+    for name, split in opened.splits.items():
+        assert np.array_equal(split.truth, simulated.splits[name].truth)
+        batch = split.batch(np.array([3, 1]))
+        for modality, expected in simulated.splits[name].batch(np.array([3, 1])).items():
+            assert batch[modality].values_TF.equal(expected.values_TF)
+            assert batch[modality].lengths_B.equal(expected.lengths_B)
+
+
+def test_opening_maps_the_files(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "data")
+    for split in Dataset.open(tmp_path / "data").splits.values():
+        assert isinstance(split.labels, np.memmap)
+        for sequences in split.modalities.values():
+            assert isinstance(sequences.values, np.memmap)
+            assert isinstance(sequences.offsets, np.memmap)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("calls", [0, 4])
+def test_a_crashed_save_leaves_nothing(
+    error: BaseException, calls: int, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    original = np.save
+
+    def failing(path: Path, array: np.ndarray) -> None:
+        if len(written) == calls:
+            raise error
+        written.append(path)
+        original(path, array)
+
+    monkeypatch.setattr(np, "save", failing)
+    with pytest.raises(type(error)):
+        tiny_dataset.save(tmp_path / "data")
+    assert len(written) == calls
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"data: no prepared dataset .+; prepare it"):
+        Dataset.open(tmp_path / "data")
+
+
+def test_the_second_to_save_leaves_the_first_ones_folder(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "data")
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
+    tiny_dataset.save(tmp_path / "data")
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()} == stamps
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_split_batches_both_modalities(tiny_dataset: Dataset) -> None:
+    split: Split = tiny_dataset.valid
+    batch = split.batch(np.array([1, 4]))
+    assert list(batch) == ["left", "right"]
+    for name, ragged in batch.items():
+        assert ragged.lengths_B.tolist() == split.modalities[name].lengths[[1, 4]].tolist()
