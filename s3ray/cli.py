@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from s3ray.config import Cell, UserError, default_scale, read_overrides, settings_for
-from s3ray.data import Dataset, resolve_sources
+from s3ray.config import PAPER_DATASETS, Cell, UserError, default_scale, nearest, read_overrides, settings_for
+from s3ray.data import EMBEDDED, Dataset, resolve_sources
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 
@@ -90,7 +90,12 @@ def _resolve(
     store = Store(storage)
     names = [name.strip() for name in datasets.split(",") if name.strip()]
     loaded, entries = {}, {}
-    for source in resolve_sources(names, dataset or [], data):
+    sources = resolve_sources(names, dataset or [], data)
+    chosen_names = [source.name for source in sources]
+    for name in overrides.get("dataset", {}):
+        if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
+            raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
+    for source in sources:
         chosen = scale.value if scale else default_scale(source.name)
         settings = settings_for(source.name, chosen, overrides)
         loaded[source.name] = source.load()

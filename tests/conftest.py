@@ -11,7 +11,7 @@ from s3ray.config import ModelConfig
 from s3ray.data.dataset import Dataset, Sequences, Split
 
 torch.set_num_threads(1)
-# The same examples in every run, no time limit for the first (slow) call, no folder left behind.
+# The same examples in every run, no memory of earlier ones, no time limit for the first (slow) call.
 settings.register_profile("s3ray", deadline=None, derandomize=True, database=None)
 settings.load_profile("s3ray")
 
@@ -19,9 +19,7 @@ settings.load_profile("s3ray")
 @pytest.fixture(scope="session")
 def tiny_model() -> ModelConfig:
     """N = 4 experts of width 16 over d = 16, top-2, in two layers."""
-    return ModelConfig(
-        width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, positions="sinusoidal"
-    )
+    return ModelConfig(width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, positions="sinusoidal")
 
 
 def _tiny_split(size: int, rng: np.random.Generator) -> Split:

@@ -142,6 +142,7 @@ class Dataset:
                 "facts": dict(self.facts),
             }
             (staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
             os.replace(staging, directory)
         except OSError:
             # Another process was first with the same content.

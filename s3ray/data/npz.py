@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from s3ray.config import UserError
+from s3ray.config import UserError, nearest
 from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
 
 
@@ -35,6 +35,10 @@ def read_npz(name: str, path: Path) -> Dataset:
 
     modalities = _modality_names(arrays, path)
     splits = {split: _read_split(arrays, split, modalities, path) for split in SPLITS}
+    known = {f"{s}_{key}" for s in SPLITS for key in ("label", *modalities, *(f"{m}_length" for m in modalities))}
+    for key in arrays:
+        if key.startswith(tuple(f"{s}_" for s in SPLITS)) and key not in known:
+            raise UserError(f"{path}: unknown key {key}; {nearest(key, known)}")
     train = splits["train"]
     if len(np.unique(train.labels)) < 2:
         raise UserError(f"{path}: train_label holds a single class; a probe needs at least two")

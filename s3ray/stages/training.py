@@ -40,7 +40,7 @@ class Monitor(Protocol):
         """The snapshot to continue from, the same on every rank; None to start afresh."""
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
-        """Called on every rank after each step; `snapshot()` is costly, call it only to keep it."""
+        """Called on every rank after each step. What `snapshot()` returns is live: serialise it before returning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +110,16 @@ def train(
 
         adamw.zero_grad(set_to_none=True)
         value, terms = loss(forward, batch)
+        names = ["loss", *terms]
+        recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
+        if not math.isfinite(recorded[0]):
+            raise _diverged(f"the loss became {recorded[0]}", step, total)
+        metrics.append({"step": float(step), **dict(zip(names, recorded, strict=True))})
         value.backward()
         nn.utils.clip_grad_norm_(parameters.values(), optimizer.gradient_clip)
         adamw.step()
         schedule.step()
 
-        names = ["loss", *terms]
-        recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
-        if not math.isfinite(recorded[0]):
-            raise DivergedError(
-                f"the loss became {recorded[0]} at step {step + 1} of {total}; "
-                f"lower the learning rate or raise the temperature"
-            )
-        metrics.append({"step": float(step), **dict(zip(names, recorded, strict=True))})
         if monitor is not None:
             done = step + 1
 
@@ -136,6 +133,8 @@ def train(
                 }
 
             monitor.stepped(done, total, snapshot_now)
+    if not all(bool(torch.isfinite(p).all()) for p in parameters.values()):  # the last step's doing
+        raise _diverged("the parameters became infinite", total - 1, total)
     model.eval()
     return metrics
 
@@ -154,6 +153,10 @@ def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Te
     """Local and global router entropy (nats) per modality: Figures 7–10."""
     local = {f"local_entropy/{name}": local_entropy_loss(s) for name, s in statistics.items()}
     return local | {f"global_entropy/{name}": -global_entropy_loss(s) for name, s in statistics.items()}
+
+
+def _diverged(what: str, step: int, total: int) -> DivergedError:
+    return DivergedError(f"{what} at step {step + 1} of {total}; lower the learning rate or raise the temperature")
 
 
 def _rate(step: int, total: int, warmup: float) -> float:

@@ -141,10 +141,16 @@ class Store:
             return None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
-        """Markers of those runs that are committed, by identity."""
+        """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
         unique = list({run.identity: run for run in runs}.values())
-        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            found = [marker for marker in pool.map(self.marker, unique) if marker is not None]
+        try:
+            with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+                found = [marker for marker in pool.map(self.marker, unique) if marker is not None]
+        except (OSError, ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"--storage {self.uri}: cannot be read ({reason}); check the place and your access to it"
+            ) from error
         return {marker.identity: marker for marker in found}
 
     def artifact(self, run: StageRun, name: str) -> bytes:
@@ -209,6 +215,7 @@ class Store:
             cached.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
                 copy = Path(scratch) / fingerprint
+                copy.mkdir()
                 pafs.copy_files(source, str(copy), self.fs, pafs.LocalFileSystem())
                 try:
                     os.replace(copy, cached)

@@ -16,9 +16,7 @@ def test_rows_of_a_shard_are_rows_of_the_whole_on_every_call() -> None:
     whole, shard = _draws(slice(0, 10)), _draws(slice(4, 9))
     for _ in range(2):
         assert torch.equal(shard.normal(3, torch.float32), whole.normal(3, torch.float32)[4:9])
-        assert torch.equal(
-            shard.dropout(5, 0.5, torch.float32), whole.dropout(5, 0.5, torch.float32)[4:9]
-        )
+        assert torch.equal(shard.dropout(5, 0.5, torch.float32), whole.dropout(5, 0.5, torch.float32)[4:9])
 
 
 def test_successive_draws_differ() -> None:

@@ -37,9 +37,7 @@ def _z(model: S3Model, batch: dict[str, Ragged], **kwargs: object) -> dict[str, 
 
 @pytest.mark.parametrize("positions", ["none", "sinusoidal"])
 @pytest.mark.parametrize("lengths", [[4, 4, 4], [1, 7, 3, 2], [9, 1]])
-def test_a_sample_does_not_depend_on_its_batch(
-    tiny_model: ModelConfig, positions: str, lengths: list[int]
-) -> None:
+def test_a_sample_does_not_depend_on_its_batch(tiny_model: ModelConfig, positions: str, lengths: list[int]) -> None:
     model = build_model(dataclasses.replace(tiny_model, positions=positions), FEATURES, seed=0)
     batch = _batch(lengths)
     together = _z(model, batch)

@@ -165,9 +165,7 @@ def test_grouped_matmul_agrees_between_dtypes_with_empty_groups() -> None:
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_float32_gradients_agree_with_float64(
-    experts: Experts, routed: tuple[Tensor, Tensor, Tensor]
-) -> None:
+def test_float32_gradients_agree_with_float64(experts: Experts, routed: tuple[Tensor, Tensor, Tensor]) -> None:
     x_TD, weights_TK, experts_TK = routed
 
     def gradients(dtype: torch.dtype) -> list[Tensor]:

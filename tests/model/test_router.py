@@ -58,9 +58,7 @@ def test_second_map_mixes_the_experts() -> None:
 )
 def test_activation_stands_between_the_two_maps(activation: str, expected: float) -> None:
     # GELU(2) = 2 · Φ(2) = 2 · 0.97724986805…
-    config = ModelConfig(
-        width=4, heads=1, granularity=2, expansion=2, ffn_multiple=2, router_activation=activation
-    )
+    config = ModelConfig(width=4, heads=1, granularity=2, expansion=2, ffn_multiple=2, router_activation=activation)
     routing = _router(torch.eye(4), config)(torch.ones(1, 4, dtype=torch.float64), None)
     assert routing.clean_logits_TN[0].tolist() == pytest.approx([expected] * 4)
 

@@ -31,9 +31,7 @@ def _naive_info_nce(a: Tensor, b: Tensor, tau: float) -> float:
 def z() -> list[Tensor]:
     """Four sets of five representations: modality 1, its second view, modality 2, its second view."""
     source = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(5, 3, dtype=torch.float64, generator=source, requires_grad=True) for _ in range(4)
-    ]
+    return [torch.randn(5, 3, dtype=torch.float64, generator=source, requires_grad=True) for _ in range(4)]
 
 
 def test_two_orthogonal_pairs_by_hand() -> None:

@@ -40,9 +40,7 @@ def _thresholds(noisy_LTN: Tensor) -> Tensor:
 
 def _statistics(clean_LTN: Tensor, noise_LTN: Tensor) -> RoutingStatistics:
     threshold_LT = _thresholds(clean_LTN + noise_LTN)
-    return RoutingStatistics.stack(
-        [routing_statistics(c, t) for c, t in zip(clean_LTN, threshold_LT, strict=True)]
-    )
+    return RoutingStatistics.stack([routing_statistics(c, t) for c, t in zip(clean_LTN, threshold_LT, strict=True)])
 
 
 def _softmax(logits: list[float]) -> list[float]:

@@ -50,9 +50,7 @@ def _naive_compactness(a: Tensor, b: Tensor) -> float:
 @pytest.fixture
 def z() -> tuple[Tensor, Tensor]:
     source = torch.Generator().manual_seed(0)
-    first, second = (
-        torch.randn(6, 3, dtype=torch.float64, generator=source, requires_grad=True) for _ in range(2)
-    )
+    first, second = (torch.randn(6, 3, dtype=torch.float64, generator=source, requires_grad=True) for _ in range(2))
     return first, second
 
 

@@ -30,9 +30,7 @@ from s3ray.stages import pruning_curve, select, specialize
 from s3ray.stages.training import _order
 
 BATCH, STEPS = 12, 20  # 26 samples: two steps an epoch, ten epochs
-MODEL = ModelConfig(
-    width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, dropout=0.1
-)
+MODEL = ModelConfig(width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, dropout=0.1)
 OPTIMIZER = OptimizerConfig(epochs=10, learning_rate=1e-3)
 JOBS: dict[str, Any] = {
     "specialize": (specialize, SpecializationConfig(optimizer=OPTIMIZER)),

@@ -23,9 +23,7 @@ def model(tiny_model: ModelConfig, tiny_dataset: Dataset) -> S3Model:
 
 
 @pytest.mark.parametrize("on_sphere", [True, False])
-def test_p_one_is_the_unpruned_model_bit_for_bit(
-    model: S3Model, tiny_dataset: Dataset, on_sphere: bool
-) -> None:
+def test_p_one_is_the_unpruned_model_bit_for_bit(model: S3Model, tiny_dataset: Dataset, on_sphere: bool) -> None:
     split = tiny_dataset.test  # nine samples: batches of 4, 4 and 1
     expected = []
     with torch.no_grad():
@@ -74,9 +72,7 @@ def test_curve_has_every_ratio_on_valid_and_test(model: S3Model, tiny_dataset: D
     config = SparsificationConfig(ratios=(1.0, 0.5, 0.1), batch_size=4)
     points = pruning_curve(model, tiny_dataset, config, ProbeConfig())
     assert [(p.preservation_ratio, p.split, p.samples) for p in points] == [
-        (ratio, split, samples)
-        for ratio in (1.0, 0.5, 0.1)
-        for split, samples in (("valid", 10), ("test", 9))
+        (ratio, split, samples) for ratio in (1.0, 0.5, 0.1) for split, samples in (("valid", 10), ("test", 9))
     ]
     assert all(p.pairs_kept == p.pairs_routed for p in points[:2])
     assert all(p.pairs_kept < p.pairs_routed for p in points[2:])
@@ -87,8 +83,7 @@ def test_the_probe_is_fitted_on_train_pruned_alike(model: S3Model, tiny_dataset:
     config = SparsificationConfig(ratios=(0.2,), batch_size=4)
     points = pruning_curve(model, tiny_dataset, config, ProbeConfig())
     features = {
-        name: encode_split(model, split, batch_size=4, keep=0.2).z
-        for name, split in tiny_dataset.splits.items()
+        name: encode_split(model, split, batch_size=4, keep=0.2).z for name, split in tiny_dataset.splits.items()
     }
     labels = {name: split.labels for name, split in tiny_dataset.splits.items()}
     score = probe(features, labels, ProbeConfig())

@@ -144,9 +144,7 @@ def test_taking_snapshots_does_not_disturb_the_run(
 
 
 @every_stage
-def test_metrics_have_a_row_per_step_and_entropies_per_modality(
-    name: str, undisturbed: Undisturbed
-) -> None:
+def test_metrics_have_a_row_per_step_and_entropies_per_modality(name: str, undisturbed: Undisturbed) -> None:
     _, metrics = undisturbed(name)
     assert [row["step"] for row in metrics] == list(range(STEPS))
     terms = {"suff", "min"} if name == "select" else {"rep", "dsc", "imp", "load", "local", "global"}
@@ -171,17 +169,13 @@ def test_losses_are_the_weighted_sums_of_their_terms(tiny_model: ModelConfig, ti
         assert row["loss"] == pytest.approx(2 * row["rep"] + 3 * row["dsc"] + 5 * auxiliary, rel=1e-5)
         # Summed over modalities, the monitored entropies are the entropy terms.
         assert row["local"] == pytest.approx(row["local_entropy/left"] + row["local_entropy/right"], rel=1e-5)
-        assert row["global"] == pytest.approx(
-            -row["global_entropy/left"] - row["global_entropy/right"], rel=1e-5
-        )
+        assert row["global"] == pytest.approx(-row["global_entropy/left"] - row["global_entropy/right"], rel=1e-5)
     selection = SelectionConfig(optimizer=once, lambda_suff=2, lambda_min=3)
     for row in select(model, tiny_dataset.train, selection, batch_size=BATCH, seed=0):
         assert row["loss"] == pytest.approx(2 * row["suff"] + 3 * row["min"], rel=1e-5)
 
 
-def test_entropy_metrics_against_softmax_of_the_routers(
-    tiny_model: ModelConfig, tiny_dataset: Dataset
-) -> None:
+def test_entropy_metrics_against_softmax_of_the_routers(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
     """One batch that is the whole split: the first row is about the untrained routers and all tokens."""
     data = tiny_dataset.train
     model = build_model(tiny_model, tiny_dataset.features, seed=0)
@@ -210,9 +204,7 @@ def test_dropout_views_compare_two_stochastic_passes(tiny_model: ModelConfig, ti
     assert dropout["rep"] > same["rep"]  # a second pass is less similar than the first is to itself
 
 
-def test_selection_is_deterministic_and_without_noise(
-    tiny_model: ModelConfig, tiny_dataset: Dataset
-) -> None:
+def test_selection_is_deterministic_and_without_noise(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
     """Its first loss is that of the plain forward pass, in whichever order the batch comes."""
     data = tiny_dataset.train
     model = build_model(dataclasses.replace(tiny_model, dropout=0.5), tiny_dataset.features, seed=0)
@@ -239,9 +231,7 @@ def _poisoned(split: Split) -> Split:
     right = split.modalities["right"]
     values = right.values.copy()
     values[0, 0] = np.inf
-    return dataclasses.replace(
-        split, modalities={**split.modalities, "right": Sequences(values, right.offsets)}
-    )
+    return dataclasses.replace(split, modalities={**split.modalities, "right": Sequences(values, right.offsets)})
 
 
 @every_stage
@@ -277,9 +267,7 @@ def test_an_epoch_visits_its_samples_once_and_in_a_new_order(
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_the_learning_rate_warms_up_and_decays_to_zero(
-    tiny_model: ModelConfig, tiny_dataset: Dataset
-) -> None:
+def test_the_learning_rate_warms_up_and_decays_to_zero(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
     rates: list[float] = []
 
     class Rates(Recorder):

@@ -1,0 +1,30 @@
+# Two commands: `make sweep` and `make test`. Both build .venv first; only Python 3.11 and make are needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STORAGE ?= storage
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: sweep test clean
+
+sweep: $(VENV)/installed
+	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
+
+test: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.13,<2.14"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

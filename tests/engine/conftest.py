@@ -1,0 +1,15 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+TINY_SWEEP = Path(__file__).with_name("tiny_sweep.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep():
+    """The module tiny_sweep.py; its __file__ is what subprocesses run."""
+    spec = importlib.util.spec_from_file_location("tiny_sweep", TINY_SWEEP)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,48 @@
+import pytest
+
+from s3ray.config import UserError
+from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
+from s3ray.store import Store
+
+
+@pytest.mark.parametrize(
+    ("execution", "capacity", "slots"),
+    [
+        (Execution(), Capacity(2, 0, 1, "here"), 2),
+        (Execution(workers_per_trial=2), Capacity(5, 0, 1, "here"), 2),
+        (Execution(gpus_per_worker=0.25), Capacity(64, 1, 1, "here"), 4),
+        (Execution(gpus_per_worker=1, workers_per_trial=4), Capacity(64, 8, 2, "here"), 2),
+        # ten GPUs' worth of quarter workers, but only eight CPUs
+        (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1, "here"), 8),
+    ],
+)
+def test_slots(execution, capacity, slots):
+    assert capacity.slots(execution) == slots
+
+
+def test_more_workers_than_the_cluster_holds():
+    with pytest.raises(UserError, match=r"--workers-per-trial 3: needs 3 CPU, this machine holds at most 2 CPU; use"):
+        Capacity(2, 0, 1, "this machine").slots(Execution(workers_per_trial=3))
+
+
+@pytest.mark.parametrize("options", [{"workers_per_trial": 0}, {"gpus_per_worker": -1}, {"gpus_per_worker": 1.5}])
+def test_impossible_execution(options):
+    with pytest.raises(UserError):
+        Execution(**options)
+
+
+def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    check_storage(store, Capacity(2, 0, 1, "here"))
+    with pytest.raises(UserError, match="a local path on a cluster of 3 nodes"):
+        check_storage(store, Capacity(6, 0, 3, "the cluster"))
+    monkeypatch.setenv("S3RAY_SHARED_FILESYSTEM", "1")
+    check_storage(store, Capacity(6, 0, 3, "the cluster"))
+
+
+def test_batches_divide_over_the_workers(tiny_sweep, tmp_path):
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    check_plan(plan, store, Execution(workers_per_trial=2))
+    with pytest.raises(UserError, match="does not divide batch size 32 of digits"):
+        check_plan(plan, store, Execution(workers_per_trial=3))

@@ -1,0 +1,78 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from s3ray.engine.cell import Event
+from s3ray.engine.progress import Progress, duration
+from s3ray.store import Store
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7805, "2 h 10 min")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def plan(tiny_sweep, tmp_path):
+    store = Store(str(tmp_path))
+    cells = tiny_sweep.tiny_plan(store, seeds=3).cells
+    for run in cells[2].runs:  # one of three is cached
+        store.commit(run, {}, seconds=1.0, provenance={})
+    return tiny_sweep.tiny_plan(store, seeds=3)
+
+
+def cell_events(name, *, failed=False):
+    yield Event(name, "digits", "started", "specialization")
+    yield Event(name, "digits", "step", "specialization", step=5, total=10)
+    yield Event(name, "digits", "finished", "specialization", seconds=2.0)
+    yield (
+        Event(name, "digits", "cell_failed", cause="ValueError: no")
+        if failed
+        else Event(name, "digits", "cell_finished")
+    )
+
+
+def test_without_a_terminal_there_is_one_line_per_event(plan):
+    output = io.StringIO()
+    names = [str(cell.cell) for cell in plan.pending]
+    with Progress(plan, 2, Console(file=output, width=200)) as progress:
+        progress.update(cell_events(names[0]))
+        assert progress.eta() is not None
+        progress.update(cell_events(names[1], failed=True))
+    lines = output.getvalue().splitlines()
+    assert lines[0] == f"[1/3] running  {names[0]} specialization step 5/10"
+    assert lines[1] == f"[1/3] finished {names[0]} specialization in 2.0 s"
+    assert lines[2].startswith(f"[2/3] done     {names[0]} (about ")
+    assert lines[-1] == f"[3/3] FAILED   {names[1]}: ValueError: no"
+    assert progress.stage_seconds == 4.0
+
+
+def test_on_a_terminal_the_table_counts_cells_by_state(plan):
+    output = io.StringIO()
+    names = [str(cell.cell) for cell in plan.pending]
+    with Progress(plan, 2, Console(file=output, width=100, force_terminal=True)) as progress:
+        progress.update(cell_events(names[0]))
+        progress.update([Event(names[1], "digits", "step", "selection suff+min", step=3, total=9)])
+    table = output.getvalue()
+    # dataset, cells, done, cached, running, failed
+    assert [row.split() for row in table.splitlines() if row.startswith("digits ")][-1] == [
+        "digits",
+        "3",
+        "1",
+        "1",
+        "1",
+        "0",
+    ]
+    assert f"{names[1]}  selection suff+min  step 3/9" in table
+
+
+def test_an_event_that_is_repeated_counts_once(plan):
+    """A retried trial can report a cell again."""
+    name = str(plan.pending[0].cell)
+    with Progress(plan, 2, Console(file=io.StringIO())) as progress:
+        progress.update([*cell_events(name), Event(name, "digits", "cell_finished")])
+        assert progress._finished == 2  # one cached, one done

@@ -1,0 +1,142 @@
+"""The real thing: Ray on this machine, real workers, real gloo, real kills."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+
+from s3ray.store import Store
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TIMEOUT = 240
+
+
+def start(tiny_sweep, storage, *arguments, **environment):
+    """The tiny sweep as a process of its own, on a Ray of its own."""
+    return subprocess.Popen(
+        [sys.executable, tiny_sweep.__file__, str(storage), *arguments],
+        env={**os.environ, "RAY_ADDRESS": "local", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=TIMEOUT)
+    return process.returncode, output
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + TIMEOUT
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+    return found
+
+
+def checkpointed(store, plan):
+    return any(store.checkpoint_step(cell.specialization) for cell in plan.cells)
+
+
+def assert_same_results(store, expected, plan):
+    for cell in plan.cells:
+        for run in cell.runs:
+            names = ["rows.parquet"] if run.stage == "sparsification" else ["weights.safetensors", "metrics.parquet"]
+            for name in names:
+                found, wanted = store.artifact(run, name), expected.artifact(run, name)
+                if name == "rows.parquet":
+                    columns = ["preservation_ratio", "split", "accuracy", "pairs_kept"]
+                    found, wanted = (pd.read_parquet(io.BytesIO(b))[columns].to_csv() for b in (found, wanted))
+                assert found == wanted, (cell.cell, run.stage, name)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_sweep, tmp_path_factory):
+    """The tiny sweep, run once without trouble."""
+    storage = tmp_path_factory.mktemp("uninterrupted")
+    code, output = finish(start(tiny_sweep, storage))
+    assert code == 0, output
+    return Store(str(storage)), output
+
+
+def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
+    store, output = uninterrupted
+    plan = tiny_sweep.tiny_plan(store)
+    assert plan.pending == ()
+    assert plan.committed[plan.cells[0].specialization.identity].provenance["workers"] == 1
+    # Every line is ours: cells in square brackets.
+    assert [line for line in output.splitlines() if not line.startswith("[")] == []
+    assert "[2/2] done" in output
+
+
+def test_a_killed_worker_resumes_bit_identical(uninterrupted, tiny_sweep, tmp_path):
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    process = start(tiny_sweep, tmp_path)
+    wait_for(lambda: checkpointed(store, plan), process)
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
+    assert workers
+    for worker in workers:
+        worker.kill()
+    code, output = finish(process)
+    assert code == 0, output
+    assert_same_results(store, uninterrupted[0], plan)
+
+
+def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    process = start(tiny_sweep, tmp_path)
+    wait_for(lambda: len(store.markers(run for cell in plan.cells for run in cell.runs)) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = store.markers(run for cell in plan.cells for run in cell.runs)
+    assert len(before) < 8
+    code, output = finish(start(tiny_sweep, tmp_path))
+    assert code == 0, output
+    after = store.markers(run for cell in plan.cells for run in cell.runs)
+    assert len(after) == 8
+    assert {identity: after[identity].attempt for identity in before} == {
+        identity: marker.attempt for identity, marker in before.items()
+    }
+    assert_same_results(store, uninterrupted[0], plan)
+
+
+def test_two_workers_compute_what_one_computes(uninterrupted, tiny_sweep, tmp_path):
+    code, output = finish(start(tiny_sweep, tmp_path, "2"))
+    assert code == 0, output
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    for cell in plan.cells:
+        one, two = (
+            pd.read_parquet(io.BytesIO(s.artifact(cell.specialization, "metrics.parquet")))
+            for s in (uninterrupted[0], store)
+        )
+        # float32, and rounding differences grow with the steps: the first 20 within 1e-4.
+        pd.testing.assert_frame_equal(one[:20], two[:20], rtol=1e-4, atol=1e-5)
+    assert plan.committed[plan.cells[0].specialization.identity].provenance["workers"] == 2
+
+
+def test_a_failing_cell_is_named_and_the_others_finish(tiny_sweep, tmp_path):
+    code, output = finish(start(tiny_sweep, tmp_path, TINY_DIVERGE="0"))
+    assert code == 1
+    assert "FAILED digits χ=2 batch=32 seed=0: DivergedError: the loss became" in output
+    plan = tiny_sweep.tiny_plan(Store(str(tmp_path)))
+    assert [cell.cell.seed for cell in plan.pending] == [0]
+
+
+def test_with_two_workers_a_failing_cell_does_not_stop_the_others(tiny_sweep, tmp_path):
+    code, output = finish(start(tiny_sweep, tmp_path, "2", TINY_DIVERGE="0"))
+    assert code == 1
+    assert "FAILED digits χ=2 batch=32 seed=0: DivergedError: the loss became" in output
+    plan = tiny_sweep.tiny_plan(Store(str(tmp_path)))
+    assert [cell.cell.seed for cell in plan.pending] == [0]

@@ -1,0 +1,139 @@
+"""From a store to tables and figures, on results whose numbers are known."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s3ray.config import settings_for
+from s3ray.results import collect, write_results
+from s3ray.store import Store
+from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+
+RATIOS = (1.0, 0.9, 0.5, 0.1)
+SWEEP = Sweep(
+    name="toy_grid",
+    cells=lambda study: [study.cell("tiny", 8, 16, seed) for seed in (0, 1)],
+    branches=("none", "suff+min"),
+)
+
+
+def accuracy(branch, ratio, split, seed):
+    """Selected: .70 at p 1, .80 at p .5, .60 at p .1; without Selection .50 throughout; seeds 1 point apart."""
+    height = {1.0: 0.70, 0.9: 0.74, 0.5: 0.80, 0.1: 0.60}[ratio] if branch != "none" else 0.50
+    return height + 0.01 * seed + (0.02 if split == "valid" else 0.0)
+
+
+@pytest.fixture
+def finished(tiny_dataset, tmp_path):
+    """A plan whose cells are committed with known rows, save the curve after Selection of seed 1's cell."""
+    store = Store(str(tmp_path))
+    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
+    for cell in make_plan(SWEEP, study, store).cells:
+        for branch in cell.branches:
+            points = [
+                {
+                    "preservation_ratio": ratio,
+                    "split": split,
+                    "accuracy": accuracy(branch.branch, ratio, split, cell.cell.seed),
+                    "pairs_kept": int(100 * ratio),
+                    "active_parameters": 1000 * ratio,
+                    "active_parameters_paper": 900 * ratio,
+                }
+                for ratio in RATIOS
+                for split in ("valid", "test")
+            ]
+            buffer = io.BytesIO()
+            pd.DataFrame(points).to_parquet(buffer)
+            store.commit(branch.curve, {"rows.parquet": buffer.getvalue()}, seconds=3.0, provenance={"torch": "2"})
+            if branch.selection:
+                store.commit(branch.selection, {}, seconds=2.0, provenance={})
+        store.commit(cell.specialization, {}, seconds=1.0, provenance={})
+    return make_plan(SWEEP, study, store), store
+
+
+def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished):
+    plan, store = finished
+    rows = collect(plan, store)
+    assert len(rows) == 2 * 2 * len(RATIOS) * 2
+    keys = ["dataset", "granularity", "batch_size", "seed", "branch", "preservation_ratio", "split"]
+    assert not rows.duplicated(keys).any()
+    selected = rows[rows["branch"] == "suff+min"]
+    assert selected["selection_seconds"].eq(2.0).all()
+    assert rows.loc[rows["branch"] == "none", "selection_seconds"].isna().all()
+    assert set(rows["kind"]) == {"simulated"}
+    assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
+    assert rows["identity"].nunique() == 4
+    assert {"committed_at", "torch", "specialization_identity", "majority_accuracy"} <= set(rows.columns)
+
+
+def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
+    plan, store = finished
+    store.fs.delete_file(
+        store.path("artifacts", "sparsification", plan.cells[1].branches[1].curve.identity, "commit.json")
+    )
+    again = make_plan(SWEEP, plan.study, store)
+    rows = collect(again, store)
+    assert len(rows) == 3 * len(RATIOS) * 2
+    assert rows["accuracy"].notna().all()
+
+
+def test_the_written_table_has_the_layout_of_table_1(finished):
+    plan, store = finished
+    write_results(plan, store)
+    table = pd.read_csv(io.BytesIO(store.read("results", "toy_grid", "table1.csv")), dtype=str)
+    line = table.iloc[0]
+    assert line["dataset"] == "tiny (simulated data)"
+    # Two seeds one point apart: the mean lies half a point up, the sample deviation is 0.71.
+    assert line["Specialization"] == "50.50 (0.71)"
+    assert line["Selection"] == "70.50 (0.71)"
+    assert [name for name in table.columns if name.startswith("p 0")] == ["p 0.9", "p 0.5", "p 0.1"]
+    assert line["p 0.5"] == "80.50 (0.71)"
+    assert (line["p*"], line["test at p*"], line["oracle p"]) == ("0.5", "80.50", "0.5")
+    assert line["gain over p 1 [95 %]"] == "+10.00 ± 0.00"
+    markdown = store.read("results", "toy_grid", "table1.md").decode()
+    assert "tiny: simulated data" in markdown
+    assert "| 50.50 (0.71) |" in markdown
+
+
+def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
+    plan, store = finished
+    written = write_results(plan, store)
+    figures = ["pruning_curves_tiny.png", "pruning_curves_tiny.pdf", "pruning_curves_batch_16.png"]
+    first = {name: store.read("results", "toy_grid", name) for name in figures}
+    assert set(figures) <= set(written)
+    assert first["pruning_curves_tiny.png"].startswith(b"\x89PNG")
+    assert first["pruning_curves_tiny.pdf"].startswith(b"%PDF")
+    write_results(plan, store)
+    assert first == {name: store.read("results", "toy_grid", name) for name in figures}
+
+
+def test_figure_shows_mean_seeds_trend_and_p_star(finished):
+    import matplotlib.pyplot as plt
+
+    from s3ray.results import best_ratios
+    from s3ray.results.figures import curve_grid
+
+    plan, store = finished
+    rows = collect(plan, store)
+    figure = curve_grid(rows, best_ratios(rows), columns="batch_size", column_values=[16], title="t")
+    (axis,) = figure.axes
+    lines = {line.get_label(): line for line in axis.lines}
+    star = lines["p*, chosen on validation"]
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, pytest.approx(80.5))
+    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
+    assert len(dotted) == 2
+    np.testing.assert_allclose(dotted[0].get_ydata(), [70.0, 74.0, 80.0, 60.0])
+    assert any(line.get_linestyle() == "--" for line in axis.lines)
+    labels = axis.get_legend_handles_labels()[1]
+    assert "after Selection: mean ± std, n = 2" in labels
+    assert "without Selection: mean ± std, n = 2" in labels
+    plt.close(figure)
+
+
+def test_nothing_committed_writes_nothing(tiny_dataset, tmp_path):
+    store = Store(str(tmp_path))
+    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
+    assert write_results(make_plan(SWEEP, study, store), store) == []
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,126 @@
+import dataclasses
+import json
+
+import pytest
+
+from s3ray.config import ModelConfig, UserError, settings_for
+from s3ray.store import Store
+from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+
+
+def grid(study):
+    for dataset in study.datasets:
+        for granularity in (2, 4):
+            for batch_size in study.batch_sizes(dataset):
+                for seed in (0, 1, 2):
+                    yield study.cell(dataset, granularity, batch_size, seed)
+
+
+SWEEP = Sweep(name="grid", cells=grid, branches=("none", "suff+min"))
+
+
+def study_of(data, **changes):
+    settings = dataclasses.replace(settings_for("digits", "smoke"), batch_sizes=(8, 16), **changes)
+    return Study({"toy": StudyDataset(DataFacts.of(data), "smoke", settings)})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def commit(store, run, seconds=1.0):
+    store.commit(run, {}, seconds=seconds, provenance={})
+
+
+def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset, store):
+    summary = make_plan(SWEEP, study_of(tiny_dataset), store).summary()
+    # 2 χ × 2 batch sizes × 3 seeds = 12 cells, each with 2 branches.
+    assert summary["cells"] == {"total": 12, "cached": 0, "to_run": 12}
+    assert summary["stages"] == {
+        "specialization": {"naive": 24, "unique": 12, "cached": 0, "to_run": 12},
+        "selection": {"naive": 12, "unique": 12, "cached": 0, "to_run": 12},
+        "sparsification": {"naive": 24, "unique": 24, "cached": 0, "to_run": 24},
+    }
+    assert summary["estimated_worker_seconds"] > 0
+    json.dumps(summary)
+
+
+def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
+    plan = make_plan(SWEEP, study_of(tiny_dataset), store)
+    first, second = plan.cells[:2]
+    for run in first.runs:
+        commit(store, run, seconds=first.seconds[run.identity])
+    commit(store, second.specialization, seconds=second.seconds[second.specialization.identity])
+    again = make_plan(SWEEP, study_of(tiny_dataset), store)
+    assert again.summary()["cells"] == {"total": 12, "cached": 1, "to_run": 11}
+    assert first.cell not in [cell.cell for cell in again.pending]
+    assert [run.stage for run in again.cells[1].missing(again.committed)] == [
+        "sparsification",
+        "selection",
+        "sparsification",
+    ]
+    assert again.seconds(again.cells[0]) == 0.0
+    assert again.seconds(again.cells[1]) < plan.seconds(second)
+
+
+def test_measured_seconds_scale_the_estimate(tiny_dataset, store):
+    plan = make_plan(SWEEP, study_of(tiny_dataset), store)
+    run = plan.cells[0].specialization
+    commit(store, run, seconds=3 * plan.cells[0].seconds[run.identity])
+    again = make_plan(SWEEP, study_of(tiny_dataset), store)
+    assert again.speed == pytest.approx(3.0)
+    assert again.seconds(again.cells[5]) == pytest.approx(3 * plan.seconds(plan.cells[5]))
+
+
+def test_branches_hang_on_one_specialization(tiny_dataset, store):
+    cell = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
+    none, selected = cell.branches
+    assert none.selection is None
+    assert none.curve.parent == cell.specialization.identity
+    assert selected.selection.parent == cell.specialization.identity
+    assert selected.curve.parent == selected.selection.identity
+
+
+def test_a_changed_field_reruns_just_what_depends_on_it(tiny_dataset, store):
+    settings = settings_for("digits", "smoke")
+    before = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
+    probe = dataclasses.replace(settings.probe, inverse_regularization=2.0)
+    after = make_plan(SWEEP, study_of(tiny_dataset, probe=probe), store).cells[0]
+    assert after.specialization.identity == before.specialization.identity
+    assert after.branches[1].selection.identity == before.branches[1].selection.identity
+    assert after.branches[1].curve.identity != before.branches[1].curve.identity
+    selection = dataclasses.replace(settings.selection, temperature=0.7)
+    after = make_plan(SWEEP, study_of(tiny_dataset, selection=selection), store).cells[0]
+    assert after.branches[0].curve.identity == before.branches[0].curve.identity
+    assert after.branches[1].curve.identity != before.branches[1].curve.identity
+
+
+def test_the_same_computation_under_two_names_runs_once(tiny_dataset, store):
+    entry = study_of(tiny_dataset).entries["toy"]
+    plan = make_plan(SWEEP, Study({"one": entry, "two": entry}), store)
+    assert len(plan.cells) == 24
+    assert {cell.cell.dataset for cell in plan.pending} == {"one"}
+    assert plan.summary()["stages"]["specialization"]["unique"] == 12
+
+
+@pytest.mark.parametrize("batch_size", [1, 10_000])
+def test_batch_sizes_must_fit(tiny_dataset, store, batch_size):
+    study = study_of(tiny_dataset)
+    entry = study.entries["toy"]
+    settings = dataclasses.replace(entry.settings, batch_sizes=(batch_size,))
+    wrong = Study({"toy": dataclasses.replace(entry, settings=settings)})
+    with pytest.raises(UserError, match=rf"toy: batch size {batch_size} must lie between 2 and"):
+        make_plan(SWEEP, wrong, store)
+
+
+def test_granularity_must_divide(tiny_dataset, store):
+    study = study_of(tiny_dataset, model=ModelConfig(width=24, heads=4, layers=2))
+    sweep = Sweep(name="odd", cells=lambda s: [s.cell("toy", 5, 8, 0)], branches=("none",))
+    with pytest.raises(UserError, match="granularity 5 does not divide the FFN width 96"):
+        make_plan(sweep, study, store)
+
+
+def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
+    with pytest.raises(UserError, match="yields no cell"):
+        make_plan(Sweep(name="empty", cells=lambda s: [], branches=("none",)), study_of(tiny_dataset), store)
