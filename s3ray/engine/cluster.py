@@ -88,6 +88,7 @@ def reap_placement_groups() -> list[str]:
     """Remove the placement groups whose creating job is over; returns their ids.
 
     A driver that dies can leave the placement groups of its Train runs behind, and with them the resources.
+    Those of Train have no name and are not detached; named ones (such as Ray Serve's) are not ours to remove.
     """
     try:
         groups = ray.util.state.list_placement_groups(detail=True, limit=10_000)
@@ -98,7 +99,7 @@ def reap_placement_groups() -> list[str]:
     leaked = [
         group.placement_group_id
         for group in groups
-        if group.state != "REMOVED" and not group.is_detached and group.creator_job_id not in alive
+        if group.state != "REMOVED" and not group.is_detached and not group.name and group.creator_job_id not in alive
     ]
     for identifier in leaked:
         ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(identifier)))

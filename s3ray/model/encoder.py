@@ -18,7 +18,7 @@ from s3ray.config import ModelConfig
 from s3ray.model.batch import Layout, Ragged
 from s3ray.model.draws import Draws
 from s3ray.model.experts import Experts
-from s3ray.model.router import Router
+from s3ray.model.router import Router, Routing
 from s3ray.objectives.routing import RoutingStatistics, routing_statistics
 
 
@@ -27,9 +27,13 @@ class Encoded:
     """What an encoder says of a batch: z is pooled but not yet on the sphere (the losses normalise)."""
 
     z_BD: Tensor
-    statistics: RoutingStatistics
-    pairs_computed: int
+    routings: tuple[Routing, ...]  # per layer
+    pairs_computed: int  # over all layers
     pairs_routed: int
+
+    def statistics(self) -> RoutingStatistics:
+        """The layers' routing statistics, stacked (L, …); made on demand, since evaluation needs none."""
+        return RoutingStatistics.stack([routing_statistics(r.clean_logits_TN, r.threshold_T) for r in self.routings])
 
 
 class Attention(nn.Module):
@@ -61,13 +65,12 @@ class Layer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: float | None
-    ) -> tuple[Tensor, RoutingStatistics, int]:
+    ) -> tuple[Tensor, Routing, int]:
         x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
         n_TD = F.layer_norm(x_TD, x_TD.shape[1:])
         routing = self.router(n_TD, draws)
         y_TD, pairs = self.experts(n_TD, routing.weights_TK, routing.experts_TK, keep)
-        statistics = routing_statistics(routing.clean_logits_TN, routing.threshold_T)
-        return x_TD + self._drop(y_TD, draws), statistics, pairs
+        return x_TD + self._drop(y_TD, draws), routing, pairs
 
     def _drop(self, y_TD: Tensor, draws: Draws | None) -> Tensor:
         if draws is None or self.dropout == 0.0:
@@ -95,21 +98,21 @@ class Encoder(nn.Module):
             keep: preservation ratio p of Sparsification, per layer over this batch's pairs; None: all.
 
         Returns:
-            z (B, D), the layers' routing statistics stacked (L, …), and pair counts summed over layers.
+            z (B, D), the layers' routing decisions, and pair counts summed over layers.
         """
         layout = Layout(x.lengths_B)
         x_TD = self.project(x.values_TF)
         if self.positions == "sinusoidal":
             x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
-        statistics: list[RoutingStatistics] = []
+        routings: list[Routing] = []
         computed = routed = 0
         for layer in self.layers:
-            x_TD, layer_statistics, pairs = layer(x_TD, layout, draws, keep)
-            statistics.append(layer_statistics)
+            x_TD, routing, pairs = layer(x_TD, layout, draws, keep)
+            routings.append(routing)
             computed += pairs
             routed += layout.tokens * self.top_k
         z_BD = layout.mean(self.norm(x_TD))
-        return Encoded(z_BD, RoutingStatistics.stack(statistics), computed, routed)
+        return Encoded(z_BD, tuple(routings), computed, routed)
 
 
 class S3Model(nn.Module):

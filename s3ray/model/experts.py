@@ -58,6 +58,13 @@ class _Combine(Function):
         return _dispatch(grad_TD, *ctx.saved_tensors, ctx.top_k), None, None, None
 
 
+def _largest(values_P: Tensor, count: int) -> Tensor:
+    """Positions, in order, of the `count` largest values; of equal ones the earlier."""
+    threshold = values_P.kthvalue(len(values_P) - count + 1).values
+    above_P, equal_P = values_P > threshold, values_P == threshold
+    return (above_P | (equal_P & (equal_P.cumsum(0) <= count - above_P.sum()))).nonzero()[:, 0]
+
+
 _dispatch: Callable[..., Tensor] = _Dispatch.apply
 _combine: Callable[..., Tensor] = _Combine.apply
 
@@ -101,8 +108,7 @@ class Experts(nn.Module):
         if every_pair:
             expert_P, order_P = expert_P.sort(stable=True)
         else:
-            ranked = weight_P.sort(stable=True, descending=True).indices
-            kept = ranked[:pairs].sort().values  # back in token order, so that memory is read forwards
+            kept = _largest(weight_P, pairs)
             expert_P, order = expert_P[kept].sort(stable=True)
             order_P = kept[order]
         weight_P = weight_P.index_select(0, order_P)

@@ -143,7 +143,7 @@ def reduce_statistics(views: list[dict[str, Encoded]]) -> dict[str, RoutingStati
     """Each modality's routing statistics over all views and all workers (they are sums over tokens)."""
     return {
         name: RoutingStatistics.unpack(
-            sum_over_workers(torch.stack([view[name].statistics.pack() for view in views]).sum(0))
+            sum_over_workers(torch.stack([view[name].statistics().pack() for view in views]).sum(0))
         )
         for name in views[0]
     }

@@ -85,8 +85,8 @@ def test_pair_counts_sum_over_layers(tiny_model: ModelConfig) -> None:
     encoded = build_model(tiny_model, FEATURES, seed=0)(_batch([3, 6, 2]), keep=0.3)[0]
     for one in encoded.values():
         assert (one.pairs_computed, one.pairs_routed) == (14, 44)
-        assert one.statistics.importance.shape == (2, 4)  # layers, experts
-        assert one.statistics.tokens.tolist() == [11.0, 11.0]
+        assert one.statistics().importance.shape == (2, 4)  # layers, experts
+        assert one.statistics().tokens.tolist() == [11.0, 11.0]
 
 
 def test_draws_decide_noise_and_dropout(tiny_model: ModelConfig) -> None:
