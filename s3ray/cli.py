@@ -27,7 +27,12 @@ class ScaleName(StrEnum):
     smoke = "smoke"
 
 
-class Format(StrEnum):
+class PlanFormat(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class TableFormat(StrEnum):
     text = "text"
     json = "json"
     csv = "csv"
@@ -139,14 +144,14 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
     # Ray takes seconds to import; a sweep whose every cell is cached never does.
     from s3ray.results import write_results
 
-    console = Console()
+    console = Console(markup=False)
     plan, store = request.plan, request.store
     print_plan(plan, store, console)
     failures: Mapping[Cell, str] = {}
     if plan.pending:
         from s3ray.engine.preflight import Execution
-        from s3ray.engine.progress import duration
         from s3ray.engine.run import run_plan
+        from s3ray.sweep.cost import duration
 
         execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
         outcome = run_plan(plan, store, request.data, execution, console)
@@ -174,7 +179,7 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
     """The plan as two lines and a table: to run, cached, and at what cost."""
     from rich.table import Table
 
-    from s3ray.engine.progress import duration
+    from s3ray.sweep.cost import duration
 
     summary = plan.summary()
     cells = summary["cells"]
@@ -208,23 +213,21 @@ def plan(
     scale: ScaleOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     config: ConfigOption = None,
-    output: Annotated[Format, typer.Option("--format")] = Format.text,
+    output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with _user_errors():
         request = _resolve(load_sweep(sweep_file), datasets, dataset, data, scale, storage, config)
-        if output is Format.json:
+        if output is PlanFormat.json:
             print(json.dumps(request.plan.summary(), indent=2))
-        elif output is Format.csv:
-            raise UserError("--format csv: a plan is text or json; choose one of them")
         else:
-            print_plan(request.plan, request.store, Console())
+            print_plan(request.plan, request.store, Console(markup=False))
 
 
 @app.command()
 def params(
     table: Annotated[int, typer.Option("--table", min=4, max=5, help="The paper's Table 4 or 5.")],
-    output: Annotated[Format, typer.Option("--format")] = Format.text,
+    output: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
     accounting: Annotated[
         AccountingName, typer.Option("--accounting", help="all_layers adds the honest count.")
     ] = AccountingName.paper,
@@ -233,10 +236,10 @@ def params(
     from s3ray.results.parameters import parameter_table
 
     frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
-    renderers: dict[Format, Callable[[], Any]] = {
-        Format.csv: lambda: frame.to_csv(index=False),
-        Format.json: lambda: frame.to_json(orient="records", indent=1) + "\n",
-        Format.text: lambda: frame.to_string(index=False) + "\n",
+    renderers: dict[TableFormat, Callable[[], Any]] = {
+        TableFormat.csv: lambda: frame.to_csv(index=False),
+        TableFormat.json: lambda: frame.to_json(orient="records", indent=1) + "\n",
+        TableFormat.text: lambda: frame.to_string(index=False) + "\n",
     }
     sys.stdout.write(renderers[output]())
 

@@ -101,6 +101,10 @@ class OptimizerConfig:
             raise UserError(f"optimizer: epochs {self.epochs} is below 1; train for at least one")
         if self.learning_rate <= 0:
             raise UserError(f"optimizer: learning_rate {self.learning_rate} must be positive; try 1e-3")
+        if not 0.0 <= self.warmup < 1.0:
+            raise UserError(f"optimizer: warmup {self.warmup} is outside [0, 1); give a share of the steps")
+        if self.gradient_clip <= 0:
+            raise UserError(f"optimizer: gradient_clip {self.gradient_clip} must be positive; try 1.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +157,12 @@ class SparsificationConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if not self.ratios or any(not 0.0 <= p <= 1.0 for p in self.ratios):
-            raise UserError(f"sparsification: ratios {self.ratios} must lie in [0, 1]; try 1.0 … 0.1")
+        inside = all(0.0 <= p <= 1.0 for p in self.ratios)
+        if not inside or 1.0 not in self.ratios or len(set(self.ratios)) < max(2, len(self.ratios)):
+            raise UserError(
+                f"sparsification: ratios {self.ratios} must be distinct, lie in [0, 1], and hold 1.0 and at least "
+                f"one smaller; try 1.0 … 0.1"
+            )
         if self.batch_size < 1:
             raise UserError(f"sparsification: batch_size {self.batch_size} is below 1; try 256")
 
@@ -166,6 +174,13 @@ class ProbeConfig:
     inverse_regularization: float = 1.0
     max_iterations: int = 1000
     on_sphere: bool = True  # (ours) probe the l2-normalised z that the losses see
+
+    def __post_init__(self) -> None:
+        if self.inverse_regularization <= 0 or self.max_iterations < 1:
+            raise UserError(
+                f"probe: inverse_regularization {self.inverse_regularization} and max_iterations "
+                f"{self.max_iterations} must be positive; try 1.0 and 1000"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,16 +313,18 @@ def settings_for(dataset: str, scale: str, overrides: Mapping[str, Any] | None =
     settings = override(Settings(), SCALES[scale].base, f"scale {scale}")
     settings = override(settings, SCALES[scale].presets.get(dataset, {}), f"scale {scale}, {dataset}")
     settings = override(settings, changes, "--config")
-    if not isinstance(per_dataset, Mapping) or not isinstance(per_dataset.get(dataset, {}), Mapping):
-        raise UserError(f"--config: dataset must hold tables [dataset.NAME.…], not {per_dataset!r}; correct it")
     return override(settings, per_dataset.get(dataset, {}), f"--config dataset.{dataset}")
 
 
 def read_overrides(path: Path) -> dict[str, Any]:
     """Read a `--config` TOML file; UserError if it is missing or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        overrides = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: not valid TOML ({error}); correct the file") from error
+    tables = overrides.get("dataset", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UserError(f"--config {path}: dataset must hold tables [dataset.NAME.…], not {tables!r}; correct it")
+    return overrides

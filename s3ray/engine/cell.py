@@ -68,7 +68,7 @@ def from_rank_zero(read: Callable[[], _T]) -> _T:
 
 
 class CheckpointMonitor:
-    """Saves a stage's progress every `interval` seconds, and reports it every `report_every` steps."""
+    """Saves a stage's progress every `interval` seconds, and reports it `reports` times, evenly spread."""
 
     def __init__(
         self, store: Store, run: StageRun, interval: float, report: Callable[[int, int], None], reports: int
@@ -81,7 +81,7 @@ class CheckpointMonitor:
         content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
         if content is None:
             return None
-        snapshot: Snapshot = torch.load(io.BytesIO(content), weights_only=True)
+        snapshot: Snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         return snapshot
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
@@ -132,12 +132,14 @@ class _CellRunner:
         specialized = self._specialized(plan.specialization.identity in committed)
         # A model of its own for the branches: Selection must start from the Specialization every time.
         for branch in plan.branches:
-            if branch.curve.identity in committed:
+            runs = [run for run in (branch.selection, branch.curve) if run is not None]
+            if all(run.identity in committed for run in runs):
                 continue
             model = self._model(specialized)
             if branch.selection is not None:
                 self._selected(model, branch.selection, branch.branch, branch.selection.identity in committed)
-            self._curve(model, branch.curve, branch.branch)
+            if branch.curve.identity not in committed:
+                self._curve(model, branch.curve, branch.branch)
 
     def _model(self, weights: Mapping[str, Tensor] | None = None) -> S3Model:
         model = build_model(self.plan.settings.model, self.data.features, self.plan.cell.seed)

@@ -15,9 +15,13 @@ from ray._private.state import state as cluster_state
 from ray._private.utils import get_num_cpus
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.state.exception import RayStateApiException
 
+from s3ray.config import UserError
 from s3ray.engine import ENVIRONMENT
-from s3ray.engine.preflight import Capacity
+from s3ray.engine.preflight import Capacity, Execution
+from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +53,23 @@ def quiet_ray(verbose: bool) -> None:
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
-def connect(verbose: bool) -> Capacity:
+def connect(execution: Execution) -> Capacity:
     """Connect to the cluster of RAY_ADDRESS or of this machine, or start Ray here.
 
     Returns:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
+
+    Raises:
+        UserError: this machine cannot hold one worker group; raised before Ray is started.
     """
     local = local_capacity()
-    quiet_ray(verbose)
+    quiet_ray(execution.verbose)
     options: dict[str, Any] = {
-        "log_to_driver": verbose,
-        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "log_to_driver": execution.verbose,
+        "logging_level": logging.INFO if execution.verbose else logging.ERROR,
     }
     if local is not None:
+        local.slots(execution)
         # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
@@ -79,9 +87,35 @@ def connect(verbose: bool) -> Capacity:
     return Capacity(
         max(present.get("CPU", 0.0), float(largest.get("CPU", 0))),
         max(present.get("GPU", 0.0), float(largest.get("GPU", 0))),
-        len(ray.nodes()) if not largest else max(2, len(ray.nodes())),
+        # A cluster that can grow has several nodes sooner or later.
+        max(len(alive_nodes()), 2 if largest else 1),
         "the cluster",
     )
+
+
+def alive_nodes() -> list[str]:
+    """Ids of the nodes that are up."""
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_nodes_can_write(storage: str) -> None:
+    """UserError unless every node that is up can write the store; the driver's own access proves nothing."""
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def check() -> str | None:
+        try:
+            Store(storage).check_writable()
+        except UserError as error:
+            return str(error)
+        return None
+
+    pending = {
+        check.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=True)).remote(): n
+        for n in alive_nodes()
+    }
+    for reference, node in pending.items():
+        if (complaint := ray.get(reference)) is not None:
+            raise UserError(f"{complaint} (on node {node[:12]})")
 
 
 def reap_placement_groups() -> list[str]:
@@ -93,7 +127,12 @@ def reap_placement_groups() -> list[str]:
     try:
         groups = ray.util.state.list_placement_groups(detail=True, limit=10_000)
         alive = {job.job_id for job in ray.util.state.list_jobs(limit=10_000) if job.status in ("RUNNING", "PENDING")}
-    except (RayError, OSError) as error:  # the cluster runs without the dashboard, which answers this
+    except (
+        RayError,
+        RayStateApiException,
+        OSError,
+        ValueError,
+    ) as error:  # the cluster runs without the dashboard, which answers this
         logger.warning("cannot look for leaked placement groups: %s", error)
         return []
     leaked = [

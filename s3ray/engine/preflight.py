@@ -52,7 +52,12 @@ class Capacity:
         """
         needed = {name: execution.workers_per_trial * n for name, n in execution.resources_per_worker.items()}
         held = {"CPU": self.cpus, "GPU": self.gpus}
-        slots = min(math.floor(held[name] / amount + 1e-9) for name, amount in needed.items())
+        workers = [math.floor(self.cpus)]
+        if 0 < execution.gpus_per_worker < 1:  # a worker's share never spans two GPUs
+            workers.append(math.floor(self.gpus) * math.floor(1 / execution.gpus_per_worker + 1e-9))
+        elif execution.gpus_per_worker:
+            workers.append(math.floor(self.gpus / execution.gpus_per_worker))
+        slots = min(workers) // execution.workers_per_trial
         if slots < 1:
             wants = " and ".join(f"{amount:g} {name}" for name, amount in needed.items())
             holds = " and ".join(f"{held[name]:g} {name}" for name in needed)

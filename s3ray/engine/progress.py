@@ -14,16 +14,7 @@ from rich.text import Text
 
 from s3ray.engine.cell import Event
 from s3ray.sweep import Plan
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+from s3ray.sweep.cost import duration
 
 
 class Progress:
@@ -59,9 +50,11 @@ class Progress:
 
     def update(self, events: Iterable[Event]) -> None:
         for event in events:
+            if event.cell not in self._left:  # a restarted worker group reports its finished cells again
+                continue
             self._count(event)
             if self._live is None and (line := self._line(event)):
-                self._console.print(line, soft_wrap=True, highlight=False)
+                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
@@ -69,7 +62,7 @@ class Progress:
         if event.state in ("started", "step"):
             self._running[event.cell] = event
             return
-        if event.state in ("cell_finished", "cell_failed") and event.cell in self._left:
+        if event.state in ("cell_finished", "cell_failed"):
             counter = self._done if event.state == "cell_finished" else self._failed
             counter[event.dataset] += 1
             self._running.pop(event.cell, None)
@@ -112,7 +105,7 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for name in ("dataset", "cells", "done", "cached", "running", "failed"):
             table.add_column(name, justify="left" if name == "dataset" else "right")
-        running = Counter(event.dataset for event in self._running.values())
+        running = Counter(event.dataset for event in list(self._running.values()))
         for dataset, total in self._total.items():
             failed = self._failed[dataset]
             table.add_row(
@@ -125,7 +118,7 @@ class Progress:
             )
         lines = [
             Text(f"  {e.cell}  {e.stage}" + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")
-            for e in self._running.values()
+            for e in list(self._running.values())  # updated by another thread than the one that draws
         ]
         elapsed = f"{duration(time.monotonic() - self._started)} elapsed"
         return Group(table, *lines, Text(", ".join(filter(None, [elapsed, self._eta_text()]))))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+import s3ray
 from s3ray.stages.collective import workers
 
 
@@ -18,7 +21,7 @@ def provenance(device: torch.device) -> dict[str, str | int]:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
         "code_revision": code_revision(),
-        "s3ray": version("s3ray"),
+        "s3ray": s3ray.__version__,
         "torch": version("torch"),
         "scikit_learn": version("scikit-learn"),
         "ray": version("ray"),
@@ -30,17 +33,23 @@ def provenance(device: torch.device) -> dict[str, str | int]:
 
 @functools.cache
 def code_revision() -> str:
-    """Commit of the checkout that this package runs from, with `+changes` if it has any; else `unknown`."""
-    root = Path(__file__).resolve().parents[2]
+    """Which code ran: `S3RAY_REVISION` if set, the checkout's commit (`+changes` if it has any), or, where the
+    package runs from a copy without its history, a hash of its sources."""
+    if revision := os.environ.get("S3RAY_REVISION"):
+        return revision
+    package = Path(s3ray.__file__).resolve().parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return "unknown"
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == package.parent:
+            return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        pass
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return f"sources {digest.hexdigest()[:16]}"

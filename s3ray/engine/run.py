@@ -19,7 +19,7 @@ from rich.console import Console
 
 from s3ray.config import Cell
 from s3ray.engine.cell import Event
-from s3ray.engine.cluster import connect, local_capacity, quiet_ray
+from s3ray.engine.cluster import check_nodes_can_write, connect
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
@@ -54,16 +54,13 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Any], execution: Execu
     """
     started = time.monotonic()
     check_plan(plan, store, execution)
-    if (local := local_capacity()) is not None:
-        local.slots(execution)
-    quiet_ray(execution.verbose)
-    for name in {cell.cell.dataset for cell in plan.pending}:
-        store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
-
-    capacity = connect(execution.verbose)
     try:
-        check_storage(store, capacity)
+        capacity = connect(execution)
         slots = capacity.slots(execution)
+        check_storage(store, capacity)
+        check_nodes_can_write(store.uri)
+        for name in {cell.cell.dataset for cell in plan.pending}:
+            store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [
@@ -104,7 +101,7 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     )
     results = tuner.fit()
     return {
-        result.config["pack"]: str(result.error).strip().splitlines()[-1]
+        result.config["pack"]: (str(result.error).strip().splitlines() or [type(result.error).__name__])[-1]
         for result in (results[i] for i in range(len(results)))
         if result.error is not None and result.config is not None
     }
@@ -127,9 +124,9 @@ def _fit(pack: Pack, store: Store, execution: Execution) -> None:
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # ray annotates the V1 classes
-            # Each cell bounds its own attempts; this bound only ends what never gets as far as a cell.
+            # The ledger bounds the attempts of a cell; this bound ends a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=MAX_ATTEMPTS * len(pack.cells) + MAX_ATTEMPTS, controller_failure_limit=3
+                max_failures=MAX_ATTEMPTS + len(pack.cells), controller_failure_limit=3
             ),
         ),
     )
@@ -155,8 +152,8 @@ def _failures(plan: Plan, packs: list[Pack], store: Store, errors: Mapping[str, 
     known = Ledger(store, packs[0].run).failures()
     committed = store.markers(run for cell in plan.pending for run in cell.runs)
     return {
-        cell.cell: known.get(cell.specialization.identity)
-        or errors.get(pack.name, "its worker group ended before it was complete; run again with --verbose")
+        cell.cell: known.get(cell.identity)
+        or errors.get(pack.name, f"{pack.name} ended before it was complete; run again, with --verbose to see why")
         for pack in packs
         for cell in pack.cells
         if cell.missing(committed)

@@ -11,8 +11,9 @@ import ray.train
 import ray.train.torch
 import torch
 
+from s3ray.config import UserError
 from s3ray.engine.cell import Event, from_rank_zero, run_cell
-from s3ray.stages.collective import workers
+from s3ray.stages import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 
@@ -32,7 +33,7 @@ class Pack:
 
 
 class Ledger:
-    """Attempts and failures of the cells of one run, as small files that survive every process."""
+    """Attempts, errors and failures of the cells of one run, as small files that survive every process."""
 
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
@@ -40,24 +41,32 @@ class Ledger:
     def attempt(self, cell: CellPlan) -> int:
         """Note a start of `cell`; how many there were since it last made progress."""
         store = self._store
-        runs = [run for run in cell.runs if store.marker(run) is None]
-        step = max((store.checkpoint_step(run) or 0 for run in runs), default=0)
-        progress = f"{len(cell.runs) - len(runs)}-{step}"
-        folder = ("runs", self._run, "attempts", cell.specialization.identity, progress)
+        missing = cell.missing(store.markers(cell.runs))
+        step = max((store.checkpoint_step(run) or 0 for run in missing), default=0)
+        folder = ("runs", self._run, "attempts", cell.identity, f"{len(missing)}-{step}")
         number = len(store.names(*folder)) + 1
         store.write("", *folder, str(number))
         return number
 
+    def error(self, cell: CellPlan, cause: str) -> None:
+        """Remember why an attempt ended; of several ranks' errors the first, which the others follow from."""
+        if self.last_error(cell) is None:
+            self._store.write(cause, "runs", self._run, "errors", cell.identity)
+
+    def last_error(self, cell: CellPlan) -> str | None:
+        try:
+            return self._store.read("runs", self._run, "errors", cell.identity).decode()
+        except FileNotFoundError:
+            return None
+
     def fail(self, cell: CellPlan, cause: str) -> None:
-        content = json.dumps({"cell": asdict(cell.cell), "cause": cause})
-        self._store.write(content, "runs", self._run, "failures", f"{cell.specialization.identity}.json")
+        """The cell is given up for this run."""
+        self._store.write(cause, "runs", self._run, "failures", cell.identity)
 
     def failures(self) -> dict[str, str]:
-        """Cause per Specialization identity of the cells that failed in this run."""
-        return {
-            name.removesuffix(".json"): json.loads(self._store.read("runs", self._run, "failures", name))["cause"]
-            for name in self._store.names("runs", self._run, "failures")
-        }
+        """Cause per identity of the cells that were given up."""
+        names = self._store.names("runs", self._run, "failures")
+        return {name: self._store.read("runs", self._run, "failures", name).decode() for name in names}
 
 
 class Reporter:
@@ -78,42 +87,56 @@ class Reporter:
 
 
 def run_pack(config: dict[str, Any]) -> None:
-    """The `train_loop_per_worker`: run every cell of `config["pack"]` that has not failed or finished.
+    """The `train_loop_per_worker`: run every cell of `config["pack"]` that is neither complete nor given up.
 
-    With one worker, a failing cell is recorded and the next one starts. With several, the ranks may no longer
-    be in step: the failure is recorded, the group restarts, and skips it.
+    An error that the same inputs would give again (a diverging loss, bad input) gives the cell up and the next
+    one starts; all ranks meet it at the same step. Any other error may be a rank's or a disk's own: it ends the
+    worker group, Train starts another, and the cell goes on from its last checkpoint, up to MAX_ATTEMPTS times
+    without progress.
     """
     pack: Pack = config["pack"]
     torch.set_num_threads(1)  # one CPU per worker; results must not depend on the machine's cores
     store = Store(pack.storage)
     ledger = Ledger(store, pack.run)
     report = Reporter()
-    failed = from_rank_zero(ledger.failures)
+    given_up = from_rank_zero(ledger.failures)
+    committed = from_rank_zero(lambda: store.markers(run for cell in pack.cells for run in cell.runs))
     for cell in pack.cells:
         outcome = partial(Event, str(cell.cell), cell.cell.dataset)
-        if cell.specialization.identity in failed:
-            report(outcome("cell_failed", cause=failed[cell.specialization.identity]))
-            continue
-        try:
-            _attempt(cell, pack, store, ledger, report)
-        except Exception as error:
-            cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            ledger.fail(cell, cause)
-            if workers() > 1:
-                raise
-            report(outcome("cell_failed", cause=cause))
-        else:
+        if not cell.missing(committed):
             report(outcome("cell_finished"))
+        elif cell.identity in given_up:
+            report(outcome("cell_failed", cause=given_up[cell.identity]))
+        else:
+            cause = _attempt(cell, pack, store, ledger, report)
+            if cause is None:
+                report(outcome("cell_finished"))
+            else:
+                ledger.fail(cell, cause)
+                report(outcome("cell_failed", cause=cause))
 
 
-def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: Reporter) -> None:
+def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: Reporter) -> str | None:
+    """Run a cell; the cause if it must be given up."""
     if from_rank_zero(lambda: ledger.attempt(cell)) > MAX_ATTEMPTS:
-        raise RuntimeError(f"its worker died {MAX_ATTEMPTS} times without progress (out of memory?)")
-    run_cell(
-        cell,
-        store.fetch_dataset(cell.facts.fingerprint),
-        store,
-        report,
-        device=ray.train.torch.get_device(),
-        checkpoint_interval=pack.checkpoint_interval,
-    )
+        error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
+        return f"{error}; given up after {MAX_ATTEMPTS} attempts without progress"
+    try:
+        run_cell(
+            cell,
+            store.fetch_dataset(cell.facts.fingerprint),
+            store,
+            report,
+            device=ray.train.torch.get_device(),
+            checkpoint_interval=pack.checkpoint_interval,
+        )
+    except (DivergedError, UserError) as error:
+        return _sentence(error)
+    except Exception as error:
+        ledger.error(cell, _sentence(error))
+        raise
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

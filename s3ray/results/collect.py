@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pandas as pd
 
 from s3ray.store import Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
-
-_PARALLEL_READS = 16
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:
@@ -24,8 +21,7 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
     tasks = [
         (cell, branch) for cell in plan.cells for branch in cell.branches if branch.curve.identity in plan.committed
     ]
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        frames = list(pool.map(lambda task: _rows(plan, store, *task), tasks))
+    frames = store.parallel(lambda task: _rows(plan, store, *task), tasks)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

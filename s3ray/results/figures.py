@@ -50,6 +50,7 @@ def curve_grid(
                 axis.set_xlabel("preservation ratio p")
             if column == 0:
                 axis.set_ylabel(f"χ = {granularity}\ntest accuracy (%)")
+    axes[0, 0].xaxis.set_inverted(True)  # shared by all panels: pruning goes to the right
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -109,7 +110,6 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
                 zorder=4,
                 label="p*, chosen on validation",
             )
-    axis.invert_xaxis()
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 

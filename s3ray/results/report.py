@@ -38,7 +38,11 @@ def write_results(plan: Plan, store: Store) -> list[str]:
 
 
 def _heading(plan: Plan) -> str:
-    datasets = ", ".join(f"{name}: {e.facts.kind} data" for name, e in plan.study.entries.items())
+    datasets = ", ".join(
+        f"{name}: {e.facts.kind} data"
+        + (f" (best achievable {100 * e.facts.best_accuracy:.1f})" if e.facts.best_accuracy else "")
+        for name, e in plan.study.entries.items()
+    )
     return (
         f"# {plan.sweep.title}: test accuracy (%)\n\n"
         f"{datasets}. Mean over seeds (sample standard deviation). p* is chosen on validation among the ratios "

@@ -33,7 +33,7 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
         line |= {
             "p*": f"{choice['p_star']:g}",
             "test at p*": f"{100 * choice['test']:.2f}",
-            "gain over p 1 [95 %]": f"{100 * choice['gain']:+.2f} ± {100 * choice['gain_half_width']:.2f}",
+            "gain over p 1 [95 %]": f"{100 * choice['gain']:+.2f}" + _interval(choice["gain_half_width"]),
             "oracle p": f"{choice['oracle_p']:g}",
             "oracle test": f"{100 * choice['oracle_test']:.2f}",
             "majority": f"{100 * selected.loc[1.0, 'majority']:.2f}",
@@ -48,6 +48,10 @@ def markdown(table: pd.DataFrame) -> str:
     header = [str(name) for name in table.columns]
     lines = [header, ["---"] * len(header), *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _interval(half_width: float) -> str:
+    return f" ± {100 * half_width:.2f}" if pd.notna(half_width) else ""
 
 
 def _accuracy(row: Any) -> str:

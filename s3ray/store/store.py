@@ -17,11 +17,12 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pyarrow import ArrowException
@@ -31,7 +32,8 @@ from s3ray.config import UserError
 from s3ray.data.dataset import Dataset
 from s3ray.store.identity import StageRun
 
-_PARALLEL_READS = 16  # object stores answer in tens of milliseconds, but many at a time
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +141,25 @@ class Store:
             return Marker(**json.loads(self.read("artifacts", run.stage, run.identity, "commit.json")))
         except FileNotFoundError:
             return None
+        except (json.JSONDecodeError, TypeError):  # cut off while it was written to an object store
+            return None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
         """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
         unique = list({run.identity: run for run in runs}.values())
         try:
-            with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-                found = [marker for marker in pool.map(self.marker, unique) if marker is not None]
+            found = [marker for marker in self.parallel(self.marker, unique) if marker is not None]
         except (OSError, ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"--storage {self.uri}: cannot be read ({reason}); check the place and your access to it"
             ) from error
         return {marker.identity: marker for marker in found}
+
+    def parallel(self, read: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """`read` of every item, many at a time: object stores answer in tens of milliseconds."""
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(read, items))
 
     def artifact(self, run: StageRun, name: str) -> bytes:
         """A file of a committed run.
@@ -170,7 +178,8 @@ class Store:
         self.write(content, "checkpoints", run.identity, name)
         for earlier in self.names("checkpoints", run.identity):
             if earlier < name:
-                self.fs.delete_file(self.path("checkpoints", run.identity, earlier))
+                with suppress(OSError):  # another writer of this identity was first
+                    self.fs.delete_file(self.path("checkpoints", run.identity, earlier))
 
     def checkpoint_step(self, run: StageRun) -> int | None:
         """Step of the latest checkpoint, or None."""
@@ -179,16 +188,23 @@ class Store:
 
     def latest_checkpoint(self, run: StageRun) -> bytes | None:
         step = self.checkpoint_step(run)
-        return None if step is None else self.read("checkpoints", run.identity, f"{step:09d}.pt")
+        if step is None:
+            return None
+        try:
+            return self.read("checkpoints", run.identity, f"{step:09d}.pt")
+        except FileNotFoundError:  # another writer of this identity has just gone further
+            return self.latest_checkpoint(run)
 
     def drop_checkpoints(self, run: StageRun) -> None:
-        folder = self.path("checkpoints", run.identity)
-        if self.fs.get_file_info(folder).type != pafs.FileType.NotFound:
-            self.fs.delete_dir(folder)
+        self._drop("checkpoints", run.identity)
 
     def drop_run(self, run: str) -> None:
         """Forget the attempts and Ray's own files of a run that left nothing to explain."""
-        self.fs.delete_dir(self.path("runs", run))
+        self._drop("runs", run)
+
+    def _drop(self, *parts: str) -> None:
+        with suppress(OSError):  # not there, or another writer drops it too; nothing reads it any more
+            self.fs.delete_dir(self.path(*parts))
 
     def publish_dataset(self, data: Dataset, fingerprint: str) -> None:
         """Put a dataset where every worker can fetch it; nothing happens if it is there."""

@@ -7,9 +7,8 @@ A rough model of the operations, with constants measured on one core of a 2-core
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from s3ray.config import Branch, Settings
+from s3ray.config import Settings
 from s3ray.sweep.grid import DataFacts
 
 # Seconds per step, per token and layer, per (token, expert) pair and feature, per multiply-add.
@@ -55,11 +54,11 @@ def curve_seconds(settings: Settings, facts: DataFacts) -> float:
     return encode * math.fsum(kept) + len(kept) * (probe + 0.05)
 
 
-def cell_seconds(settings: Settings, facts: DataFacts, batch_size: int, branches: Iterable[Branch]) -> float:
-    """A whole cell: one Specialization, then Selection and a pruning curve per branch."""
-    total = specialization_seconds(settings, facts, batch_size)
-    for branch in branches:
-        total += curve_seconds(settings, facts)
-        if branch != "none":
-            total += selection_seconds(settings, facts, batch_size)
-    return total
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -25,6 +25,7 @@ class DataFacts:
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, both modalities
     majority: Mapping[str, float]  # per split: accuracy of the most frequent training class
+    best_accuracy: float | None = None  # the best achievable, where a simulation knows it
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -39,6 +40,7 @@ class DataFacts:
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
             },
             majority={name: data.majority_rate(name) for name in splits},
+            best_accuracy=data.facts.get("best_accuracy"),
         )
 
 

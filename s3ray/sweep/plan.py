@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -43,6 +44,11 @@ class CellPlan:
             runs += [run for run in (branch.selection, branch.curve) if run is not None]
         return runs
 
+    @cached_property
+    def identity(self) -> str:
+        """sha256 over the identities of all runs: equal cells are the same computation."""
+        return hashlib.sha256("".join(run.identity for run in self.runs).encode()).hexdigest()
+
     def missing(self, committed: Mapping[str, Marker]) -> list[StageRun]:
         return [run for run in self.runs if run.identity not in committed]
 
@@ -59,8 +65,8 @@ class Plan:
     @cached_property
     def pending(self) -> tuple[CellPlan, ...]:
         """Cells with something to run; of cells that are the same computation, the first."""
-        first = {cell.specialization.identity: cell for cell in reversed(self.cells)}
-        return tuple(c for c in self.cells if first[c.specialization.identity] is c and c.missing(self.committed))
+        first = {cell.identity: cell for cell in reversed(self.cells)}
+        return tuple(c for c in self.cells if first[c.identity] is c and c.missing(self.committed))
 
     @cached_property
     def speed(self) -> float:
@@ -91,8 +97,7 @@ class Plan:
                 "cached": cached,
                 "to_run": len(set(runs)) - cached,
             }
-        pending = {c.specialization.identity for c in self.pending}
-        waiting = sum(c.specialization.identity in pending for c in self.cells)
+        waiting = sum(bool(cell.missing(self.committed)) for cell in self.cells)
         return {
             "sweep": self.sweep.name,
             "cells": {"total": len(self.cells), "cached": len(self.cells) - waiting, "to_run": waiting},

@@ -1,6 +1,7 @@
 """A cell from start to finish without Ray, and its resumption."""
 
 import io
+import shutil
 
 import pandas as pd
 import pytest
@@ -101,3 +102,15 @@ def test_a_diverging_cell_says_so_and_commits_nothing(tiny_sweep, tmp_path):
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf) at step 1 of 72; lower the learning rate"):
         run(cell, tiny_sweep.DATA, store)
     assert store.markers(cell.runs) == {}
+
+
+def test_a_selection_that_was_lost_is_run_again_without_its_curve(finished, tiny_sweep, tmp_path):
+    plain, cell, _ = finished
+    shutil.copytree(plain.base, tmp_path / "copy")
+    store = Store(str(tmp_path / "copy"))
+    selection = cell.branches[1].selection
+    store.fs.delete_file(store.path("artifacts", selection.stage, selection.identity, "commit.json"))
+    events = []
+    run(cell, tiny_sweep.DATA, store, events.append)
+    assert [event.stage for event in events if event.state == "finished"] == ["selection suff+min"]
+    assert store.artifact(selection, "weights.safetensors") == plain.artifact(selection, "weights.safetensors")

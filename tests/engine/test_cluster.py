@@ -39,7 +39,7 @@ def head():
     )
     try:
         deadline = time.monotonic() + 90
-        while python(f"127.0.0.1:{port}", "connect(False)").returncode:
+        while python(f"127.0.0.1:{port}", "connect(Execution())").returncode:
             assert process.poll() is None
             assert time.monotonic() < deadline
         yield f"127.0.0.1:{port}"
@@ -51,7 +51,9 @@ def head():
 
 def python(address, code):
     """Run `code` as a driver of its own."""
-    prelude = "import time\nimport ray\nfrom s3ray.engine.cluster import *\n"
+    prelude = (
+        "import time\nimport ray\nfrom s3ray.engine.cluster import *\nfrom s3ray.engine.preflight import Execution\n"
+    )
     return subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code)],
         env=os.environ | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
@@ -76,7 +78,7 @@ print(*ray.get(survivor.hold.remote()))
 """
 
 REAP = """
-capacity = connect(False)
+capacity = connect(Execution())
 print(capacity.cpus, capacity.nodes, local_capacity())
 deadline = time.monotonic() + 30
 while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:

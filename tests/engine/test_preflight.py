@@ -12,6 +12,8 @@ from s3ray.store import Store
         (Execution(workers_per_trial=2), Capacity(5, 0, 1, "here"), 2),
         (Execution(gpus_per_worker=0.25), Capacity(64, 1, 1, "here"), 4),
         (Execution(gpus_per_worker=1, workers_per_trial=4), Capacity(64, 8, 2, "here"), 2),
+        # 0.4 of a GPU: two workers on each of two GPUs, not five on both
+        (Execution(gpus_per_worker=0.4), Capacity(64, 2, 1, "here"), 4),
         # ten GPUs' worth of quarter workers, but only eight CPUs
         (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1, "here"), 8),
     ],

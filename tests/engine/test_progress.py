@@ -4,8 +4,9 @@ import pytest
 from rich.console import Console
 
 from s3ray.engine.cell import Event
-from s3ray.engine.progress import Progress, duration
+from s3ray.engine.progress import Progress
 from s3ray.store import Store
+from s3ray.sweep.cost import duration
 
 
 @pytest.mark.parametrize(

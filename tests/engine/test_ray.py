@@ -43,6 +43,12 @@ def wait_for(condition, process):
     return found
 
 
+def train_workers(process):
+    found = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
+    assert found
+    return found
+
+
 def checkpointed(store, plan):
     return any(store.checkpoint_step(cell.specialization) for cell in plan.cells)
 
@@ -83,13 +89,35 @@ def test_a_killed_worker_resumes_bit_identical(uninterrupted, tiny_sweep, tmp_pa
     plan = tiny_sweep.tiny_plan(store)
     process = start(tiny_sweep, tmp_path)
     wait_for(lambda: checkpointed(store, plan), process)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
-    assert workers
-    for worker in workers:
+    for worker in train_workers(process):
         worker.kill()
     code, output = finish(process)
     assert code == 0, output
     assert_same_results(store, uninterrupted[0], plan)
+
+
+def test_one_killed_worker_of_two_resumes(tiny_sweep, tmp_path):
+    """The other rank sees a broken connection first; that must not count as the cell's failure."""
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    process = start(tiny_sweep, tmp_path, "2")
+    wait_for(lambda: checkpointed(store, plan), process)
+    train_workers(process)[0].kill()
+    code, output = finish(process)
+    assert code == 0, output
+    assert tiny_sweep.tiny_plan(store).pending == ()
+    assert "FAILED" not in output
+
+
+def test_ctrl_c_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
+    store = Store(str(tmp_path))
+    plan = tiny_sweep.tiny_plan(store)
+    process = start(tiny_sweep, tmp_path)
+    wait_for(lambda: checkpointed(store, plan), process)
+    process.send_signal(signal.SIGINT)
+    _, output = finish(process)
+    assert "KeyboardInterrupt" in output
+    assert "FAILED" not in output
 
 
 def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):

@@ -119,6 +119,7 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     rows = collect(plan, store)
     figure = curve_grid(rows, best_ratios(rows), columns="batch_size", column_values=[16], title="t")
     (axis,) = figure.axes
+    assert axis.xaxis.get_inverted()  # pruning goes to the right
     lines = {line.get_label(): line for line in axis.lines}
     star = lines["p*, chosen on validation"]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, pytest.approx(80.5))

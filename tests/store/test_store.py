@@ -95,6 +95,23 @@ def test_checkpoints_keep_the_latest_and_vanish_with_the_commit(store):
     assert store.latest_checkpoint(RUN) is None
 
 
+def test_another_writer_may_drop_checkpoints_first(store, monkeypatch):
+    store.save_checkpoint(RUN, 1, b"one")
+    names = store.names
+    monkeypatch.setattr(store, "names", lambda *parts: ["000000000.pt", *names(*parts)])  # listed, then gone
+    store.save_checkpoint(RUN, 2, b"two")
+    assert store.latest_checkpoint(RUN) == b"two"
+    store.drop_checkpoints(RUN)
+    store.drop_checkpoints(RUN)
+
+
+def test_a_marker_that_was_cut_off_does_not_count(store):
+    commit(store)
+    store.write('{"identity": "', "artifacts", RUN.stage, RUN.identity, "commit.json")
+    assert store.marker(RUN) is None
+    assert store.markers([RUN]) == {}
+
+
 def test_writable(store, tmp_path):
     store.check_writable()
     (tmp_path / "file").write_text("not a folder")

@@ -104,6 +104,21 @@ def test_the_same_computation_under_two_names_runs_once(tiny_dataset, store):
     assert plan.summary()["stages"]["specialization"]["unique"] == 12
 
 
+def test_one_file_under_two_names_with_different_probes_shares_the_training(tiny_dataset, store):
+    one = study_of(tiny_dataset).entries["toy"]
+    probe = dataclasses.replace(one.settings.probe, inverse_regularization=2.0)
+    two = dataclasses.replace(one, settings=dataclasses.replace(one.settings, probe=probe))
+    plan = make_plan(SWEEP, Study({"one": one, "two": two}), store)
+    assert len(plan.pending) == 24
+    for cell in plan.cells[:12]:
+        for run in cell.runs:
+            commit(store, run)
+    again = make_plan(SWEEP, Study({"one": one, "two": two}), store)
+    assert {cell.cell.dataset for cell in again.pending} == {"two"}
+    assert again.summary()["cells"]["to_run"] == 12
+    assert again.summary()["stages"]["specialization"]["to_run"] == 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 10_000])
 def test_batch_sizes_must_fit(tiny_dataset, store, batch_size):
     study = study_of(tiny_dataset)

@@ -1,0 +1,64 @@
+"""Measured against estimated seconds of every stage: `python benchmarks/stage_seconds.py [DATASET …]`.
+
+One thread, smoke scale, one seed, two epochs of training scaled up to the configured number. The estimates of
+`s3ray plan` are ratios of these; the store corrects them by what it has measured.
+"""
+
+import dataclasses
+import sys
+import time
+
+import torch
+
+from s3ray.config import settings_for
+from s3ray.data import EMBEDDED
+from s3ray.model import build_model
+from s3ray.stages import pruning_curve, select, specialize
+from s3ray.sweep import DataFacts, cost
+
+EPOCHS = 2
+
+
+def short(config):
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epochs=EPOCHS))
+
+
+def seconds(function, *arguments, **options):
+    started = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - started
+
+
+def main(names):
+    torch.set_num_threads(1)
+    print("dataset          χ batch  stage            measured  estimated  ratio")
+    for name in names:
+        data = EMBEDDED[name]()
+        facts = DataFacts.of(data)
+        for granularity in (2, 4, 8):
+            for batch_size in (64, 128):
+                settings = settings_for(name, "smoke").for_granularity(granularity)
+                model = build_model(settings.model, data.features, 0)
+                options = {"batch_size": batch_size, "seed": 0}
+                special, selection = settings.specialization, settings.selection
+                specialize(model, data.train, short(special), **options)  # warm-up
+                measured = {
+                    "specialization": seconds(specialize, model, data.train, short(special), **options)
+                    * (special.optimizer.epochs / EPOCHS),
+                    "selection": seconds(select, model, data.train, short(selection), **options)
+                    * (selection.optimizer.epochs / EPOCHS),
+                    "sparsification": seconds(pruning_curve, model, data, settings.sparsification, settings.probe),
+                }
+                estimated = {
+                    "specialization": cost.specialization_seconds(settings, facts, batch_size),
+                    "selection": cost.selection_seconds(settings, facts, batch_size),
+                    "sparsification": cost.curve_seconds(settings, facts),
+                }
+                for stage, value in measured.items():
+                    ratio = value / estimated[stage]
+                    line = f"{name:<16} {granularity} {batch_size:>5}  {stage:<15} {value:>8.1f}s"
+                    print(f"{line} {estimated[stage]:>9.1f}s {ratio:>6.2f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(EMBEDDED))

@@ -1,0 +1,37 @@
+"""The ledger of attempts and failures, without Ray."""
+
+import pytest
+
+from s3ray.engine.worker import Ledger
+from s3ray.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+@pytest.fixture
+def cell(tiny_sweep, store):
+    return tiny_sweep.tiny_plan(store, seeds=1).cells[0]
+
+
+def test_attempts_count_from_the_last_progress(store, cell):
+    ledger = Ledger(store, "run")
+    assert [ledger.attempt(cell) for _ in range(3)] == [1, 2, 3]
+    store.save_checkpoint(cell.specialization, 10, b"")
+    assert [ledger.attempt(cell) for _ in range(2)] == [1, 2]
+    store.commit(cell.specialization, {}, seconds=1.0, provenance={})
+    assert ledger.attempt(cell) == 1
+    assert Ledger(store, "another run").attempt(cell) == 1
+
+
+def test_the_first_error_is_kept_and_failures_are_listed(store, cell):
+    ledger = Ledger(store, "run")
+    assert ledger.last_error(cell) is None
+    ledger.error(cell, "OSError: disk")
+    ledger.error(cell, "RuntimeError: connection closed by peer")
+    assert ledger.last_error(cell) == "OSError: disk"
+    assert ledger.failures() == {}
+    ledger.fail(cell, "DivergedError: [x] ü")
+    assert ledger.failures() == {cell.identity: "DivergedError: [x] ü"}
