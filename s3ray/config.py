@@ -326,5 +326,5 @@ def read_overrides(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path}: not valid TOML ({error}); correct the file") from error
     tables = overrides.get("dataset", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise UserError(f"--config {path}: dataset must hold tables [dataset.NAME.…], not {tables!r}; correct it")
+        raise UserError(f"--config {path}: dataset must hold tables [dataset.NAME.…], not {tables!r}; correct the file")
     return overrides
