@@ -270,17 +270,24 @@ _PAPER = Scale(
     },
 )
 
-# The same configuration, small enough for two cores.
+# The same configuration, small enough for two cores. Chosen on validation accuracy (docs/decisions.md).
 _SMOKE = Scale(
     base={
-        "model": {"width": 32, "layers": 2, "heads": 4},
-        "specialization": {"optimizer": {"epochs": 30, "learning_rate": 2e-3}, "temperature": 0.2},
-        "selection": {"optimizer": {"epochs": 20, "learning_rate": 2e-3}, "temperature": 0.2},
+        "model": {"width": 32, "layers": 2, "heads": 1},
+        "specialization": {
+            "optimizer": {"epochs": 8, "learning_rate": 5e-3, "warmup": 0.1},
+            "temperature": 0.2,
+            "lambda_local": 0.3,
+        },
+        "selection": {"optimizer": {"epochs": 6, "learning_rate": 8e-3, "warmup": 0.1}, "temperature": 0.5},
         "batch_sizes": (64, 128),
     },
     presets={
-        "digits": {"model": {"positions": "sinusoidal"}},
-        "latent_factors": {},
+        "digits": {"model": {"positions": "sinusoidal"}, "probe": {"inverse_regularization": 0.05}},
+        "latent_factors": {
+            "specialization": {"optimizer": {"epochs": 6, "learning_rate": 4e-3}, "lambda_local": 2.0},
+            "selection": {"optimizer": {"learning_rate": 3e-3}},
+        },
     },
 )
 

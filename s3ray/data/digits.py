@@ -16,14 +16,15 @@ from s3ray.data.dataset import Dataset, Sequences, Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigitsConfig:
-    blanked_columns: int = 3  # of 8, neighbouring, at a random place per image and view
-    noise: float = 0.15  # standard deviation; pixels lie in [0, 1]
+    blanked_columns: int = 2  # of 8, neighbouring, at a random place per image and view
+    noise: float = 0.1  # standard deviation; pixels lie in [0, 1]
     seed: int = 0  # of corruption and split
+    train: int = 800  # samples; fewer if held_out leaves no more
     held_out: int = 300  # samples in each of valid and test
 
 
 def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:
-    """1,797 images in ten classes; the splits are stratified."""
+    """Up to 1,797 images in ten classes; the splits are stratified."""
     # Imported here: every process of a worker group imports this module, only few use scikit-learn.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -38,7 +39,13 @@ def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=config.held_out, random_state=config.seed, stratify=labels
     )
-    train, valid = train_test_split(rest, test_size=config.held_out, random_state=config.seed, stratify=labels[rest])
+    train, valid = train_test_split(
+        rest,
+        train_size=min(config.train, len(rest) - config.held_out),
+        test_size=config.held_out,
+        random_state=config.seed,
+        stratify=labels[rest],
+    )
 
     def split(indices: NDArray[np.int64]) -> Split:
         views = {"rows": rows[indices], "columns": columns[indices]}

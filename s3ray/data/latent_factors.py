@@ -23,17 +23,17 @@ class LatentFactorsConfig:
     """Counts are per modality, save `shared`, which both express."""
 
     shared: int = 4
-    unique: int = 4
-    nuisance: int = 8
-    relevant_shared: int = 2
-    relevant_unique: int = 2
+    unique: int = 2
+    nuisance: int = 4
+    relevant_shared: int = 1
+    relevant_unique: int = 1  # an odd total leaves no ties
     features: int = 24  # width of a token
     token_noise: float = 0.5  # standard deviation; prototypes have unit variance per feature
     nuisance_kept: float = 0.75  # probability that a nuisance token is there
-    label_strength: float = 1.5  # log-odds of the label per relevant factor
-    train: int = 1200
-    valid: int = 400
-    test: int = 400
+    label_strength: float = 4.0  # log-odds of the label per relevant factor
+    train: int = 1000
+    valid: int = 300
+    test: int = 300
     seed: int = 0
 
 

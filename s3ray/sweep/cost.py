@@ -12,9 +12,9 @@ from s3ray.config import Settings
 from s3ray.sweep.grid import DataFacts
 
 # Seconds per step, per token and layer, per (token, expert) pair and feature, per multiply-add.
-_PER_STEP = 8e-3
-_PER_TOKEN = 1.3e-6
-_PER_PAIR_FEATURE = 0.03e-6
+_PER_STEP = 9.5e-3
+_PER_TOKEN = 1.6e-6
+_PER_PAIR_FEATURE = 0.037e-6
 _PER_FLOP = 1 / 30e9
 # Share of a full training step: forward alone; Selection needs no weight gradients.
 _FORWARD, _SELECTION = 0.3, 0.65

@@ -18,12 +18,12 @@ def _images(split: Split, view: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clean() -> Dataset:
-    return digits(DigitsConfig(blanked_columns=0, noise=0.0))
+    return digits(DigitsConfig(blanked_columns=0, noise=0.0, train=1797))
 
 
 @pytest.fixture(scope="module")
 def blanked() -> Dataset:
-    return digits(DigitsConfig(noise=0.0))
+    return digits(DigitsConfig(blanked_columns=3, noise=0.0, train=1797))
 
 
 def test_shapes(clean: Dataset) -> None:
@@ -46,6 +46,11 @@ def test_splits_are_disjoint_and_complete(clean: Dataset) -> None:
     bunch = load_digits()
     found = [key for split in clean.splits.values() for key in keys(_images(split, "rows"), split.labels)]
     assert sorted(found) == sorted(keys((bunch.images / 16).astype(np.float32), bunch.target))
+
+
+def test_the_training_split_can_be_smaller() -> None:
+    data = digits(DigitsConfig(train=800))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 800, "valid": 300, "test": 300}
 
 
 def test_splits_are_stratified(clean: Dataset) -> None:
@@ -81,7 +86,7 @@ def test_views_lose_different_columns(blanked: Dataset) -> None:
 
 
 def test_noise_has_its_deviation_and_is_drawn_per_view(blanked: Dataset) -> None:
-    noisy = digits(DigitsConfig(noise=0.15))
+    noisy = digits(DigitsConfig(blanked_columns=3, noise=0.15, train=1797))
     views = ("rows", "columns")
     noise = {view: _images(noisy.train, view) - _images(blanked.train, view) for view in views}
     for values in noise.values():

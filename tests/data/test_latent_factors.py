@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from s3ray.data.dataset import Dataset
 from s3ray.data.latent_factors import LatentFactorsConfig, best_accuracy, latent_factors
 
+COUNTS = LatentFactorsConfig(
+    shared=4, unique=4, nuisance=8, relevant_shared=2, relevant_unique=2, label_strength=1.5, valid=20, test=20
+)
 # Small tokens, many samples: the labels are what is checked.
-CONFIG = LatentFactorsConfig(features=4, train=6000, valid=20, test=20)
+CONFIG = replace(COUNTS, features=4, train=6000)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def test_best_accuracy_by_hand() -> None:
 
 @pytest.mark.parametrize(("shared", "unique"), [(2, 2), (1, 2), (3, 0)])
 def test_best_accuracy_against_monte_carlo(shared: int, unique: int) -> None:
-    config = LatentFactorsConfig(relevant_shared=shared, relevant_unique=unique)
+    config = replace(COUNTS, relevant_shared=shared, relevant_unique=unique)
     rng = np.random.default_rng(0)
     n = 50_000
     score = rng.choice([-1, 1], size=(n, shared + 2 * unique)).sum(axis=1)
@@ -94,7 +98,7 @@ def test_an_oracle_on_the_labels_reaches_the_best_accuracy_and_one_modality_does
 
 
 def test_a_token_is_the_prototype_of_a_factors_value() -> None:
-    config = LatentFactorsConfig(token_noise=0.0, train=200, valid=5, test=5)
+    config = replace(COUNTS, token_noise=0.0, train=200)
     data = latent_factors(config)
     for name, sequences in data.train.modalities.items():
         # 4 + 4 + 8 factors with two values each; without noise there are no other tokens.
