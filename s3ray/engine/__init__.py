@@ -9,6 +9,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also the interval at which reports are picked up
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # nodes of an autoscaling cluster take minutes to come
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial's results are our events, of no use as CSV or curves
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of failing its cells
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
 }

@@ -37,7 +37,7 @@ def local_capacity() -> Capacity | None:
         return None
     accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
     gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
-    return Capacity(float(get_num_cpus()), float(gpus), 1, "this machine")
+    return Capacity(float(get_num_cpus()), float(gpus), 1, is_local=True)
 
 
 def quiet_ray(verbose: bool) -> None:
@@ -89,7 +89,6 @@ def connect(execution: Execution) -> Capacity:
         max(present.get("GPU", 0.0), float(largest.get("GPU", 0))),
         # A cluster that can grow has several nodes sooner or later.
         max(len(alive_nodes()), 2 if largest else 1),
-        "the cluster",
     )
 
 

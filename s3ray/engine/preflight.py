@@ -40,7 +40,7 @@ class Capacity:
     cpus: float
     gpus: float
     nodes: int
-    where: str
+    is_local: bool = False  # a Ray that this process starts on this machine
 
     def slots(self, execution: Execution) -> int:
         """How many worker groups fit at once.
@@ -60,9 +60,10 @@ class Capacity:
         slots = min(workers) // execution.workers_per_trial
         if slots < 1:
             wants = " and ".join(f"{amount:g} {name}" for name, amount in needed.items())
+            where = "this machine" if self.is_local else "the cluster"
             holds = " and ".join(f"{held[name]:g} {name}" for name in needed)
             raise UserError(
-                f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {self.where} holds at most "
+                f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {where} holds at most "
                 f"{holds}; use fewer workers or a larger cluster"
             )
         return slots

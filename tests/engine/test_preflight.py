@@ -8,14 +8,14 @@ from s3ray.store import Store
 @pytest.mark.parametrize(
     ("execution", "capacity", "slots"),
     [
-        (Execution(), Capacity(2, 0, 1, "here"), 2),
-        (Execution(workers_per_trial=2), Capacity(5, 0, 1, "here"), 2),
-        (Execution(gpus_per_worker=0.25), Capacity(64, 1, 1, "here"), 4),
-        (Execution(gpus_per_worker=1, workers_per_trial=4), Capacity(64, 8, 2, "here"), 2),
+        (Execution(), Capacity(2, 0, 1), 2),
+        (Execution(workers_per_trial=2), Capacity(5, 0, 1), 2),
+        (Execution(gpus_per_worker=0.25), Capacity(64, 1, 1), 4),
+        (Execution(gpus_per_worker=1, workers_per_trial=4), Capacity(64, 8, 2), 2),
         # 0.4 of a GPU: two workers on each of two GPUs, not five on both
-        (Execution(gpus_per_worker=0.4), Capacity(64, 2, 1, "here"), 4),
+        (Execution(gpus_per_worker=0.4), Capacity(64, 2, 1), 4),
         # ten GPUs' worth of quarter workers, but only eight CPUs
-        (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1, "here"), 8),
+        (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1), 8),
     ],
 )
 def test_slots(execution, capacity, slots):
@@ -24,7 +24,7 @@ def test_slots(execution, capacity, slots):
 
 def test_more_workers_than_the_cluster_holds():
     with pytest.raises(UserError, match=r"--workers-per-trial 3: needs 3 CPU, this machine holds at most 2 CPU; use"):
-        Capacity(2, 0, 1, "this machine").slots(Execution(workers_per_trial=3))
+        Capacity(2, 0, 1, is_local=True).slots(Execution(workers_per_trial=3))
 
 
 @pytest.mark.parametrize("options", [{"workers_per_trial": 0}, {"gpus_per_worker": -1}, {"gpus_per_worker": 1.5}])
@@ -35,11 +35,11 @@ def test_impossible_execution(options):
 
 def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
     store = Store(str(tmp_path))
-    check_storage(store, Capacity(2, 0, 1, "here"))
+    check_storage(store, Capacity(2, 0, 1))
     with pytest.raises(UserError, match="a local path on a cluster of 3 nodes"):
-        check_storage(store, Capacity(6, 0, 3, "the cluster"))
+        check_storage(store, Capacity(6, 0, 3))
     monkeypatch.setenv("S3RAY_SHARED_FILESYSTEM", "1")
-    check_storage(store, Capacity(6, 0, 3, "the cluster"))
+    check_storage(store, Capacity(6, 0, 3))
 
 
 def test_batches_divide_over_the_workers(tiny_sweep, tmp_path):
