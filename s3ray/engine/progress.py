@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Self
 
@@ -35,7 +35,7 @@ class Progress:
         self._running: dict[str, Event] = {}
         self._estimates = {str(cell.cell): plan.seconds(cell) for cell in plan.pending}
         self._left = dict(self._estimates)
-        self.stage_seconds = 0.0
+        self._measured: defaultdict[str, float] = defaultdict(float)  # stage seconds per cell
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class Progress:
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
-            self.stage_seconds += event.seconds
+            self._measured[event.cell] += event.seconds
         if event.state in ("started", "step"):
             self._running[event.cell] = event
             return
@@ -69,21 +69,26 @@ class Progress:
             del self._left[event.cell]
 
     @property
+    def stage_seconds(self) -> float:
+        """Seconds that stages took, over all worker groups."""
+        return sum(self._measured.values())
+
+    @property
     def _finished(self) -> int:
         return sum((self._done + self._cached + self._failed).values())
 
     def eta(self) -> float | None:
-        """Seconds left, from the estimates scaled by how long the finished cells took; None at first."""
-        finished = sum(self._estimates[cell] for cell in self._estimates.keys() - self._left.keys())
-        if not finished:
+        """Seconds left: the estimates, scaled by how long the finished cells took; None before the first."""
+        finished = self._estimates.keys() - self._left.keys()
+        estimated = sum(self._estimates[cell] for cell in finished)
+        if not estimated or not self._left:
             return None
-        # The pace of this run: estimated seconds worked off per second, all slots together.
-        pace = finished / max(time.monotonic() - self._started, 1e-9)
-        return sum(self._left.values()) / pace
+        pace = sum(self._measured[cell] for cell in finished) / estimated
+        return pace * sum(self._left.values()) / min(self._slots, len(self._left))
 
     def _eta_text(self) -> str:
         eta = self.eta()
-        return f"about {duration(eta)} left" if eta is not None and self._left else ""
+        return f"about {duration(eta)} left" if eta is not None else ""
 
     def _line(self, event: Event) -> str:
         position = f"[{self._finished}/{sum(self._total.values())}]"
