@@ -18,6 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.config import Cell
+from s3ray.data import Dataset
 from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect
 from s3ray.engine.preflight import Execution, check_plan, check_storage
@@ -43,7 +44,7 @@ class Outcome:
         return max(self.wall_seconds * min(self.slots, self.cells) - self.stage_seconds, 0.0)
 
 
-def run_plan(plan: Plan, store: Store, data: Mapping[str, Any], execution: Execution, console: Console) -> Outcome:
+def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: Execution, console: Console) -> Outcome:
     """Run what `plan` misses; returns when every pending cell is committed or has failed.
 
     Args:
