@@ -69,6 +69,11 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval)
             for i, cells in enumerate(groups)
         ]
+        console.print(
+            f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time; "
+            f"starting worker groups",
+            highlight=False,
+        )
         with Progress(plan, slots, console) as progress:
             errors = _tune(packs, store, slots, execution, progress)
         failures = _failures(plan, packs, store, errors)

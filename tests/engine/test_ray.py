@@ -79,8 +79,10 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     plan = tiny_sweep.tiny_plan(store)
     assert plan.pending == ()
     assert plan.committed[plan.cells[0].specialization.identity].provenance["workers"] == 1
-    # Every line is ours: cells in square brackets.
-    assert [line for line in output.splitlines() if not line.startswith("[")] == []
+    # Every line is ours: one at the start, then events.
+    first, *events = output.splitlines()
+    assert first == "2 cells in 2 packs, 2 at a time; starting worker groups"
+    assert [line for line in events if not line.startswith("[")] == []
     assert "[2/2] done" in output
 
 
