@@ -11,7 +11,6 @@ import ray.train
 import ray.train.torch
 import torch
 
-from s3ray.config import UserError
 from s3ray.engine.cell import Event, from_rank_zero, run_cell
 from s3ray.stages import DivergedError
 from s3ray.store import Store
@@ -89,8 +88,8 @@ class Reporter:
 def run_pack(config: dict[str, Any]) -> None:
     """The `train_loop_per_worker`: run every cell of `config["pack"]` that is neither complete nor given up.
 
-    An error that the same inputs would give again (a diverging loss, bad input) gives the cell up and the next
-    one starts; all ranks meet it at the same step. Any other error may be a rank's or a disk's own: it ends the
+    A diverging loss gives the cell up and the next one starts: the same inputs would diverge again, and all ranks
+    meet it at the same step. Any other error may be a rank's or a disk's own: it ends the
     worker group, Train starts another, and the cell goes on from its last checkpoint, up to MAX_ATTEMPTS times
     without progress.
     """
@@ -130,7 +129,7 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
             device=ray.train.torch.get_device(),
             checkpoint_interval=pack.checkpoint_interval,
         )
-    except (DivergedError, UserError) as error:
+    except DivergedError as error:
         return _sentence(error)
     except Exception as error:
         ledger.error(cell, _sentence(error))
