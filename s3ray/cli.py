@@ -1,11 +1,10 @@
-"""The command line: `s3ray plan`, `s3ray params`, and what every sweep file runs."""
+"""The command line: `s3ray plan`, `s3ray params`, `s3ray data`, and what every sweep file runs."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +13,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from s3ray import cli_data
 from s3ray.config import PAPER_DATASETS, Cell, UserError, default_scale, nearest, read_overrides, settings_for
+from s3ray.console import user_errors
 from s3ray.data import EMBEDDED, Dataset, resolve_sources
+from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(cli_data.app, name="data")
 
 
 class ScaleName(StrEnum):
@@ -47,7 +50,9 @@ DatasetsOption = Annotated[str, typer.Option("--datasets", metavar="NAMES", help
 DatasetOption = Annotated[
     list[str] | None, typer.Option("--dataset", metavar="NAME=PATH", help="Your own .npz; may be repeated.")
 ]
-DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of NAME.npz files.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of prepared datasets and NAME.npz files.")
+]
 ScaleOption = Annotated[
     ScaleName | None, typer.Option("--scale", help="Default: paper for the paper's datasets, else smoke.")
 ]
@@ -57,6 +62,10 @@ StorageOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML that overrides settings of the scale.")
 ]
+ModalitiesOption = Annotated[
+    str, typer.Option("--modalities", metavar="A,B", help="The pair taken of each prepared dataset.")
+]
+DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
 DEFAULT_STORAGE = "~/s3ray"
 
 
@@ -69,33 +78,21 @@ class Request:
     data: dict[str, Dataset]
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """One sentence and exit code 2 for bad input; nothing lost and exit code 130 for Ctrl-C."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def _resolve(
     sweep: Sweep,
     datasets: str,
     dataset: list[str] | None,
     data: Path | None,
+    modalities: str,
     scale: ScaleName | None,
     storage: str,
     config: Path | None,
 ) -> Request:
     overrides = read_overrides(config) if config else {}
     store = Store(storage)
-    names = [name.strip() for name in datasets.split(",") if name.strip()]
+    names, pair = _split(datasets), _split(modalities)
     loaded, entries = {}, {}
-    sources = resolve_sources(names, dataset or [], data)
+    sources = resolve_sources(names, dataset or [], data, pair)
     chosen_names = [source.name for source in sources]
     for name in overrides.get("dataset", {}):
         if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
@@ -108,6 +105,10 @@ def _resolve(
     return Request(make_plan(sweep, Study(entries), store), store, loaded)
 
 
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def run_sweep(sweep: Sweep) -> None:
     """The command line of a sweep file: plan, run what is missing, write the results.
 
@@ -118,6 +119,7 @@ def run_sweep(sweep: Sweep) -> None:
         datasets: DatasetsOption = "",
         dataset: DatasetOption = None,
         data: DataOption = None,
+        modalities: ModalitiesOption = DEFAULT_MODALITIES,
         scale: ScaleOption = None,
         storage: StorageOption = DEFAULT_STORAGE,
         workers_per_trial: Annotated[
@@ -129,8 +131,8 @@ def run_sweep(sweep: Sweep) -> None:
         config: ConfigOption = None,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")] = False,
     ) -> None:
-        with _user_errors():
-            request = _resolve(sweep, datasets, dataset, data, scale, storage, config)
+        with user_errors():
+            request = _resolve(sweep, datasets, dataset, data, modalities, scale, storage, config)
             failed = _run(request, workers_per_trial, gpus_per_worker, verbose)
         if failed:
             raise SystemExit(1)
@@ -188,8 +190,8 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
         facts = entry.facts
         sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
         console.print(
-            f"  {name}: {facts.kind} data, {entry.scale} scale, {facts.classes} classes, {sizes} samples, "
-            f"data {facts.fingerprint[:12]}",
+            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
+            f"{facts.classes} classes, {sizes} samples, data {facts.fingerprint[:12]}",
             highlight=False,
             soft_wrap=True,
         )
@@ -210,14 +212,15 @@ def plan(
     datasets: DatasetsOption = "",
     dataset: DatasetOption = None,
     data: DataOption = None,
+    modalities: ModalitiesOption = DEFAULT_MODALITIES,
     scale: ScaleOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     config: ConfigOption = None,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
-    with _user_errors():
-        request = _resolve(load_sweep(sweep_file), datasets, dataset, data, scale, storage, config)
+    with user_errors():
+        request = _resolve(load_sweep(sweep_file), datasets, dataset, data, modalities, scale, storage, config)
         if output is PlanFormat.json:
             print(json.dumps(request.plan.summary(), indent=2))
         else:

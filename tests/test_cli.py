@@ -46,6 +46,7 @@ def test_the_flags_are_few_and_frozen():
         "--datasets",
         "--dataset",
         "--data",
+        "--modalities",
         "--scale",
         "--storage",
         "--workers-per-trial",

@@ -1,7 +1,7 @@
 """The one data interface: ragged sequences of two modalities with labels, in three splits.
 
-On disk a dataset is a folder of `.npy` files and a `manifest.json`, written last; opening it maps the files,
-so that every trial of a node shares their pages.
+On disk a dataset is a folder of `.npy` files and a `manifest.json` with the sha256 of each; opening it maps the
+files, so that every trial of a node shares their pages.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s3ray.config import UserError
+from s3ray.config import UserError, nearest
 from s3ray.model.batch import Ragged
 
 SPLITS = ("train", "valid", "test")
 
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
-DataKind = Literal["embedded", "simulated", "user"]
+DataKind = Literal["embedded", "simulated", "multibench", "user"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Sequences:
     @property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
+
+    def means(self) -> NDArray[np.float64]:
+        """(n, features): the mean of every sequence over its steps."""
+        sums: NDArray[np.float64] = np.add.reduceat(self.values, self.offsets[:-1], axis=0, dtype=np.float64)
+        return sums / self.lengths[:, None]
 
     def batch(self, indices: NDArray[np.int64]) -> Ragged:
         """The sequences at `indices`, one after another."""
@@ -96,6 +101,7 @@ class Dataset:
     test: Split
     truth_names: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)  # what is known beforehand, shown in reports
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False)  # sha256 per array, where known
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -115,59 +121,73 @@ class Dataset:
         values, counts = np.unique(self.train.labels, return_counts=True)
         return float(np.mean(self.splits[split].labels == values[counts.argmax()]))
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by the name of its file, such as `train.text.values`."""
+        return {f"{split}.{name}": array for split, s in self.splits.items() for name, array in _arrays(s).items()}
+
     def fingerprint(self) -> str:
-        """sha256 of all that training and probing see: names, shapes and bytes of every array."""
+        """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order."""
         digest = hashlib.sha256()
-        for split_name, split in self.splits.items():
-            for name, array in _arrays(split).items():
-                if name != "truth":
-                    digest.update(f"{split_name}/{name}/{array.dtype.str}/{array.shape}\n".encode())
-                    digest.update(np.ascontiguousarray(array).data)
+        for name, array in self.arrays().items():
+            if not name.endswith(".truth"):
+                content = self.digests.get(name) or array_digest(array)
+                digest.update(f"{name} {array.dtype.str} {array.shape} {content}\n".encode())
         return digest.hexdigest()
+
+    def damaged(self) -> list[str]:
+        """Names of the arrays whose bytes are not those that were prepared; reads all of them."""
+        return [name for name, array in self.arrays().items() if self.digests.get(name) != array_digest(array)]
 
     def save(self, directory: Path) -> None:
         """Write the dataset to `directory`; it appears there complete or not at all."""
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            for split_name, split in self.splits.items():
-                for name, array in _arrays(split).items():
-                    np.save(staging / f"{split_name}.{name}.npy", array)
-            manifest = {
-                "format": _FORMAT,
-                "name": self.name,
-                "kind": self.kind,
-                "modalities": list(self.features),
-                "truth_names": list(self.truth_names),
-                "facts": dict(self.facts),
-            }
-            (staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
-            staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
-            os.replace(staging, directory)
-        except OSError:
-            # Another process was first with the same content.
-            if not (directory / "manifest.json").exists():
-                raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with DatasetWriter(directory) as writer:
+            for name, array in self.arrays().items():
+                writer.append(name, array)
+            try:
+                writer.commit(self.name, self.kind, list(self.features), self.facts, self.truth_names)
+            except OSError:
+                # Another process was first with the same content.
+                if not (directory / "manifest.json").exists():
+                    raise
 
     @classmethod
-    def open(cls, directory: Path) -> Dataset:
-        """Map a saved dataset; no values are read. UserError if the folder is not one."""
+    def open(cls, directory: Path, modalities: Sequence[str] | None = None) -> Dataset:
+        """Map a saved dataset; no values are read.
+
+        Args:
+            modalities: those of the prepared ones to take, in this order; by default all.
+
+        Raises:
+            UserError: the folder is no prepared dataset, is damaged, or lacks a modality.
+        """
         try:
             manifest = json.loads((directory / "manifest.json").read_text())
         except OSError as error:
             raise UserError(f"{directory}: no prepared dataset (manifest.json is missing); prepare it") from error
+        except ValueError as error:
+            raise UserError(f"{directory}/manifest.json: damaged ({error}); prepare the dataset again") from error
+        if manifest.get("format") != _FORMAT:
+            raise UserError(
+                f"{directory}/manifest.json: format {manifest.get('format')}, this version reads {_FORMAT}; "
+                f"prepare the dataset again"
+            )
+        chosen = manifest["modalities"] if modalities is None else list(modalities)
+        for name in chosen:
+            if name not in manifest["modalities"]:
+                raise UserError(f"{directory}: has no modality {name!r}; {nearest(name, manifest['modalities'])}")
 
-        def load(split: str, name: str) -> NDArray[Any]:
-            array: NDArray[Any] = np.load(directory / f"{split}.{name}.npy", mmap_mode="r")
+        def load(name: str) -> NDArray[Any]:
+            try:
+                array: NDArray[Any] = np.load(directory / f"{name}.npy", mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise UserError(f"{directory}/{name}.npy: damaged ({error}); prepare the dataset again") from error
             return array
 
         splits = {
             split: Split(
-                {m: Sequences(load(split, f"{m}.values"), load(split, f"{m}.offsets")) for m in manifest["modalities"]},
-                load(split, "labels"),
-                load(split, "truth") if manifest["truth_names"] else None,
+                {m: Sequences(load(f"{split}.{m}.values"), load(f"{split}.{m}.offsets")) for m in chosen},
+                load(f"{split}.labels"),
+                load(f"{split}.truth") if manifest["truth_names"] else None,
             )
             for split in SPLITS
         }
@@ -177,7 +197,98 @@ class Dataset:
             **splits,
             truth_names=tuple(manifest["truth_names"]),
             facts=manifest["facts"],
+            digests=manifest["arrays"],
         )
+
+
+@dataclass(slots=True)
+class _Column:
+    """An array that grows row by row in its file."""
+
+    file: BinaryIO
+    dtype: np.dtype[Any]
+    row: tuple[int, ...]  # shape of a row
+    rows: int
+    digest: Any
+
+
+class DatasetWriter:
+    """Writes a dataset's folder row by row, beside its place; `commit` moves it there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        self._columns: dict[str, _Column] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for column in self._columns.values():
+            column.file.close()
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def append(self, name: str, rows: NDArray[Any]) -> None:
+        """Add rows to the array `name`, such as `train.text.values`."""
+        if name not in self._columns:
+            file = (self._staging / f"{name}.npy").open("wb")
+            self._columns[name] = _Column(file, rows.dtype, rows.shape[1:], 0, hashlib.sha256())
+            _write_header(self._columns[name])
+        column = self._columns[name]
+        content = np.ascontiguousarray(rows, dtype=column.dtype).data
+        column.rows += len(rows)
+        column.digest.update(content)
+        column.file.write(content)
+
+    def commit(
+        self,
+        name: str,
+        kind: DataKind,
+        modalities: list[str],
+        facts: Mapping[str, Any],
+        truth_names: Sequence[str] = (),
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Complete the folder and put it in its place.
+
+        Raises:
+            OSError: something else is in that place and `replace` is not set.
+        """
+        for column in self._columns.values():
+            column.file.seek(0)
+            _write_header(column)
+            column.file.close()
+        manifest = {
+            "format": _FORMAT,
+            "name": name,
+            "kind": kind,
+            "modalities": modalities,
+            "truth_names": list(truth_names),
+            "facts": dict(facts),
+            "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()},
+        }
+        (self._staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        self._staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
+        if replace and self._directory.exists():
+            earlier = Path(tempfile.mkdtemp(prefix=f".{self._directory.name}-", dir=self._directory.parent))
+            os.replace(self._directory, earlier)  # whoever has it open keeps what is mapped
+            os.replace(self._staging, self._directory)
+            shutil.rmtree(earlier)
+        else:
+            os.replace(self._staging, self._directory)
+
+
+def _write_header(column: _Column) -> None:
+    # numpy leaves room for the first axis to grow, so that the header can be written again in place.
+    header = {"descr": column.dtype.str, "fortran_order": False, "shape": (column.rows, *column.row)}
+    np.lib.format.write_array_header_1_0(column.file, header)
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """sha256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _arrays(split: Split) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""From what the user typed to datasets: names, `NAME=PATH`, a folder."""
+"""From what the user typed to datasets: names, `NAME=PATH`, a folder of prepared datasets and `.npz` files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from s3ray.config import PAPER_DATASETS, UserError, nearest
 from s3ray.data.dataset import Dataset
 from s3ray.data.digits import digits
 from s3ray.data.latent_factors import latent_factors
+from s3ray.data.multibench import FILES, find_file
 from s3ray.data.npz import read_npz
 
 EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits, "latent_factors": latent_factors}
@@ -23,14 +24,21 @@ class Source:
     load: Callable[[], Dataset]
 
 
-def resolve_sources(names: Sequence[str], assignments: Sequence[str], folder: Path | None) -> list[Source]:
+# Which two modalities a prepared dataset of three is seen through.
+DEFAULT_PAIR = ("vision", "text")
+
+
+def resolve_sources(
+    names: Sequence[str], assignments: Sequence[str], folder: Path | None, pair: Sequence[str] = DEFAULT_PAIR
+) -> list[Source]:
     """The datasets that a command line asks for, in its order.
 
     Args:
-        names: `--datasets`; any of the embedded names and of the files `NAME.npz` in `folder`. Empty: those
+        names: `--datasets`; any of the embedded names and of what `folder` holds. Empty: those
             of `assignments` and `folder`, or if there are none, all embedded ones.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
-        folder: `--data DIR`.
+        folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
+        pair: `--modalities`, the two that are taken of each prepared dataset in `folder`.
 
     Raises:
         UserError: an unknown name, a malformed assignment, an unreadable folder.
@@ -39,10 +47,9 @@ def resolve_sources(names: Sequence[str], assignments: Sequence[str], folder: Pa
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: not a folder; give the folder that holds NAME.npz files")
-        for path in sorted(folder.glob("*.npz")):
-            brought[path.stem] = _npz_source(path.stem, path)
-        if not brought:
-            raise UserError(f"--data {folder}: holds no NAME.npz file; put datasets there or use --dataset NAME=PATH")
+        brought = _in_folder(folder, pair)
+    elif tuple(pair) != DEFAULT_PAIR:
+        raise UserError(f"--modalities {','.join(pair)}: is for prepared datasets; give their folder with --data DIR")
     for assignment in assignments:
         name, separator, path_text = assignment.partition("=")
         if not separator or not name.isidentifier() or not path_text:
@@ -53,9 +60,42 @@ def resolve_sources(names: Sequence[str], assignments: Sequence[str], folder: Pa
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
     for name in chosen:
         if name not in known:
-            hint = " (its file must lie in --data DIR)" if name in PAPER_DATASETS else ""
-            raise UserError(f"--datasets: unknown dataset {name!r}{hint}; {nearest(name, known)}")
+            if name in PAPER_DATASETS:
+                raise UserError(
+                    f"--datasets: {name} is not prepared in --data {folder or 'DIR'}; put {FILES[name].names[0]} into "
+                    f"a folder DIR, run s3ray data prepare --root DIR, and give --data DIR"
+                )
+            raise UserError(f"--datasets: unknown dataset {name!r}; {nearest(name, known)}")
     return [known[name] for name in chosen or EMBEDDED]
+
+
+def prepared_datasets(folder: Path) -> dict[str, Path]:
+    """Folders of prepared datasets in `folder`, by name; the paper's first, in its order."""
+    found = {path.parent.name: path.parent for path in sorted(folder.glob("[!.]*/manifest.json"))}
+    return {name: found[name] for name in [*FILES, *found] if name in found}
+
+
+def _in_folder(folder: Path, pair: Sequence[str]) -> dict[str, Source]:
+    if len(set(pair)) != 2:
+        raise UserError(f"--modalities {','.join(pair)}: name two different modalities, such as vision,text")
+
+    def prepared(path: Path) -> Callable[[], Dataset]:
+        return lambda: Dataset.open(path, pair)
+
+    sources = {name: Source(name, prepared(path)) for name, path in prepared_datasets(folder).items()}
+    for path in sorted(folder.glob("*.npz")):
+        if path.stem in sources:
+            raise UserError(f"--data {folder}: holds {path.name} and a prepared {path.stem}; rename one of them")
+        sources[path.stem] = _npz_source(path.stem, path)
+    if not sources:
+        raw = [file.name for name in FILES if (file := find_file(name, folder))]
+        if raw:
+            raise UserError(f"--data {folder}: {raw[0]} is not prepared; run s3ray data prepare --root {folder}")
+        raise UserError(
+            f"--data {folder}: holds no prepared dataset and no NAME.npz file; put datasets there or use "
+            f"--dataset NAME=PATH"
+        )
+    return sources
 
 
 def _npz_source(name: str, path: Path) -> Source:

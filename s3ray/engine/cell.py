@@ -24,7 +24,7 @@ from s3ray.data.dataset import Dataset
 from s3ray.engine.provenance import provenance
 from s3ray.model import S3Model, build_model
 from s3ray.model.parameters import ParameterCount
-from s3ray.stages import Metrics, Snapshot, pruning_curve, select, specialize
+from s3ray.stages import Metrics, Snapshot, pruning_curve, reference_points, select, specialize
 from s3ray.stages.collective import rank, workers
 from s3ray.store import StageRun, Store
 from s3ray.sweep import CellPlan
@@ -127,8 +127,14 @@ class _CellRunner:
     def run(self) -> None:
         plan = self.plan
         committed = from_rank_zero(lambda: set(self.store.markers(plan.runs)))
-        if all(run.identity in committed for run in plan.runs):
-            return
+        missing = [run for run in plan.runs if run.identity not in committed]
+        if any(run is not plan.reference for run in missing):
+            self._branches(committed)
+        if plan.reference in missing:
+            self._reference(plan.reference)
+
+    def _branches(self, committed: set[str]) -> None:
+        plan = self.plan
         specialized = self._specialized(plan.specialization.identity in committed)
         # A model of its own for the branches: Selection must start from the Specialization every time.
         for branch in plan.branches:
@@ -196,6 +202,14 @@ class _CellRunner:
             for point in points
         ]
         self._commit(run, f"{run.stage} {branch}", {"rows.parquet": _parquet(rows)}, started)
+
+    def _reference(self, run: StageRun) -> None:
+        # Shared by all cells of the dataset: another one may have been here by now.
+        if from_rank_zero(lambda: self.store.marker(run)) is not None:
+            return
+        started = self._started(run)
+        points = reference_points(self.data, self.plan.settings.probe) if rank() == 0 else []
+        self._commit(run, run.stage, {"rows.parquet": _parquet([dataclasses.asdict(p) for p in points])}, started)
 
     def _weights(self, run: StageRun) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = safetensors.load(

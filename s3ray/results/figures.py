@@ -15,17 +15,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_SELECTED, _UNSELECTED = "#1f5fa8", "#9a9a9a"
+_SELECTED, _UNSELECTED, _REFERENCE = "#1f5fa8", "#9a9a9a", "#2e7d32"
 _LABELS = {"none": "without Selection", "suff+min": "after Selection", "suff": "after Selection (suff)"}
 
 
 def curve_grid(
-    rows: pd.DataFrame, best: pd.DataFrame, *, columns: str, column_values: Sequence[Any], title: str
+    rows: pd.DataFrame,
+    best: pd.DataFrame,
+    references: pd.DataFrame,
+    *,
+    columns: str,
+    column_values: Sequence[Any],
+    title: str,
 ) -> Figure:
     """A panel per (χ, value of `columns`): test accuracy against p.
 
     Solid: mean over seeds, with one sample standard deviation as error bars. Dotted: single seeds. Dashed:
     quadratic trend of the mean. Star: p*, chosen on validation. Grey: the same model pruned without Selection.
+    Green: the dataset's references, as lines where they lie near the curves and in words where they don't.
     """
     granularities = sorted(rows["granularity"].unique())
     figure, axes = plt.subplots(
@@ -43,7 +50,11 @@ def curve_grid(
             axis = axes[row, column]
             chosen = (rows["granularity"] == granularity) & (rows[columns] == value)
             stars = best[(best["granularity"] == granularity) & (best[columns] == value)]
-            _panel(axis, rows[chosen & (rows["split"] == "test")], stars)
+            shown = rows[chosen & (rows["split"] == "test")]
+            _panel(axis, shown, stars)
+            if not references.empty:
+                floor = references[references["dataset"].isin(shown["dataset"]) & (references["split"] == "test")]
+                _references(axis, 100 * floor.set_index("reference")["accuracy"])
             if row == 0:
                 axis.set_title(_name(rows, columns, value))
             if row == len(granularities) - 1:
@@ -51,10 +62,13 @@ def curve_grid(
             if column == 0:
                 axis.set_ylabel(f"χ = {granularity}\ntest accuracy (%)")
     axes[0, 0].xaxis.set_inverted(True)  # shared by all panels: pruning goes to the right
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    shown = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
     figure.legend(
-        handles,
-        labels,
+        shown.values(),
+        shown.keys(),
         loc="outside lower center",
         ncols=min(len(column_values), 3),
         frameon=False,
@@ -112,6 +126,20 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
             )
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _references(axis: Axes, accuracies: pd.Series[float]) -> None:
+    low, high = axis.get_ylim()
+    outside = []
+    for name, accuracy in accuracies.items():
+        # Not at the price of the curves: a line may stretch the axis by a third of its height.
+        if low - (high - low) / 3 <= accuracy <= high + (high - low) / 3:
+            style = "-." if name == "raw features" else ":"
+            axis.axhline(accuracy, color=_REFERENCE, linestyle=style, linewidth=1.1, zorder=1, label=name)
+        else:
+            outside.append(f"{name} {accuracy:.1f} {'↓' if accuracy < low else '↑'}")
+    if outside:
+        axis.text(0.02, 0.03, "\n".join(outside), transform=axis.transAxes, fontsize=7, color=_REFERENCE)
 
 
 def render(figure: Figure, suffix: str) -> bytes:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from io import StringIO
-
 import pandas as pd
 
 from s3ray.config import PAPER_DATASETS, PRESERVATION_RATIOS, settings_for
+from s3ray.data.multibench import FILES
+from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.model.parameters import ParameterCount, count_parameters
 
 GRANULARITIES = (2, 4, 8)
-# Input widths of the MultiBench files that the paper uses.
-VISION_FEATURES = {"mosei": 35, "mosi": 20, "ur_funny": 371, "mustard": 371}
-TEXT_FEATURES = 300
-
-
-def published_table(number: int) -> pd.DataFrame:
-    """The paper's Table `number` as printed; percentages are strings, digit for digit."""
-    text = (files("s3ray") / "published" / f"table{number}.csv").read_text()
-    return pd.read_csv(StringIO(text), dtype=str)
 
 
 def parameter_table(number: int, *, all_layers: bool = False) -> pd.DataFrame:
@@ -33,7 +23,7 @@ def parameter_table(number: int, *, all_layers: bool = False) -> pd.DataFrame:
     for dataset in PAPER_DATASETS:
         for granularity in GRANULARITIES:
             model = settings_for(dataset, "paper").for_granularity(granularity).model
-            count = count_parameters(model, {"vision": VISION_FEATURES[dataset], "text": TEXT_FEATURES})
+            count = count_parameters(model, {name: FILES[dataset].widths[name] for name in DEFAULT_PAIR})
             line = {"dataset": dataset, "granularity": str(granularity)}
             lines += _table4(line, count, all_layers) if number == 4 else _table5(line, count, all_layers)
     return pd.DataFrame(lines)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from s3ray.results.collect import collect
+from s3ray.results.collect import collect, references
 from s3ray.results.figures import curve_grid, render
 from s3ray.results.statistics import best_ratios, summarize
-from s3ray.results.tables import markdown, table1
+from s3ray.results.tables import markdown, reference_table, table1
 from s3ray.store import Store
 from s3ray.sweep import Plan
 
@@ -26,10 +26,14 @@ def write_results(plan: Plan, store: Store) -> list[str]:
         store.write(content, "results", plan.sweep.name, name)
         written.append(name)
 
-    summary, best = summarize(rows), best_ratios(rows)
+    summary, best, floor = summarize(rows), best_ratios(rows), references(plan, store)
     table = table1(summary, best)
-    _write_figures(rows, best, write)
-    write("table1.md", _heading(plan) + markdown(table))
+    _write_figures(rows, best, floor, write)
+    text = _heading(plan) + markdown(table)
+    if not floor.empty:
+        text += "\n## References\n\n" + markdown(reference_table(floor))
+        write("references.csv", floor.to_csv(index=False))
+    write("table1.md", text)
     write("table1.csv", table.to_csv(index=False))
     write("summary.csv", summary.to_csv(index=False))
     write("best_ratios.csv", best.to_csv(index=False))
@@ -39,7 +43,8 @@ def write_results(plan: Plan, store: Store) -> list[str]:
 
 def _heading(plan: Plan) -> str:
     datasets = ", ".join(
-        f"{name}: {e.facts.kind} data"
+        f"{name}: {e.facts.kind} data, {' + '.join(e.facts.features)}"
+        + (f", {e.facts.label_rule}" if e.facts.label_rule else "")
         + (f" (best achievable {100 * e.facts.best_accuracy:.1f})" if e.facts.best_accuracy else "")
         for name, e in plan.study.entries.items()
     )
@@ -50,7 +55,9 @@ def _heading(plan: Plan) -> str:
     )
 
 
-def _write_figures(rows: pd.DataFrame, best: pd.DataFrame, write: Callable[[str, bytes], None]) -> None:
+def _write_figures(
+    rows: pd.DataFrame, best: pd.DataFrame, floor: pd.DataFrame, write: Callable[[str, bytes], None]
+) -> None:
     figures = {}
     datasets = list(rows["dataset"].unique())
     for dataset in datasets:  # the layout of Figure 3
@@ -58,6 +65,7 @@ def _write_figures(rows: pd.DataFrame, best: pd.DataFrame, write: Callable[[str,
         figures[f"pruning_curves_{dataset}"] = curve_grid(
             own,
             own_best,
+            floor,
             columns="batch_size",
             column_values=sorted(own["batch_size"].unique()),
             title=f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)",
@@ -67,6 +75,7 @@ def _write_figures(rows: pd.DataFrame, best: pd.DataFrame, write: Callable[[str,
         figures[f"pruning_curves_batch_{batch_size}"] = curve_grid(
             own,
             own_best,
+            floor,
             columns="dataset",
             column_values=[d for d in datasets if d in set(own["dataset"])],
             title=f"Pruning curves, batch size {batch_size}",

@@ -32,7 +32,6 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
         std=("accuracy", lambda a: a.std(ddof=1)),
         n=("seed", "nunique"),
         half_width=("accuracy", half_width),
-        majority=("majority_accuracy", "first"),
         active_parameters=("active_parameters", "mean"),
         active_parameters_paper=("active_parameters_paper", "mean"),
     ).reset_index()

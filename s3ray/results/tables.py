@@ -6,12 +6,17 @@ from typing import Any
 
 import pandas as pd
 
+REFERENCES = {
+    "majority class": "most frequent training class",
+    "raw features": "logistic regression on mean-pooled raw features",
+}
+
 
 def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """A line per (dataset, batch size, χ, Selection branch): test accuracy in percent, `mean (std)`.
 
     Columns: Specialization; Selection; a column per ratio below 1; then p* with its test accuracy, the gain over
-    p = 1 with its 95 % interval, the oracle, the majority rate and n.
+    p = 1 with its 95 % interval, the oracle and n.
     """
     test = summary[summary["split"] == "test"]
     lines = []
@@ -36,10 +41,25 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
             "gain over p 1 [95 %]": f"{100 * choice['gain']:+.2f}" + _interval(choice["gain_half_width"]),
             "oracle p": f"{choice['oracle_p']:g}",
             "oracle test": f"{100 * choice['oracle_test']:.2f}",
-            "majority": f"{100 * selected.loc[1.0, 'majority']:.2f}",
             "n": choice["n"],
         }
         lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def reference_table(references: pd.DataFrame) -> pd.DataFrame:
+    """A line per (dataset, reference): accuracy in percent on validation and test."""
+    lines = []
+    for (dataset, kind, reference), rows in references.groupby(["dataset", "kind", "reference"], sort=False):
+        accuracy = rows.set_index("split")["accuracy"]
+        lines.append(
+            {
+                "dataset": f"{dataset} ({kind} data)",
+                "reference": REFERENCES[str(reference)],
+                "validation": f"{100 * accuracy['valid']:.2f}",
+                "test": f"{100 * accuracy['test']:.2f}",
+            }
+        )
     return pd.DataFrame(lines)
 
 

@@ -5,13 +5,14 @@ of the global batch either way.
 """
 
 from s3ray.stages.probe import ProbeScore, probe
+from s3ray.stages.reference import ReferencePoint, reference_points
 from s3ray.stages.select import select
 from s3ray.stages.sparsify import CurvePoint, encode_split, pruning_curve
 from s3ray.stages.specialize import specialize
 from s3ray.stages.training import DivergedError, Metrics, Monitor, Snapshot
 
 # Raised when a stage's computation changes meaning: results of the old version no longer count.
-VERSIONS = {"specialization": 1, "selection": 1, "sparsification": 1}
+VERSIONS = {"specialization": 1, "selection": 1, "sparsification": 1, "reference": 1}
 
 __all__ = [
     "VERSIONS",
@@ -20,10 +21,12 @@ __all__ = [
     "Metrics",
     "Monitor",
     "ProbeScore",
+    "ReferencePoint",
     "Snapshot",
     "encode_split",
     "probe",
     "pruning_curve",
+    "reference_points",
     "select",
     "specialize",
 ]

@@ -48,10 +48,20 @@ def curve_seconds(settings: Settings, facts: DataFacts) -> float:
     """Encode every split at every ratio (the pruned pairs cost nothing) and fit a probe each time."""
     features = settings.model.width * len(facts.features)
     encode = _FORWARD * _pass_seconds(settings, sum(facts.tokens.values()))
-    iterations = 60  # of L-BFGS, typical for standardised features
-    probe = iterations * 4 * facts.samples["train"] * features * max(facts.classes, 2) / 5e9
+    probe = _probe_seconds(facts, features)
     kept = [0.3 + 0.7 * ratio for ratio in settings.sparsification.ratios]
     return encode * math.fsum(kept) + len(kept) * (probe + 0.05)
+
+
+def reference_seconds(facts: DataFacts) -> float:
+    """Mean-pool the raw features and fit a probe."""
+    features = sum(facts.features.values())
+    return 0.05 + _probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 2e-9
+
+
+def _probe_seconds(facts: DataFacts, features: int) -> float:
+    iterations = 60  # of L-BFGS, typical for standardised features
+    return iterations * 4 * facts.samples["train"] * features * max(facts.classes, 2) / 5e9
 
 
 def duration(seconds: float) -> str:

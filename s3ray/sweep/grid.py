@@ -24,7 +24,7 @@ class DataFacts:
     classes: int
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, both modalities
-    majority: Mapping[str, float]  # per split: accuracy of the most frequent training class
+    label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
 
     @classmethod
@@ -39,7 +39,7 @@ class DataFacts:
             tokens={
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
             },
-            majority={name: data.majority_rate(name) for name in splits},
+            label_rule=data.facts.get("label_rule"),
             best_accuracy=data.facts.get("best_accuracy"),
         )
 

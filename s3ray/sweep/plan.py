@@ -34,6 +34,7 @@ class CellPlan:
     facts: DataFacts
     specialization: StageRun
     branches: tuple[BranchPlan, ...]
+    reference: StageRun  # the same for all cells of a dataset
     seconds: Mapping[str, float]  # estimate per identity
 
     @cached_property
@@ -42,7 +43,7 @@ class CellPlan:
         runs = [self.specialization]
         for branch in self.branches:
             runs += [run for run in (branch.selection, branch.curve) if run is not None]
-        return runs
+        return [*runs, self.reference]
 
     @cached_property
     def identity(self) -> str:
@@ -138,7 +139,9 @@ def plan_cell(cell: Cell, settings: Settings, facts: DataFacts, branches: tuple[
         curve = run("sparsification", evaluation, selection or specialization)
         seconds[curve.identity] = cost.curve_seconds(settings, facts)
         plans.append(BranchPlan(branch, selection, curve))
-    return CellPlan(cell, settings, facts, specialization, tuple(plans), seconds)
+    reference = run("reference", {"probe": asdict(settings.probe)}, None)
+    seconds[reference.identity] = cost.reference_seconds(facts)
+    return CellPlan(cell, settings, facts, specialization, tuple(plans), reference, seconds)
 
 
 def make_plan(sweep: Sweep, study: Study, store: Store) -> Plan:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3ray.config import UserError
-from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split
 
 
 def test_from_padded_cuts_the_right_padding() -> None:
@@ -172,16 +172,16 @@ def test_opening_maps_the_files(tiny_dataset: Dataset, tmp_path: Path) -> None:
 def test_a_crashed_save_leaves_nothing(
     error: BaseException, calls: int, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[Path] = []
-    original = np.save
+    written: list[str] = []
+    original = DatasetWriter.append
 
-    def failing(path: Path, array: np.ndarray) -> None:
+    def failing(writer: DatasetWriter, name: str, rows: np.ndarray) -> None:
         if len(written) == calls:
             raise error
-        written.append(path)
-        original(path, array)
+        written.append(name)
+        original(writer, name, rows)
 
-    monkeypatch.setattr(np, "save", failing)
+    monkeypatch.setattr(DatasetWriter, "append", failing)
     with pytest.raises(type(error)):
         tiny_dataset.save(tmp_path / "data")
     assert len(written) == calls

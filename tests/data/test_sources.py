@@ -77,7 +77,7 @@ def test_files_are_read_only_when_loaded(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("digts", ["'digts'", "did you mean 'digits'?", "latent_factors"]),
-        ("mosei", ["'mosei'", "--data DIR"]),
+        ("mosei", ["mosei is not prepared", "mosei_senti_data.pkl", "s3ray data prepare", "--data DIR"]),
         ("zzz", ["'zzz'", "known: digits, latent_factors"]),
     ],
 )
@@ -99,5 +99,5 @@ def test_a_folder_that_is_none_or_holds_nothing(folder: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"^--data .*notes\.txt: not a folder; "):
         resolve_sources([], [], folder / "notes.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"^--data .*empty: holds no NAME\.npz file; "):
+    with pytest.raises(UserError, match=r"^--data .*empty: holds no prepared dataset and no NAME\.npz file; "):
         resolve_sources([], [], tmp_path / "empty")

@@ -38,6 +38,7 @@ def test_every_stage_is_committed_once_and_in_order(finished, tiny_sweep):
         ("finished", "sparsification none"),
         ("finished", "selection suff+min"),
         ("finished", "sparsification suff+min"),
+        ("finished", "reference"),
     ]
     again = []
     run(cell, tiny_sweep.DATA, store, again.append)

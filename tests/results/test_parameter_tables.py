@@ -1,6 +1,7 @@
 import pytest
 
-from s3ray.results.parameters import parameter_table, published_table
+from s3ray.results.parameters import parameter_table
+from s3ray.results.published import published_table
 
 
 @pytest.mark.parametrize(("number", "entries"), [(4, 12), (5, 108)])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from s3ray.config import settings_for
-from s3ray.results import collect, write_results
+from s3ray.results import collect, references, write_results
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
 
@@ -65,7 +65,7 @@ def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished):
     assert set(rows["kind"]) == {"simulated"}
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
     assert rows["identity"].nunique() == 4
-    assert {"committed_at", "torch", "specialization_identity", "majority_accuracy"} <= set(rows.columns)
+    assert {"committed_at", "torch", "specialization_identity", "modalities", "label_rule"} <= set(rows.columns)
 
 
 def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
@@ -117,7 +117,9 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
 
     plan, store = finished
     rows = collect(plan, store)
-    figure = curve_grid(rows, best_ratios(rows), columns="batch_size", column_values=[16], title="t")
+    figure = curve_grid(
+        rows, best_ratios(rows), references(plan, store), columns="batch_size", column_values=[16], title="t"
+    )
     (axis,) = figure.axes
     assert axis.xaxis.get_inverted()  # pruning goes to the right
     lines = {line.get_label(): line for line in axis.lines}

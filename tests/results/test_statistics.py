@@ -21,7 +21,6 @@ def rows(valid, test, branch="suff+min"):
             "split": split,
             "seed": seed,
             "accuracy": accuracy,
-            "majority_accuracy": 0.5,
             "active_parameters": 1000.0 * ratio,
             "active_parameters_paper": 1000.0 * ratio,
         }

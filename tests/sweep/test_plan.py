@@ -41,6 +41,7 @@ def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset, st
         "specialization": {"naive": 24, "unique": 12, "cached": 0, "to_run": 12},
         "selection": {"naive": 12, "unique": 12, "cached": 0, "to_run": 12},
         "sparsification": {"naive": 24, "unique": 24, "cached": 0, "to_run": 24},
+        "reference": {"naive": 12, "unique": 1, "cached": 0, "to_run": 1},  # one dataset
     }
     assert summary["estimated_worker_seconds"] > 0
     json.dumps(summary)

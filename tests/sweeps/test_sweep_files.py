@@ -29,7 +29,6 @@ def study():
             classes=2,
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
-            majority={"train": 0.5, "valid": 0.5, "test": 0.5},
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name)))
 

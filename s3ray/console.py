@@ -1,0 +1,56 @@
+"""What all commands share at the terminal: errors in one sentence, progress in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from s3ray.config import UserError
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """One sentence and exit code 2 for bad input; nothing lost and exit code 130 for Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def byte_progress(label: str, console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A line that says how far in bytes; where output is no terminal, a line at every quarter.
+
+    Yields:
+        The function to tell (what is being done, bytes done, bytes in all).
+    """
+    if not console.is_terminal:
+        last: dict[str, int] = {}
+
+        def note(what: str, done: int, total: int) -> None:
+            quarter = 4 * done // max(total, 1)
+            if quarter > last.get(what, 0):
+                last[what] = quarter
+                size = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+                console.print(f"{label}: {what}, {size}", highlight=False, soft_wrap=True)
+
+        yield note
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(f"{label}: {what}", total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield update

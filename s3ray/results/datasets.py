@@ -1,0 +1,107 @@
+"""A prepared dataset in words: `s3ray data show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from s3ray.data.dataset import SPLITS, Dataset
+from s3ray.data.multibench import FILES
+from s3ray.data.sources import DEFAULT_PAIR
+from s3ray.results.published import SEEDS, fitting_means
+
+
+def print_dataset(folder: Path, console: Console) -> bool:
+    """Print what a prepared dataset holds; False if its files are not those that were prepared."""
+    data = Dataset.open(folder)
+    facts = data.facts
+    source = facts.get("source", {})
+    damaged = data.damaged()
+    console.print(f"{folder.name}: {data.kind} data", style="bold")
+    if source:
+        console.print(f"  from {source['file']} ({source['bytes'] / 1e6:.0f} MB, sha256 {source['sha256'][:12]})")
+        z_norm = "z-normalised" if facts["options"]["z_norm"] else "raw scale"
+        console.print(f"  {facts['label_rule']}; {z_norm}")
+    console.print("  features: " + ", ".join(f"{name} {width}" for name, width in data.features.items()))
+    pair = tuple(data.features)[:2] if not source else DEFAULT_PAIR
+    fingerprint = Dataset.open(folder, pair).fingerprint()[:12]
+    state = f"DAMAGED: {', '.join(damaged)}" if damaged else "all files are as they were prepared"
+    console.print(f"  fingerprint {fingerprint} ({' + '.join(pair)}); {state}")
+    console.print(_splits_table(data, facts.get("splits", {})))
+    for warning in facts.get("warnings", []):
+        console.print(f"  warning: {warning}", style="yellow")
+    if folder.name in FILES and source:
+        for line in comparison(folder.name, facts["splits"], data.kind):
+            console.print(f"  {line}")
+    console.print()
+    return not damaged
+
+
+def _splits_table(data: Dataset, facts: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    columns = ["", "samples", "known", "no text", "steps min/median/max", "positive", "neutral", "majority"]
+    columns += ["truncated", *(f"{name} NaN, ±inf" for name in data.features)]
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    known = FILES[data.name].samples if data.name in FILES else {}
+    for name in SPLITS:
+        split = data.splits[name]
+        lengths = next(iter(split.modalities.values())).lengths
+        read = facts.get(name, {})
+        replaced = read.get("non_finite", {})
+        table.add_row(
+            f"  {name}",
+            str(len(split)),
+            str(known.get(name, "")),
+            str(read.get("without_text", "")),
+            f"{lengths.min()}/{np.median(lengths):g}/{lengths.max()}",
+            f"{100 * float(np.mean(split.labels == 1)):.1f}%" if data.classes == 2 else "",
+            str(read.get("neutral", "")) if data.name in FILES and FILES[data.name].sentiment else "",
+            f"{100 * data.majority_rate(name):.2f}%",
+            str(read.get("truncated", "")),
+            *(str(replaced.get(modality, "")) for modality in data.features),
+        )
+    return table
+
+
+def comparison(name: str, splits: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
+    """How the file's sizes compare with the known ones, and with which reading the paper's means agree.
+
+    A reading is which test samples count: all, those with text, those whose sentiment is not neutral either.
+    Simulated data are not set beside the paper's means.
+    """
+    known, read = FILES[name].samples, {split: facts["samples"] for split, facts in splits.items()}
+    lines = []
+    if read == dict(known):
+        lines.append("sizes are those known of the published file")
+    else:
+        expected = "/".join(str(known[split]) for split in SPLITS)
+        lines.append(f"sizes differ from the published file's {expected}")
+    if kind == "simulated":
+        return [*lines, "simulated data are not compared with the paper's means"]
+    test = splits["test"]
+    with_text = test["samples"] - test["without_text"]
+    readings = {"all test samples": test["samples"], "those with text (as prepared)": with_text}
+    if FILES[name].sentiment:
+        readings["those with text and a sentiment other than 0"] = with_text - test["neutral"]
+    fits = {reading: fitting_means(name, samples) for reading, samples in readings.items() if samples}
+    for reading, (fitting, means) in fits.items():
+        lines.append(f"{reading}: {readings[reading]}; {fitting} of {means} printed means fit")
+    best = max(fitting for fitting, _ in fits.values())
+    winners = [reading for reading, (fitting, _) in fits.items() if fitting == best]
+    if len({readings[reading] for reading in winners}) > 1:
+        lines.append(
+            f"the printed means cannot tell these apart: with {SEEDS} seeds and so many samples any two-digit mean fits"
+            if 100 / (SEEDS * min(readings.values())) <= 0.01
+            else "the printed means cannot tell these apart"
+        )
+    else:
+        lines.append(f"the printed means fit best: {' = '.join(winners)}")
+    if FILES[name].sentiment:
+        lines.append("label >= 0 or > 0 changes no size, so the means say nothing about it")
+    return lines
