@@ -19,7 +19,10 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 Positions = Literal["none", "sinusoidal"]
 Activation = Literal["identity", "gelu", "tanh"]
 Views = Literal["same", "dropout"]
-Branch = Literal["none", "suff+min", "suff", "min"]
+# What a trained model is probed as: for S3 a Selection variant, for FactorCL its embeddings or its projections.
+Branch = Literal["none", "suff+min", "suff", "min", "emb", "proj"]
+# How encoders are trained: S3's Specialization, the prior methods of Table 2, and two that use labels throughout.
+Method = Literal["s3", "clip", "factorcl", "focal", "jointopt", "disentangledssl", "supcon", "cross_entropy"]
 
 PRESERVATION_RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
@@ -184,32 +187,63 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineConfig:
+    """What the prior methods of Table 2 need beside Specialization's optimizer, which is their budget too."""
+
+    temperature: float = 0.07
+    critic_width: int = 512  # FactorCL: hidden units of a critic
+    orthogonality: float = 1.0  # λ of FOCAL, DisentangledSSL and JointOpt
+    private_weight: float = 1.0  # a of FOCAL and JointOpt
+    alignment: float = 1.0  # β of DisentangledSSL
+    concentration: float = 1000.0  # κ of DisentangledSSL's von Mises-Fisher noise
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "critic_width", "concentration"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"baseline: {name} {getattr(self, name)} must be positive; see the defaults")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a (scale, dataset) pair fixes; a cell adds χ, batch size and seed."""
+    """Everything that a (scale, dataset) pair fixes; a cell adds method, χ, batch size and seed."""
 
     model: ModelConfig = ModelConfig()
     specialization: SpecializationConfig = SpecializationConfig()
     selection: SelectionConfig = SelectionConfig()
     sparsification: SparsificationConfig = SparsificationConfig()
     probe: ProbeConfig = ProbeConfig()
-    batch_sizes: tuple[int, ...] = (64, 128, 256, 512)
+    baseline: BaselineConfig = BaselineConfig()
+    batch_sizes: tuple[int, ...] = (64, 128, 256, 512)  # of Figure 3 and the full grid
+    batch_size: int = 256  # (ours) of all other artefacts; the paper names none
 
     def for_granularity(self, granularity: int) -> Settings:
         return dataclasses.replace(self, model=dataclasses.replace(self.model, granularity=granularity))
 
+    def for_cell(self, cell: Cell) -> Settings:
+        """The cell's granularity; for a prior method a dense model of as many active parameters."""
+        settings = self.for_granularity(cell.granularity)
+        if cell.method == "s3":
+            return settings
+        return dataclasses.replace(settings, model=dataclasses.replace(settings.model, expansion=1))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Cell:
-    """One point of the grid. It is specialised once; its branches share that Specialization."""
+    """One point of the grid. Its encoders are trained once; its branches share them.
+
+    A prior method's encoders are dense: granularity 1.
+    """
 
     dataset: str
+    method: Method = "s3"
     granularity: int
     batch_size: int
     seed: int
     scale: str
 
     def __str__(self) -> str:
-        return f"{self.dataset} χ={self.granularity} batch={self.batch_size} seed={self.seed}"
+        kind = f"χ={self.granularity}" if self.method == "s3" else self.method
+        return f"{self.dataset} {kind} batch={self.batch_size} seed={self.seed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +297,8 @@ def _coerce(current: Any, value: Any, where: str) -> Any:
 _PAPER = Scale(
     base={},
     presets={
-        # 414 training samples: a batch of 512 does not exist.
-        "mustard": {"model": {"width": 128}, "batch_sizes": (64, 128, 256)},
+        # 414 training samples: a batch of 512 does not exist, and 384 stands for it.
+        "mustard": {"model": {"width": 128}, "batch_sizes": (64, 128, 256, 384), "batch_size": 128},
         "digits": {"model": {"positions": "sinusoidal"}},
         "latent_factors": {"model": {"positions": "sinusoidal"}},
     },
@@ -280,7 +314,9 @@ _SMOKE = Scale(
             "lambda_local": 0.3,
         },
         "selection": {"optimizer": {"epochs": 6, "learning_rate": 8e-3, "warmup": 0.1}, "temperature": 0.5},
+        "baseline": {"temperature": 0.2, "critic_width": 64},
         "batch_sizes": (64, 128),
+        "batch_size": 64,
     },
     presets={
         "digits": {"model": {"positions": "sinusoidal"}, "probe": {"inverse_regularization": 0.05}},

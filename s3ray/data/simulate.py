@@ -160,10 +160,10 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, _Payload):
             return NotImplemented
-        reconstruct, arguments, _ = np.empty(0).__reduce__()
+        reduction: Any = np.empty(0).__reduce__()
         marker = _marker(len(self.payloads))
         self.payloads.append(value)
-        return reconstruct, arguments, (1, value.split.shape(value.modality), value.dtype, False, marker)
+        return *reduction[:2], (1, value.split.shape(value.modality), value.dtype, False, marker)
 
 
 def _marker(number: int) -> bytes:

@@ -15,6 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from s3ray.results.tables import REFERENCES
+
 _SELECTED, _UNSELECTED, _REFERENCE = "#1f5fa8", "#9a9a9a", "#2e7d32"
 _LABELS = {"none": "without Selection", "suff+min": "after Selection", "suff": "after Selection (suff)"}
 
@@ -131,15 +133,18 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
 def _references(axis: Axes, accuracies: pd.Series[float]) -> None:
     low, high = axis.get_ylim()
     outside = []
-    for name, accuracy in accuracies.items():
+    for name, accuracy in ((str(name), accuracy) for name, accuracy in accuracies.items()):
         # Not at the price of the curves: a line may stretch the axis by a third of its height.
         if low - (high - low) / 3 <= accuracy <= high + (high - low) / 3:
             style = "-." if name == "raw features" else ":"
-            axis.axhline(accuracy, color=_REFERENCE, linestyle=style, linewidth=1.1, zorder=1, label=name)
+            axis.axhline(accuracy, color=_REFERENCE, linestyle=style, linewidth=1.1, zorder=1, label=REFERENCES[name])
         else:
             outside.append(f"{name} {accuracy:.1f} {'↓' if accuracy < low else '↑'}")
     if outside:
-        axis.text(0.02, 0.03, "\n".join(outside), transform=axis.transAxes, fontsize=7, color=_REFERENCE)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        axis.text(
+            0.02, 0.03, "\n".join(outside), transform=axis.transAxes, fontsize=7, color=_REFERENCE, zorder=5, bbox=box
+        )
 
 
 def render(figure: Figure, suffix: str) -> bytes:

@@ -8,12 +8,12 @@ worker) all of them are the identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 
@@ -51,6 +51,18 @@ class _SumOverWorkers(Function):
 
 _gather_rows: Callable[..., Tensor] = _GatherRows.apply
 _sum_over_workers: Callable[..., Tensor] = _SumOverWorkers.apply
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """What DistributedDataParallel does to gradients, for parameters that are not all trained at once."""
+    if workers() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def gather_rows(x_BD: Tensor) -> Tensor:

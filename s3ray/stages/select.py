@@ -10,7 +10,7 @@ from s3ray.data.dataset import Split
 from s3ray.model import S3Model
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.collective import gather_rows
-from s3ray.stages.training import Batch, Forward, Metrics, Monitor, entropy_metrics, reduce_statistics, train
+from s3ray.stages.training import Batch, Forward, Metrics, Monitor, Objective, entropy_metrics, reduce_statistics, train
 
 
 def select(
@@ -44,13 +44,5 @@ def select(
         total = config.lambda_suff * terms["suff"] + config.lambda_min * terms["min"]
         return total, terms | monitored
 
-    return train(
-        model,
-        model.router_parameters(),
-        loss,
-        data,
-        config.optimizer,
-        batch_size=batch_size,
-        seed=seed,
-        monitor=monitor,
-    )
+    objective = Objective(model.router_parameters(), loss)
+    return train(model, [objective], data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor)

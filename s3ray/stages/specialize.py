@@ -19,7 +19,7 @@ from s3ray.objectives.routing import (
     local_entropy_loss,
 )
 from s3ray.stages.collective import gather_rows
-from s3ray.stages.training import Batch, Forward, Metrics, Monitor, entropy_metrics, reduce_statistics, train
+from s3ray.stages.training import Batch, Forward, Metrics, Monitor, Objective, entropy_metrics, reduce_statistics, train
 
 
 def specialize(
@@ -62,8 +62,8 @@ def specialize(
         total = config.lambda_rep * terms["rep"] + config.lambda_dsc * terms["dsc"] + config.lambda_aux * auxiliary
         return total, terms | entropy_metrics(statistics)
 
-    parameters = dict(model.named_parameters())
-    return train(model, parameters, loss, data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor)
+    objective = Objective(dict(model.named_parameters()), loss)
+    return train(model, [objective], data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor)
 
 
 def _total(term: Callable[[RoutingStatistics], Tensor], statistics: Mapping[str, RoutingStatistics]) -> Tensor:

@@ -8,7 +8,7 @@ workers draw what one worker draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,10 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s3ray.config import OptimizerConfig
 from s3ray.data.dataset import Split
-from s3ray.model import Draws, Encoded, Ragged, S3Model
+from s3ray.model import Draws, Encoded, Ragged
 from s3ray.model.draws import generator
 from s3ray.objectives.routing import RoutingStatistics, global_entropy_loss, local_entropy_loss
-from s3ray.stages.collective import rank, sum_over_workers, workers
+from s3ray.stages.collective import average_gradients, rank, sum_over_workers, workers
 
 Metrics = list[dict[str, float]]  # one row per step
 Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that resuming needs
@@ -56,10 +56,22 @@ Forward = Callable[..., list[dict[str, Encoded]]]
 Loss = Callable[[Forward, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Parameters, the loss that trains them, and the share of the steps in which it does.
+
+    `loss` maps (forward, batch) to the global batch's loss and the terms to record.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    loss: Loss
+    begin: float = 0.0
+    end: float = 1.0
+
+
 def train(
-    model: S3Model,
-    parameters: Mapping[str, nn.Parameter],
-    loss: Loss,
+    model: nn.Module,
+    objectives: Sequence[Objective],
     data: Split,
     optimizer: OptimizerConfig,
     *,
@@ -67,10 +79,11 @@ def train(
     seed: int,
     monitor: Monitor | None = None,
 ) -> Metrics:
-    """Train `parameters` of `model` in place on mini-batches of `data`; all others stay untouched.
+    """Train the objectives' parameters of `model` in place on mini-batches of `data`; all others stay untouched.
+
+    Several objectives take their steps one after another on every batch, each with its own AdamW and schedule.
 
     Args:
-        loss: maps (forward, batch) to the global batch's loss and the terms to record.
         batch_size: samples of the global batch; a multiple of the number of workers. The last, incomplete
             batch of an epoch is left out, since contrastive losses depend on the number of negatives.
 
@@ -79,46 +92,54 @@ def train(
     """
     assert batch_size <= len(data)
     assert batch_size % workers() == 0
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in parameters)
     model.train()
-    adamw = torch.optim.AdamW(
-        list(parameters.values()), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
-    )
     steps_per_epoch = len(data) // batch_size
     total = steps_per_epoch * optimizer.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: _rate(step, total, optimizer.warmup))
+    trained = {name: p for objective in objectives for name, p in objective.parameters.items()}
+    solvers = [_Solver(objective, optimizer, total) for objective in objectives]
+    _require_gradients(model, trained)
 
     start, metrics = 0, Metrics()
     if monitor is not None and (snapshot := monitor.resume()) is not None:
         start, metrics = snapshot["step"], list(snapshot["metrics"])
         with torch.no_grad():
-            for name, parameter in parameters.items():
+            for name, parameter in trained.items():
                 parameter.copy_(snapshot["parameters"][name])
-        adamw.load_state_dict(snapshot["optimizer"])
-        schedule.load_state_dict(snapshot["schedule"])
+        for solver, state in zip(solvers, snapshot["solvers"], strict=True):
+            solver.load_state(state)
 
-    forward: Forward = DistributedDataParallel(model) if workers() > 1 else model
-    device, dtype = next((p.device, p.dtype) for p in parameters.values())
+    # DistributedDataParallel expects every parameter to get a gradient at every step.
+    in_turns = len(objectives) > 1
+    forward: Forward = DistributedDataParallel(model) if workers() > 1 and not in_turns else model
+    device, dtype = next((p.device, p.dtype) for p in trained.values())
     order, epoch_of_order = np.empty(0, dtype=np.int64), -1
     for step in range(start, total):
         epoch, position = divmod(step, steps_per_epoch)
         if epoch != epoch_of_order:
             order, epoch_of_order = _order(len(data), seed, epoch), epoch
         indices = order[position * batch_size : (position + 1) * batch_size]
-        batch = _shard(data, indices, (seed, step), device, dtype)
-
-        adamw.zero_grad(set_to_none=True)
-        value, terms = loss(forward, batch)
-        names = ["loss", *terms]
-        recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
-        if not math.isfinite(recorded[0]):
-            raise _diverged(f"the loss became {recorded[0]}", step, total)
-        metrics.append({"step": float(step), **dict(zip(names, recorded, strict=True))})
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters.values(), optimizer.gradient_clip)
-        adamw.step()
-        schedule.step()
+        row = {"step": float(step)}
+        for solver in solvers:
+            if not solver.steps.start <= step < solver.steps.stop:
+                continue
+            batch = _shard(data, indices, (seed, step), device, dtype)  # draws are used up by a pass
+            if in_turns:
+                _require_gradients(model, solver.parameters)
+            solver.adamw.zero_grad(set_to_none=True)
+            value, terms = solver.loss(forward, batch)
+            names = ["loss", *terms]
+            recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
+            if not math.isfinite(recorded[0]):
+                raise _diverged(f"the loss became {recorded[0]}", step, total)
+            value.backward()
+            if in_turns:
+                average_gradients(solver.parameters.values())
+            nn.utils.clip_grad_norm_(solver.parameters.values(), optimizer.gradient_clip)
+            solver.adamw.step()
+            solver.schedule.step()
+            for name, number in zip(names, recorded, strict=True):
+                row.setdefault(name, number)
+        metrics.append(row)
 
         if monitor is not None:
             done = step + 1
@@ -127,16 +148,41 @@ def train(
                 return {
                     "step": done,
                     "metrics": metrics,
-                    "parameters": {name: p.detach() for name, p in parameters.items()},
-                    "optimizer": adamw.state_dict(),
-                    "schedule": schedule.state_dict(),
+                    "parameters": {name: p.detach() for name, p in trained.items()},
+                    "solvers": [solver.state() for solver in solvers],
                 }
 
             monitor.stepped(done, total, snapshot_now)
-    if not all(bool(torch.isfinite(p).all()) for p in parameters.values()):  # the last step's doing
+    if not all(bool(torch.isfinite(p).all()) for p in trained.values()):  # the last step's doing
         raise _diverged("the parameters became infinite", total - 1, total)
     model.eval()
     return metrics
+
+
+class _Solver:
+    """An objective's optimizer and schedule over its share of the steps."""
+
+    def __init__(self, objective: Objective, config: OptimizerConfig, total: int) -> None:
+        self.parameters, self.loss = objective.parameters, objective.loss
+        self.steps = range(round(objective.begin * total), round(objective.end * total))
+        self.adamw = torch.optim.AdamW(
+            list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.adamw, lambda step: _rate(step, len(self.steps), config.warmup)
+        )
+
+    def state(self) -> Snapshot:
+        return {"optimizer": self.adamw.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state(self, state: Snapshot) -> None:
+        self.adamw.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _require_gradients(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in parameters)
 
 
 def reduce_statistics(views: list[dict[str, Encoded]]) -> dict[str, RoutingStatistics]:

@@ -88,7 +88,7 @@ class Study:
                 f"{cell.dataset}: batch size {cell.batch_size} must lie between 2 and the training split's "
                 f"{samples} samples; set batch_sizes in --config"
             )
-        return entry.settings.for_granularity(cell.granularity)
+        return entry.settings.for_cell(cell)
 
 
 @dataclass(frozen=True)

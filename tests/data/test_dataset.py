@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,168 @@ def test_split_batches_both_modalities(tiny_dataset: Dataset) -> None:
     assert list(batch) == ["left", "right"]
     for name, ragged in batch.items():
         assert ragged.lengths_B.tolist() == split.modalities[name].lengths[[1, 4]].tolist()
+
+
+def test_means_by_hand() -> None:
+    values = np.array([[1, 2], [3, 6], [5, 7], [0, 0], [0, 1], [3, -4]], dtype=np.float32)
+    sequences = Sequences(values, np.array([0, 2, 3, 6]))
+    assert sequences.means().tolist() == [[2, 4], [5, 7], [1, -1]]
+    # Sums of float32 would lose the ones: 2²⁴ + 1 = 2²⁴.
+    large = Sequences(np.array([[2.0**24], [1], [1], [1]], dtype=np.float32), np.array([0, 4]))
+    assert large.means().tolist() == [[2.0**22 + 0.75]]
+
+
+def test_means_of_mapped_sequences(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "data")
+    left = Dataset.open(tmp_path / "data").valid.modalities["left"]
+    expected = [left.values[left.offsets[i] : left.offsets[i + 1]].astype(float).mean(axis=0) for i in range(10)]
+    np.testing.assert_allclose(left.means(), expected, rtol=1e-12)
+
+
+def test_a_dataset_written_row_by_row_is_the_one_saved(simulated: Dataset, tmp_path: Path) -> None:
+    simulated.save(tmp_path / "saved")
+    with DatasetWriter(tmp_path / "written") as writer:
+        for name, array in simulated.arrays().items():
+            for row in range(len(array)):
+                writer.append(name, array[row : row + 1])
+        writer.commit("tiny", "simulated", ["left", "right"], {"best_accuracy": 0.9}, ("u", "v"))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
+    assert len(files) == 3 * 6 + 1  # values and offsets of two modalities, labels and truth; the manifest
+    assert np.array_equal(np.load(tmp_path / "written" / "train.labels.npy"), simulated.train.labels)
+
+
+def test_a_writer_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "data") as writer:
+        writer.append("train.labels", np.arange(3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_commit_replaces_only_if_told(tiny_dataset: Dataset, simulated: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "data")
+
+    def write(**options: bool) -> None:
+        with DatasetWriter(tmp_path / "data") as writer:
+            for name, array in simulated.arrays().items():
+                writer.append(name, array)
+            writer.commit("other", "user", ["left", "right"], {}, ("u", "v"), **options)
+
+    with pytest.raises(OSError, match="not empty"):
+        write()
+    assert Dataset.open(tmp_path / "data").name == "tiny"
+    write(replace=True)
+    assert Dataset.open(tmp_path / "data").name == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.fixture
+def folder(simulated: Dataset, tmp_path: Path) -> Path:
+    simulated.save(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def _refusal(folder: Path) -> str:
+    """What opening `folder` ends in: one line that starts with a path and ends with what to do."""
+    with pytest.raises(UserError) as error:
+        Dataset.open(folder)
+    message = str(error.value)
+    assert message.startswith(str(folder))
+    assert message.endswith("prepare the dataset again")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("version", [1, 3, "2", None])
+def test_a_manifest_of_another_format_is_refused(version: Any, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": version}))
+    assert f"manifest.json: format {version}, this version reads 2; " in _refusal(folder)
+
+
+_NO_FIELDS = pytest.mark.xfail(raises=(AttributeError, KeyError), strict=True, reason="its fields are not checked")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"format": 2, "name": "ti',
+        b"\xff\xfe",
+        pytest.param(b"[]", marks=_NO_FIELDS),
+        pytest.param(b"null", marks=_NO_FIELDS),
+        pytest.param(b'{"format": 2, "name": "tiny"}', marks=_NO_FIELDS),
+    ],
+)
+def test_a_broken_manifest_is_one_sentence(content: bytes, folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    assert "manifest.json: damaged" in _refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["train.left.values", "valid.right.offsets", "test.labels", "train.truth"])
+def test_a_missing_array_is_one_sentence(name: str, folder: Path) -> None:
+    (folder / f"{name}.npy").unlink()
+    assert f"{name}.npy: damaged (" in _refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(0, marks=pytest.mark.xfail(raises=EOFError, strict=True, reason="EOFError is no OSError")),
+        4,
+        60,
+        128,
+        -1,
+    ],
+)
+def test_a_truncated_array_is_one_sentence(size: int, folder: Path) -> None:
+    path = folder / "valid.left.values.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    assert "valid.left.values.npy: damaged (" in _refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["train.left.values", "valid.right.offsets", "test.labels", "train.truth"])
+def test_damage_names_the_array_with_a_flipped_bit(name: str, folder: Path) -> None:
+    assert Dataset.open(folder).damaged() == []
+    path = folder / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert Dataset.open(folder).damaged() == [name]
+
+
+def test_damage_is_looked_for_in_what_was_opened(folder: Path) -> None:
+    path = folder / "test.left.values.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    assert Dataset.open(folder, ["right"]).damaged() == []
+    assert Dataset.open(folder, ["right", "left"]).damaged() == ["test.left.values"]
+
+
+def test_a_pair_has_the_fingerprint_of_the_same_data_in_memory(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    def with_modalities(*names: str) -> Dataset:
+        middle = {
+            name: Sequences.from_padded(np.arange(4.0 * len(split)).reshape(len(split), 4))
+            for name, split in tiny_dataset.splits.items()
+        }
+        splits = {
+            name: dataclasses.replace(
+                split, modalities={key: {**split.modalities, "middle": middle[name]}[key] for key in names}
+            )
+            for name, split in tiny_dataset.splits.items()
+        }
+        return dataclasses.replace(tiny_dataset, **splits)
+
+    with_modalities("left", "middle", "right").save(tmp_path / "data")
+    fingerprints = []
+    for pair in (("left", "right"), ("right", "left"), ("middle", "right")):
+        opened = Dataset.open(tmp_path / "data", pair)
+        assert tuple(opened.features) == pair
+        assert opened.fingerprint() == with_modalities(*pair).fingerprint()
+        fingerprints.append(opened.fingerprint())
+    assert fingerprints[0] == tiny_dataset.fingerprint()
+    assert len(set(fingerprints)) == 3
+    assert Dataset.open(tmp_path / "data").fingerprint() == with_modalities("left", "middle", "right").fingerprint()
+
+
+def test_opening_an_unknown_modality_names_the_nearest(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"data: has no modality 'rigth'; did you mean 'right'\? known: left, right$"):
+        Dataset.open(folder, ["left", "rigth"])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from s3ray.config import UserError
-from s3ray.data.sources import resolve_sources
+from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.sources import prepared_datasets, resolve_sources
 
 
 @pytest.fixture
@@ -101,3 +102,129 @@ def test_a_folder_that_is_none_or_holds_nothing(folder: Path, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"^--data .*empty: holds no prepared dataset and no NAME\.npz file; "):
         resolve_sources([], [], tmp_path / "empty")
+
+
+def _save_prepared(folder: Path, name: str) -> None:
+    """2 / 2 / 2 samples of one step: vision has 2 features, audio 3, text 4, all of value 2, 3 or 4."""
+    modalities = {
+        key: Sequences.from_padded(np.full((2, width), width))
+        for key, width in {"vision": 2, "audio": 3, "text": 4}.items()
+    }
+    splits = {split: Split(modalities, np.array([0, 1])) for split in ("train", "valid", "test")}
+    Dataset(name, "multibench", **splits).save(folder / name)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Holds prepared mustard, mosi, mosei and another; own.npz; mosi's raw file; what a killed conversion left."""
+    folder = tmp_path / "prepared"
+    for name in ("mustard", "another", "mosi", "mosei"):
+        _save_prepared(folder, name)
+    (folder / "mosei").rename(folder / ".mosei-x1")
+    _save_prepared(folder, "mosei")
+    (folder / "notes").mkdir()
+    (folder / "mosi_data.pkl").touch()
+    arrays = {f"{s}_{key}": np.ones((2, 3)) for s in ("train", "valid", "test") for key in ("a", "b")}
+    np.savez(folder / "own.npz", **arrays, **{f"{s}_label": np.array([0, 1]) for s in ("train", "valid", "test")})
+    return folder
+
+
+def test_prepared_datasets_come_in_the_papers_order(prepared: Path) -> None:
+    assert list(prepared_datasets(prepared)) == ["mosei", "mosi", "mustard", "another"]
+    assert prepared_datasets(prepared)["mosi"] == prepared / "mosi"
+    assert prepared_datasets(prepared / "absent") == {}
+
+
+def test_a_folder_alone_means_what_is_prepared_and_its_files(prepared: Path) -> None:
+    assert _names([], [], prepared) == ["mosei", "mosi", "mustard", "another", "own"]
+
+
+def test_names_choose_among_prepared_and_others(prepared: Path) -> None:
+    assert _names(["own", "mustard", "digits"], [], prepared) == ["own", "mustard", "digits"]
+
+
+def test_prepared_datasets_are_seen_through_vision_and_text(prepared: Path) -> None:
+    (source,) = resolve_sources(["mosi"], [], prepared)
+    data = source.load()
+    assert (data.name, list(data.features.items())) == ("mosi", [("vision", 2), ("text", 4)])
+
+
+@pytest.mark.parametrize(
+    ("pair", "features"),
+    [
+        (("text", "vision"), [("text", 4), ("vision", 2)]),
+        (("audio", "text"), [("audio", 3), ("text", 4)]),
+        (["vision", "audio"], [("vision", 2), ("audio", 3)]),
+    ],
+)
+def test_the_pair_is_taken_in_its_order(pair: list[str], features: list[tuple[str, int]], prepared: Path) -> None:
+    mosi, own = resolve_sources(["mosi", "own"], [], prepared, pair)
+    data = mosi.load()
+    for split in data.splits.values():
+        assert [(name, sequences.features) for name, sequences in split.modalities.items()] == features
+        assert [float(sequences.values[0, 0]) for sequences in split.modalities.values()] == [f for _, f in features]
+    assert own.load().features == {"a": 3, "b": 3}  # brings its own two
+
+
+def test_the_order_of_the_pair_is_part_of_the_data(prepared: Path) -> None:
+    (one,), (other,) = (
+        resolve_sources(["mosi"], [], prepared, pair) for pair in (("text", "audio"), ("audio", "text"))
+    )
+    assert one.load().fingerprint() != other.load().fingerprint()
+
+
+def test_a_modality_that_was_not_prepared(prepared: Path) -> None:
+    (source,) = resolve_sources(["mosi"], [], prepared, ("vision", "txt"))
+    with pytest.raises(UserError) as error:
+        source.load()
+    assert str(error.value) == (
+        f"{prepared / 'mosi'}: has no modality 'txt'; did you mean 'text'? known: audio, text, vision"
+    )
+
+
+@pytest.mark.parametrize("pair", [(), ("text",), ("text", "text"), ("vision", "audio", "text")])
+def test_a_pair_is_two_different_modalities(pair: tuple[str, ...], prepared: Path) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_sources([], [], prepared, pair)
+    assert str(error.value) == f"--modalities {','.join(pair)}: name two different modalities, such as vision,text"
+
+
+def test_a_pair_without_a_folder(prepared: Path) -> None:
+    for assignments in ([], [f"own={prepared / 'own.npz'}"]):
+        with pytest.raises(UserError, match=r"^--modalities audio,text: is for prepared datasets; .* --data DIR$"):
+            resolve_sources([], assignments, None, ("audio", "text"))
+
+
+def test_a_file_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
+    (prepared / "own.npz").rename(prepared / "mustard.npz")
+    with pytest.raises(UserError, match=r"holds mustard\.npz and a prepared mustard; rename one of them$"):
+        resolve_sources(["mosi"], [], prepared)
+
+
+def test_an_assignment_wins_over_a_prepared_dataset(prepared: Path) -> None:
+    (source,) = resolve_sources(["mosi"], [f"mosi={prepared / 'own.npz'}"], prepared)
+    assert source.load().features == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize("raw", ["mosi_data.pkl", "humor.pkl", "mosei.hdf5"])
+def test_a_folder_of_raw_files_says_how_to_prepare_them(raw: str, tmp_path: Path) -> None:
+    (tmp_path / raw).touch()
+    with pytest.raises(UserError) as error:
+        resolve_sources([], [], tmp_path)
+    assert str(error.value) == f"--data {tmp_path}: {raw} is not prepared; run s3ray data prepare --root {tmp_path}"
+
+
+def test_a_dataset_of_the_paper_that_is_not_prepared_there(prepared: Path) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_sources(["mosi", "ur_funny"], [], prepared)
+    assert str(error.value) == (
+        f"--datasets: ur_funny is not prepared in --data {prepared}; put humor.pkl into a folder DIR, "
+        f"run s3ray data prepare --root DIR, and give --data DIR"
+    )
+
+
+def test_prepared_datasets_are_opened_only_when_loaded(prepared: Path) -> None:
+    (prepared / "mosi" / "manifest.json").write_text("")
+    _, source = resolve_sources(["mosei", "mosi"], [], prepared)
+    with pytest.raises(UserError, match=r"mosi/manifest\.json: damaged .+; prepare the dataset again"):
+        source.load()

@@ -272,7 +272,7 @@ def test_the_learning_rate_warms_up_and_decays_to_zero(tiny_model: ModelConfig, 
 
     class Rates(Recorder):
         def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
-            rates.append(snapshot()["schedule"]["_last_lr"][0])
+            rates.append(snapshot()["solvers"][0]["schedule"]["_last_lr"][0])
 
     config = SpecializationConfig(
         optimizer=OptimizerConfig(epochs=4, learning_rate=1.0e-3, warmup=0.25)
