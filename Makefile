@@ -1,13 +1,18 @@
-# Two commands: `make sweep` and `make test`. Both build .venv first; only Python 3.11 and make are needed.
+# `make sweep`: pruning curves on embedded data. `make artefacts`: everything of the paper, and the report.
+# `make test`. All build .venv first; only Python 3.11 and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test clean
+.PHONY: sweep artefacts test clean
 
 sweep: $(VENV)/installed
+	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
+
+artefacts: $(VENV)/installed
 	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
+	$(BIN)/s3ray report --storage $(STORAGE) --output $(STORAGE)/report
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .

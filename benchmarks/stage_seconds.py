@@ -13,7 +13,7 @@ import torch
 from s3ray.config import settings_for
 from s3ray.data import EMBEDDED
 from s3ray.model import build_model
-from s3ray.stages import pruning_curve, select, specialize
+from s3ray.stages import pruning_curve, s3_representation, select, specialize
 from s3ray.sweep import DataFacts, cost
 
 EPOCHS = 2
@@ -40,19 +40,26 @@ def main(names):
                 settings = settings_for(name, "smoke").for_granularity(granularity)
                 model = build_model(settings.model, data.features, 0)
                 options = {"batch_size": batch_size, "seed": 0}
-                special, selection = settings.specialization, settings.selection
+                special, selection, pruning = settings.specialization, settings.selection, settings.sparsification
                 specialize(model, data.train, short(special), **options)  # warm-up
                 measured = {
                     "specialization": seconds(specialize, model, data.train, short(special), **options)
                     * (special.optimizer.epochs / EPOCHS),
                     "selection": seconds(select, model, data.train, short(selection), **options)
                     * (selection.optimizer.epochs / EPOCHS),
-                    "sparsification": seconds(pruning_curve, model, data, settings.sparsification, settings.probe),
+                    "sparsification": seconds(
+                        pruning_curve,
+                        s3_representation(model),
+                        data,
+                        pruning.ratios,
+                        settings.probe,
+                        batch_size=pruning.batch_size,
+                    ),
                 }
                 estimated = {
                     "specialization": cost.specialization_seconds(settings, facts, batch_size),
                     "selection": cost.selection_seconds(settings, facts, batch_size),
-                    "sparsification": cost.curve_seconds(settings, facts),
+                    "sparsification": cost.curve_seconds(settings, facts, pruning.ratios),
                 }
                 for stage, value in measured.items():
                     ratio = value / estimated[stage]

@@ -247,5 +247,48 @@ def params(
     sys.stdout.write(renderers[output]())
 
 
+SweepNameOption = Annotated[
+    str | None, typer.Option("--sweep", metavar="NAME", help="Default: the sweep whose results were written last.")
+]
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where index.html, figures, tables go.")],
+    sweep: SweepNameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Write a sweep's results as one self-contained page, with its figures and tables as files."""
+    from s3ray.results import Results
+    from s3ray.results.report import write_report
+
+    with user_errors():
+        print(write_report(Results.load(Store(storage), sweep), output))
+
+
+@app.command()
+def compare(
+    paper: Annotated[bool, typer.Option("--paper", help="Set results beside the paper's printed numbers.")] = False,
+    sweep: SweepNameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Test results against the paper's, cell by cell: reproduced, differs, or underpowered.
+
+    Exit codes: 0; 2 for data that cannot be compared; 3 if anything differs.
+    """
+    from s3ray.results import Results
+    from s3ray.results.compare import compare_results, differs, summary
+
+    with user_errors():
+        if not paper:
+            raise UserError("compare: nothing to compare with; add --paper")
+        results = Results.load(Store(storage), sweep)
+        table = compare_results(results)
+        print(table.to_string(index=False))
+        print(summary(table))
+    if differs(table):
+        raise SystemExit(3)
+
+
 def main() -> None:
     app()

@@ -1,38 +1,29 @@
-"""The full grid: Table 1, Figures 3, 5 and 6 of the paper, from one set of Specializations.
+"""The full grid: every artefact of the paper, at every batch size, from one set of Specializations.
 
-dataset × granularity χ × batch size × seed; after each Specialization a pruning curve without Selection
-(Figure 6) and one after it (Table 1, Figures 3 and 5).
+dataset × granularity χ × batch size × seed, with all Selection losses at χ = 8, and every prior method. What each
+artefact should give stands in its own file.
 
-Expected, with the MultiBench files at `--scale paper` (Table 1, χ = 8, mean accuracy of three seeds):
-
-                Specialization   + Selection   best p in 0.9 … 0.1 (oracle: chosen on test)
-    mosei            75.78          77.36        77.95 at p 0.5
-    mosi             63.56          64.29        66.13 at p 0.7
-    ur_funny         63.61          63.52        64.87 at p 0.2
-    mustard          58.70          61.59        62.56 at p 0.8
-
-On the embedded data at `--scale smoke` it takes some minutes on two cores; see README.md for its curves.
-`s3ray plan sweeps/full_grid.py` says what it costs for the data at hand.
+Costs, with the four MultiBench files at `--scale paper`: 144 Specializations (4 datasets × 3 χ × 4 batch sizes ×
+3 seeds), 336 trainings of dense encoders; `s3ray plan sweeps/full_grid.py --data DIR` shows them beside the naive
+count and says how long they take. On the embedded data, some fifteen minutes on two cores.
 """
 
-from collections.abc import Iterator
+from pathlib import Path
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import load_sweep, union
 
-GRANULARITIES = (2, 4, 8)
-SEEDS = (0, 1, 2)
+PARTS = (
+    "table1_figure5",
+    "figure3_batch_size",
+    "table2_methods",
+    "table3_selection_losses",
+    "figure6_no_selection",
+    "figures7_10_router_entropy",
+    "tables4_5_parameters",
+    "what_is_kept",
+)
 
-
-def cells(study: Study) -> Iterator[Cell]:
-    for dataset in study.datasets:
-        for granularity in GRANULARITIES:
-            for batch_size in study.batch_sizes(dataset):
-                for seed in SEEDS:
-                    yield study.cell(dataset, granularity, batch_size, seed)
-
-
-SWEEP = Sweep(name="full_grid", cells=cells, branches=("none", "suff+min"))
+SWEEP = union("full_grid", [load_sweep(Path(__file__).with_name(f"{part}.py")) for part in PARTS])
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

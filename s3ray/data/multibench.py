@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from s3ray.config import UserError, nearest
 from s3ray.data.dataset import SPLITS, DataKind
-from s3ray.data.pickled import read_pickle
+from s3ray.data.pickled import read_pickle, said
 
 MODALITIES = ("vision", "audio", "text")
 # Ids of files made by `s3ray data simulate` start with this; what is prepared from them is named simulated.
@@ -140,7 +140,8 @@ def checked_splits(name: str, path: Path, content: Any) -> dict[str, dict[str, A
 
 
 def _found(mapping: Mapping[Any, Any]) -> str:
-    return f"found {', '.join(str(key)[:30] for key in list(mapping)[:8]) or 'nothing'}"
+    keys = [said(key)[:30] for key in list(mapping)[:8]]
+    return f"found {', '.join(keys) or 'nothing'}"
 
 
 def _check_shapes(path: Path, split: str, arrays: Mapping[str, Any]) -> None:
@@ -235,7 +236,7 @@ def check_ids(path: Path, splits: Mapping[str, Mapping[str, Any]]) -> tuple[list
     for split, arrays in splits.items():
         samples = len(arrays["text"])
         for key in ("labels", "id"):
-            if key in arrays and not hasattr(arrays[key], "__len__"):
+            if key in arrays and not _is_column(arrays[key]):
                 raise UserError(f"{path}: {split}/{key} is {_what(arrays[key])}, not an array; get the original file")
             if key in arrays and len(arrays[key]) != samples:
                 raise UserError(
@@ -266,6 +267,10 @@ def check_ids(path: Path, splits: Mapping[str, Mapping[str, Any]]) -> tuple[list
     return warnings, "simulated" if simulated else "multibench"
 
 
+def _is_column(value: Any) -> bool:
+    return bool(value.shape) if hasattr(value, "dtype") else isinstance(value, list | tuple)
+
+
 def _id_rows(path: Path, split: str, ids: Any) -> list[tuple[str, ...]]:
     """One tuple of strings per sample, from ids or rows such as (video, start, end)."""
     rows = []
@@ -273,6 +278,8 @@ def _id_rows(path: Path, split: str, ids: Any) -> list[tuple[str, ...]]:
         parts = list(entry) if isinstance(entry, list | tuple) else [entry]
         if not parts or not all(isinstance(part, str | bytes | int | float) for part in parts):
             raise UserError(f"{path}: {split}/id must hold names, numbers or rows of them; get the original file")
+        if any(isinstance(part, int) and abs(part) >= 1 << 63 for part in parts):
+            raise UserError(f"{path}: {split}/id holds a number of more than 64 bits; get the original file")
         rows.append(tuple(part.decode("latin1") if isinstance(part, bytes) else str(part) for part in parts))
     return rows
 

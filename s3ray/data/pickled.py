@@ -48,6 +48,9 @@ _NAMED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _NO_EFFECT = frozenset({"PROTO", "FRAME"})
 
 _ELEMENT = str | bytes | int | float | None
+# Far above what numpy allows and files hold; below what takes time to multiply or print.
+_MAX_DIMENSIONS, _MAX_LENGTH = 32, 1 << 48
+_MAX_TUPLE = 1000  # elements of a tuple in a container, those of its tuples included
 
 
 class _Mark:
@@ -135,17 +138,26 @@ def read_pickle(path: Path) -> Any:
             f"{path}: {error}, which arrays do not need, so the file was not read; get it from its official page"
         ) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    except (_DamagedError, ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        raise UserError(f"{path}: cannot be read ({said(error)}); check the path and its permissions") from error
+    except (_DamagedError, ValueError, TypeError, LookupError, OverflowError, MemoryError, SystemError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: damaged or no pickle of arrays ({error}); download it again") from error
+        raise UserError(f"{path}: damaged or no pickle of arrays ({said(error)}); download it again") from error
+
+
+def said(what: object) -> str:
+    """Words from the file or about it, as part of one line."""
+    text = "".join(c if c.isprintable() else "?" for c in str(what)[:80])
+    return text or type(what).__name__
 
 
 class _Reader:
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path = path
-        self._tape = _Tape(file, os.fstat(file.fileno()).st_size)
+        self._path, self._file = path, file
+        size = os.fstat(file.fileno()).st_size
+        self._tape = _Tape(file, size)
+        # What is copied; a payload used again and again through the memo would be copied again and again.
+        self._budget = size
         start = file.read(16)
         if not start.startswith((b"\x80", b"(", b"}", b"]")):
             raise _DamagedError(f"it starts with {start!r}")
@@ -161,7 +173,7 @@ class _Reader:
             name = instruction.name
             if name == "STOP":
                 (result,) = self._stack
-                return result
+                return self._plain(result)
             if name in _PAYLOADS:
                 size = int.from_bytes(self._tape.read(_PAYLOADS[name]), "little")
                 self._stack.append(self._tape.payload(size))
@@ -199,6 +211,39 @@ class _Reader:
         del self._stack[len(self._stack) - count :]
         return items
 
+    def _plain(self, value: Any) -> Any:
+        """A value as it stands in a container: nothing of the reader's own."""
+        if isinstance(value, _Span):
+            return self._bytes(value)
+        if isinstance(value, tuple):
+            self._check_tuple(value, [0])
+        elif isinstance(value, _Mark | _Name | _Pending):
+            raise _DamagedError("an array lacks its content")
+        return value
+
+    def _check_tuple(self, value: tuple[Any, ...], seen: list[int]) -> None:
+        seen[0] += len(value)
+        if seen[0] > _MAX_TUPLE:
+            raise _RefusedError(f"holds a tuple of more than {_MAX_TUPLE} elements")
+        for item in value:
+            if isinstance(item, tuple):
+                self._check_tuple(item, seen)
+            elif isinstance(item, _Span | _Mark | _Name | _Pending):
+                raise _DamagedError("a tuple holds part of an array")
+
+    def _bytes(self, span: _Span) -> bytes:
+        place = self._file.tell()
+        self._spend(span.size)
+        self._file.seek(span.offset)
+        content = self._file.read(span.size)
+        self._file.seek(place)
+        return content
+
+    def _spend(self, count: int) -> None:
+        self._budget -= count
+        if self._budget < 0:
+            raise _RefusedError("repeats its content over and over")
+
     def _empty_dict(self, _: None) -> None:
         self._stack.append({})
 
@@ -221,7 +266,9 @@ class _Reader:
         self._stack.append(tuple(self._take(3)))
 
     def _list(self, _: None) -> None:
-        self._stack.append(self._to_mark())
+        items = self._to_mark()
+        self._stack.append([])
+        self._extend(items)
 
     def _dict(self, _: None) -> None:
         items = self._to_mark()
@@ -243,15 +290,16 @@ class _Reader:
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
             raise _RefusedError("appends to something that is no list")
-        self._stack[-1].extend(items)
+        self._stack[-1].extend(self._plain(item) for item in items)
 
     def _update(self, items: list[Any]) -> None:
         target = self._stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # A tuple of tuples as key could take for ever to hash.
-            if not isinstance(target, dict) or not isinstance(key, str | bytes | int):
+            # A tuple of tuples as key could take for ever to hash, and integers from 2⁶¹ - 1 on can be made to collide.
+            plain = isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < 1 << 60)
+            if not isinstance(target, dict) or not plain:
                 raise _RefusedError("sets an item under a key that is no plain name")
-            target[key] = value
+            target[key] = self._plain(value)
 
     def _put(self, slot: int) -> None:
         value = self._stack[-1]
@@ -279,7 +327,7 @@ class _Reader:
         self._stack.append(_name(f"{module}.{name}"))
 
     def _inst(self, argument: str) -> NoReturn:
-        raise _RefusedError(f"makes an object of {argument.replace(' ', '.')}")
+        raise _RefusedError(f"makes an object of {said(argument.replace(' ', '.'))}")
 
     def _reduce(self, _: None) -> None:
         function, arguments = self._take(2)
@@ -291,10 +339,14 @@ class _Reader:
             case "dtype", (str(code), *_):
                 self._stack.append(_Pending(_dtype(code), []))
             case "scalar", (np.dtype() as dtype, raw):
+                self._spend(dtype.itemsize)
                 self._stack.append(self._array((), dtype, False, raw).item())
             case "from buffer", (raw, np.dtype() as dtype, tuple(shape), "C" | "F" as order):
                 self._stack.append(self._array(shape, dtype, order == "F", raw))
+            case "from buffer", (raw, np.dtype() as dtype, tuple(shape), "K", tuple(axes)):
+                self._stack.append(self._array(shape, dtype, False, raw).transpose(axes))
             case "encode", (str(text), "latin1"):
+                self._spend(len(text))
                 self._stack.append(text.encode("latin1"))
             case "bytes", ():
                 self._stack.append(b"")
@@ -317,20 +369,33 @@ class _Reader:
         raise _RefusedError("holds an array in an unknown layout")
 
     def _array(self, shape: tuple[Any, ...], dtype: np.dtype[Any], fortran: bool, raw: Any) -> NDArray[Any]:
-        if not all(type(n) is int and n >= 0 for n in shape):
-            raise _DamagedError(f"an array's shape is {len(shape)} odd numbers")
+        if len(shape) > _MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _MAX_LENGTH for n in shape):
+            raise _DamagedError("an array has an impossible shape")
         order: Any = "F" if fortran else "C"
         if isinstance(raw, str):
             raw = raw.encode("latin1")  # Python 2's strings are bytes
         if dtype.kind == "O":
+            self._spend(prod(shape))
             return _object_array(shape, raw, order)
         if not isinstance(raw, bytes | bytearray | _Span):
             raise _RefusedError("holds an array without its bytes")
         if prod(shape) * dtype.itemsize != len(raw):
             raise _DamagedError(f"an array of shape {shape} and type {dtype} holds {len(raw)} bytes")
         if isinstance(raw, _Span):
-            return np.memmap(self._path, dtype, "r", raw.offset, shape, order)
-        return np.frombuffer(raw, dtype).reshape(shape, order=order)
+            array: NDArray[Any] = np.memmap(self._path, dtype, "r", raw.offset, shape, order)
+        else:
+            array = np.frombuffer(raw, dtype).reshape(shape, order=order)
+        if dtype.kind == "U" and array.size and _code_points(array).max() >= 0x110000:
+            raise _DamagedError("a text array holds what is no text")
+        return array
+
+
+def _code_points(array: NDArray[Any]) -> NDArray[np.uint32]:
+    flat = array.reshape(-1, order="A")
+    points: NDArray[np.uint32] = np.ndarray(
+        (array.size * array.dtype.itemsize // 4,), np.dtype("u4").newbyteorder(array.dtype.byteorder), flat
+    )
+    return points
 
 
 def _object_array(shape: tuple[int, ...], items: Any, order: Any) -> NDArray[Any]:
@@ -346,13 +411,13 @@ def _object_array(shape: tuple[int, ...], items: Any, order: Any) -> NDArray[Any
 
 def _name(dotted: str) -> _Name:
     if dotted not in _ADMITTED:
-        raise _RefusedError(f"asks for {dotted[:100]}")
+        raise _RefusedError(f"asks for {said(dotted)}")
     return _Name(_ADMITTED[dotted])
 
 
 def _dtype(code: str) -> np.dtype[Any]:
     if not re.fullmatch(r"[<>|=]?([biuf][1248]|f16|[SU]\d{1,6}|O8?)", code):
-        raise _RefusedError(f"holds an array of type {code[:30]!r}")
+        raise _RefusedError(f"holds an array of type {said(code)}")
     return np.dtype("O" if "O" in code else code)
 
 

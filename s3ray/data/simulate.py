@@ -49,10 +49,13 @@ def simulate(
         raise UserError(f"--samples {samples}: give at least {2 * len(SPLITS)}, two for each split")
     target = output / known.names[0]
     if os.path.lexists(target):
-        raise UserError(f"{target}: is there already and may be the real one; choose another --output")
+        raise _occupied(target)
     total = sum(known.samples.values())
     sizes = {split: max(2, round(samples * known.samples[split] / total)) for split in ("valid", "test")}
     sizes["train"] = samples - sum(sizes.values())
+    widest = max(known.widths.values())
+    if sizes["train"] * known.steps * widest * 8 >= 1 << 32:
+        raise UserError(f"--samples {samples}: more than such a file can hold, 4 GiB an array; give fewer")
     rng = np.random.default_rng(seed)
     drawn = {split: _Split.draw(name, sizes[split], rng) for split in SPLITS}
     content: dict[str, dict[str, Any]] = {
@@ -64,12 +67,18 @@ def simulate(
     with tempfile.NamedTemporaryFile(dir=output, prefix=f".{target.name}-", delete=False) as file:
         try:
             _dump(content, file, progress)
+            file.flush()
             Path(file.name).chmod(0o644)
-            os.replace(file.name, target)
-        except BaseException:
+            os.link(file.name, target)  # fails if something has come there meanwhile
+        except FileExistsError:
+            raise _occupied(target) from None
+        finally:
             Path(file.name).unlink(missing_ok=True)
-            raise
     return target
+
+
+def _occupied(target: Path) -> UserError:
+    return UserError(f"{target}: is there already and may be the real one; choose another --output")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +185,7 @@ def _dump(content: Any, file: Any, progress: Callable[[str, int, int], None] | N
     pickler = _Pickler(skeleton)
     pickler.dump(content)
     stream = skeleton.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-    total = sum(payload.nbytes for payload in pickler.payloads)
+    total, done = sum(payload.nbytes for payload in pickler.payloads), 0
     for number, payload in enumerate(pickler.payloads):
         marker = _marker(number)
         # SHORT_BINBYTES and the marker's length give way to BINBYTES and the payload's.
@@ -185,6 +194,7 @@ def _dump(content: Any, file: Any, progress: Callable[[str, int, int], None] | N
         file.write(before + b"B" + payload.nbytes.to_bytes(4, "little"))
         for chunk in payload.split.chunks(payload.modality):
             file.write(chunk.astype(payload.dtype).data)
+            done += chunk.size * payload.dtype.itemsize
             if progress:
-                progress("writing", file.tell(), total)
+                progress("writing", done, total)
     file.write(stream)

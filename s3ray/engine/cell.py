@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -19,12 +20,24 @@ import torch.distributed as dist
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from s3ray.baselines import Baseline, build_baseline, train_baseline
 from s3ray.config import Branch
 from s3ray.data.dataset import Dataset
 from s3ray.engine.provenance import provenance
 from s3ray.model import S3Model, build_model
 from s3ray.model.parameters import ParameterCount
-from s3ray.stages import Metrics, Snapshot, pruning_curve, reference_points, select, specialize
+from s3ray.stages import (
+    Metrics,
+    Representation,
+    Snapshot,
+    encode_split,
+    kept_points,
+    pruning_curve,
+    reference_points,
+    s3_representation,
+    select,
+    specialize,
+)
 from s3ray.stages.collective import rank, workers
 from s3ray.store import StageRun, Store
 from s3ray.sweep import CellPlan
@@ -134,43 +147,58 @@ class _CellRunner:
             self._reference(plan.reference)
 
     def _branches(self, committed: set[str]) -> None:
-        plan = self.plan
-        specialized = self._specialized(plan.specialization.identity in committed)
+        trained = self._trained(self.plan.training.identity in committed)
         # A model of its own for the branches: Selection must start from the Specialization every time.
-        for branch in plan.branches:
-            runs = [run for run in (branch.selection, branch.curve) if run is not None]
-            if all(run.identity in committed for run in runs):
+        for branch in self.plan.branches:
+            if all(run.identity in committed for run in branch.runs):
                 continue
-            model = self._model(specialized)
+            model = self._model(trained)
             if branch.selection is not None:
                 self._selected(model, branch.selection, branch.branch, branch.selection.identity in committed)
+            representation = self._representation(model, branch.branch)
             if branch.curve.identity not in committed:
-                self._curve(model, branch.curve, branch.branch)
+                self._curve(model, representation, branch.curve, branch.branch)
+            if branch.kept is not None and branch.kept.identity not in committed:
+                self._kept(representation, branch.kept, branch.branch)
 
-    def _model(self, weights: Mapping[str, Tensor] | None = None) -> S3Model:
-        model = build_model(self.plan.settings.model, self.data.features, self.plan.cell.seed)
+    def _model(self, weights: Mapping[str, Tensor] | None = None) -> S3Model | Baseline:
+        cell, settings, data = self.plan.cell, self.plan.settings, self.data
+        model: S3Model | Baseline
+        if cell.method == "s3":
+            model = build_model(settings.model, data.features, cell.seed)
+        else:
+            classes = data.classes
+            model = build_baseline(cell.method, settings.model, settings.baseline, data.features, classes, cell.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
         return model.to(self.device)
 
-    def _specialized(self, committed: bool) -> dict[str, Tensor]:
-        run = self.plan.specialization
+    def _representation(self, model: S3Model | Baseline, branch: Branch) -> Representation:
+        on_sphere = self.plan.settings.probe.on_sphere
+        if isinstance(model, Baseline):
+            return Representation(model, lambda batch, keep: (model.represent(batch, branch, on_sphere), 0, 0))
+        return s3_representation(model, on_sphere=on_sphere)
+
+    def _trained(self, committed: bool) -> dict[str, Tensor]:
+        run, settings = self.plan.training, self.plan.settings
         if committed:
             return self._weights(run)
         model, started = self._model(), self._started(run)
-        metrics = specialize(
-            model,
-            self.data.train,
-            self.plan.settings.specialization,
-            batch_size=self.plan.cell.batch_size,
-            seed=self.plan.cell.seed,
-            monitor=self._monitor(run, run.stage),
-        )
+        options: dict[str, Any] = {
+            "batch_size": self.plan.cell.batch_size,
+            "seed": self.plan.cell.seed,
+            "monitor": self._monitor(run, run.stage),
+        }
+        if isinstance(model, Baseline):
+            metrics = train_baseline(model, self.data.train, settings.specialization.optimizer, **options)
+        else:
+            metrics = specialize(model, self.data.train, settings.specialization, **options)
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         self._commit(run, run.stage, _trained(weights, metrics), started)
         return weights
 
-    def _selected(self, model: S3Model, run: StageRun, branch: Branch, committed: bool) -> None:
+    def _selected(self, model: S3Model | Baseline, run: StageRun, branch: Branch, committed: bool) -> None:
+        assert isinstance(model, S3Model)
         routers = model.router_parameters()
         if committed:
             with torch.no_grad():
@@ -189,18 +217,43 @@ class _CellRunner:
         weights = {name: tensor.detach().cpu() for name, tensor in routers.items()}
         self._commit(run, label, _trained(weights, metrics), started)
 
-    def _curve(self, model: S3Model, run: StageRun, branch: Branch) -> None:
+    def _curve(self, model: S3Model | Baseline, representation: Representation, run: StageRun, branch: Branch) -> None:
         settings, started = self.plan.settings, self._started(run, branch)
-        points = pruning_curve(model, self.data, settings.sparsification, settings.probe)
-        count = ParameterCount.of(model)
-        rows = [
-            dataclasses.asdict(point)
-            | {
-                "active_parameters": count.active(point.pairs_kept / point.pairs_routed, "all_layers"),
-                "active_parameters_paper": count.active(point.pairs_kept / point.pairs_routed, "paper"),
+        points = pruning_curve(
+            representation,
+            self.data,
+            run.config["ratios"],
+            settings.probe,
+            batch_size=settings.sparsification.batch_size,
+        )
+        count = ParameterCount.of(model if isinstance(model, S3Model) else model.encoders)
+        rows = []
+        for point in points:
+            share = point.pairs_kept / point.pairs_routed if point.pairs_routed else 1.0
+            active = {
+                "active_parameters": count.active(share, "all_layers"),
+                "active_parameters_paper": count.active(share, "paper"),
             }
-            for point in points
-        ]
+            rows.append(dataclasses.asdict(point) | active)
+        self._commit(run, f"{run.stage} {branch}", {"rows.parquet": _parquet(rows)}, started)
+
+    def _kept(self, representation: Representation, run: StageRun, branch: Branch) -> None:
+        started = self._started(run, branch)
+        rows: list[dict[str, Any]] = []
+        for ratio in run.config["ratios"]:
+            encoded = {
+                name: encode_split(
+                    representation, split, batch_size=self.plan.settings.sparsification.batch_size, keep=ratio
+                ).z
+                for name, split in self.data.splits.items()
+            }
+            if rank() == 0:
+                by_modality = {
+                    name: dict(zip(self.data.features, np.split(z, len(self.data.features), axis=1), strict=True))
+                    for name, z in encoded.items()
+                }
+                points = kept_points(by_modality, self.data)
+                rows += [{"preservation_ratio": ratio, **dataclasses.asdict(point)} for point in points]
         self._commit(run, f"{run.stage} {branch}", {"rows.parquet": _parquet(rows)}, started)
 
     def _reference(self, run: StageRun) -> None:

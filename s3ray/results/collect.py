@@ -1,16 +1,117 @@
-"""One table of everything measured: a row per cell, branch, preservation ratio and split."""
+"""Everything a sweep has measured, as tables: what artefacts, report, comparison and notebook read."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import pandas as pd
+from pyarrow import fs as pafs
 
+from s3ray.config import UserError
 from s3ray.store import Marker, StageRun, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
+
+_Task = TypeVar("_Task")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of a sweep.
+
+    Attributes:
+        rows: per cell, branch, preservation ratio and split (see `collect`).
+        references: per dataset, reference and split (see `references`).
+        entropies: per cell, branch, Selection step, modality and scope (local, global): router entropy in nats.
+        kept: per cell, branch, preservation ratio, split and quantity: what representations keep of a
+            simulation's factors.
+        info: the sweep's name, title and artefacts; its datasets; counts and seconds per stage.
+    """
+
+    rows: pd.DataFrame
+    references: pd.DataFrame
+    entropies: pd.DataFrame
+    kept: pd.DataFrame
+    info: Mapping[str, Any]
+
+    @classmethod
+    def collect(cls, plan: Plan, store: Store) -> Results:
+        """Read what a plan's cells have committed."""
+        return cls(
+            collect(plan, store), references(plan, store), _entropies(plan, store), _kept(plan, store), _info(plan)
+        )
+
+    def save(self, store: Store) -> list[str]:
+        """Write the tables to `results/<sweep>/`, where `load` finds them; returns their names."""
+        files = {f"{name}.parquet": table for name, table in self._tables.items() if not table.empty}
+        for name, table in files.items():
+            store.write(table.to_parquet(index=False), "results", self.info["sweep"], name)
+        store.write(json.dumps(self.info, indent=1), "results", self.info["sweep"], "info.json")
+        return [*files, "info.json"]
+
+    @property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"rows": self.rows, "references": self.references, "entropies": self.entropies, "kept": self.kept}
+
+    @classmethod
+    def load(cls, store: Store, sweep: str | None = None) -> Results:
+        """Read the tables of a sweep; by default of the one written last.
+
+        Raises:
+            UserError: there are none.
+        """
+        name = sweep or _latest(store)
+        present = store.names("results", name) if name else []
+        if "info.json" not in present:
+            what = f"no results of sweep {sweep!r}" if sweep else "no results of any sweep"
+            raise UserError(f"--storage {store.uri}: holds {what}; run a sweep first")
+
+        def table(file: str) -> pd.DataFrame:
+            content = store.read("results", name, file) if file in present else None
+            return pd.read_parquet(io.BytesIO(content)) if content else pd.DataFrame()
+
+        tables = {t: table(f"{t}.parquet") for t in ("rows", "references", "entropies", "kept")}
+        return cls(**tables, info=json.loads(store.read("results", name, "info.json")))
+
+
+def _latest(store: Store) -> str:
+    """The sweep whose results were written last; empty if there is none."""
+    selector = pafs.FileSelector(store.path("results"), allow_not_found=True, recursive=True)
+    written = [info for info in store.fs.get_file_info(selector) if info.base_name == "info.json"]
+    return max(written, key=lambda info: info.mtime_ns).path.split("/")[-2] if written else ""
+
+
+def _info(plan: Plan) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+    runs = {run.identity: run for cell in plan.cells for run in cell.runs}
+    for identity, run in runs.items():
+        if identity in plan.committed:
+            seconds[run.stage] = seconds.get(run.stage, 0.0) + plan.committed[identity].seconds
+    return {
+        "sweep": plan.sweep.name,
+        "title": plan.sweep.title,
+        "artefacts": list(plan.sweep.artefacts),
+        "plan": plan.summary(),
+        "stage_seconds": seconds,
+        "datasets": {
+            name: {
+                "kind": entry.facts.kind,
+                "scale": entry.scale,
+                "modalities": list(entry.facts.features),
+                "label_rule": entry.facts.label_rule,
+                "best_accuracy": entry.facts.best_accuracy,
+                "samples": dict(entry.facts.samples),
+                "classes": entry.facts.classes,
+                "fingerprint": entry.facts.fingerprint,
+                "batch_size": plan.study.batch_sizes(name)[0],
+                "margin": entry.settings.margin,
+            }
+            for name, entry in plan.study.entries.items()
+        },
+    }
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:
@@ -23,8 +124,7 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
     tasks = [
         (cell, branch) for cell in plan.cells for branch in cell.branches if branch.curve.identity in plan.committed
     ]
-    frames = store.parallel(lambda task: _rows(plan, store, *task), tasks)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return _concat(store, lambda task: _rows(plan, store, *task), tasks)
 
 
 def references(plan: Plan, store: Store) -> pd.DataFrame:
@@ -34,30 +134,64 @@ def references(plan: Plan, store: Store) -> pd.DataFrame:
     provenance.
     """
     cells = {cell.cell.dataset: cell for cell in plan.cells if cell.reference.identity in plan.committed}
-    frames = store.parallel(lambda cell: _references(plan, store, cell), cells.values())
+    return _concat(store, lambda cell: _references(plan, store, cell), list(cells.values()))
+
+
+def _kept(plan: Plan, store: Store) -> pd.DataFrame:
+    def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
+        cell, branch, run = task
+        return _measured(store, run, plan.committed[run.identity], "rows.parquet", _cell_labels(cell, branch))
+
+    runs = [(c, b, b.kept) for c in plan.cells for b in c.branches if b.kept and b.kept.identity in plan.committed]
+    return _concat(store, read, runs)
+
+
+def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
+    def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
+        cell, branch, run = task
+        metrics = _measured(store, run, plan.committed[run.identity], "metrics.parquet", {})
+        entropies = metrics.filter(regex="^step$|_entropy/").melt("step", value_name="entropy")
+        parts = entropies.pop("variable").str.extract("^(?P<scope>local|global)_entropy/(?P<modality>.+)$")
+        return _labelled(pd.concat([entropies, parts], axis=1), _cell_labels(cell, branch))
+
+    runs = [
+        (c, b, b.selection)
+        for c in plan.cells
+        for b in c.branches
+        if b.selection and b.selection.identity in plan.committed
+    ]
+    return _concat(store, read, runs)
+
+
+def _concat(store: Store, read: Callable[[_Task], pd.DataFrame], tasks: list[_Task]) -> pd.DataFrame:
+    frames = store.parallel(read, tasks)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _references(plan: Plan, store: Store, cell: CellPlan) -> pd.DataFrame:
     marker = plan.committed[cell.reference.identity]
     labels = {"dataset": cell.cell.dataset, "scale": cell.cell.scale, **_data_labels(cell)}
-    rows = _measured(store, cell.reference, marker, labels)
+    rows = _measured(store, cell.reference, marker, "rows.parquet", labels)
     return rows.assign(seconds=marker.seconds, **_provenance(cell.reference, cell, marker))
 
 
 def _rows(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan) -> pd.DataFrame:
     marker = plan.committed[branch.curve.identity]
-    labels = {"sweep": plan.sweep.name, **asdict(cell.cell), **_data_labels(cell), "branch": branch.branch}
-    rows = _measured(store, branch.curve, marker, labels)
-    specialization = plan.committed.get(cell.specialization.identity)
+    labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}
+    rows = _measured(store, branch.curve, marker, "rows.parquet", labels)
+    training = plan.committed.get(cell.training.identity)
     selection = plan.committed.get(branch.selection.identity) if branch.selection else None
     return rows.assign(
-        specialization_seconds=specialization.seconds if specialization else None,
+        training_seconds=training.seconds if training else None,
         selection_seconds=selection.seconds if selection else None,
         curve_seconds=marker.seconds,
-        specialization_identity=cell.specialization.identity,
+        training_identity=cell.training.identity,
         **_provenance(branch.curve, cell, marker),
     )
+
+
+def _cell_labels(cell: CellPlan, branch: BranchPlan) -> dict[str, Any]:
+    return {**asdict(cell.cell), **_data_labels(cell), "branch": branch.branch}
 
 
 def _data_labels(cell: CellPlan) -> dict[str, Any]:
@@ -65,9 +199,12 @@ def _data_labels(cell: CellPlan) -> dict[str, Any]:
     return {"kind": facts.kind, "modalities": "+".join(facts.features), "label_rule": facts.label_rule}
 
 
-def _measured(store: Store, run: StageRun, marker: Marker, labels: Mapping[str, Any]) -> pd.DataFrame:
-    content = store.read("artifacts", run.stage, run.identity, marker.attempt, "rows.parquet")
-    rows = pd.read_parquet(io.BytesIO(content))
+def _measured(store: Store, run: StageRun, marker: Marker, file: str, labels: Mapping[str, Any]) -> pd.DataFrame:
+    content = store.read("artifacts", run.stage, run.identity, marker.attempt, file)
+    return _labelled(pd.read_parquet(io.BytesIO(content)), labels)
+
+
+def _labelled(rows: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
     for position, (name, value) in enumerate(labels.items()):
         rows.insert(position, name, value)
     return rows

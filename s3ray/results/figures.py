@@ -17,8 +17,13 @@ from matplotlib.figure import Figure
 
 from s3ray.results.tables import REFERENCES
 
-_SELECTED, _UNSELECTED, _REFERENCE = "#1f5fa8", "#9a9a9a", "#2e7d32"
-_LABELS = {"none": "without Selection", "suff+min": "after Selection", "suff": "after Selection (suff)"}
+SELECTED, UNSELECTED, REFERENCE = "#1f5fa8", "#9a9a9a", "#2e7d32"
+BRANCH_LABELS = {
+    "none": "without Selection",
+    "suff+min": "after Selection",
+    "suff": "after Selection (suff)",
+    "min": "after Selection (min)",
+}
 
 
 def curve_grid(
@@ -88,13 +93,15 @@ def _name(rows: pd.DataFrame, columns: str, value: Any) -> str:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
-    for branch in sorted(rows["branch"].unique(), key=lambda b: b != "none"):
-        color = _UNSELECTED if branch == "none" else _SELECTED
+    branches = sorted(rows["branch"].unique(), key=lambda b: b != "none")
+    for branch in branches:
+        behind = branch != branches[-1]  # the curve without Selection, if there is one with it
+        color = UNSELECTED if behind else SELECTED
         curves = 100 * rows[rows["branch"] == branch].pivot_table(
             index="preservation_ratio", columns="seed", values="accuracy"
         ).sort_index(ascending=False)
         mean, ratios = curves.mean(axis=1), curves.index.to_numpy()
-        if branch != "none":
+        if not behind:
             for number, seed in enumerate(curves):
                 label = "single seeds" if number == 0 else None
                 axis.plot(ratios, curves[seed], ":", color=color, linewidth=0.9, alpha=0.6, label=label)
@@ -112,10 +119,10 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
             marker="o",
             markersize=3,
             zorder=3,
-            label=f"{_LABELS.get(branch, branch)}: mean ± std, n = {curves.shape[1]}",
+            label=f"{BRANCH_LABELS.get(branch, branch)}: mean ± std, n = {curves.shape[1]}",
         )
         star = stars[stars["branch"] == branch]
-        if branch != "none" and len(star):
+        if not behind and len(star):
             p_star = star["p_star"].iloc[0]
             axis.plot(
                 p_star,
@@ -130,6 +137,39 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def entropy_grid(entropies: pd.DataFrame, *, title: str) -> Figure:
+    """A panel per (modality, scope): router entropy in nats against Selection step, a line per χ (Figures 7–10).
+
+    Lines are means over seeds, bands one sample standard deviation.
+    """
+    modalities = list(dict.fromkeys(entropies["modality"]))
+    figure, axes = plt.subplots(
+        len(modalities), 2, figsize=(7.4, 2.6 * len(modalities) + 0.9), sharex=True, squeeze=False, layout="constrained"
+    )
+    for row, modality in enumerate(modalities):
+        for column, scope in enumerate(("local", "global")):
+            axis = axes[row, column]
+            own = entropies[(entropies["modality"] == modality) & (entropies["scope"] == scope)]
+            for number, (granularity, lines) in enumerate(own.groupby("granularity")):
+                steps = lines.groupby("step")["entropy"].agg(["mean", "std"])
+                color = plt.colormaps["viridis"](0.15 + 0.35 * number)
+                axis.plot(steps.index, steps["mean"], color=color, linewidth=1.5, label=f"χ = {granularity}")
+                low, high = steps["mean"] - steps["std"], steps["mean"] + steps["std"]
+                axis.fill_between(steps.index, low, high, color=color, alpha=0.2, linewidth=0)
+            axis.set_title(f"{modality}, {scope}", fontsize=10)
+            axis.grid(alpha=0.25)
+            axis.spines[["top", "right"]].set_visible(False)
+            if column == 0:
+                axis.set_ylabel("router entropy (nats)")
+            if row == len(modalities) - 1:
+                axis.set_xlabel("Selection step")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    seeds = entropies["seed"].nunique()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(f"{title} (mean ± std, n = {seeds})", fontsize=11)
+    return figure
+
+
 def _references(axis: Axes, accuracies: pd.Series[float]) -> None:
     low, high = axis.get_ylim()
     outside = []
@@ -137,13 +177,13 @@ def _references(axis: Axes, accuracies: pd.Series[float]) -> None:
         # Not at the price of the curves: a line may stretch the axis by a third of its height.
         if low - (high - low) / 3 <= accuracy <= high + (high - low) / 3:
             style = "-." if name == "raw features" else ":"
-            axis.axhline(accuracy, color=_REFERENCE, linestyle=style, linewidth=1.1, zorder=1, label=REFERENCES[name])
+            axis.axhline(accuracy, color=REFERENCE, linestyle=style, linewidth=1.1, zorder=1, label=REFERENCES[name])
         else:
             outside.append(f"{name} {accuracy:.1f} {'↓' if accuracy < low else '↑'}")
     if outside:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         axis.text(
-            0.02, 0.03, "\n".join(outside), transform=axis.transAxes, fontsize=7, color=_REFERENCE, zorder=5, bbox=box
+            0.02, 0.03, "\n".join(outside), transform=axis.transAxes, fontsize=7, color=REFERENCE, zorder=5, bbox=box
         )
 
 

@@ -1,86 +1,185 @@
-"""Write a sweep's results next to its artifacts."""
+"""One page with everything a sweep has shown: self-contained HTML, and its figures and tables as files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import jinja2
 import matplotlib.pyplot as plt
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
-from s3ray.results.collect import collect, references
-from s3ray.results.figures import curve_grid, render
+from s3ray.results.artefacts import figures, note, tables, title
+from s3ray.results.collect import Results
+from s3ray.results.compare import compare_results
+from s3ray.results.compare import summary as compare_summary
+from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.statistics import best_ratios, summarize
-from s3ray.results.tables import markdown, reference_table, table1
-from s3ray.store import Store
-from s3ray.sweep import Plan
+from s3ray.results.tables import latex, markdown
+from s3ray.sweep.cost import duration
+
+_OTHER = {"suff": "#7b4fa3", "min": "#d9822b"}
+# Drawn interactively on the page; the files keep the printed ones.
+_INTERACTIVE = ("figure3", "figure5")
+_HIDDEN = ("summary",)
 
 
-def write_results(plan: Plan, store: Store) -> list[str]:
-    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns what was written."""
-    rows = collect(plan, store)
-    if rows.empty:
-        return []
-    written: list[str] = []
+def write_report(results: Results, output: Path) -> Path:
+    """Write `index.html`, `figures/` and `tables/` to `output`; returns the page.
 
-    def write(name: str, content: bytes | str) -> None:
-        store.write(content, "results", plan.sweep.name, name)
-        written.append(name)
-
-    summary, best, floor = summarize(rows), best_ratios(rows), references(plan, store)
-    table = table1(summary, best)
-    _write_figures(rows, best, floor, write)
-    text = _heading(plan) + markdown(table)
-    if not floor.empty:
-        text += "\n## References\n\n" + markdown(reference_table(floor))
-        write("references.csv", floor.to_csv(index=False))
-    write("table1.md", text)
-    write("table1.csv", table.to_csv(index=False))
-    write("summary.csv", summary.to_csv(index=False))
-    write("best_ratios.csv", best.to_csv(index=False))
-    write("rows.parquet", rows.to_parquet(index=False))
-    return written
-
-
-def _heading(plan: Plan) -> str:
-    datasets = ", ".join(
-        f"{name}: {e.facts.kind} data, {' + '.join(e.facts.features)}"
-        + (f", {e.facts.label_rule}" if e.facts.label_rule else "")
-        + (f" (best achievable {100 * e.facts.best_accuracy:.1f})" if e.facts.best_accuracy else "")
-        for name, e in plan.study.entries.items()
-    )
-    return (
-        f"# {plan.sweep.title}: test accuracy (%)\n\n"
-        f"{datasets}. Mean over seeds (sample standard deviation). p* is chosen on validation among the ratios "
-        f"below 1; the oracle is chosen on test and stands here for comparison only. Selection uses labels.\n\n"
-    )
-
-
-def _write_figures(
-    rows: pd.DataFrame, best: pd.DataFrame, floor: pd.DataFrame, write: Callable[[str, bytes], None]
-) -> None:
-    figures = {}
-    datasets = list(rows["dataset"].unique())
-    for dataset in datasets:  # the layout of Figure 3
-        own, own_best = rows[rows["dataset"] == dataset], best[best["dataset"] == dataset]
-        figures[f"pruning_curves_{dataset}"] = curve_grid(
-            own,
-            own_best,
-            floor,
-            columns="batch_size",
-            column_values=sorted(own["batch_size"].unique()),
-            title=f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)",
-        )
-    for batch_size in sorted(rows["batch_size"].unique()):  # the layout of Figure 5
-        own, own_best = rows[rows["batch_size"] == batch_size], best[best["batch_size"] == batch_size]
-        figures[f"pruning_curves_batch_{batch_size}"] = curve_grid(
-            own,
-            own_best,
-            floor,
-            columns="dataset",
-            column_values=[d for d in datasets if d in set(own["dataset"])],
-            title=f"Pruning curves, batch size {batch_size}",
-        )
-    for name, figure in figures.items():
+    The page needs no network: scripts and pictures are inside.
+    """
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    (output / "tables").mkdir(exist_ok=True)
+    pictures = {}
+    for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
-            write(f"{name}.{suffix}", render(figure, suffix))
+            picture = render(figure, suffix)
+            (output / "figures" / f"{name}.{suffix}").write_bytes(picture)
+            if suffix == "png" and not name.startswith(_INTERACTIVE):
+                pictures[title(name)] = base64.b64encode(picture).decode()
         plt.close(figure)
+    shown = []
+    all_tables = tables(results)
+    if _is_real(results):
+        all_tables["compare"] = compare_results(results)
+    for name, table in all_tables.items():
+        text = {"md": markdown(table), "csv": table.to_csv(index=False), "tex": latex(table)}
+        for suffix, content in text.items():
+            (output / "tables" / f"{name}.{suffix}").write_text(content)
+        if name not in _HIDDEN:
+            shown.append({"name": name, "title": title(name), "note": note(name, results), "html": _html(table)})
+    page = output / "index.html"
+    page.write_text(_render(results, pictures, shown, all_tables.get("compare")), encoding="utf-8")
+    return page
+
+
+def _is_real(results: Results) -> bool:
+    return bool(len(results.rows)) and bool((results.rows["kind"] == "multibench").all())
+
+
+def _render(
+    results: Results, pictures: dict[str, str], shown: list[dict[str, str]], comparison: pd.DataFrame | None
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("s3ray.results"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    info = results.info
+    stages = info["plan"]["stages"]
+    cost = [
+        {"stage": stage, **counts, "took": duration(info["stage_seconds"].get(stage, 0.0))}
+        for stage, counts in stages.items()
+    ]
+    return environment.get_template("report.html.j2").render(
+        info=info,
+        cost=cost,
+        total=duration(sum(info["stage_seconds"].values())),
+        curves=_curves(results),
+        pictures=pictures,
+        tables=shown,
+        comparison=compare_summary(comparison) if comparison is not None else None,
+        provenance=_provenance(results.rows),
+        plotly=get_plotlyjs(),
+        version=version("s3ray"),
+    )
+
+
+def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Every distinct value of what the rows were computed with."""
+    columns = ["code_revision", "s3ray", "torch", "scikit_learn", "ray", "python", "hardware", "workers"]
+    return {name: sorted(rows[name].astype(str).unique()) for name in columns if name in rows}
+
+
+def _html(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep="")
+
+
+def _curves(results: Results) -> dict[str, str]:
+    """Per dataset the interactive pruning curves, as HTML fragments."""
+    if results.rows.empty:
+        return {}
+    rows = results.rows[results.rows["method"] == "s3"]
+    if rows.empty:
+        return {}
+    summary, best = summarize(rows), best_ratios(rows)
+    return {
+        f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)": _curve_grid(
+            own, best[best["dataset"] == dataset] if len(best) else best, _test_references(results, str(dataset))
+        ).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+        for dataset, own in summary[summary["split"] == "test"].groupby("dataset", sort=False)
+    }
+
+
+def _test_references(results: Results, dataset: str) -> pd.DataFrame:
+    if results.references.empty:
+        return pd.DataFrame(columns=["reference", "accuracy"])
+    table = results.references
+    return table[(table["dataset"] == dataset) & (table["split"] == "test")]
+
+
+def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> go.Figure:
+    """χ × batch size: test accuracy against p; hovering a point gives mean, std and n."""
+    granularities, batches = sorted(summary["granularity"].unique()), sorted(summary["batch_size"].unique())
+    titles = [f"χ = {granularity}, batch {batch}" for granularity in granularities for batch in batches]
+    figure = make_subplots(
+        len(granularities), len(batches), shared_xaxes=True, shared_yaxes=True, subplot_titles=titles,
+        vertical_spacing=0.08, horizontal_spacing=0.03,
+    )  # fmt: skip
+    named: set[str] = set()
+    for (granularity, batch, branch), curve in summary.groupby(["granularity", "batch_size", "branch"]):
+        place = {"row": granularities.index(granularity) + 1, "col": batches.index(batch) + 1}
+        curve = curve.sort_values("preservation_ratio", ascending=False)
+        name = BRANCH_LABELS.get(str(branch), str(branch))
+        color = {"none": UNSELECTED, "suff+min": SELECTED}.get(str(branch)) or _OTHER.get(str(branch))
+        figure.add_trace(_trace(curve, name, str(color), name not in named), **place)
+        named.add(name)
+        if branch == "suff+min" and len(best):
+            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch) & (best["branch"] == branch)
+            for _, choice in best[keys].iterrows():
+                figure.add_trace(_star(choice, "p*" not in named), **place)
+                named.add("p*")
+    for _, reference in references.iterrows():
+        if reference["reference"] == "raw features":
+            figure.add_hline(100 * reference["accuracy"], line={"color": "#2e7d32", "dash": "dashdot", "width": 1})
+    figure.update_xaxes(autorange="reversed")
+    figure.update_xaxes(title_text="preservation ratio p", row=len(granularities))
+    figure.update_yaxes(title_text="test accuracy (%)", col=1)
+    figure.update_layout(
+        height=270 * len(granularities) + 60, template="plotly_white", margin={"l": 60, "r": 20, "t": 70, "b": 50},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "yref": "container"}, hovermode="closest",
+    )  # fmt: skip
+    return figure
+
+
+def _trace(curve: pd.DataFrame, name: str, color: str, is_first: bool) -> Any:
+    return go.Scatter(
+        x=curve["preservation_ratio"].tolist(),
+        y=(100 * curve["mean"]).tolist(),
+        error_y={"array": (100 * curve["std"]).tolist(), "thickness": 1, "width": 3},
+        customdata=[[100 * s, int(n)] for s, n in zip(curve["std"], curve["n"], strict=True)],
+        hovertemplate=f"{name}<br>p %{{x}}<br>mean %{{y:.2f}} %<br>std %{{customdata[0]:.2f}}<br>"
+        "n %{customdata[1]}<extra></extra>",
+        mode="lines+markers",
+        line={"color": color, "width": 2},
+        name=name,
+        legendgroup=name,
+        showlegend=is_first,
+    )
+
+
+def _star(choice: Any, is_first: bool) -> Any:
+    return go.Scatter(
+        x=[choice["p_star"]],
+        y=[100 * choice["test"]],
+        hovertemplate="p* %{x}, chosen on validation<br>test %{y:.2f} %<extra></extra>",
+        mode="markers",
+        marker={"symbol": "star", "size": 14, "color": "#c0392b"},
+        name="p*, chosen on validation",
+        legendgroup="p*",
+        showlegend=is_first,
+    )

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from s3ray.results.published import published_table
+
 REFERENCES = {
     "majority class": "most frequent training class",
     "raw features": "logistic regression on mean-pooled raw features",
@@ -44,7 +46,112 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
             "n": choice["n"],
         }
         lines.append(line)
-    return pd.DataFrame(lines)
+        if choice["kind"] == "multibench" and choice["branch"] == "suff+min":
+            lines.append(_printed_line(choice))
+    return pd.DataFrame(lines).fillna("")
+
+
+def _printed_line(choice: pd.Series[Any]) -> dict[str, Any]:
+    """The paper's line of Table 1 for the same dataset and χ."""
+    line = {"dataset": f"{choice['dataset']} (paper)", "batch size": "", "χ": choice["granularity"]}
+    printed = published_table(1)
+    own = (printed["dataset"] == choice["dataset"]) & (printed["granularity"] == str(choice["granularity"]))
+    for _, cell in printed[own].iterrows():
+        name = cell["stage"].capitalize() if cell["preservation_ratio"] == "1.0" else f"p {cell['preservation_ratio']}"
+        line[name] = f"{cell['accuracy_mean']} ({cell['accuracy_std']})"
+    return line
+
+
+METHODS = {
+    ("clip", "none"): "CLIP",
+    ("factorcl", "emb"): "FactorCL-emb",
+    ("factorcl", "proj"): "FactorCL-proj",
+    ("focal", "none"): "FOCAL",
+    ("jointopt", "none"): "JointOpt",
+    ("disentangledssl", "none"): "DisentangledSSL",
+    ("supcon", "none"): "SupCon, end to end",
+    ("cross_entropy", "none"): "Cross-entropy, end to end",
+}
+_WITH_LABELS = {"SupCon, end to end", "Cross-entropy, end to end"}
+GRANULARITY = 8  # of Tables 2 and 3
+
+
+def table2(rows: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """A line per (batch size, method): test accuracy in percent, `mean (std)`, a column per dataset.
+
+    Prior methods, then S3's stages at χ = 8 (Sparsification at p*, and at the oracle's p, which is what the
+    paper prints), then the references. Beside real data stand the paper's own numbers.
+    """
+    test = rows[rows["split"] == "test"]
+    s3 = test[(test["method"] == "s3") & (test["granularity"] == GRANULARITY)]
+    choices = best[(best["branch"] == "suff+min") & (best["granularity"] == GRANULARITY)]
+    lines: dict[tuple[int, str], dict[str, str]] = {}
+
+    def put(name: str, accuracies: pd.Series[float]) -> None:
+        if len(accuracies):
+            lines.setdefault((batch_size, name), {})[column] = _mean_std(accuracies)
+
+    for dataset, kind, batch_size in rows[["dataset", "kind", "batch_size"]].drop_duplicates().itertuples(index=False):
+        column = f"{dataset} ({kind} data)"
+        here = test[(test["dataset"] == dataset) & (test["batch_size"] == batch_size)]
+        own = s3[(s3["dataset"] == dataset) & (s3["batch_size"] == batch_size)]
+        for (method, branch), name in METHODS.items():
+            put(name, here.loc[(here["method"] == method) & (here["branch"] == branch), "accuracy"])
+        full = own[own["preservation_ratio"] == 1.0]
+        put("Specialization", full.loc[full["branch"] == "none", "accuracy"])
+        selected = own[own["branch"] == "suff+min"]
+        put("+ Selection", full.loc[full["branch"] == "suff+min", "accuracy"])
+        chosen = choices[(choices["dataset"] == dataset) & (choices["batch_size"] == batch_size)]
+        for _, choice in chosen.iterrows():
+            for label, ratio in (
+                ("p* on validation", choice["p_star"]),
+                ("oracle: best p on test", choice["oracle_p"]),
+            ):
+                accuracies = selected.loc[selected["preservation_ratio"] == ratio, "accuracy"]
+                put(f"+ Sparsification ({label})", accuracies)
+        for _, row in references[(references["dataset"] == dataset) & (references["split"] == "test")].iterrows():
+            lines.setdefault((batch_size, REFERENCES[row["reference"]]), {})[column] = f"{100 * row['accuracy']:.2f}"
+    order = [*METHODS.values(), "Specialization", "+ Selection"]
+    order += ["+ Sparsification (p* on validation)", "+ Sparsification (oracle: best p on test)", *REFERENCES.values()]
+    printed = _published(2, "method", rows)
+    table = []
+    for batch_size, name in sorted(lines, key=lambda key: (key[0], order.index(key[1]))):
+        labels = name in _WITH_LABELS or name.startswith("+")
+        line = {"batch size": str(batch_size), "method": name, "labels in training": "yes" if labels else "no"}
+        paper = printed.get("+ Sparsification" if "oracle" in name else name, {})
+        table.append(line | lines[batch_size, name] | paper)
+    return pd.DataFrame(table).fillna("")
+
+
+def table3(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per (batch size, Selection loss): test accuracy in percent at χ = 8 and p = 1, a column per dataset."""
+    chosen = rows[(rows["split"] == "test") & (rows["granularity"] == GRANULARITY)]
+    chosen = chosen[chosen["preservation_ratio"] == 1.0]
+    printed = _published(3, "selection_loss", rows)
+    table = []
+    for batch_size, here in chosen.groupby("batch_size"):
+        for branch in ("none", "suff+min", "suff", "min"):
+            line = {"batch size": str(batch_size), "Selection loss": branch}
+            for (dataset, kind), own in here[here["branch"] == branch].groupby(["dataset", "kind"], sort=False):
+                line[f"{dataset} ({kind} data)"] = _mean_std(own["accuracy"])
+            if len(line) > 2:
+                table.append(line | printed.get(branch, {}))
+    return pd.DataFrame(table).fillna("")
+
+
+def _published(number: int, key: str, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The paper's cells per line and column, for those datasets that are the paper's own."""
+    real = set(rows.loc[rows["kind"] == "multibench", "dataset"])
+    cells: dict[str, dict[str, str]] = {}
+    for _, cell in published_table(number).iterrows():
+        if cell["dataset"] in real:
+            printed = f"{cell['accuracy_mean']} ({cell['accuracy_std']})"
+            cells.setdefault(cell[key], {})[f"{cell['dataset']} (paper)"] = printed
+    return cells
+
+
+def _mean_std(accuracies: pd.Series[float]) -> str:
+    return _accuracy({"mean": accuracies.mean(), "std": accuracies.std(ddof=1)})
 
 
 def reference_table(references: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +175,11 @@ def markdown(table: pd.DataFrame) -> str:
     header = [str(name) for name in table.columns]
     lines = [header, ["---"] * len(header), *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A tabular environment of booktabs."""
+    return table.to_latex(index=False, escape=True)
 
 
 def _interval(half_width: float) -> str:

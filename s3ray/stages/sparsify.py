@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s3ray.config import ProbeConfig, SparsificationConfig
+from s3ray.config import ProbeConfig
 from s3ray.data.dataset import Dataset, Split
-from s3ray.model import S3Model
+from s3ray.model import Ragged, S3Model
 from s3ray.stages.collective import rank, workers
 from s3ray.stages.probe import probe
 
@@ -42,26 +44,50 @@ class EncodedSplit:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A trained model and what is probed of it.
+
+    Attributes:
+        encode: a batch on the model's device and a preservation ratio → (z (B, D): the modalities' equally wide
+            parts side by side, pairs computed, pairs routed).
+    """
+
+    model: nn.Module
+    encode: Callable[[dict[str, Ragged], float], tuple[Tensor, int, int]]
+
+
+def s3_representation(model: S3Model, *, on_sphere: bool = True) -> Representation:
+    """What S3 probes: both modalities' z, each on the sphere."""
+
+    def encode(batch: dict[str, Ragged], keep: float) -> tuple[Tensor, int, int]:
+        encoded = model(batch, keep=keep)[0].values()
+        z = torch.cat([F.normalize(e.z_BD, dim=1) if on_sphere else e.z_BD for e in encoded], dim=1)
+        return z, sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)
+
+    return Representation(model, encode)
+
+
 @torch.inference_mode()
-def encode_split(model: S3Model, split: Split, *, batch_size: int, keep: float, on_sphere: bool = True) -> EncodedSplit:
+def encode_split(representation: Representation, split: Split, *, batch_size: int, keep: float) -> EncodedSplit:
     """Representations of a split at preservation ratio `keep`, in sample order, on every rank.
 
     The pool that is ranked is one batch of `batch_size` samples, per layer and modality. Ranks share the
     batches, not the pools, so the result does not depend on the number of workers.
     """
     started = time.perf_counter()
-    parameter = next(model.parameters())
+    parameter = next(representation.model.parameters())
+    representation.model.eval()
     own: dict[int, NDArray[np.float32]] = {}
     kept = routed = 0
     starts = range(0, len(split), batch_size)
     for start in starts[rank() :: workers()]:
         indices = np.arange(start, min(start + batch_size, len(split)))
         batch = {n: r.to(parameter.device, parameter.dtype) for n, r in split.batch(indices).items()}
-        encoded = model(batch, keep=keep)[0].values()
-        z = [F.normalize(e.z_BD, dim=1) if on_sphere else e.z_BD for e in encoded]
-        own[start] = torch.cat(z, dim=1).float().cpu().numpy()
-        kept += sum(e.pairs_computed for e in encoded)
-        routed += sum(e.pairs_routed for e in encoded)
+        z_BD, computed, before = representation.encode(batch, keep)
+        own[start] = z_BD.float().cpu().numpy()
+        kept += computed
+        routed += before
     shares: list[Any] = [(own, kept, routed)]
     if workers() > 1:
         shares = [None] * workers()
@@ -76,7 +102,12 @@ def encode_split(model: S3Model, split: Split, *, batch_size: int, keep: float, 
 
 
 def pruning_curve(
-    model: S3Model, data: Dataset, config: SparsificationConfig, probe_config: ProbeConfig
+    representation: Representation,
+    data: Dataset,
+    ratios: Sequence[float],
+    probe_config: ProbeConfig,
+    *,
+    batch_size: int,
 ) -> list[CurvePoint]:
     """Probe the representations at every preservation ratio; no training of the model.
 
@@ -84,10 +115,9 @@ def pruning_curve(
     rank encodes; rank 0 probes and returns the points, the others return none.
     """
     points: list[CurvePoint] = []
-    model.eval()
-    for ratio in config.ratios:
+    for ratio in ratios:
         encoded = {
-            name: encode_split(model, split, batch_size=config.batch_size, keep=ratio, on_sphere=probe_config.on_sphere)
+            name: encode_split(representation, split, batch_size=batch_size, keep=ratio)
             for name, split in data.splits.items()
         }
         if rank() != 0:

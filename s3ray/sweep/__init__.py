@@ -1,10 +1,11 @@
 """Sweep → cells → plan → packs. Pure: no Ray."""
 
-from s3ray.sweep.grid import DataFacts, Study, StudyDataset, Sweep, load_sweep
+from s3ray.sweep.grid import Artefact, DataFacts, Study, StudyDataset, Sweep, load_sweep, union
 from s3ray.sweep.packs import make_packs
 from s3ray.sweep.plan import BranchPlan, CellPlan, Plan, make_plan
 
 __all__ = [
+    "Artefact",
     "BranchPlan",
     "CellPlan",
     "DataFacts",
@@ -15,4 +16,5 @@ __all__ = [
     "load_sweep",
     "make_packs",
     "make_plan",
+    "union",
 ]

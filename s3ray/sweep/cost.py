@@ -7,8 +7,9 @@ A rough model of the operations, with constants measured on one core of a 2-core
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-from s3ray.config import Settings
+from s3ray.config import Cell, Method, Settings
 from s3ray.sweep.grid import DataFacts
 
 # Seconds per step, per token and layer, per (token, expert) pair and feature, per multiply-add.
@@ -44,12 +45,21 @@ def selection_seconds(settings: Settings, facts: DataFacts, batch_size: int) -> 
     return _SELECTION * _training_seconds(settings, facts, batch_size, settings.selection.optimizer.epochs)
 
 
-def curve_seconds(settings: Settings, facts: DataFacts) -> float:
+# Passes over the training split in units of Specialization's: views, and objectives that take turns.
+_PASSES: Mapping[Method, float] = {"factorcl": 4.0, "focal": 2.0, "jointopt": 4.0, "disentangledssl": 2.0}
+
+
+def baseline_seconds(settings: Settings, facts: DataFacts, cell: Cell) -> float:
+    epochs = settings.specialization.optimizer.epochs
+    return _PASSES.get(cell.method, 1.0) * _training_seconds(settings, facts, cell.batch_size, epochs)
+
+
+def curve_seconds(settings: Settings, facts: DataFacts, ratios: Sequence[float]) -> float:
     """Encode every split at every ratio (the pruned pairs cost nothing) and fit a probe each time."""
     features = settings.model.width * len(facts.features)
     encode = _FORWARD * _pass_seconds(settings, sum(facts.tokens.values()))
     probe = _probe_seconds(facts, features)
-    kept = [0.3 + 0.7 * ratio for ratio in settings.sparsification.ratios]
+    kept = [0.3 + 0.7 * ratio for ratio in ratios]
     return encode * math.fsum(kept) + len(kept) * (probe + 0.05)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from s3ray.config import Branch, Cell, Settings, UserError
+from s3ray.config import Branch, Cell, Method, Settings, UserError, method_branches
 from s3ray.data.dataset import DataKind, Dataset
+
+# What results make of a sweep's rows; `results/artefacts.py` knows how.
+Artefact = Literal[
+    "table1", "table2", "table3", "tables4_5", "figure3", "figure5", "figure6", "figures7_10", "what_is_kept"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +33,7 @@ class DataFacts:
     tokens: Mapping[str, int]  # per split, both modalities
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
+    has_truth: bool = False  # a simulation's factors are known
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -41,6 +49,7 @@ class DataFacts:
             },
             label_rule=data.facts.get("label_rule"),
             best_accuracy=data.facts.get("best_accuracy"),
+            has_truth=bool(data.truth_names),
         )
 
 
@@ -58,13 +67,19 @@ class Study:
     """The datasets that a sweep fans out over."""
 
     entries: Mapping[str, StudyDataset]
+    every_batch_size: bool = False  # the usual batch sizes are all of them
 
     @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(self.entries)
 
     def batch_sizes(self, dataset: str) -> tuple[int, ...]:
+        """All batch sizes of a dataset's settings, those of Figure 3."""
         return self.entries[dataset].settings.batch_sizes
+
+    def usual_batch_sizes(self, dataset: str) -> tuple[int, ...]:
+        """The batch size of the artefacts that do not vary it; in the full grid, all."""
+        return self.batch_sizes(dataset) if self.every_batch_size else self.batch_sizes(dataset)[:1]
 
     def cell(self, dataset: str, granularity: int, batch_size: int, seed: int) -> Cell:
         return Cell(
@@ -74,6 +89,9 @@ class Study:
             seed=seed,
             scale=self.entries[dataset].scale,
         )
+
+    def baseline(self, dataset: str, method: Method, batch_size: int, seed: int) -> Cell:
+        return dataclasses.replace(self.cell(dataset, 1, batch_size, seed), method=method)
 
     def settings(self, cell: Cell) -> Settings:
         """The cell's settings.
@@ -93,15 +111,39 @@ class Study:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One file of `sweeps/`: which cells, with which branches."""
+    """One file of `sweeps/`: which cells, with which branches, for which artefacts.
+
+    Attributes:
+        branches: of S3's cells; prior methods have their own.
+        kept: also measure what representations keep of a simulation's factors.
+        parts: sweeps that this one unites, at every batch size.
+    """
 
     name: str
-    cells: Callable[[Study], Iterable[Cell]]
-    branches: tuple[Branch, ...]
+    cells: Callable[[Study], Iterable[Cell]] = lambda study: ()
+    branches: tuple[Branch, ...] = ()
+    artefacts: tuple[Artefact, ...] = ()
+    kept: bool = False
+    parts: tuple[Sweep, ...] = ()
 
     @cached_property
     def title(self) -> str:
         return self.name.replace("_", " ")
+
+    def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[Branch, ...], bool]]:
+        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell."""
+        for cell in self.cells(study):
+            branches = self.branches if cell.method == "s3" else method_branches(cell.method)
+            yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
+        everywhere = dataclasses.replace(study, every_batch_size=True)
+        for part in self.parts:
+            yield from part.requests(everywhere)
+
+
+def union(name: str, parts: Sequence[Sweep]) -> Sweep:
+    """Everything that `parts` ask for, at every batch size, and all of their artefacts."""
+    artefacts = dict.fromkeys(artefact for part in parts for artefact in part.artefacts)
+    return Sweep(name, artefacts=tuple(artefacts), parts=tuple(parts))
 
 
 def load_sweep(path: Path) -> Sweep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,11 +19,16 @@ from s3ray.sweep.grid import DataFacts, Study, Sweep
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """A branch's stage runs; `none` has no Selection and prunes the specialised model itself."""
+    """A branch's stage runs; without Selection the trained model itself is pruned and probed."""
 
     branch: Branch
     selection: StageRun | None
-    curve: StageRun
+    curve: StageRun  # Sparsification with its probes; of a prior method the probe alone
+    kept: StageRun | None = None
+
+    @property
+    def runs(self) -> list[StageRun]:
+        return [run for run in (self.selection, self.curve, self.kept) if run is not None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class CellPlan:
     cell: Cell
     settings: Settings
     facts: DataFacts
-    specialization: StageRun
+    training: StageRun  # Specialization, or a prior method's
     branches: tuple[BranchPlan, ...]
     reference: StageRun  # the same for all cells of a dataset
     seconds: Mapping[str, float]  # estimate per identity
@@ -40,10 +46,7 @@ class CellPlan:
     @cached_property
     def runs(self) -> list[StageRun]:
         """Every stage run, parents first."""
-        runs = [self.specialization]
-        for branch in self.branches:
-            runs += [run for run in (branch.selection, branch.curve) if run is not None]
-        return [*runs, self.reference]
+        return [self.training, *(run for branch in self.branches for run in branch.runs), self.reference]
 
     @cached_property
     def identity(self) -> str:
@@ -62,6 +65,7 @@ class Plan:
     study: Study
     cells: tuple[CellPlan, ...]
     committed: Mapping[str, Marker]
+    naive: Mapping[str, int]  # stage runs if nothing were shared: every curve with all that leads to it
 
     @cached_property
     def pending(self) -> tuple[CellPlan, ...]:
@@ -88,16 +92,15 @@ class Plan:
         """Counts per stage and the estimated cost, for `s3ray plan`."""
         stages: dict[str, dict[str, int]] = {}
         for stage in VERSIONS:
-            runs = [run.identity for cell in self.cells for run in cell.runs if run.stage == stage]
-            # Without the store, every branch of a cell would train its own Specialization.
-            naive = len(runs) if stage != "specialization" else sum(len(c.branches) for c in self.cells)
-            cached = len(set(runs) & set(self.committed))
-            stages[stage] = {
-                "naive": naive,
-                "unique": len(set(runs)),
-                "cached": cached,
-                "to_run": len(set(runs)) - cached,
-            }
+            runs = {run.identity for cell in self.cells for run in cell.runs if run.stage == stage}
+            cached = len(runs & set(self.committed))
+            if runs:
+                stages[stage] = {
+                    "naive": self.naive[stage],
+                    "unique": len(runs),
+                    "cached": cached,
+                    "to_run": len(runs) - cached,
+                }
         waiting = sum(bool(cell.missing(self.committed)) for cell in self.cells)
         return {
             "sweep": self.sweep.name,
@@ -117,43 +120,69 @@ class Plan:
         }
 
 
-def plan_cell(cell: Cell, settings: Settings, facts: DataFacts, branches: tuple[Branch, ...]) -> CellPlan:
+def plan_cell(
+    cell: Cell, settings: Settings, facts: DataFacts, branches: tuple[Branch, ...], kept: bool = False
+) -> CellPlan:
     """Derive a cell's stage runs, their identities and their estimated seconds."""
+    seconds: dict[str, float] = {}
 
-    def run(stage: str, config: Mapping[str, Any], parent: StageRun | None) -> StageRun:
-        return StageRun(stage, VERSIONS[stage], config, parent.identity if parent else None, facts.fingerprint)
+    def run(stage: str, config: Mapping[str, Any], parent: StageRun | None, estimate: float) -> StageRun:
+        planned = StageRun(stage, VERSIONS[stage], config, parent.identity if parent else None, facts.fingerprint)
+        seconds[planned.identity] = estimate
+        return planned
 
-    specialization = run(
-        "specialization",
-        {**asdict(cell), "model": asdict(settings.model), "specialization": asdict(settings.specialization)},
-        None,
-    )
-    evaluation = {"sparsification": asdict(settings.sparsification), "probe": asdict(settings.probe)}
-    seconds = {specialization.identity: cost.specialization_seconds(settings, facts, cell.batch_size)}
+    is_s3 = cell.method == "s3"
+    trained = {**asdict(cell), "model": asdict(settings.model)}
+    if is_s3:
+        trained |= {"specialization": asdict(settings.specialization)}
+        estimate = cost.specialization_seconds(settings, facts, cell.batch_size)
+        training = run("specialization", trained, None, estimate)
+    else:
+        trained |= {"baseline": asdict(settings.baseline), "optimizer": asdict(settings.specialization.optimizer)}
+        training = run("baseline", trained, None, cost.baseline_seconds(settings, facts, cell))
+    curve_stage = "sparsification" if is_s3 else "probe"
+    ratios = settings.sparsification.ratios if is_s3 else (1.0,)
+    evaluation = {
+        "ratios": ratios,
+        "batch_size": settings.sparsification.batch_size,
+        "probe": asdict(settings.probe),
+    }
     plans = []
     for branch in branches:
         selection = None
-        if branch != "none":
-            selection = run("selection", asdict(settings.selection.for_branch(branch)), specialization)
-            seconds[selection.identity] = cost.selection_seconds(settings, facts, cell.batch_size)
-        curve = run("sparsification", evaluation, selection or specialization)
-        seconds[curve.identity] = cost.curve_seconds(settings, facts)
-        plans.append(BranchPlan(branch, selection, curve))
-    reference = run("reference", {"probe": asdict(settings.probe)}, None)
-    seconds[reference.identity] = cost.reference_seconds(facts)
-    return CellPlan(cell, settings, facts, specialization, tuple(plans), reference, seconds)
+        if is_s3 and branch != "none":
+            estimate = cost.selection_seconds(settings, facts, cell.batch_size)
+            selection = run("selection", asdict(settings.selection.for_branch(branch)), training, estimate)
+        probed = evaluation if is_s3 else {**evaluation, "branch": branch}
+        parent, estimate = selection or training, cost.curve_seconds(settings, facts, ratios)
+        curve = run(curve_stage, probed, parent, estimate)
+        measured = run("kept", probed, parent, 1.2 * estimate) if kept else None
+        plans.append(BranchPlan(branch, selection, curve, measured))
+    reference = run("reference", {"probe": asdict(settings.probe)}, None, cost.reference_seconds(facts))
+    return CellPlan(cell, settings, facts, training, tuple(plans), reference, seconds)
 
 
 def make_plan(sweep: Sweep, study: Study, store: Store) -> Plan:
-    """Expand a sweep and look up what the store has.
+    """Expand a sweep and look up what the store has; a cell that several parts ask for stands there once.
 
     Raises:
         UserError: a cell whose settings or data cannot work, or a sweep without cells.
     """
+    wanted: dict[Cell, dict[Branch, bool]] = {}
+    naive: Counter[str] = Counter()
+    for cell, branches, kept in sweep.requests(study):
+        entry = wanted.setdefault(cell, {})
+        for branch in branches:
+            entry[branch] = entry.get(branch, False) or kept
+        alone = plan_cell(cell, study.settings(cell), study.entries[cell.dataset].facts, branches, kept)
+        naive.update(run.stage for branch in alone.branches for run in [alone.training, *branch.runs])
+        naive[alone.reference.stage] += 1
     cells = tuple(
-        plan_cell(cell, study.settings(cell), study.entries[cell.dataset].facts, sweep.branches)
-        for cell in sweep.cells(study)
+        plan_cell(
+            cell, study.settings(cell), study.entries[cell.dataset].facts, tuple(branches), any(branches.values())
+        )
+        for cell, branches in wanted.items()
     )
-    if not cells:
+    if not cells and "tables4_5" not in sweep.artefacts:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
-    return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs))
+    return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive)

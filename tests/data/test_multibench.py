@@ -183,7 +183,6 @@ def test_a_bad_file_is_refused_by_key_and_leaves_what_is_there(case: str, output
     assert all(word in message for word in words), message
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="len() of an array without dimensions")
 @pytest.mark.parametrize("key", ["labels", "id"])
 def test_an_array_without_dimensions_is_refused(key: str, output: Path, tmp_path: Path) -> None:
     content = _good()
@@ -509,8 +508,17 @@ def test_a_group_for_an_array_is_refused_by_key(output: Path, tmp_path: Path) ->
     assert "train/audio must be numbers of shape (n, steps, features), not a Group; get the original file" in message
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="len() of a dataset without dimensions")
-@pytest.mark.parametrize(("key", "value"), [("train/text", h5py.Empty("f8")), ("valid/labels", 1.0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("valid/labels", 1.0),
+        pytest.param(
+            "train/text",
+            h5py.Empty("f8"),
+            marks=pytest.mark.xfail(raises=TypeError, strict=True, reason="its shape is None, which has no len()"),
+        ),
+    ],
+)
 def test_an_hdf5_dataset_without_dimensions_is_refused(key: str, value: Any, output: Path, tmp_path: Path) -> None:
     path = _write_hdf5(_good(), tmp_path / "mosi.hdf5")
     with h5py.File(path, "a") as file:

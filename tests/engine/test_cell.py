@@ -57,7 +57,7 @@ def test_rows_and_metrics(finished):
     assert curve["accuracy"].between(0.1, 1.0).all()
     half, full = curve.set_index("preservation_ratio").loc[[0.5, 1.0], "active_parameters"].groupby(level=0).mean()
     assert half < full
-    metrics = pd.read_parquet(io.BytesIO(store.artifact(cell.specialization, "metrics.parquet")))
+    metrics = pd.read_parquet(io.BytesIO(store.artifact(cell.training, "metrics.parquet")))
     # 397 training samples: 12 batches of 32 per epoch, 6 epochs.
     assert metrics["step"].tolist() == list(range(72))
     assert {"loss", "rep", "dsc", "local_entropy/rows", "global_entropy/columns"} <= set(metrics.columns)
@@ -79,11 +79,11 @@ def test_a_killed_cell_resumes_and_ends_bit_identical(finished, tiny_sweep, tmp_
     with pytest.raises(Killed):
         run(cell, tiny_sweep.DATA, store, interval=0.0)
     monkeypatch.undo()
-    interrupted = cell.specialization if stage == "specialization" else cell.branches[1].selection
+    interrupted = cell.training if stage == "specialization" else cell.branches[1].selection
     assert store.checkpoint_step(interrupted) == checkpoint
     events = []
     run(cell, tiny_sweep.DATA, store, events.append)
-    for part in (cell.specialization, cell.branches[1].selection):
+    for part in (cell.training, cell.branches[1].selection):
         for name in ("weights.safetensors", "metrics.parquet"):
             assert store.artifact(part, name) == plain.artifact(part, name), (part.stage, name)
     measured = ["preservation_ratio", "split", "accuracy", "pairs_kept"]

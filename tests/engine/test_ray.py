@@ -50,7 +50,7 @@ def train_workers(process):
 
 
 def checkpointed(store, plan):
-    return any(store.checkpoint_step(cell.specialization) for cell in plan.cells)
+    return any(store.checkpoint_step(cell.training) for cell in plan.cells)
 
 
 def assert_same_results(store, expected, cells):
@@ -78,7 +78,7 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     store, output = uninterrupted
     plan = tiny_sweep.tiny_plan(store)
     assert plan.pending == ()
-    assert plan.committed[plan.cells[0].specialization.identity].provenance["workers"] == 1
+    assert plan.committed[plan.cells[0].training.identity].provenance["workers"] == 1
     # Every line is ours: one at the start, then events.
     first, *events = output.splitlines()
     assert first == "2 cells in 2 packs, 2 at a time; starting worker groups"
@@ -144,7 +144,7 @@ def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrup
     assert code == 1, output
     assert output.count("FAILED digits") == 1  # the summary lists one cell, and it is seed 1
     assert DIVERGED in output
-    run = plan.cells[0].specialization
+    run = plan.cells[0].training
     one, two = (pd.read_parquet(io.BytesIO(s.artifact(run, "metrics.parquet"))) for s in (uninterrupted[0], store))
     # float32, and rounding differences grow with the steps: the first 20 within 1e-4.
     pd.testing.assert_frame_equal(one[:20], two[:20], rtol=1e-4, atol=1e-5)

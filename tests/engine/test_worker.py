@@ -19,9 +19,9 @@ def cell(tiny_sweep, store):
 def test_attempts_count_from_the_last_progress(store, cell):
     ledger = Ledger(store, "run")
     assert [ledger.attempt(cell) for _ in range(3)] == [1, 2, 3]
-    store.save_checkpoint(cell.specialization, 10, b"")
+    store.save_checkpoint(cell.training, 10, b"")
     assert [ledger.attempt(cell) for _ in range(2)] == [1, 2]
-    store.commit(cell.specialization, {}, seconds=1.0, provenance={})
+    store.commit(cell.training, {}, seconds=1.0, provenance={})
     assert ledger.attempt(cell) == 1
     assert Ledger(store, "another run").attempt(cell) == 1
 

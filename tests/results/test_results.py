@@ -25,6 +25,13 @@ def accuracy(branch, ratio, split, seed):
     return height + 0.01 * seed + (0.02 if split == "valid" else 0.0)
 
 
+def entropies():
+    buffer = io.BytesIO()
+    names = [f"{scope}_entropy/{modality}" for scope in ("local", "global") for modality in ("left", "right")]
+    pd.DataFrame({"step": [0, 1], **{name: [1.0, 0.5] for name in names}}).to_parquet(buffer)
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def finished(tiny_dataset, tmp_path):
     """A plan whose cells are committed with known rows, save the curve after Selection of seed 1's cell."""
@@ -48,8 +55,8 @@ def finished(tiny_dataset, tmp_path):
             pd.DataFrame(points).to_parquet(buffer)
             store.commit(branch.curve, {"rows.parquet": buffer.getvalue()}, seconds=3.0, provenance={"torch": "2"})
             if branch.selection:
-                store.commit(branch.selection, {}, seconds=2.0, provenance={})
-        store.commit(cell.specialization, {}, seconds=1.0, provenance={})
+                store.commit(branch.selection, {"metrics.parquet": entropies()}, seconds=2.0, provenance={})
+        store.commit(cell.training, {}, seconds=1.0, provenance={})
     return make_plan(SWEEP, study, store), store
 
 
@@ -65,7 +72,7 @@ def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished):
     assert set(rows["kind"]) == {"simulated"}
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
     assert rows["identity"].nunique() == 4
-    assert {"committed_at", "torch", "specialization_identity", "modalities", "label_rule"} <= set(rows.columns)
+    assert {"committed_at", "torch", "training_identity", "modalities", "label_rule"} <= set(rows.columns)
 
 
 def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
@@ -140,3 +147,98 @@ def test_nothing_committed_writes_nothing(tiny_dataset, tmp_path):
     study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
     assert write_results(make_plan(SWEEP, study, store), store) == []
     assert not (tmp_path / "results").exists()
+
+
+def commit_references(plan, store, *, raw_on_test):
+    """Majority .40 on validation and a third on test; raw features .60 and `raw_on_test`. One run for all cells."""
+    accuracies = {
+        "majority class": {"valid": 0.4, "test": 3 / 9},
+        "raw features": {"valid": 0.6, "test": raw_on_test},
+    }
+    points = [
+        {"reference": name, "split": split, "accuracy": accuracy, "samples": 9, "probe_converged": True}
+        for name, of_split in accuracies.items()
+        for split, accuracy in of_split.items()
+    ]
+    buffer = io.BytesIO()
+    pd.DataFrame(points).to_parquet(buffer)
+    (run,) = {cell.reference.identity: cell.reference for cell in plan.cells}.values()
+    store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=4.0, provenance={"torch": "2"})
+    return make_plan(plan.sweep, plan.study, store)
+
+
+def written_words(written, store):
+    return "".join(store.read("results", "toy_grid", name).decode() for name in written if name.endswith(".md"))
+
+
+def test_references_are_one_row_per_reference_and_split(finished):
+    plan, store = finished
+    assert references(plan, store).empty
+    rows = references(commit_references(plan, store, raw_on_test=0.55), store)
+    columns = ["dataset", "kind", "scale", "reference", "split", "samples"]
+    assert rows[columns].to_numpy().tolist() == [
+        ["tiny", "simulated", "smoke", "majority class", "valid", 9],
+        ["tiny", "simulated", "smoke", "majority class", "test", 9],
+        ["tiny", "simulated", "smoke", "raw features", "valid", 9],
+        ["tiny", "simulated", "smoke", "raw features", "test", 9],
+    ]
+    assert rows["accuracy"].tolist() == [0.4, 3 / 9, 0.6, 0.55]
+    assert rows["seconds"].eq(4.0).all()
+    assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
+
+
+def test_references_are_written_as_a_table(finished):
+    plan, store = finished
+    written = write_results(plan, store)
+    assert "references.csv" not in written
+    assert "most frequent training class" not in written_words(written, store)
+    written = write_results(commit_references(plan, store, raw_on_test=0.5555), store)
+    assert "references.csv" in written
+    words = written_words(written, store)
+    assert "\n# References\n" in f"\n{words}".replace("\n## ", "\n# ")
+    assert "| dataset | reference | validation | test |" in words
+    assert "| tiny (simulated data) | most frequent training class | 40.00 | 33.33 |" in words
+    assert "| tiny (simulated data) | logistic regression on mean-pooled raw features | 60.00 | 55.55 |" in words
+
+
+@pytest.mark.parametrize(
+    ("raw_on_test", "height", "words"),
+    [
+        # Curves between 50 and 81: a line may lie ten points off.
+        (0.55, 55.0, "majority class 33.3 ↓"),
+        (0.42, 42.0, "majority class 33.3 ↓"),
+        (0.90, 90.0, "majority class 33.3 ↓"),
+        (1.00, None, "majority class 33.3 ↓\nraw features 100.0 ↑"),
+        (0.10, None, "majority class 33.3 ↓\nraw features 10.0 ↓"),
+    ],
+    ids=["near", "a bit below", "a bit above", "far above", "far below"],
+)
+def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, raw_on_test, height, words):
+    import matplotlib.pyplot as plt
+
+    from s3ray.results import best_ratios
+    from s3ray.results.figures import curve_grid
+
+    plan, store = finished
+    rows = collect(plan, store)
+
+    def panel(floor):
+        figure = curve_grid(rows, best_ratios(rows), floor, columns="batch_size", column_values=[16], title="t")
+        plt.close(figure)
+        return figure.axes[0]
+
+    axis = panel(references(commit_references(plan, store, raw_on_test=raw_on_test), store))
+    bare = panel(pd.DataFrame())
+    labels = axis.get_legend_handles_labels()[1]
+    added = [label for label in labels if label not in bare.get_legend_handles_labels()[1]]
+    assert [text.get_text() for text in axis.texts] == [words]
+    assert not bare.texts
+    if height is None:
+        assert added == []
+        assert axis.get_ylim() == bare.get_ylim()  # what is far away does not flatten the curves
+    else:
+        assert added == ["logistic regression on mean-pooled raw features"]
+        (line,) = (line for line in axis.lines if line.get_label() == added[0])
+        np.testing.assert_allclose(line.get_ydata(), height)
+        low, high = axis.get_ylim()
+        assert low < height < high

@@ -26,7 +26,7 @@ from s3ray.config import (
 )
 from s3ray.data.dataset import Dataset
 from s3ray.model import build_model
-from s3ray.stages import pruning_curve, select, specialize
+from s3ray.stages import pruning_curve, s3_representation, select, specialize
 from s3ray.stages.training import _order
 
 BATCH, STEPS = 12, 20  # 26 samples: two steps an epoch, ten epochs
@@ -50,11 +50,10 @@ def run_jobs(data: Dataset) -> dict[str, Any]:
             assert len(metrics) == STEPS
             results[f"{name} {precision}"] = {"state": model.state_dict(), "metrics": metrics}
     # Batches of 3 over 26, 10 and 9 samples: 9, 4 and 3, the first and last not even over two workers.
-    sparsification = SparsificationConfig(ratios=(1.0, 0.4), batch_size=3)
     model = build_model(MODEL, data.features, seed=0)
     results["curve"] = [
         (p.preservation_ratio, p.split, p.accuracy, p.samples, p.pairs_kept, p.pairs_routed)
-        for p in pruning_curve(model, data, sparsification, ProbeConfig())
+        for p in pruning_curve(s3_representation(model), data, (1.0, 0.4), ProbeConfig(), batch_size=3)
     ]
     return results
 

@@ -52,7 +52,7 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
     first, second = plan.cells[:2]
     for run in first.runs:
         commit(store, run, seconds=first.seconds[run.identity])
-    commit(store, second.specialization, seconds=second.seconds[second.specialization.identity])
+    commit(store, second.training, seconds=second.seconds[second.training.identity])
     again = make_plan(SWEEP, study_of(tiny_dataset), store)
     assert again.summary()["cells"] == {"total": 12, "cached": 1, "to_run": 11}
     assert first.cell not in [cell.cell for cell in again.pending]
@@ -67,7 +67,7 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
 
 def test_measured_seconds_scale_the_estimate(tiny_dataset, store):
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
-    run = plan.cells[0].specialization
+    run = plan.cells[0].training
     commit(store, run, seconds=3 * plan.cells[0].seconds[run.identity])
     again = make_plan(SWEEP, study_of(tiny_dataset), store)
     assert again.speed == pytest.approx(3.0)
@@ -78,8 +78,8 @@ def test_branches_hang_on_one_specialization(tiny_dataset, store):
     cell = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
     none, selected = cell.branches
     assert none.selection is None
-    assert none.curve.parent == cell.specialization.identity
-    assert selected.selection.parent == cell.specialization.identity
+    assert none.curve.parent == cell.training.identity
+    assert selected.selection.parent == cell.training.identity
     assert selected.curve.parent == selected.selection.identity
 
 
@@ -88,7 +88,7 @@ def test_a_changed_field_reruns_just_what_depends_on_it(tiny_dataset, store):
     before = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
     probe = dataclasses.replace(settings.probe, inverse_regularization=2.0)
     after = make_plan(SWEEP, study_of(tiny_dataset, probe=probe), store).cells[0]
-    assert after.specialization.identity == before.specialization.identity
+    assert after.training.identity == before.training.identity
     assert after.branches[1].selection.identity == before.branches[1].selection.identity
     assert after.branches[1].curve.identity != before.branches[1].curve.identity
     selection = dataclasses.replace(settings.selection, temperature=0.7)

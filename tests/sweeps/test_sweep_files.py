@@ -16,11 +16,21 @@ from s3ray.sweep import DataFacts, Study, StudyDataset, load_sweep, make_plan
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
 GOLDEN = Path(__file__).with_name("golden.json")
-# Cells over one paper dataset and one embedded dataset: 3 χ × (4 + 2) batch sizes × 3 seeds.
-EXPECTED_CELLS = {"full_grid": 3 * (4 + 2) * 3}
+# Over mosei with four batch sizes, digits and latent_factors with two each; 3 χ, 3 seeds, 7 prior methods.
+EXPECTED_CELLS = {
+    "table1_figure5": 3 * 3 * 3,
+    "figure3_batch_size": (4 + 2 + 2) * 3 * 3,
+    "table2_methods": 3 * 3 * (1 + 7),
+    "table3_selection_losses": 3 * 3,
+    "figure6_no_selection": 3 * 3 * 3,
+    "figures7_10_router_entropy": 3 * 3 * 3,
+    "tables4_5_parameters": 0,
+    "what_is_kept": 3 * (3 + 7),  # latent_factors alone has known factors
+    "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
+}
 
 
-def study():
+def study(names=("mosei", "digits", "latent_factors")):
     def entry(name):
         facts = DataFacts(
             fingerprint=f"fingerprint of {name}",
@@ -29,10 +39,11 @@ def study():
             classes=2,
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
+            has_truth=name == "latent_factors",
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name)))
 
-    return Study({name: entry(name) for name in ("mosei", "digits")})
+    return Study({name: entry(name) for name in names})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -41,7 +52,10 @@ def test_cells_and_identities(path, tmp_path):
     assert sweep.name == path.stem
     plan = make_plan(sweep, study(), Store(str(tmp_path)))
     assert len(plan.cells) == EXPECTED_CELLS[path.stem]
-    assert len({cell.specialization.identity for cell in plan.cells}) == len(plan.cells)
+    assert len({cell.training.identity for cell in plan.cells}) == len(plan.cells)
+    for cell in plan.cells:
+        wants_kept = path.stem in ("what_is_kept", "full_grid") and cell.cell.dataset == "latent_factors"
+        assert all((branch.kept is not None) == wants_kept for branch in cell.branches)
     identities = {
         f"{cell.cell} {run.stage} {number}": run.identity[:16]
         for cell in plan.cells
@@ -53,3 +67,39 @@ def test_cells_and_identities(path, tmp_path):
         golden[path.stem] = identities
         GOLDEN.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
     assert golden[path.stem] == identities
+
+
+def full_grid(names):
+    return load_sweep(ROOT / "sweeps" / "full_grid.py"), study(names)
+
+
+def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path):
+    plan = make_plan(*full_grid(("mosei", "mosi", "ur_funny", "mustard")), Store(str(tmp_path)))
+    stages = plan.summary()["stages"]
+    # 4 datasets × 3 χ × 4 batch sizes × 3 seeds. Each curve would need its own: per dataset, batch size and seed, 6 of
+    # Table 1, 6 of Figure 3, 2 of Table 2, 4 of Table 3, 3 of Figure 6, 3 of Figures 7–10; the grid
+    # has every batch size of Figure 3 once.
+    assert stages["specialization"]["unique"] == 144
+    assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + 4 + 3 + 3)
+    # 3 χ with suff+min, and suff and min at χ = 8.
+    assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + 2)
+    assert stages["baseline"]["unique"] == 4 * 4 * 3 * 7
+    assert stages["probe"]["unique"] == 4 * 4 * 3 * 8  # FactorCL is probed twice
+    assert stages["reference"]["unique"] == 4
+
+
+def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
+    store = Store(str(tmp_path))
+
+    def plan(name):
+        return make_plan(load_sweep(ROOT / "sweeps" / f"{name}.py"), study(), store)
+
+    for cell in plan("table1_figure5").cells:
+        for run in cell.runs:
+            store.commit(run, {}, seconds=1.0, provenance={})
+    to_run = {name: plan(name).summary()["stages"] for name in EXPECTED_CELLS if name != "full_grid"}
+    for name in ("table3_selection_losses", "figure6_no_selection", "figures7_10_router_entropy"):
+        assert to_run[name]["specialization"]["to_run"] == 0, name
+    assert all(counts["to_run"] == 0 for counts in to_run["figure6_no_selection"].values())
+    assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * 2  # suff and min
+    assert to_run["table2_methods"]["specialization"]["to_run"] == 0

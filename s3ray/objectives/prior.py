@@ -1,0 +1,35 @@
+"""Losses of the prior methods in Table 2 that S3 itself does not use.
+
+Shape suffixes: B samples, D and E widths. `scores_BB[i, j]` is a critic's f(x_i, y_j); pairs of the joint
+distribution stand on the diagonal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def nce_bound(scores_BB: Tensor) -> Tensor:
+    """FactorCL's lower bound on I(X; Y) (Liang et al. 2023): mean f(pos) - (mean logsumexp f(all) - log B)."""
+    # For every x over all y, as the paper defines it.
+    return scores_BB.diagonal().mean() - (scores_BB.logsumexp(dim=1).mean() - math.log(len(scores_BB)))
+
+
+def club_bound(scores_BB: Tensor) -> Tensor:
+    """FactorCL's upper bound on I(X; Y), for a critic that maximises `nce_bound`: mean f(pos) - mean f(all)."""
+    return scores_BB.diagonal().mean() - scores_BB.mean()
+
+
+def mean_cosine(a_BD: Tensor, b_BD: Tensor) -> Tensor:
+    """Mean over samples of cos(a_i, b_i): FOCAL's orthogonality, minus DisentangledSSL's alignment."""
+    return F.cosine_similarity(a_BD, b_BD, dim=1).mean()
+
+
+def cross_correlation(a_BD: Tensor, b_BE: Tensor) -> Tensor:
+    """‖AᵀB‖_F of rows on the sphere: the orthogonality of DisentangledSSL and JointOpt (Wang et al. 2025)."""
+    norm: Tensor = torch.linalg.matrix_norm(F.normalize(a_BD, dim=1).T @ F.normalize(b_BE, dim=1))
+    return norm

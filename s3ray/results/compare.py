@@ -1,0 +1,252 @@
+"""Results beside the paper's printed ones, cell by cell. The rules, written before results.
+
+- Only MultiBench data are compared; anything else is refused before a number is looked at.
+- Published means and deviations are over three seeds. A printed deviation of 0.00 is taken as half a unit of its
+  last digit, 0.005: the most that rounds to it.
+- The difference of the two means has Welch's standard error and Satterthwaite's degrees of freedom (Welch 1947,
+  Satterthwaite 1946), from summary statistics, since no more was published.
+- The verdict of a cell, tests at level 0.05:
+  1. `reproduced`: equivalent within the margin by two one-sided tests (Schuirmann 1987), which is to say that the
+     90 % interval of the difference, `low` to `high`, lies inside it;
+  2. `differs`: not that, and the difference is significant (two-sided);
+  3. `underpowered`: neither; the seeds on both sides cannot tell. One seed of ours never can.
+  4. `not run`: there are no rows for the cell.
+- With three seeds on both sides and equal deviations, not even equal means are `reproduced` within 1.5 points
+  unless the deviation is below 0.86: 1.5 / (t(0.95, 4) · √(2/3)). More seeds of ours help only so far.
+- Verdicts of single cells are not corrected for one another: of 100 cells that agree in truth, up to 5 come out as
+  `differs`. What holds of all together is `differs(comparison)`, which is corrected (Holm 1979).
+- Tables 4 and 5 are exact: `reproduced` if every printed digit agrees, else `differs`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from s3ray.config import UserError
+from s3ray.data.multibench import FILES
+from s3ray.results.collect import Results
+from s3ray.results.parameters import parameter_table
+from s3ray.results.published import SEEDS, published_table
+from s3ray.results.statistics import ALPHA, Difference, best_ratios, holm
+from s3ray.results.tables import GRANULARITY, METHODS
+
+VERDICTS = ("reproduced", "differs", "underpowered", "not run")
+DENSE = 1  # granularity of prior methods' cells
+_HALF_UNIT = 0.005  # of the last digit printed, in points
+
+_COLUMNS = ["table", "dataset", "granularity", "entry", "preservation_ratio", "mean", "std", "n"]
+_COLUMNS += ["published_mean", "published_std", "published_n", "difference", "low", "high"]
+_COLUMNS += ["p_equivalent", "p_different", "verdict", "note"]
+
+
+def compare(
+    rows: pd.DataFrame,
+    margin: float = 1.5,
+    *,
+    batch_sizes: Mapping[str, int] | None = None,
+    parameters: bool = True,
+) -> pd.DataFrame:
+    """A line per cell of Tables 1 to 5: ours, the printed one, their difference and the verdict, in percent.
+
+    Args:
+        rows: as collected.
+        margin: of equivalence, in points.
+        batch_sizes: per dataset, the batch size of the paper's tables; may be left out where there is but one.
+        parameters: include Tables 4 and 5, which take no rows but models counted (2 s the first time).
+
+    Raises:
+        UserError: rows of other than MultiBench data, of several scales, or of several batch sizes with none named.
+    """
+    curves: dict[Any, pd.DataFrame] = {}
+    if not rows.empty:
+        chosen = _comparable(rows, batch_sizes or {})
+        curves = dict(iter(chosen.groupby(["dataset", "method", "branch", "granularity"])))
+    lines = [
+        _line(number, printed, meaning(printed), curves, margin)
+        for number, meaning in _MEANINGS.items()
+        for _, printed in published_table(number).iterrows()
+    ]
+    if parameters:
+        lines += [*_exact(4, "router_parameters_percent"), *_exact(5, "active_parameters_percent")]
+    return pd.DataFrame(lines, columns=_COLUMNS)
+
+
+def compare_results(results: Results) -> pd.DataFrame:
+    """`compare` with the batch sizes and the margin that the sweep's configuration declared."""
+    datasets = results.info["datasets"]
+    margins = {facts["margin"] for facts in datasets.values()}
+    if len(margins) > 1:
+        raise UserError(f"compare: datasets declare margins {sorted(margins)}; declare one in --config")
+    sizes = {name: facts["batch_size"] for name, facts in datasets.items()}
+    return compare(results.rows, margins.pop(), batch_sizes=sizes)
+
+
+def summary(comparison: pd.DataFrame) -> str:
+    """A line per table: how many of its cells have which verdict."""
+    lines = []
+    for table, verdicts in comparison.groupby("table")["verdict"]:
+        counts = {verdict: int(verdicts.eq(verdict).sum()) for verdict in VERDICTS}
+        lines.append(f"Table {table}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    return "\n".join(lines)
+
+
+def differs(comparison: pd.DataFrame) -> bool:
+    """Whether results differ from the paper by more than chance among so many cells explains.
+
+    True if a cell that `differs` stays significant under Holm's correction over all accuracies tested, or if a digit
+    of Tables 4 and 5 does.
+    """
+    tests = comparison["p_different"].dropna()
+    corrected = pd.Series(holm(tests), tests.index).reindex(comparison.index, fill_value=0.0)
+    return bool((comparison["verdict"].eq("differs") & (corrected < ALPHA)).any())
+
+
+def _comparable(rows: pd.DataFrame, batch_sizes: Mapping[str, int]) -> pd.DataFrame:
+    """The rows that stand for the paper's: MultiBench, one scale and one batch size per dataset."""
+    refused = rows.loc[rows["kind"] != "multibench", ["dataset", "kind"]].drop_duplicates()
+    if len(refused):
+        named = ", ".join(f"{row['dataset']} is {row['kind']} data" for _, row in refused.iterrows())
+        raise UserError(f"compare: {named}, and only MultiBench data can be compared with the paper; leave it out")
+    size = rows["dataset"].map(batch_sizes)
+    chosen = rows[size.isna() | (rows["batch_size"] == size)]
+    for dataset, own in chosen.groupby("dataset"):
+        for column in ("scale", "batch_size"):
+            present = sorted(own[column].unique())
+            if len(present) > 1:
+                raise UserError(
+                    f"compare: {dataset!s} has rows of {column} {', '.join(map(str, present))}; choose the one that "
+                    f"stands for the paper's"
+                )
+    return chosen
+
+
+class _Meaning(NamedTuple):
+    """What a printed cell is called and which rows belong to it."""
+
+    entry: str
+    method: str
+    branch: str
+    granularity: int
+    preservation_ratio: float | None  # None: the best on test
+
+
+def _stage(printed: pd.Series[str]) -> _Meaning:
+    stage, ratio = printed["stage"], float(printed["preservation_ratio"])
+    entry = f"p {ratio:g}" if stage == "sparsification" else stage
+    branch = "none" if stage == "specialization" else "suff+min"
+    return _Meaning(entry, "s3", branch, int(printed["granularity"]), ratio)
+
+
+def _method(printed: pd.Series[str]) -> _Meaning:
+    name = printed["method"]
+    prior = {title: rows for rows, title in METHODS.items()}
+    if name in prior:
+        return _Meaning(name, *prior[name], DENSE, 1.0)
+    branch = "none" if name == "Specialization" else "suff+min"
+    return _Meaning(name, "s3", branch, GRANULARITY, None if name == "+ Sparsification" else 1.0)
+
+
+def _selection_loss(printed: pd.Series[str]) -> _Meaning:
+    return _Meaning(printed["selection_loss"], "s3", printed["selection_loss"], GRANULARITY, 1.0)
+
+
+_MEANINGS: Mapping[int, Callable[[pd.Series[str]], _Meaning]] = {1: _stage, 2: _method, 3: _selection_loss}
+
+
+def _line(
+    number: int, printed: pd.Series[str], meaning: _Meaning, curves: Mapping[Any, pd.DataFrame], margin: float
+) -> dict[str, Any]:
+    notes = _notes(number, printed, meaning)
+    accuracies, ratio = pd.Series(dtype=float), meaning.preservation_ratio
+    own = curves.get((printed["dataset"], meaning.method, meaning.branch, meaning.granularity))
+    if own is not None:
+        if ratio is None and len(best := best_ratios(own)):
+            choice = best.iloc[0]
+            ratio = float(choice["oracle_p"])
+            notes.append(f"p* {choice['p_star']:g}, chosen on validation, gives {100 * choice['test']:.2f}")
+        notes += [f"{scale} scale" for scale in own["scale"].unique() if scale != "paper"]
+        accuracies = 100 * own.loc[(own["split"] == "test") & (own["preservation_ratio"] == ratio), "accuracy"]
+    mean, std = float(printed["accuracy_mean"]), float(printed["accuracy_std"])
+    difference = _welch(accuracies.mean(), accuracies.std(ddof=1), len(accuracies), mean, max(std, _HALF_UNIT), SEEDS)
+    low, high = difference.interval(1 - 2 * ALPHA)
+    return {
+        "table": number,
+        "dataset": printed["dataset"],
+        "granularity": meaning.granularity,
+        "entry": meaning.entry,
+        "preservation_ratio": ratio,
+        "mean": accuracies.mean(),
+        "std": accuracies.std(ddof=1),
+        "n": len(accuracies),
+        "published_mean": mean,
+        "published_std": std,
+        "published_n": SEEDS,
+        "difference": difference.mean,
+        "low": low,
+        "high": high,
+        "p_equivalent": difference.p_within(margin),
+        "p_different": difference.p_nonzero(),
+        "verdict": _verdict(difference, margin) if len(accuracies) else "not run",
+        "note": "; ".join(notes),
+    }
+
+
+def _welch(mean: float, std: float, n: int, other_mean: float, other_std: float, other_n: int) -> Difference:
+    """The difference of two independent means; its error is unknown below two values."""
+    if n < 2:
+        return Difference(mean - other_mean, math.nan, math.nan)
+    own, other = std**2 / n, other_std**2 / other_n
+    freedom = (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (other_n - 1))
+    return Difference(mean - other_mean, math.sqrt(own + other), freedom)
+
+
+def _verdict(difference: Difference, margin: float) -> str:
+    if difference.p_within(margin) < ALPHA:
+        return "reproduced"
+    return "differs" if difference.p_nonzero() < ALPHA else "underpowered"
+
+
+def _notes(number: int, printed: pd.Series[str], meaning: _Meaning) -> list[str]:
+    """What a reader must know of a printed number."""
+    notes = []
+    if number == 2 and meaning.method == "s3" and meaning.branch != "none":
+        notes.append("uses labels, the prior methods do not")
+    if meaning.preservation_ratio is None:
+        notes.append("oracle, as in the paper: the p that is best on test")
+    samples = FILES[printed["dataset"]].samples["test"]
+    if not _is_mean_of_counts(printed["accuracy_mean"], samples):
+        notes.append(f"the printed mean is no mean of {SEEDS} seeds on {samples} test samples")
+    # The same cell in two tables: MOSEI, χ = 8, p = 0.5.
+    same = printed["dataset"] == "mosei" and meaning.granularity == 8
+    if same and meaning.preservation_ratio in (0.5, None):
+        notes.append("its printed deviation is 0.59 in Table 1 and 0.95 in Table 2")
+    return notes
+
+
+def _is_mean_of_counts(mean: str, samples: int) -> bool:
+    """Whether a printed mean can be one of three accuracies on so many samples: a multiple of 100 / (3 · samples)."""
+    unit = 100 / (SEEDS * samples)
+    # What binary fractions lose must not decide at half a unit.
+    return abs(round(float(mean) / unit) * unit - float(mean)) <= _HALF_UNIT + 1e-9
+
+
+def _exact(number: int, column: str) -> Iterator[dict[str, Any]]:
+    printed, counted = published_table(number), parameter_table(number, all_layers=True)
+    keys = [name for name in printed.columns if name != column]
+    for _, row in printed.merge(counted, on=keys, suffixes=("_printed", ""), validate="one_to_one").iterrows():
+        yield {
+            "table": number,
+            "dataset": row["dataset"],
+            "granularity": int(row["granularity"]),
+            "entry": column.removesuffix("_percent").replace("_", " "),
+            "preservation_ratio": float(row.get("preservation_ratio", "1")),
+            "mean": float(row[column]),
+            "published_mean": float(row[f"{column}_printed"]),
+            "difference": float(row[column]) - float(row[f"{column}_printed"]),
+            "verdict": "reproduced" if row[column] == row[f"{column}_printed"] else "differs",
+            "note": f"experts of one layer; of all: {row['all_layers_percent']} %" if number == 5 else "",
+        }

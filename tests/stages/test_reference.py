@@ -1,0 +1,118 @@
+"""The references: the most frequent training class, and the probe on means of raw features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from s3ray.config import ProbeConfig
+from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.stages import ReferencePoint, reference_points
+
+
+def _split(labels: list[int], **modalities: list[list[list[float]]]) -> Split:
+    """From a list of steps per sample and modality."""
+    sequences = {}
+    for name, samples in modalities.items():
+        offsets = np.cumsum([0, *map(len, samples)])
+        values = np.array([step for sample in samples for step in sample], dtype=np.float32)
+        sequences[name] = Sequences(values, offsets)
+    return Split(sequences, np.array(labels))
+
+
+def _accuracy(points: list[ReferencePoint], reference: str) -> dict[str, float]:
+    return {point.split: point.accuracy for point in points if point.reference == reference}
+
+
+def _separable(labels: list[int]) -> Split:
+    """The mean of `left`'s only feature is -1 or 1 by class; its steps are anything. `right` is always 0."""
+    left = {0: [[9.0], [-13.0], [1.0]], 1: [[-7.0], [9.0]]}
+    return _split(labels, left=[left[label] for label in labels], right=[[[0.0]] for _ in labels])
+
+
+def test_points_by_hand_where_the_means_tell_the_classes_apart() -> None:
+    splits = {"train": [0, 1, 1, 1, 0], "valid": [1, 0, 0, 0], "test": [1, 1, 0]}
+    data = Dataset("toy", "user", **{name: _separable(labels) for name, labels in splits.items()})
+    # Of training's five samples three are of class 1, which one of valid's four and two of test's three are.
+    assert reference_points(data, ProbeConfig()) == [
+        ReferencePoint("majority class", "valid", 0.25, 4, True),
+        ReferencePoint("raw features", "valid", 1.0, 4, True),
+        ReferencePoint("majority class", "test", 2 / 3, 3, True),
+        ReferencePoint("raw features", "test", 1.0, 3, True),
+    ]
+
+
+@pytest.mark.parametrize("informative", ["left", "right"])
+def test_both_modalities_are_seen(informative: str) -> None:
+    def split(labels: list[int]) -> Split:
+        values = {name: [[[float(label == (name == informative))]] for label in labels] for name in ("left", "right")}
+        values["right" if informative == "left" else "left"] = [[[1.0], [1.0]] for _ in labels]
+        return _split(labels, left=values["left"], right=values["right"])
+
+    data = Dataset("toy", "user", split([0, 1, 0, 1, 0]), split([1, 1, 1]), split([1, 1]))
+    assert _accuracy(reference_points(data, ProbeConfig()), "raw features") == {"valid": 1.0, "test": 1.0}
+    assert _accuracy(reference_points(data, ProbeConfig()), "majority class") == {"valid": 0.0, "test": 0.0}
+
+
+def test_lengths_and_sums_are_not_seen() -> None:
+    # Class 1 has three steps, class 0 one; every step is 1. The sums would tell them apart, the means don't.
+    def split(labels: list[int]) -> Split:
+        steps = [[[1.0]] * (3 if label else 1) for label in labels]
+        return _split(labels, left=steps, right=steps)
+
+    data = Dataset("toy", "user", split([1, 0, 0, 0, 1]), split([1, 1, 0]), split([0, 1, 1, 1]))
+    points = reference_points(data, ProbeConfig())
+    assert _accuracy(points, "raw features") == {"valid": 1 / 3, "test": 1 / 4}
+    assert _accuracy(points, "raw features") == _accuracy(points, "majority class")
+
+
+def _noise(size: int, rng: np.random.Generator) -> Split:
+    """Ragged steps of 3 + 2 features about which the class says little."""
+    labels = rng.integers(0, 3, size).tolist()
+    left = [(rng.normal(size=(rng.integers(1, 6), 3)) + 0.2 * label).tolist() for label in labels]
+    right = [rng.normal(size=(rng.integers(1, 6), 2)).tolist() for _ in labels]
+    return _split(labels, left=left, right=right)
+
+
+@pytest.mark.parametrize("inverse_regularization", [1.0, 0.01])
+def test_noise_scores_as_scikit_learn_on_means_pooled_by_hand(inverse_regularization: float) -> None:
+    rng = np.random.default_rng(0)
+    data = Dataset("toy", "user", _noise(60, rng), _noise(41, rng), _noise(37, rng))
+    pooled = {}
+    for name, split in data.splits.items():
+        rows = []
+        for i in range(len(split)):
+            row: list[float] = []
+            for sequences in split.modalities.values():
+                steps = sequences.values[sequences.offsets[i] : sequences.offsets[i + 1]].astype(np.float64)
+                row += [sum(step[f] for step in steps) / len(steps) for f in range(sequences.features)]
+            rows.append(row)
+        pooled[name] = np.array(rows)
+    mean, deviation = pooled["train"].mean(axis=0), pooled["train"].std(axis=0)
+    classifier = LogisticRegression(C=inverse_regularization, max_iter=1000)
+    classifier.fit((pooled["train"] - mean) / deviation, data.train.labels)
+    expected = {
+        name: classifier.score((pooled[name] - mean) / deviation, data.splits[name].labels)
+        for name in ("valid", "test")
+    }
+    config = ProbeConfig(inverse_regularization=inverse_regularization)
+    assert _accuracy(reference_points(data, config), "raw features") == expected
+    assert all(0.2 < accuracy < 0.6 for accuracy in expected.values())
+
+
+def test_an_unfinished_fit_is_told_of_the_probe_alone() -> None:
+    rng = np.random.default_rng(0)
+    data = Dataset("toy", "user", _noise(60, rng), _noise(20, rng), _noise(20, rng))
+    converged = {
+        (point.reference, point.probe_converged) for point in reference_points(data, ProbeConfig(max_iterations=1))
+    }
+    assert converged == {("majority class", True), ("raw features", False)}
+
+
+def test_several_classes(tiny_dataset: Dataset) -> None:
+    points = reference_points(tiny_dataset, ProbeConfig())
+    # Train's classes 0 and 1 tie at nine: class 0, which 4 of valid's 10 and 3 of test's 9 have.
+    assert _accuracy(points, "majority class") == {"valid": 0.4, "test": 3 / 9}
+    assert _accuracy(points, "raw features") == {"valid": 1.0, "test": 1.0}  # every step carries its class
+    assert {point.split: point.samples for point in points} == {"valid": 10, "test": 9}

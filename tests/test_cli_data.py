@@ -1,0 +1,364 @@
+"""`s3ray data` as users meet it: from a simulated file to a plan, and one sentence for bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from s3ray.cli import app
+from s3ray.console import byte_progress
+from s3ray.data.dataset import Dataset
+
+FULL_GRID = Path(__file__).parents[1] / "sweeps" / "full_grid.py"
+
+
+def data(*arguments: object, columns: int = 200) -> Result:
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+    return CliRunner().invoke(app, ["data", *map(str, arguments)], env=environment)
+
+
+def said(*arguments: object, columns: int = 200) -> list[str]:
+    """The lines that a command prints when all goes well."""
+    result = data(*arguments, columns=columns)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    return [line.rstrip() for line in result.stdout.splitlines()]
+
+
+def plan(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, ["plan", str(FULL_GRID), *map(str, arguments), "--format", "json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds mosi_data.pkl of 60 samples and sarcasm.pkl of 12."""
+    folder = tmp_path_factory.mktemp("simulated")
+    data("simulate", "--like", "mosi", "--samples", 60, "--output", folder)
+    data("simulate", "--like", "mustard", "--samples", 12, "--output", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    data("prepare", "--root", simulated, "--output", folder)
+    return folder
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """mosi_data.pkl with 4 / 2 / 1 samples of 4 steps: vision 2 features, audio 1, text 1.
+
+    Train's second sample has no text, the others 2, 4 and 1 steps of it, with labels 0, -2 and 3. An id of train is
+    in valid too.
+    """
+    text = {
+        "train": [[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 1]],
+        "valid": [[0, 1, 1, 1], [0, 0, 1, 1]],
+        "test": [[1, 1, 1, 1]],
+    }
+    labels = {"train": [0.0, 1.0, -2.0, 3.0], "valid": [-1.0, -1.0], "test": [1.0]}
+    ids = {"train": ["a", "b", "c", "d"], "valid": ["c", "e"], "test": ["f"]}
+    content = {
+        split: {
+            "vision": np.ones((len(rows), 4, 2)),
+            "audio": np.ones((len(rows), 4, 1)),
+            "text": np.array(rows, dtype=np.float64)[:, :, None],
+            "labels": np.array(labels[split]).reshape(-1, 1, 1),
+            "id": np.array(ids[split]),
+        }
+        for split, rows in text.items()
+    }
+    content["train"]["vision"][0, 3] = np.nan
+    content["train"]["audio"][3, 3] = -np.inf
+    (tmp_path / "mosi_data.pkl").write_bytes(pickle.dumps(content))
+    return tmp_path
+
+
+WARNING = "1 ids are in train and in valid: samples leak between the splits"
+
+
+def test_progress_is_a_line_per_quarter_and_step_of_the_work() -> None:
+    said = io.StringIO()
+    with byte_progress("file.pkl", Console(file=said)) as progress:
+        for done in (0, 24, 26, 49, 51, 90, 100):
+            progress("reading", done * 10**6, 100 * 10**6)
+        progress("converting", 8 * 10**6, 8 * 10**6)
+        progress("nothing", 0, 0)
+    assert said.getvalue().splitlines() == [
+        "file.pkl: reading, 26 of 100 MB",
+        "file.pkl: reading, 51 of 100 MB",
+        "file.pkl: reading, 90 of 100 MB",
+        "file.pkl: reading, 100 of 100 MB",
+        "file.pkl: converting, 8 of 8 MB",
+    ]
+
+
+def test_progress_in_a_terminal_is_a_bar() -> None:
+    said = io.StringIO()
+    with byte_progress("file.pkl", Console(file=said, force_terminal=True, width=100)) as progress:
+        progress("reading", 5 * 10**6, 10**7)
+        progress("reading", 10**7, 10**7)
+    assert "file.pkl: reading" in said.getvalue()
+    assert "10.0/10.0 MB" in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("prepare", {"--root", "--datasets", "--output", "--neutral", "--z-norm"}),
+        ("show", set()),
+        ("simulate", {"--like", "--output", "--samples", "--seed"}),
+    ],
+)
+def test_the_flags_are_few_and_frozen(command: str, flags: set[str]) -> None:
+    help_text = "\n".join(said(command, "--help"))
+    assert set(re.findall(r"^│[ *]+(--[a-z-]+)", help_text, re.MULTILINE)) == {"--help", *flags}
+
+
+def test_the_commands_are_three() -> None:
+    assert re.findall(r"^│ (\w+) ", data("--help").stdout, re.MULTILINE) == ["prepare", "show", "simulate"]
+
+
+def test_simulate_says_what_it_wrote(tmp_path: Path) -> None:
+    lines = said("simulate", "--like", "mosi", "--samples", 60, "--output", tmp_path)
+    path = tmp_path / "mosi_data.pkl"
+    # 60 samples of 50 steps with 300 float32 and 25 float64 features: 4.2 MB.
+    assert 4.2e6 < path.stat().st_size < 4.3e6
+    assert lines[-1] == f"{path}: 60 simulated samples like mosi's, 4 MB"
+    assert all(re.fullmatch(r"mosi_data\.pkl: writing, [1-4] of 4 MB", line) for line in lines[:-1])
+    assert lines[-2] == "mosi_data.pkl: writing, 4 of 4 MB"
+
+
+def test_simulate_draws_by_its_seed(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        said("simulate", "--like", "mosi", "--samples", 6, "--output", tmp_path / str(seed), "--seed", seed)
+    said("simulate", "--like", "mosi", "--samples", 6, "--output", tmp_path / "default")
+    contents = [(tmp_path / name / "mosi_data.pkl").read_bytes() for name in ("default", "0", "1")]
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_prepare_says_how_far_it_is_and_what_came_out(simulated: Path, tmp_path: Path) -> None:
+    lines = said("prepare", "--root", simulated, "--datasets", "mosi", "--output", tmp_path)
+    raw = pickle.loads((simulated / "mosi_data.pkl").read_bytes())
+    sizes = "/".join(str(int(np.any(raw[split]["text"], axis=(1, 2)).sum())) for split in ("train", "valid", "test"))
+    assert lines == [
+        "mosi_data.pkl: reading, 4 of 4 MB",
+        "mosi_data.pkl: converting, 2 of 4 MB",  # 35 of the 60 samples are train's
+        "mosi_data.pkl: converting, 4 of 4 MB",
+        f"mosi: prepared from mosi_data.pkl, simulated data, {sizes} samples, vision 20 + audio 5 + text 300, "
+        f"label >= 0 is positive",
+        f"next: python sweeps/full_grid.py --data {tmp_path}",
+    ]
+
+
+def test_prepare_takes_all_files_that_are_there_and_reuses_them(simulated: Path, tmp_path: Path) -> None:
+    first = said("prepare", "--root", simulated, "--output", tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    second = said("prepare", "--root", simulated, "--output", tmp_path)
+    results = [line for line in first if " samples, " in line]
+    assert [line.split(" from ")[0] for line in results] == ["mosi: prepared", "mustard: prepared"]
+    assert results[1].endswith("vision 371 + audio 81 + text 300, label 1 is positive, 0 or -1 negative")
+    assert [line for line in second if " samples, " in line] == [
+        line.replace(": prepared ", ": was prepared already ") for line in results
+    ]
+    assert not any("converting" in line for line in second)
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_prepare_writes_beside_the_files_unless_told(by_hand: Path) -> None:
+    assert said("prepare", "--root", by_hand)[-1] == f"next: python sweeps/full_grid.py --data {by_hand}"
+    assert Dataset.open(by_hand / "mosi").name == "mosi"
+
+
+@pytest.mark.parametrize(
+    ("flags", "labels", "text", "facts"),
+    [
+        ([], [1, 0, 1], [1, 1], "label >= 0 is positive; raw scale"),
+        (["--neutral", "negative"], [0, 0, 1], [1, 1], "label > 0 is positive; raw scale"),
+        (["--z-norm"], [1, 0, 1], [0, 0], "label >= 0 is positive; z-normalised"),
+    ],
+)
+def test_the_options_of_prepare_count(
+    flags: list[str], labels: list[int], text: list[float], facts: str, by_hand: Path
+) -> None:
+    said("prepare", "--root", by_hand, *flags)
+    opened = Dataset.open(by_hand / "mosi")
+    assert opened.train.labels.tolist() == labels
+    assert opened.train.modalities["text"].values[:2, 0].tolist() == text  # the first sample
+    assert [line.strip() for line in said("show", by_hand) if "is positive" in line] == [facts]
+
+
+def test_warnings_are_shown_every_time(by_hand: Path) -> None:
+    warning = f"warning: {by_hand / 'mosi_data.pkl'}: {WARNING}"
+    assert warning in said("prepare", "--root", by_hand)
+    assert warning in said("prepare", "--root", by_hand)
+    assert f"  warning: {WARNING}" in said("show", by_hand)
+
+
+def test_show_puts_what_was_read_beside_what_is_known(by_hand: Path) -> None:
+    said("prepare", "--root", by_hand)
+    lines = said("show", by_hand)
+    assert lines[0] == "mosi: multibench data"
+    assert lines[3] == "  features: vision 2, audio 1, text 1"
+    fingerprint = Dataset.open(by_hand / "mosi", ("vision", "text")).fingerprint()[:12]
+    assert lines[4] == f"  fingerprint {fingerprint} (vision + text); all files are as they were prepared"
+    # samples, known, without text, steps, positive, neutral, majority class, truncated, replaced in each modality
+    rows = {cells[0]: cells[1:] for cells in map(str.split, lines[6:9])}
+    assert rows == {
+        "train": ["3", "1284", "1", "1/2/4", "66.7%", "1", "66.67%", "0", "2", "1", "0"],
+        "valid": ["2", "229", "0", "2/2.5/3", "0.0%", "0", "0.00%", "0", "0", "0", "0"],
+        "test": ["1", "686", "0", "4/4/4", "100.0%", "0", "100.00%", "0", "0", "0", "0"],
+    }
+    assert "  sizes differ from the published file's 1284/229/686" in lines
+
+
+def test_show_does_not_set_simulated_data_beside_the_paper(prepared: Path) -> None:
+    lines = said("show", prepared)
+    assert [line for line in lines if line.endswith(" data")] == ["mosi: simulated data", "mustard: simulated data"]
+    assert lines.count("  simulated data are not compared with the paper's means") == 2
+    assert not any("printed means" in line for line in lines)
+
+
+@pytest.mark.xfail(strict=True, reason="the table's numbers are cut to the width of the terminal")
+def test_show_cuts_no_number_in_a_terminal_of_80_columns(by_hand: Path) -> None:
+    said("prepare", "--root", by_hand)
+    lines = said("show", by_hand, columns=80)
+    assert not any("…" in line for line in lines)
+    assert any("1284" in line and "66.67%" in line for line in lines)
+
+
+def test_show_names_damage_and_ends_with_2(simulated: Path, tmp_path: Path) -> None:
+    said("prepare", "--root", simulated, "--output", tmp_path)
+    path = tmp_path / "mosi" / "valid.text.values.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    result = data("show", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path}: mosi damaged; delete and prepare again\n"
+    assert "; DAMAGED: valid.text.values\n" in result.stdout
+    assert "mustard: simulated data" in result.stdout  # the others are shown all the same
+    assert result.stdout.count("all files are as they were prepared") == 1
+
+
+def test_show_of_a_dataset_that_cannot_be_opened(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "mosi").mkdir()
+    (tmp_path / "mosi" / "manifest.json").write_text("{")
+    assert_refused(data("show", tmp_path), f"{tmp_path / 'mosi'}/manifest.json: damaged", "prepare the dataset again")
+
+
+def test_a_prepared_folder_is_planned_at_the_papers_scale(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("batch_sizes = [8]\n[dataset.mustard]\nbatch_sizes = [4, 6]\n")
+    arguments = ["--data", prepared, "--config", tmp_path / "config.toml", "--storage", tmp_path / "store"]
+    both = plan(*arguments)
+    assert {name: (entry["kind"], entry["scale"]) for name, entry in both["datasets"].items()} == {
+        "mosi": ("simulated", "paper"),
+        "mustard": ("simulated", "paper"),
+    }
+    one = plan(*arguments, "--datasets", "mosi")
+    # Mustard has two batch sizes, mosi one.
+    assert both["cells"] == {"total": 3 * one["cells"]["total"], "cached": 0, "to_run": 3 * one["cells"]["total"]}
+    assert one["datasets"] == {"mosi": both["datasets"]["mosi"]}
+    opened = Dataset.open(prepared / "mosi", ("vision", "text"))
+    assert one["datasets"]["mosi"]["fingerprint"] == opened.fingerprint()
+    assert one["datasets"]["mosi"]["samples"] == {name: len(split) for name, split in opened.splits.items()}
+    other = plan(*arguments, "--datasets", "mosi", "--modalities", "audio,text")
+    assert other["datasets"]["mosi"]["fingerprint"] == Dataset.open(prepared / "mosi", ("audio", "text")).fingerprint()
+    mixed = plan(*arguments, "--datasets", "digits,mosi", "--scale", "smoke")
+    assert {name: entry["scale"] for name, entry in mixed["datasets"].items()} == {"digits": "smoke", "mosi": "smoke"}
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_over_files_that_are_not_prepared_says_how(simulated: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["plan", str(FULL_GRID), "--data", str(simulated), "--storage", str(tmp_path)])
+    assert_refused(result, "mosi_data.pkl is not prepared; run s3ray data prepare --root")
+
+
+def assert_refused(result: Result, *fragments: str) -> None:
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for fragment in fragments:
+        assert fragment in line
+
+
+def test_an_unknown_dataset_names_the_nearest(simulated: Path, tmp_path: Path) -> None:
+    message = "unknown dataset 'mozi'; did you mean 'mosi'? known: mosei, mosi, mustard, ur_funny"
+    assert_refused(data("prepare", "--root", simulated, "--datasets", "mustard,mozi"), message)
+    assert_refused(data("simulate", "--like", "mozi", "--output", tmp_path), message)
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in simulated.iterdir()) == ["mosi_data.pkl", "sarcasm.pkl"]
+
+
+def test_a_dataset_whose_file_is_missing(simulated: Path, tmp_path: Path) -> None:
+    result = data("prepare", "--root", simulated, "--datasets", "mosi,ur_funny", "--output", tmp_path)
+    assert_refused(result, f"--root {simulated}: holds no humor.pkl or humor.hdf5; put ur_funny's file there")
+    assert list(tmp_path.iterdir()) == []  # mosi was not begun
+
+
+def test_a_root_without_files(tmp_path: Path) -> None:
+    usual = "mosei_senti_data.pkl, mosi_data.pkl, humor.pkl, sarcasm.pkl"
+    assert_refused(data("prepare", "--root", tmp_path), f"--root {tmp_path}: holds none of {usual}; put")
+
+
+@pytest.mark.parametrize("root", ["absent", "file"])
+def test_a_root_that_is_no_folder(root: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(data("prepare", "--root", tmp_path / root), f"--root {tmp_path / root}: not a folder; give")
+
+
+@pytest.mark.parametrize("folder", ["", "absent", "file"])
+def test_show_of_nothing_prepared(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(data("show", tmp_path / folder), "holds no prepared dataset; run s3ray data prepare --root")
+
+
+def test_a_file_that_is_no_such_file(tmp_path: Path) -> None:
+    (tmp_path / "sarcasm.pkl").write_text("<html>Sign in to continue</html>")
+    assert_refused(data("prepare", "--root", tmp_path), f"{tmp_path / 'sarcasm.pkl'}: damaged or no pickle", "download")
+    assert [path.name for path in tmp_path.iterdir()] == ["sarcasm.pkl"]
+
+
+def test_a_file_under_another_datasets_name(simulated: Path, tmp_path: Path) -> None:
+    (tmp_path / "mosi_data.pkl").symlink_to(simulated / "sarcasm.pkl")
+    result = data("prepare", "--root", tmp_path)
+    assert_refused(result, "has the layout of mustard", "not of mosi; it belongs under the name sarcasm.pkl")
+    assert [path.name for path in tmp_path.iterdir()] == ["mosi_data.pkl"]
+
+
+def test_simulate_overwrites_nothing(simulated: Path) -> None:
+    before = (simulated / "mosi_data.pkl").read_bytes()
+    result = data("simulate", "--like", "mosi", "--output", simulated)
+    assert_refused(result, "mosi_data.pkl: is there already and may be the real one; choose another --output")
+    assert (simulated / "mosi_data.pkl").read_bytes() == before
+
+
+def test_simulate_needs_samples_for_every_split(tmp_path: Path) -> None:
+    result = data("simulate", "--like", "mosi", "--samples", 5, "--output", tmp_path)
+    assert_refused(result, "--samples 5: give at least 6, two for each split")
+
+
+def test_outputs_that_cannot_be_written(simulated: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = data("prepare", "--root", simulated, "--output", tmp_path / "file")
+    assert_refused(result, f"{tmp_path / 'file'}: cannot be written (", "choose another --output")
+
+
+@pytest.mark.xfail(strict=True, reason="FileExistsError is not caught")
+@pytest.mark.parametrize("place", ["file", "file/deeper"])
+def test_simulate_into_something_that_is_no_folder(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = data("simulate", "--like", "mosi", "--samples", 6, "--output", tmp_path / place)
+    assert_refused(result, str(tmp_path / place), "choose another --output")
