@@ -27,7 +27,8 @@ class NeutralName(StrEnum):
 
 
 def _console() -> Console:
-    return Console(markup=False, highlight=False, soft_wrap=True)
+    width = max(Console().width, 160)  # a table's numbers are not to be cut where output is piped
+    return Console(markup=False, highlight=False, soft_wrap=True, width=width)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """What was kept – beyond the paper: which of a simulation's factors a representation still holds.
 
 For each stage, method and preservation ratio, on data whose factors are known (`latent_factors`): R² of every
-shared, unique and nuisance factor and its share of the representation's variance, the distance between the modalities' representations of one shared factor's
-value (Distributional Semantic Coherence, Eq. 16), and the paper's bounds on I(Z;Y) and I(Z;X|Y) (Eqs. 61, 75, 92).
+shared, unique and nuisance factor, and its share of the representation's variance; the distance between the
+modalities' representations of one shared factor's value (Distributional Semantic Coherence, Eq. 16); the paper's
+bounds on I(Z;Y) and I(Z;X|Y) (Eqs. 61, 75, 92).
 
 It asks: does contrastive training drop unique factors (Proposition 2.5), does Selection keep the relevant ones,
 does pruning remove nuisance first? README.md says what came out.

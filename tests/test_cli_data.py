@@ -231,7 +231,6 @@ def test_show_does_not_set_simulated_data_beside_the_paper(prepared: Path) -> No
     assert not any("printed means" in line for line in lines)
 
 
-@pytest.mark.xfail(strict=True, reason="the table's numbers are cut to the width of the terminal")
 def test_show_cuts_no_number_in_a_terminal_of_80_columns(by_hand: Path) -> None:
     said("prepare", "--root", by_hand)
     lines = said("show", by_hand, columns=80)
@@ -356,7 +355,6 @@ def test_outputs_that_cannot_be_written(simulated: Path, tmp_path: Path) -> None
     assert_refused(result, f"{tmp_path / 'file'}: cannot be written (", "choose another --output")
 
 
-@pytest.mark.xfail(strict=True, reason="FileExistsError is not caught")
 @pytest.mark.parametrize("place", ["file", "file/deeper"])
 def test_simulate_into_something_that_is_no_folder(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -162,14 +163,19 @@ class Dataset:
         """
         try:
             manifest = json.loads((directory / "manifest.json").read_text())
+            if not isinstance(manifest, dict):
+                raise ValueError("no table of fields")
         except OSError as error:
             raise UserError(f"{directory}: no prepared dataset (manifest.json is missing); prepare it") from error
         except ValueError as error:
             raise UserError(f"{directory}/manifest.json: damaged ({error}); prepare the dataset again") from error
-        if manifest.get("format") != _FORMAT:
+        if (found := manifest.get("format")) != _FORMAT:
             raise UserError(
-                f"{directory}/manifest.json: format {manifest.get('format')}, this version reads {_FORMAT}; "
-                f"prepare the dataset again"
+                f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
+            )
+        if missing := {"name", "kind", "modalities", "truth_names", "facts", "arrays"} - manifest.keys():
+            raise UserError(
+                f"{directory}/manifest.json: damaged (no {', '.join(sorted(missing))}); prepare the dataset again"
             )
         chosen = manifest["modalities"] if modalities is None else list(modalities)
         for name in chosen:
@@ -179,7 +185,7 @@ class Dataset:
         def load(name: str) -> NDArray[Any]:
             try:
                 array: NDArray[Any] = np.load(directory / f"{name}.npy", mmap_mode="r")
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{directory}/{name}.npy: damaged ({error}); prepare the dataset again") from error
             return array
 
@@ -226,7 +232,8 @@ class DatasetWriter:
 
     def __exit__(self, *_: object) -> None:
         for column in self._columns.values():
-            column.file.close()
+            with suppress(OSError):  # closing flushes, which a full disk refuses once more
+                column.file.close()
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
@@ -274,7 +281,11 @@ class DatasetWriter:
         if replace and self._directory.exists():
             earlier = Path(tempfile.mkdtemp(prefix=f".{self._directory.name}-", dir=self._directory.parent))
             os.replace(self._directory, earlier)  # whoever has it open keeps what is mapped
-            os.replace(self._staging, self._directory)
+            try:
+                os.replace(self._staging, self._directory)
+            except BaseException:
+                os.replace(earlier, self._directory)
+                raise
             shutil.rmtree(earlier)
         else:
             os.replace(self._staging, self._directory)

@@ -93,10 +93,11 @@ def opened(path: Path) -> Iterator[Any]:
     except ImportError:
         raise UserError(f"{path}: an HDF5 file, which needs h5py; pip install h5py") from None
     try:
-        with h5py.File(path, "r") as file:
-            yield _hdf5_content(path, file)
+        hdf5 = h5py.File(path, "r")
     except OSError as error:
         raise UserError(f"{path}: damaged HDF5 ({error}); download it again") from error
+    with hdf5:
+        yield _hdf5_content(path, hdf5)
 
 
 def _hdf5_content(path: Path, file: Any) -> dict[str, dict[str, Any]]:
@@ -148,7 +149,7 @@ def _check_shapes(path: Path, split: str, arrays: Mapping[str, Any]) -> None:
     for key in MODALITIES:
         array = arrays[key]
         numbers = hasattr(array, "dtype") and array.dtype.kind in "fiu"
-        if not numbers or len(array.shape) != 3 or 0 in array.shape[1:]:
+        if not numbers or len(array.shape or ()) != 3 or 0 in array.shape[1:]:
             raise UserError(
                 f"{path}: {split}/{key} must be numbers of shape (n, steps, features), not {_what(array)}; "
                 f"get the original file"
@@ -217,7 +218,8 @@ def classes(name: str, path: Path, split: str, labels: Any, neutral: Neutral) ->
         )
     if FILES[name].sentiment:
         if np.abs(values).max(initial=0) > 3:
-            raise UserError(f"{where} holds {np.abs(values).max():g}, outside [-3, 3]; use the sentiment file")
+            largest = values[np.abs(values).argmax()]
+            raise UserError(f"{where} holds {largest:g}, outside [-3, 3]; use the sentiment file")
         return (values >= 0 if neutral == "positive" else values > 0).astype(np.int64)
     found = set(np.unique(values).tolist())
     if not (found <= {0, 1} or found <= {-1, 1}):

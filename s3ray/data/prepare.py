@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ def prepare(
         UserError: the file is not what its name says, in one sentence with key and remedy; nothing is written.
     """
     directory = output / name
+    if directory.exists() and not (directory / "manifest.json").is_file():
+        raise UserError(f"{directory}: is there and is no prepared dataset; move it or choose another --output")
     digest = _file_digest(path, progress)
     with _lock(output, name):
         for leftover in output.glob(f".{name}-*"):
@@ -121,6 +124,8 @@ def _lock(output: Path, name: str) -> Iterator[None]:
         path = output / f".{name}.lock"
         with path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                raise BlockingIOError  # another process has just finished and removed the file that was locked here
             try:
                 yield
             finally:
@@ -148,7 +153,10 @@ def _convert(
         lengths, non_finite, truncated = [], dict.fromkeys(MODALITIES, 0), 0
         for start in range(0, samples, _CHUNK_SAMPLES):
             window = slice(start, min(start + _CHUNK_SAMPLES, samples))
-            chunk = Chunk.of({key: arrays[key][window] for key in MODALITIES})
+            try:
+                chunk = Chunk.of({key: arrays[key][window] for key in MODALITIES})
+            except OSError as error:  # HDF5 finds damage where it is read
+                raise UserError(f"{path}: {split} cannot be read ({error}); download it again") from error
             for key, values in chunk.values.items():
                 writer.append(
                     f"{split}.{key}.values", _z_normalized(values, chunk.lengths) if options.z_norm else values

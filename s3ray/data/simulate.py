@@ -63,7 +63,11 @@ def simulate(
         | {"labels": drawn[split].labels, "id": _ids(name, split, sizes[split])}
         for split in SPLITS
     }
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"no folder can be made there ({error.strerror})"
+        raise UserError(f"{output}: {reason}; choose another --output") from error
     with tempfile.NamedTemporaryFile(dir=output, prefix=f".{target.name}-", delete=False) as file:
         try:
             _dump(content, file, progress)

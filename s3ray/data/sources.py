@@ -83,6 +83,10 @@ def _in_folder(folder: Path, pair: Sequence[str]) -> dict[str, Source]:
         return lambda: Dataset.open(path, pair)
 
     sources = {name: Source(name, prepared(path)) for name, path in prepared_datasets(folder).items()}
+    if not sources and tuple(pair) != DEFAULT_PAIR:
+        raise UserError(
+            f"--modalities {','.join(pair)}: is for prepared datasets, and {folder} holds none; leave it out"
+        )
     for path in sorted(folder.glob("*.npz")):
         if path.stem in sources:
             raise UserError(f"--data {folder}: holds {path.name} and a prepared {path.stem}; rename one of them")

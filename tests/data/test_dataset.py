@@ -283,18 +283,15 @@ def test_a_manifest_of_another_format_is_refused(version: Any, folder: Path) -> 
     assert f"manifest.json: format {version}, this version reads 2; " in _refusal(folder)
 
 
-_NO_FIELDS = pytest.mark.xfail(raises=(AttributeError, KeyError), strict=True, reason="its fields are not checked")
-
-
 @pytest.mark.parametrize(
     "content",
     [
         b"",
         b'{"format": 2, "name": "ti',
         b"\xff\xfe",
-        pytest.param(b"[]", marks=_NO_FIELDS),
-        pytest.param(b"null", marks=_NO_FIELDS),
-        pytest.param(b'{"format": 2, "name": "tiny"}', marks=_NO_FIELDS),
+        b"[]",
+        b"null",
+        b'{"format": 2, "name": "tiny"}',
     ],
 )
 def test_a_broken_manifest_is_one_sentence(content: bytes, folder: Path) -> None:
@@ -311,7 +308,7 @@ def test_a_missing_array_is_one_sentence(name: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     "size",
     [
-        pytest.param(0, marks=pytest.mark.xfail(raises=EOFError, strict=True, reason="EOFError is no OSError")),
+        0,
         4,
         60,
         128,

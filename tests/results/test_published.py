@@ -144,7 +144,6 @@ def test_simulated_data_are_not_compared_with_the_papers_means() -> None:
     ]
 
 
-@pytest.mark.xfail(raises=ZeroDivisionError, strict=True, reason="divides by a reading of no samples")
 def test_a_test_split_of_neutral_samples_alone() -> None:
     lines = comparison("mosi", _splits(6, 2, 3, without_text=1, neutral=2), "multibench")
     assert lines[-2] == "the printed means cannot tell these apart"

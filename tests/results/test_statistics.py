@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from s3ray.results import best_ratios, summarize
-from s3ray.results.statistics import CONFIGURATION, Difference, half_width, holm, power, verdicts
+from s3ray.results.statistics import (
+    CONFIGURATION,
+    Difference,
+    _verdict,
+    bootstrap_interval,
+    half_width,
+    holm,
+    power,
+    verdicts,
+)
 
 
 def rows(valid, test, **columns):
@@ -95,6 +104,12 @@ def test_the_bootstrap_agrees_with_all_resamples():
     assert np.mean(means > summary["boot_high"]) == pytest.approx(0.025, abs=error)
 
 
+def test_the_bootstrap_does_not_depend_on_the_order_of_seeds():
+    values = pd.Series([0.61, 0.64, 0.66, 0.71, 0.73, 0.52, 0.88])
+    intervals = {bootstrap_interval(values.sample(frac=1, random_state=state)) for state in range(10)}
+    assert len(intervals) == 1
+
+
 def test_p_star_is_chosen_on_validation_and_the_oracle_on_test():
     valid = {1.0: [0.9, 0.9], 0.5: [0.7, 0.8], 0.1: [0.6, 0.6]}
     test = {1.0: [0.60, 0.62], 0.5: [0.61, 0.65], 0.1: [0.8, 0.8]}
@@ -110,10 +125,10 @@ def test_p_star_is_chosen_on_validation_and_the_oracle_on_test():
     assert best["oracle_test"] == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("last", [[0.7, 0.7, 0.7], [0.6, 0.7, 0.8], [0.8, 0.6, 0.7]])
+@pytest.mark.parametrize("last", [[0.58, 0.58, 0.58], [0.56, 0.58, 0.60], [0.60, 0.58, 0.56]])
 def test_of_equal_ratios_the_largest_is_chosen(last):
-    # The mean of .6 .7 .8 is 0.7 or 0.7000000000000001, as the order of the sum will have it.
-    curve = {1.0: [0.5] * 3, 0.9: [0.7] * 3, 0.5: last, 0.1: last}
+    # The mean of .56 .58 .60 is 0.58 or 0.5800000000000001, as the order of the sum will have it.
+    curve = {1.0: [0.5] * 3, 0.9: [0.58] * 3, 0.5: last, 0.1: last}
     assert best_ratios(rows(curve, curve)).iloc[0]["p_star"] == 0.9
 
 
@@ -241,9 +256,16 @@ def test_a_monotone_fall():
 
 def test_a_rise_towards_the_smallest_ratio_is_monotone():
     curve = {1.0: [0.60, 0.61, 0.60], 0.5: [0.70, 0.70, 0.71], 0.1: [0.80, 0.81, 0.81]}
-    result = verdicts(rows(curve, curve)).iloc[0]
-    # p* is the end itself: nothing to be above.
-    assert (result["p_star"], result["p_smallest"], result["verdict"]) == (0.1, 1.0, "monotone")
+    # p* is the end itself: nothing to be above, however coarse the test set.
+    for samples in ({}, {"samples": 100}):
+        result = verdicts(rows(curve, curve, **samples)).iloc[0]
+        assert (result["p_star"], result["p_smallest"], result["verdict"]) == (0.1, 1.0, "monotone")
+
+
+def test_a_peak_above_the_better_end_alone_is_not_monotone():
+    tests = {"holm_monotone": 0.01, "holm_flat": 0.5, "test_full": 0.7, "test_smallest": 0.6}
+    assert _verdict(pd.Series({"holm_full": 0.06, "holm_smallest": 0.01, **tests})) == "monotone"
+    assert _verdict(pd.Series({"holm_full": 0.01, "holm_smallest": 0.06, **tests})) == "undecided"
 
 
 def test_a_fall_that_may_hide_a_peak_is_not_monotone():
@@ -280,9 +302,12 @@ def test_noise_is_undecided_and_says_how_many_seeds_it_takes():
     # Gains over p = 1 of mean half their deviation: 2/√3 · .01 · ½, with deviations ± .01. A family of two tests grants
     # each .025 one-sided, which is the two-sided .05: 34 pairs (G*Power), of which there are four.
     gains = around(0.01 / math.sqrt(3), -0.01, 0.01, -0.01, 0.01)
-    result = verdict({1.0: [0.5] * 4, 0.5: [0.5 + gain for gain in gains], 0.1: [0.3] * 4})
-    assert result["holm_smallest"] < 0.05 < result["holm_full"]
-    assert (result["verdict"], result["more_seeds"]) == ("undecided", 30)
+    star = [0.5 + gain for gain in gains]
+    # The gain over the smallest ratio is shown already, with or without deviation, and asks for no more.
+    for smallest in ([0.3] * 4, [accuracy - 0.2 for accuracy in star]):
+        result = verdict({1.0: [0.5] * 4, 0.5: star, 0.1: smallest})
+        assert result["holm_smallest"] < 0.05 < result["holm_full"]
+        assert (result["verdict"], result["more_seeds"]) == ("undecided", 30)
 
 
 def test_more_seeds_beyond_a_hundred_or_for_an_effect_of_the_wrong_sign_are_infinite():

@@ -21,7 +21,6 @@ from s3ray.config import (
     OptimizerConfig,
     ProbeConfig,
     SelectionConfig,
-    SparsificationConfig,
     SpecializationConfig,
 )
 from s3ray.data.dataset import Dataset

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from s3ray.config import ModelConfig, ProbeConfig, SparsificationConfig
+from s3ray.config import ModelConfig, ProbeConfig
 from s3ray.data.dataset import Dataset
 from s3ray.model import S3Model, build_model
 from s3ray.stages import encode_split, probe, pruning_curve, s3_representation
