@@ -19,14 +19,19 @@ def published_table(number: int) -> pd.DataFrame:
 def fitting_means(dataset: str, test_samples: int) -> tuple[int, int]:
     """How many of a dataset's printed mean accuracies can be means of three seeds on so many test samples.
 
-    A mean of three is a multiple of 100 / (3 · samples) percent; a printed one is such a multiple to two digits.
-
     Returns:
         Those that can, and all distinct ones of Tables 1 to 3.
     """
     tables = [published_table(number) for number in (1, 2, 3)]
     means = {mean for t in tables for mean in t.loc[t["dataset"] == dataset, "accuracy_mean"]}
+    return sum(is_mean_of_seeds(mean, test_samples) for mean in means), len(means)
+
+
+def is_mean_of_seeds(mean: str, test_samples: int) -> bool:
+    """Whether a printed mean can be one of three accuracies on so many samples.
+
+    Such a mean is a multiple of 100 / (3 · samples) percent, printed to two digits.
+    """
     unit = 100 / (SEEDS * test_samples)
     # Half a unit of the last digit, and what binary fractions lose.
-    fit = [abs(round(float(mean) / unit) * unit - float(mean)) <= 0.005 + 1e-9 for mean in means]
-    return sum(fit), len(fit)
+    return abs(round(float(mean) / unit) * unit - float(mean)) <= 0.005 + 1e-9

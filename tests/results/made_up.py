@@ -216,11 +216,23 @@ def _kept(plan):
         for split in ("valid", "test"):
             for number, (name, kind) in enumerate(FACTORS.items()):
                 score = ratio * (0.9 - 0.1 * number) + 0.01 * (plan.cell.seed - 1)
-                points += [(ratio, "R2", name, kind, split, score), (ratio, "share of variance", name, kind, split, 0.2)]
+                points += [
+                    (ratio, "R2", name, kind, split, score),
+                    (ratio, "share of variance", name, kind, split, 0.2),
+                ]
                 if kind.startswith("shared"):
-                    energies = {"energy distance": 0.1, "energy coefficient": 0.2, "energy distance between values": 0.5}
+                    energies = {
+                        "energy distance": 0.1,
+                        "energy coefficient": 0.2,
+                        "energy distance between values": 0.5,
+                    }
                     points += [(ratio, quantity, name, kind, split, value) for quantity, value in energies.items()]
-            nats = {"I(X;Z) bound": 1.0, "I(Z;Y) bound": 0.5, "I(Z;X|Y) surrogate": 2.0, "1 - cosine to class mean": 0.3}
+            nats = {
+                "I(X;Z) bound": 1.0,
+                "I(Z;Y) bound": 0.5,
+                "I(Z;X|Y) surrogate": 2.0,
+                "1 - cosine to class mean": 0.3,
+            }
             points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
     columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value"]
     table = pd.DataFrame(points, columns=columns).assign(modality="both", samples=300)

@@ -16,6 +16,7 @@ SWEEP = Sweep(
     name="toy_grid",
     cells=lambda study: [study.cell("tiny", 8, 16, seed) for seed in (0, 1)],
     branches=("none", "suff+min"),
+    artefacts=("table1", "figure3", "figure5"),
 )
 
 
@@ -100,18 +101,18 @@ def test_the_written_table_has_the_layout_of_table_1(finished):
     assert (line["p*"], line["test at p*"], line["oracle p"]) == ("0.5", "80.50", "0.5")
     assert line["gain over p 1 [95 %]"] == "+10.00 ± 0.00"
     markdown = store.read("results", "toy_grid", "table1.md").decode()
-    assert "tiny: simulated data" in markdown
+    assert "tiny is simulated data" in markdown
     assert "| 50.50 (0.71) |" in markdown
 
 
 def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
     plan, store = finished
     written = write_results(plan, store)
-    figures = ["pruning_curves_tiny.png", "pruning_curves_tiny.pdf", "pruning_curves_batch_16.png"]
+    figures = ["figure3_tiny.png", "figure3_tiny.pdf", "figure5_batch_16.png"]
     first = {name: store.read("results", "toy_grid", name) for name in figures}
     assert set(figures) <= set(written)
-    assert first["pruning_curves_tiny.png"].startswith(b"\x89PNG")
-    assert first["pruning_curves_tiny.pdf"].startswith(b"%PDF")
+    assert first["figure3_tiny.png"].startswith(b"\x89PNG")
+    assert first["figure3_tiny.pdf"].startswith(b"%PDF")
     write_results(plan, store)
     assert first == {name: store.read("results", "toy_grid", name) for name in figures}
 

@@ -1,0 +1,75 @@
+"""von Mises-Fisher noise: the law of its cosine, its uniform tangent, and the gradient through the rotation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.special import ive
+from torch.nn import functional as F
+
+from s3ray.baselines.noise import sample_vmf
+from s3ray.model.draws import generator
+
+COUNT = 20_000
+
+
+def _mean_cosine(width: int, concentration: float) -> float:
+    """A_D(κ) = I_{D/2}(κ) / I_{D/2-1}(κ)."""
+    return float(ive(width / 2, concentration) / ive(width / 2 - 1, concentration))
+
+
+@pytest.mark.parametrize(
+    ("width", "concentration"), [(2, 0.5), (3, 2.0), (8, 5.0), (16, 1000.0), (256, 1000.0), (64, 0.01)]
+)
+def test_mean_direction_and_mean_cosine(width: int, concentration: float) -> None:
+    mean = F.normalize(torch.randn(width, dtype=torch.float64, generator=generator("mean")), dim=0)
+    z = sample_vmf(3.0 * mean.expand(COUNT, -1), concentration, generator("vmf"))
+    assert z.square().sum(1).sub(1).abs().max() < 1e-12
+    a = _mean_cosine(width, concentration)
+    # Var cos = 1 - A² - (D-1) A / κ, so the mean of n cosines has that over n; five deviations.
+    deviation = math.sqrt((1 - a**2 - (width - 1) * a / concentration) / COUNT)
+    assert abs((z @ mean).mean().item() - a) < 5 * deviation
+    # Across the mean direction, every coordinate has mean 0 and variance (1 - E cos²) / (D-1) = A / κ.
+    across = z.mean(0) - (z.mean(0) @ mean) * mean
+    assert across.square().sum() < (width - 1 + 5 * math.sqrt(2 * width) + 25) * a / concentration / COUNT
+
+
+def test_the_tangent_is_isotropic() -> None:
+    """The covariance across the mean is A/κ times the identity."""
+    z = sample_vmf(torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64).expand(COUNT, -1), 2.0, generator("vmf"))
+    across = z[:, :3]
+    variance = _mean_cosine(4, 2.0) / 2.0
+    # A squared coordinate lies in [0, 1], a product of two in [-½, ½]: deviations of at most ½ per sample.
+    assert (across.T @ across / COUNT - variance * torch.eye(3)).abs().max() < 5 * 0.5 / math.sqrt(COUNT)
+
+
+def test_the_pole_itself() -> None:
+    pole = torch.eye(4)[:1].clone().requires_grad_()
+    z = sample_vmf(pole, 10.0, generator("vmf"))
+    z.sum().backward()
+    assert z.isfinite().all()
+    assert pole.grad is not None
+    assert pole.grad.isfinite().all()
+
+
+def test_gradients_reach_the_mean() -> None:
+    mean = torch.randn(5, 4, dtype=torch.float64, generator=generator("mean")).requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: sample_vmf(m, 20.0, generator("vmf")), (mean,))
+    # Almost without noise, z is the mean direction and turns with it.
+    z = sample_vmf(mean, 1e12, generator("vmf"))
+    target = torch.randn(5, 4, dtype=torch.float64, generator=generator("target"))
+    (through_noise,) = torch.autograd.grad((z * target).sum(), mean)
+    (direct,) = torch.autograd.grad((F.normalize(mean, dim=1) * target).sum(), mean)
+    assert torch.equal(through_noise.abs() > 1e-9, direct.abs() > 1e-9)
+
+
+def test_draws_are_a_function_of_the_generator() -> None:
+    mean = torch.ones(6, 5)
+    first, second = (sample_vmf(mean, 10.0, generator("vmf")) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.dtype == torch.float32
+    assert not torch.equal(first[0], first[1])
+    # The same draw in another precision, so that precisions can be compared.
+    assert sample_vmf(mean.double(), 10.0, generator("vmf")).float().allclose(first, atol=1e-6)
