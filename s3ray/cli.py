@@ -173,7 +173,8 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
     written = write_results(plan, store)
     if written:
         console.print(f"results: {store.path('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
-        console.print("  " + "\n  ".join(written), highlight=False)
+        stems = dict.fromkeys(name.partition(".")[0] for name in written)
+        console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
     return bool(failures)
 
 

@@ -6,6 +6,7 @@ Shape suffixes: B samples, D width.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -85,6 +86,9 @@ def two_views(batch: Batch) -> list[Mapping[str, Ragged]]:
     return [batch.shard, {name: augment(x, batch.draws[name]) for name, x in batch.shard.items()}]
 
 
-def gather(view: Mapping[str, Encoded]) -> list[Tensor]:
-    """The modalities' z (B, D) of the global batch."""
-    return [gather_rows(encoded.z_BD) for encoded in view.values()]
+def gather(encodings: Sequence[Mapping[str, Encoded]]) -> list[list[Tensor]]:
+    """z (B, D) of the global batch, per encoding and modality."""
+    counts = [len(encoding) for encoding in encodings]
+    z = [encoded.z_BD for encoding in encodings for encoded in encoding.values()]
+    gathered = iter(gather_rows(torch.cat(z, dim=1)).chunk(len(z), dim=1))  # one collective for all
+    return [list(itertools.islice(gathered, count)) for count in counts]

@@ -91,7 +91,7 @@ class DisentangledSSL(_SharedPrivate):
 
     def shared_loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE(z1, z2) - β·cos(μ1, μ2), on the batch as it is (ours)."""
-        mu = gather(forward([batch.shard], batch.draws, private=False)[0])
+        (mu,) = gather(forward([batch.shard], batch.draws, private=False))
         terms = {"coherence": self.coherence(mu, _source(batch)), "alignment": mean_cosine(*mu)}
         return terms["coherence"] - self.config.alignment * terms["alignment"], terms
 
@@ -120,7 +120,7 @@ class JointOpt(_SharedPrivate):
 
 def _split(encodings: list[dict[str, Encoded]]) -> tuple[list[View], list[View]]:
     """Shared and private z of the global batch, of both views."""
-    gathered = [gather(view) for view in encodings]
+    gathered = gather(encodings)
     return gathered[:2], gathered[2:]
 
 

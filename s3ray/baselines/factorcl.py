@@ -28,7 +28,8 @@ class Critic(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.enter = nn.Linear(2 * width, hidden)
-        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        # No last bias: both bounds cancel a constant.
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
 
     def forward(self, x_BD: Tensor, y_BD: Tensor) -> Tensor:
         """Scores (B, B)."""
@@ -88,14 +89,14 @@ class FactorCL(Baseline):
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the lower bounds, plus the upper ones."""
-        z, z_view = (gather(view) for view in forward(two_views(batch), batch.draws))
+        z, z_view = gather(forward(two_views(batch), batch.draws))
         lower = {term: nce_bound(self.scores(term, z, z_view)) for term in NCE_TERMS}
         upper = {term: club_bound(self.scores(term, z, z_view)) for term in CLUB_TERMS}
         return torch.stack([*upper.values(), *(-bound for bound in lower.values())]).sum(), lower | upper
 
     def critic_loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """CLUB is an upper bound if its critic is the best one of the lower bound."""
-        z, z_view = (gather(view) for view in forward(two_views(batch), batch.draws))
+        z, z_view = gather(forward(two_views(batch), batch.draws))
         lower = {f"nce_of_{term}": nce_bound(self.scores(term, z, z_view)) for term in CLUB_TERMS}
         return -torch.stack(list(lower.values())).sum(), lower
 

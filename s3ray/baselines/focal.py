@@ -20,7 +20,7 @@ class Focal(Baseline):
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Sums over views, modalities and pairs, as in the authors' code."""
-        views = [[_halves(z_BD) for z_BD in gather(view)] for view in forward(two_views(batch), batch.draws)]
+        views = [[_halves(z_BD) for z_BD in view] for view in gather(forward(two_views(batch), batch.draws))]
         temperature = self.config.temperature
         shared, private, orthogonal = [], [], []
         for (shared1, private1), (shared2, private2) in views:

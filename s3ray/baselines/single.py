@@ -19,7 +19,7 @@ class Clip(Baseline):
     """CLIP (Radford et al. 2021): symmetric InfoNCE between the modalities, the temperature fixed (ours)."""
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        z1_BD, z2_BD = gather(forward([batch.shard], batch.draws)[0])
+        ((z1_BD, z2_BD),) = gather(forward([batch.shard], batch.draws))
         return coherence_loss(z1_BD, z2_BD, self.config.temperature), {}
 
 
@@ -27,7 +27,7 @@ class SupCon(Baseline):
     """Supervised contrastive learning (Khosla et al. 2020) as in Eqs. 29 and 30, but training everything."""
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        z1_BD, z2_BD = gather(forward([batch.shard], batch.draws)[0])
+        ((z1_BD, z2_BD),) = gather(forward([batch.shard], batch.draws))
         return sufficiency_loss(z1_BD, z2_BD, batch.labels_B, self.config.temperature), {}
 
 
@@ -39,5 +39,5 @@ class CrossEntropy(Baseline):
         self.classifier = nn.Linear(len(features) * model.width, classes)
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        z = gather(forward([batch.shard], batch.draws)[0])
+        (z,) = gather(forward([batch.shard], batch.draws))
         return F.cross_entropy(self.classifier(torch.cat(z, dim=1)), batch.labels_B), {}

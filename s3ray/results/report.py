@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
-from s3ray.results.statistics import best_ratios, summarize
 from s3ray.results.tables import latex, markdown
 from s3ray.sweep.cost import duration
 
@@ -27,6 +28,7 @@ _OTHER = {"suff": "#7b4fa3", "min": "#d9822b"}
 # Drawn interactively on the page; the files keep the printed ones.
 _INTERACTIVE = ("figure3", "figure5")
 _HIDDEN = ("summary",)
+_CSS_PIXELS = 96  # per inch
 
 
 def write_report(results: Results, output: Path) -> Path:
@@ -36,26 +38,28 @@ def write_report(results: Results, output: Path) -> Path:
     """
     (output / "figures").mkdir(parents=True, exist_ok=True)
     (output / "tables").mkdir(exist_ok=True)
-    pictures = {}
+    pictures = []
     for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
             picture = render(figure, suffix)
             (output / "figures" / f"{name}.{suffix}").write_bytes(picture)
             if suffix == "png" and not name.startswith(_INTERACTIVE):
-                pictures[title(name)] = base64.b64encode(picture).decode()
+                width = round(_CSS_PIXELS * figure.get_figwidth())
+                pictures.append({"title": title(name), "png": base64.b64encode(picture).decode(), "width": width})
         plt.close(figure)
     shown = []
     all_tables = tables(results)
     if _is_real(results):
         all_tables["compare"] = compare_results(results)
     for name, table in all_tables.items():
-        text = {"md": markdown(table), "csv": table.to_csv(index=False), "tex": latex(table)}
+        readable = _READABLE[name](table) if name in _READABLE else table
+        text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
         for suffix, content in text.items():
             (output / "tables" / f"{name}.{suffix}").write_text(content)
         if name not in _HIDDEN:
-            shown.append({"name": name, "title": title(name), "note": note(name, results), "html": _html(table)})
+            shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
     page = output / "index.html"
-    page.write_text(_render(results, pictures, shown, all_tables.get("compare")), encoding="utf-8")
+    page.write_text(_render(results, pictures, shown, all_tables), encoding="utf-8")
     return page
 
 
@@ -64,7 +68,7 @@ def _is_real(results: Results) -> bool:
 
 
 def _render(
-    results: Results, pictures: dict[str, str], shown: list[dict[str, str]], comparison: pd.DataFrame | None
+    results: Results, pictures: list[dict[str, Any]], shown: list[dict[str, Any]], tables: Mapping[str, pd.DataFrame]
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3ray.results"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -79,10 +83,10 @@ def _render(
         info=info,
         cost=cost,
         total=duration(sum(info["stage_seconds"].values())),
-        curves=_curves(results),
+        curves=_curves(results, tables),
         pictures=pictures,
         tables=shown,
-        comparison=compare_summary(comparison) if comparison is not None else None,
+        comparison=compare_summary(tables["compare"]) if "compare" in tables else None,
         provenance=_provenance(results.rows),
         plotly=get_plotlyjs(),
         version=version("s3ray"),
@@ -95,24 +99,95 @@ def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {name: sorted(rows[name].astype(str).unique()) for name in columns if name in rows}
 
 
-def _html(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep="")
+def _cells(table: pd.DataFrame) -> dict[str, Any]:
+    """A table's header and rows; of columns whose cells begin with letters, that they are words."""
+    rows = table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist()
+    words = [any(cell[:1].isalpha() for cell in column) for column in zip(*rows, strict=True)]
+    return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
 
 
-def _curves(results: Results) -> dict[str, str]:
-    """Per dataset the interactive pruning curves, as HTML fragments."""
-    if results.rows.empty:
-        return {}
-    rows = results.rows[results.rows["method"] == "s3"]
-    if rows.empty:
-        return {}
-    summary, best = summarize(rows), best_ratios(rows)
-    return {
-        f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)": _curve_grid(
-            own, best[best["dataset"] == dataset] if len(best) else best, _test_references(results, str(dataset))
-        ).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
-        for dataset, own in summary[summary["split"] == "test"].groupby("dataset", sort=False)
-    }
+def _readable_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """A line per configuration in percent, the verdict near its front."""
+    lines = []
+    for _, line in verdicts.iterrows():
+        more = line["more_seeds"]
+        lines.append(
+            {
+                "dataset": f"{line['dataset']} ({line['kind']} data)",
+                "batch size": line["batch_size"],
+                "χ": line["granularity"],
+                "Selection loss": line["branch"],
+                "verdict": line["verdict"],
+                "p*": f"{line['p_star']:g}",
+                "test at p*": f"{100 * line['test']:.2f}",
+                "gain over p 1 (Holm)": _tested(line["gain_full"], line["holm_full"]),
+                f"gain over p {line['smallest']:g} (Holm)": _tested(line["gain_smallest"], line["holm_smallest"]),
+                "more seeds": "" if pd.isna(more) or more == 0 else "> 100" if math.isinf(more) else f"{more:.0f}",
+                "n": line["n"],
+            }
+        )
+    return pd.DataFrame(lines).fillna("")
+
+
+def _signed(points: float, digits: int = 2) -> str:
+    return f"{round(points, digits) + 0.0:+.{digits}f}"  # no -0.00
+
+
+def _tested(gain: float, p_value: float) -> str:
+    return _signed(100 * gain) + (f" (p {p_value:.2g})" if pd.notna(p_value) else "")
+
+
+def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
+    """A line per printed number: ours, the paper's, the difference with its 90 % interval, the verdict."""
+    lines = []
+    for _, line in comparison.iterrows():
+        digits = 4 if line["table"] == 4 else 2
+        interval = f" [{_signed(line['low'])}, {_signed(line['high'])}]" if pd.notna(line["low"]) else ""
+        difference = _signed(line["difference"], digits) + interval if pd.notna(line["difference"]) else ""
+        lines.append(
+            {
+                "table": line["table"],
+                "dataset": line["dataset"],
+                "χ": line["granularity"],
+                "entry": line["entry"],
+                "p": f"{line['preservation_ratio']:g}" if pd.notna(line["preservation_ratio"]) else "",
+                "ours": _mean_std(line["mean"], line["std"], digits),
+                "n": f"{line['n']:.0f}" if pd.notna(line["n"]) else "",
+                "paper": _mean_std(line["published_mean"], line["published_std"], digits),
+                "difference [90 %]": difference,
+                "verdict": line["verdict"],
+                "note": line["note"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _mean_std(mean: float, std: float, digits: int) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")
+
+
+# Tables that are computed with rather than read: the CSV files hold them as they are, all else these.
+_READABLE: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "verdicts": _readable_verdicts,
+    "compare": _readable_comparison,
+}
+
+
+def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Per dataset the interactive pruning curves: heading, height in pixels and plotly's JSON."""
+    if not {"summary", "verdicts"} <= set(tables):
+        return []
+    summary, best = (tables[name][tables[name]["method"] == "s3"] for name in ("summary", "verdicts"))
+    curves = []
+    for dataset, own in summary[summary["split"] == "test"].groupby("dataset", sort=False):
+        figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
+        heading = f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)"
+        # A name with a tag in it must not end the script element.
+        json = str(figure.to_json()).replace("<", "\\u003c")
+        curves.append({"title": heading, "height": figure.layout.height, "json": json})
+    return curves
 
 
 def _test_references(results: Results, dataset: str) -> pd.DataFrame:
@@ -146,12 +221,12 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
     for _, reference in references.iterrows():
         if reference["reference"] == "raw features":
             figure.add_hline(100 * reference["accuracy"], line={"color": "#2e7d32", "dash": "dashdot", "width": 1})
-    figure.update_xaxes(autorange="reversed")
+    figure.update_xaxes(autorange="reversed", dtick=0.2)
     figure.update_xaxes(title_text="preservation ratio p", row=len(granularities))
     figure.update_yaxes(title_text="test accuracy (%)", col=1)
     figure.update_layout(
         height=270 * len(granularities) + 60, template="plotly_white", margin={"l": 60, "r": 20, "t": 70, "b": 50},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "yref": "container"}, hovermode="closest",
+        legend={"orientation": "h", "y": 1.0, "yanchor": "top", "yref": "container"}, hovermode="closest",
     )  # fmt: skip
     return figure
 

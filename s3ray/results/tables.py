@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -152,6 +153,34 @@ def _published(number: int, key: str, rows: pd.DataFrame) -> dict[str, dict[str,
 
 def _mean_std(accuracies: pd.Series[float]) -> str:
     return _accuracy({"mean": accuracies.mean(), "std": accuracies.std(ddof=1)})
+
+
+def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """A line per curve: p*, its gains on test in points with their Holm-corrected p-values, and the verdict."""
+    lines = []
+    for _, curve in verdicts.iterrows():
+        more = curve["more_seeds"]
+        needed = "" if pd.isna(more) or not more else "more than 100" if math.isinf(more) else f"{more:.0f}"
+        lines.append(
+            {
+                "dataset": f"{curve['dataset']} ({curve['kind']} data)",
+                "χ": curve["granularity"],
+                "batch size": curve["batch_size"],
+                "Selection loss": curve["branch"],
+                "n": curve["n"],
+                "p*": f"{curve['p_star']:g}",
+                "gain over p 1": _tested(curve["gain_full"], curve["holm_full"]),
+                "over the smallest p": _tested(curve["gain_smallest"], curve["holm_smallest"]),
+                "verdict": curve["verdict"],
+                "more seeds needed": needed,
+                "oracle p": f"{curve['oracle_p']:g}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _tested(gain: float, p_value: float) -> str:
+    return f"{100 * gain:+.2f}" + (f" (p {p_value:.2g})" if pd.notna(p_value) else "")
 
 
 def reference_table(references: pd.DataFrame) -> pd.DataFrame:
