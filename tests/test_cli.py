@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from s3ray.cli import app
 
 ROOT = Path(__file__).parents[1]
-FULL_GRID = ROOT / "sweeps" / "full_grid.py"
+FIGURE3 = ROOT / "sweeps" / "figure3_batch_size.py"
 TINY = """
 batch_sizes = [100]
 [model]
@@ -32,7 +32,7 @@ ratios = [1.0, 0.5]
 
 def sweep(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, str(FULL_GRID), *map(str, arguments)],
+        [sys.executable, str(FIGURE3), *map(str, arguments)],
         env={**os.environ, "RAY_ADDRESS": "local", "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
@@ -131,7 +131,7 @@ def assert_refused(result, untouched, *fragments):
 
 
 def test_plan_as_json(tmp_path):
-    result = CliRunner().invoke(app, ["plan", str(FULL_GRID), "--storage", str(tmp_path), "--format", "json"])
+    result = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path), "--format", "json"])
     assert result.exit_code == 0, result.output
     summary = json.loads(result.output)
     # 2 datasets × 3 χ × 2 batch sizes × 3 seeds.
@@ -172,8 +172,8 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path)
     first = sweep(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "9 cells done, 0 failed" in first.stdout
-    results = tmp_path / "store" / "results" / "full_grid"
-    assert {"table1.md", "table1.csv", "rows.parquet", "pruning_curves_mine.png", "pruning_curves_mine.pdf"} <= {
+    results = tmp_path / "store" / "results" / "figure3_batch_size"
+    assert {"table1.md", "table1.csv", "rows.parquet", "figure3_mine.png", "figure3_mine.pdf"} <= {
         path.name for path in results.iterdir()
     }
     written = {
