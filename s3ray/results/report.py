@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
+from s3ray.results.statistics import best_ratios
 from s3ray.results.tables import latex, markdown
 from s3ray.sweep.cost import duration
 
@@ -52,7 +52,8 @@ def write_report(results: Results, output: Path) -> Path:
     if _is_real(results):
         all_tables["compare"] = compare_results(results)
     for name, table in all_tables.items():
-        readable = _READABLE[name](table) if name in _READABLE else table
+        # What is computed with rather than read: its CSV file holds it as it is, all else this.
+        readable = _readable_comparison(table) if name == "compare" else table
         text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
         for suffix, content in text.items():
             (output / "tables" / f"{name}.{suffix}").write_text(content)
@@ -100,41 +101,14 @@ def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _cells(table: pd.DataFrame) -> dict[str, Any]:
-    """A table's header and rows; of columns whose cells begin with letters, that they are words."""
+    """A table's rows and columns; of those whose every cell begins with a letter or is empty, that they are words."""
     rows = table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist()
-    words = [any(cell[:1].isalpha() for cell in column) for column in zip(*rows, strict=True)]
+    words = [all(cell[:1].isalpha() for cell in column if cell) for column in zip(*rows, strict=True)]
     return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
-
-
-def _readable_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """A line per configuration in percent, the verdict near its front."""
-    lines = []
-    for _, line in verdicts.iterrows():
-        more = line["more_seeds"]
-        lines.append(
-            {
-                "dataset": f"{line['dataset']} ({line['kind']} data)",
-                "batch size": line["batch_size"],
-                "χ": line["granularity"],
-                "Selection loss": line["branch"],
-                "verdict": line["verdict"],
-                "p*": f"{line['p_star']:g}",
-                "test at p*": f"{100 * line['test']:.2f}",
-                "gain over p 1 (Holm)": _tested(line["gain_full"], line["holm_full"]),
-                f"gain over p {line['smallest']:g} (Holm)": _tested(line["gain_smallest"], line["holm_smallest"]),
-                "more seeds": "" if pd.isna(more) or more == 0 else "> 100" if math.isinf(more) else f"{more:.0f}",
-                "n": line["n"],
-            }
-        )
-    return pd.DataFrame(lines).fillna("")
 
 
 def _signed(points: float, digits: int = 2) -> str:
     return f"{round(points, digits) + 0.0:+.{digits}f}"  # no -0.00
-
-
-def _tested(gain: float, p_value: float) -> str:
-    return _signed(100 * gain) + (f" (p {p_value:.2g})" if pd.notna(p_value) else "")
 
 
 def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -168,20 +142,14 @@ def _mean_std(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")
 
 
-# Tables that are computed with rather than read: the CSV files hold them as they are, all else these.
-_READABLE: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "verdicts": _readable_verdicts,
-    "compare": _readable_comparison,
-}
-
-
 def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Per dataset the interactive pruning curves: heading, height in pixels and plotly's JSON."""
-    if not {"summary", "verdicts"} <= set(tables):
+    if results.rows.empty:
         return []
-    summary, best = (tables[name][tables[name]["method"] == "s3"] for name in ("summary", "verdicts"))
+    summary, best = tables["summary"], best_ratios(results.rows)
+    chosen = (summary["method"] == "s3") & (summary["split"] == "test")
     curves = []
-    for dataset, own in summary[summary["split"] == "test"].groupby("dataset", sort=False):
+    for dataset, own in summary[chosen].groupby("dataset", sort=False):
         figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
         heading = f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)"
         # A name with a tag in it must not end the script element.
@@ -251,7 +219,7 @@ def _star(choice: Any, is_first: bool) -> Any:
     return go.Scatter(
         x=[choice["p_star"]],
         y=[100 * choice["test"]],
-        hovertemplate="p* %{x}, chosen on validation<br>test %{y:.2f} %<extra></extra>",
+        hoverinfo="skip",  # its curve's point lies under it and says more
         mode="markers",
         marker={"symbol": "star", "size": 14, "color": "#c0392b"},
         name="p*, chosen on validation",

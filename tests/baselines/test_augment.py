@@ -52,7 +52,7 @@ def test_each_sample_has_its_own_kind() -> None:
 def _batch(samples: int) -> Ragged:
     """Lengths 5 to 9, every value distinct and away from 0."""
     lengths = torch.arange(samples) % 5 + 5
-    return Ragged(torch.arange(1.0, 2 * lengths.sum() + 1).view(-1, 2).double(), lengths)
+    return Ragged(torch.arange(1.0, 2 * int(lengths.sum()) + 1).view(-1, 2).double(), lengths)
 
 
 def _draws(x: Ragged, rows: slice | None = None) -> Draws:

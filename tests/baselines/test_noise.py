@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 from scipy.special import ive
+from scipy.stats import chi2
 from torch.nn import functional as F
 
 from s3ray.baselines.noise import sample_vmf
 from s3ray.model.draws import generator
 
-COUNT = 20_000
+COUNT = 10_000
 
 
 def _mean_cosine(width: int, concentration: float) -> float:
@@ -31,9 +32,9 @@ def test_mean_direction_and_mean_cosine(width: int, concentration: float) -> Non
     # Var cos = 1 - A² - (D-1) A / κ, so the mean of n cosines has that over n; five deviations.
     deviation = math.sqrt((1 - a**2 - (width - 1) * a / concentration) / COUNT)
     assert abs((z @ mean).mean().item() - a) < 5 * deviation
-    # Across the mean direction, every coordinate has mean 0 and variance (1 - E cos²) / (D-1) = A / κ.
+    # Across the mean direction, each of D-1 coordinates has mean 0 and variance (1 - E cos²) / (D-1) = A / κ.
     across = z.mean(0) - (z.mean(0) @ mean) * mean
-    assert across.square().sum() < (width - 1 + 5 * math.sqrt(2 * width) + 25) * a / concentration / COUNT
+    assert across.square().sum() * COUNT * concentration / a < chi2.ppf(1 - 1e-6, width - 1)
 
 
 def test_the_tangent_is_isotropic() -> None:
@@ -62,7 +63,7 @@ def test_gradients_reach_the_mean() -> None:
     target = torch.randn(5, 4, dtype=torch.float64, generator=generator("target"))
     (through_noise,) = torch.autograd.grad((z * target).sum(), mean)
     (direct,) = torch.autograd.grad((F.normalize(mean, dim=1) * target).sum(), mean)
-    assert torch.equal(through_noise.abs() > 1e-9, direct.abs() > 1e-9)
+    assert through_noise.allclose(direct, atol=1e-4)
 
 
 def test_draws_are_a_function_of_the_generator() -> None:

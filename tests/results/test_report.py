@@ -1,0 +1,319 @@
+"""The report's page as a reader meets it, in headless Chromium, on results that are known by formula (made_up.py)."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from s3ray.results import Results
+from s3ray.results.report import write_report
+from s3ray.sweep import Sweep
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+in_chromium = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed; .ci/run installs them"
+)
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+PATIENCE = 60  # seconds; only catches a hang
+KINDS = ("digits is embedded data", "latent_factors is simulated data")
+
+
+@pytest.fixture(scope="module")
+def embedded_report(embedded, tmp_path_factory):
+    """The folder of the full grid over digits and latent_factors."""
+    return write_report(embedded.results, tmp_path_factory.mktemp("embedded_report")).parent
+
+
+@pytest.fixture(scope="module")
+def paper_report(made_up, tmp_path_factory):
+    """The folder of 144 cells over the paper's datasets, with the numbers that it prints."""
+
+    def cells(study):
+        for dataset in study.datasets:
+            for granularity in (2, 4, 8):
+                for batch_size in study.batch_sizes(dataset):
+                    for seed in range(3):
+                        yield study.cell(dataset, granularity, batch_size, seed)
+
+    sweep = Sweep(name="grid_144", cells=cells, branches=("none", "suff+min"), artefacts=("table3",))
+    datasets = ["mosei", "mosi", "ur_funny", "mustard"]
+    plan, store = made_up.finished(sweep, datasets, tmp_path_factory.mktemp("paper_store"))
+    assert len(plan.cells) == 144
+    return write_report(Results.collect(plan, store), tmp_path_factory.mktemp("paper_report")).parent
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def opened(browser, folder):
+    """The browser at a report's page; milliseconds until it was loaded, and until all curves were drawn."""
+    browser.get((folder / "index.html").as_uri())
+    # Plotly gives a figure the class before it is drawn, and the SVG when it is.
+    drawn = "return [...document.querySelectorAll('.curves')].every(e => e.querySelector('.main-svg .trace'))"
+    WebDriverWait(browser, PATIENCE, poll_frequency=0.05).until(lambda browser: browser.execute_script(drawn))
+    timing = "const t = performance.timing; return [t.loadEventEnd - t.navigationStart, performance.now()]"
+    return browser, *browser.execute_script(timing)
+
+
+@pytest.fixture(scope="module")
+def page(browser, embedded_report):
+    return opened(browser, embedded_report)[0]
+
+
+class Loads(HTMLParser):
+    """All that a page's elements fetch, and its styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.styles, self.tag = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tag = tag
+        names = ("src", "srcset", "href", "data", "poster", "action")
+        self.addresses += [value for name, value in attrs if name in names]
+        self.styles += [value for name, value in attrs if name == "style"]
+
+    def handle_data(self, data):
+        if self.tag == "style":
+            self.styles.append(data)
+
+    def handle_endtag(self, tag):
+        self.tag = ""
+
+
+def test_page_has_all_it_needs_inside(embedded_report):
+    loads = Loads()
+    loads.feed((embedded_report / "index.html").read_text(encoding="utf-8"))
+    assert len(loads.addresses) > 10
+    assert [address[:60] for address in loads.addresses if not address.startswith(("data:", "#"))] == []
+    assert len("".join(loads.styles)) > 500
+    assert not re.search(r"@import|url\(", "".join(loads.styles))
+
+
+@in_chromium
+def test_page_fetches_nothing_and_logs_no_error(page):
+    fetched = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [address[:60] for address in fetched if not address.startswith("data:")] == []
+    assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@in_chromium
+def test_every_curve_is_drawn_with_a_legend_that_can_be_read(page):
+    figures = page.find_elements(By.CSS_SELECTOR, ".curves")
+    headings = [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "h2#curves ~ h3")][:2]
+    assert headings == ["digits (embedded data, smoke scale)", "latent_factors (simulated data, smoke scale)"]
+    # Per pair of dataset and batch size: two curves and a star of each χ, two curves more at χ = 8.
+    per_figure = "return [...arguments[0].querySelectorAll('.scatterlayer .trace')].length"
+    assert [page.execute_script(per_figure, figure) for figure in figures] == [2 * (3 * 3 + 2), 3 * 3 + 2]
+    for figure in figures:
+        names = [entry.text for entry in figure.find_elements(By.CSS_SELECTOR, ".legendtext")]
+        assert sorted(names) == [
+            "after Selection",
+            "after Selection (min)",
+            "after Selection (suff)",
+            "p*, chosen on validation",
+            "without Selection",
+        ]
+        inside, outside = figure.find_element(By.CSS_SELECTOR, ".legend .bg").rect, figure.rect
+        assert outside["y"] <= inside["y"]
+        titles = figure.find_elements(By.CSS_SELECTOR, ".annotation-text")
+        assert inside["y"] + inside["height"] <= min(title.rect["y"] for title in titles)
+        assert titles[0].text == "χ = 2, batch 64"
+
+
+@in_chromium
+def test_every_picture_is_shown(page):
+    pictures = page.execute_script("return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth > 0])")
+    assert pictures == [
+        ["Figure 6: pruning without Selection, batch 64", True],
+        ["Figure 6: pruning without Selection, batch 128", True],
+        ["Figures 7–10: router entropy during Selection, digits", True],
+        ["Figures 7–10: router entropy during Selection, latent factors", True],
+        ["What representations keep, latent factors batch 64", True],
+    ]
+
+
+@in_chromium
+@pytest.mark.parametrize(
+    ("curve", "point", "words"),
+    [
+        # χ = 2 at batch size 64: 60 + .64 + 1; Selection at p = .4, its peak on test, gives 8 more.
+        (0, 0, ["without Selection", "p 1", "mean 61.64 %", "std 1.00", "n 3"]),
+        (1, 3, ["after Selection", "p 0.4", "mean 69.64 %", "std 1.00", "n 3"]),
+        (2, 0, ["after Selection", "p 0.5", "mean 68.64 %", "std 1.00", "n 3"]),
+    ],
+    ids=["without Selection", "after Selection", "the star of p*"],
+)
+def test_hovering_a_point_gives_mean_std_and_n(page, curve, point, words):
+    figure = page.find_element(By.CSS_SELECTOR, ".curves")
+    trace = figure.find_elements(By.CSS_SELECTOR, ".subplot.xy .scatterlayer .trace")[curve]
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", trace)
+    ActionChains(page).move_to_element(trace.find_elements(By.CSS_SELECTOR, ".points path")[point]).perform()
+
+    def lines(_):
+        return [line.text for line in figure.find_elements(By.CSS_SELECTOR, ".hoverlayer .hovertext .nums tspan")]
+
+    WebDriverWait(page, PATIENCE, poll_frequency=0.05).until(lambda browser: lines(browser) == words)
+
+
+def cells(page, table):
+    """A table's texts, headings and all, as a frame."""
+    texts = "return [...arguments[0].rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    header, *rows = page.execute_script(texts, table)
+    return pd.DataFrame(rows, columns=header)
+
+
+def shown_table(page, name):
+    """A table of the page, by the id of its heading, and the words above it."""
+    heading = page.find_element(By.ID, name)
+    words = heading.find_element(By.XPATH, "following-sibling::p[1]").text
+    return cells(page, heading.find_element(By.XPATH, "following-sibling::div[1]/table")), words
+
+
+@in_chromium
+def test_tables_show_the_numbers_and_name_the_data_by_kind(page):
+    table, words = shown_table(page, "table1")
+    assert all(kind in words for kind in KINDS)
+    first = table.iloc[0]
+    assert first[["dataset", "χ", "Specialization", "Selection", "p 0.5", "p*"]].tolist() == [
+        "digits (embedded data)",
+        "2",
+        "61.64 (1.00)",
+        "63.64 (1.00)",
+        "68.64 (1.00)",
+        "0.5",
+    ]
+    table, words = shown_table(page, "table2")
+    assert list(table.columns)[3:] == ["digits (embedded data)", "latent_factors (simulated data)"]
+    assert table.loc[table["method"] == "CLIP", "digits (embedded data)"].tolist() == ["59.64 (1.00)", "60.28 (1.00)"]
+    assert all(kind in words for kind in KINDS)
+    table, words = shown_table(page, "verdicts")
+    # 5 points up from p = 1 and 2 from p = .1, at every seed; no more seeds are needed.
+    chosen = table[(table["Selection loss"] == "suff+min") & (table["dataset"] == "latent_factors (simulated data)")]
+    assert chosen["verdict"].tolist() == ["peak inside"] * 3
+    assert chosen["gain over p 1"].str.startswith("+5.00 (p ").all()
+    assert chosen["over the smallest p"].str.startswith("+2.00 (p ").all()
+    assert all(kind in words for kind in KINDS)
+    table, words = shown_table(page, "references")
+    assert table["test"].tolist() == ["50.00", "55.00"] * 2
+    table, words = shown_table(page, "what_is_kept")
+    assert set(table["dataset"]) == {"latent_factors (simulated data)"}
+    assert KINDS[1] in words
+    assert len(shown_table(page, "table5")[0]) == 12
+
+
+@in_chromium
+def test_the_run_is_told_with_kinds_counts_and_provenance(page):
+    datasets, stages = (cells(page, table) for table in page.find_elements(By.TAG_NAME, "table")[:2])
+    assert datasets[["dataset", "data", "scale"]].to_numpy().tolist() == [
+        ["digits", "embedded", "smoke"],
+        ["latent_factors", "simulated", "smoke"],
+    ]
+    # 3 pairs of dataset and batch size × 3 χ × 3 seeds, a minute each.
+    assert stages.set_index("stage").loc["specialization", ["unique", "complete", "took"]].tolist() == [
+        "27",
+        "27",
+        "27 min 00 s",
+    ]
+    text = page.find_element(By.TAG_NAME, "body").text
+    assert "90 of 90 cells complete" in text  # 27 and 63 of prior methods
+    assert "4eaefb1229cb3b2cb19e46d01482a358a950ee57" in text
+
+
+@in_chromium
+def test_embedded_and_simulated_data_do_not_stand_beside_the_paper(page, embedded_report):
+    assert page.find_elements(By.ID, "comparison") == []
+    assert "Beside the paper" not in page.find_element(By.TAG_NAME, "body").text
+    assert "(paper)" not in page.page_source.partition("<script type")[0]
+    assert not (embedded_report / "tables" / "compare.csv").exists()
+
+
+def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(embedded_report):
+    figures = {path.name for path in (embedded_report / "figures").iterdir()}
+    names = ["figure3_digits", "figure3_latent_factors", "figure5_batch_64", "figure5_batch_128"]
+    names += ["figure6_batch_64", "figure6_batch_128", "figures7_10_digits", "figures7_10_latent_factors"]
+    names += ["what_is_kept_latent_factors_batch_64"]
+    assert figures == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
+    for path in (embedded_report / "figures").glob("*.png"):
+        height, width, _ = plt.imread(path).shape
+        assert min(height, width) > 300
+    for path in (embedded_report / "figures").glob("*.pdf"):
+        assert path.read_bytes().startswith(b"%PDF-")
+    tables = ["table1", "table2", "table3", "table4", "table5", "table5_all_layers"]
+    tables += ["what_is_kept", "summary", "verdicts", "references"]
+    assert {path.name for path in (embedded_report / "tables").iterdir()} == {
+        f"{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")
+    }
+    for name in tables:
+        table = pd.read_csv(embedded_report / "tables" / f"{name}.csv")
+        lines = (embedded_report / "tables" / f"{name}.md").read_text().splitlines()
+        assert len(lines) == len(table) + 2, name
+        assert {line.count(" | ") for line in lines} == {lines[0].count(" | ")}, name
+        tex = (embedded_report / "tables" / f"{name}.tex").read_text()
+        assert tex.count(r"\\") == len(table) + 1, name  # the header and every line end in it
+
+
+@in_chromium
+def test_144_cells_open_and_all_their_curves_are_drawn(browser, paper_report, record_property):
+    _, loaded, drawn = opened(browser, paper_report)
+    record_property("milliseconds until loaded", loaded)
+    record_property("milliseconds until drawn", drawn)
+    print(f"144 cells: loaded after {loaded} ms, all curves drawn after {drawn:.0f} ms")
+    assert 0 < loaded < 30_000  # 2 s on a quiet machine; here it only catches a hang
+    # Four datasets; three χ × four batch sizes with two curves and a star each.
+    traces = (
+        "return [...document.querySelectorAll('.curves')].map(e => e.querySelectorAll('.scatterlayer .trace').length)"
+    )
+    assert browser.execute_script(traces) == [3 * 4 * 3] * 4
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@in_chromium
+def test_results_on_the_papers_data_stand_beside_the_paper(browser, paper_report):
+    page, *_ = opened(browser, paper_report)
+    words = page.find_element(By.CSS_SELECTOR, "h2#comparison + pre").text.splitlines()
+    # 132 cells whose means are the printed ones: those with small deviations are reproduced, none differs.
+    assert re.fullmatch(r"Table 1: \d+ reproduced, \d+ underpowered", words[0])
+    assert sum(map(int, re.findall(r"\d+ (?=[a-z])", words[0]))) == 132
+    # Of Table 2 Specialization, + Selection and + Sparsification were run, of Table 3 none and suff+min.
+    assert "24 not run" in words[1]
+    assert "8 not run" in words[2]
+    assert words[3:] == ["Table 4: 12 reproduced", "Table 5: 108 reproduced"]
+    table, text = shown_table(page, "table3")
+    assert "mosi is multibench data" in text
+    usual = table[(table["batch size"] == "256") & (table["Selection loss"] == "suff+min")].iloc[0]
+    assert usual["mosi (multibench data)"] == usual["mosi (paper)"] == "64.29 (1.27)"
+    table, _ = shown_table(page, "compare")
+    assert len(table) == 132 + 36 + 16 + 12 + 108
+    found = table[(table["table"] == "1") & (table["dataset"] == "mosei") & (table["χ"] == "2") & (table["p"] == "0.7")]
+    # Printed 74.24 (0.18); the interval is 2.1318 · .18 · √(2/3) = .31 to both sides.
+    assert found.iloc[0, 5:10].tolist() == ["74.24 (0.18)", "3", "74.24 (0.18)", "+0.00 [-0.31, +0.31]", "reproduced"]
+    files = pd.read_csv(paper_report / "tables" / "compare.csv")
+    assert len(files) == len(table)
+    assert files["published_mean"].iloc[0] == 74.94
