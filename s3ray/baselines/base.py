@@ -82,7 +82,7 @@ def train_baseline(
 
 
 def two_views(batch: Batch) -> list[Mapping[str, Ragged]]:
-    """The shard as it is, and augmented, each modality by draws of its own."""
+    """The shard as it is, and augmented (FactorCL's pair; ours for the others), each modality by its own draws."""
     return [batch.shard, {name: augment(x, batch.draws[name]) for name, x in batch.shard.items()}]
 
 

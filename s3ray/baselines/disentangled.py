@@ -22,7 +22,10 @@ View = list[Tensor]  # one z (B, D) per modality
 
 
 class _SharedPrivate(Baseline):
-    """`encoders` are the shared ones; a private encoder takes [x, z_shared], z_shared beside every step's x."""
+    """`encoders` are the shared ones; a private encoder takes [x, z_shared], z_shared beside every step's x (ours).
+
+    There and in the joint representation, z_shared is the mean, without noise, as in the authors' code.
+    """
 
     def __init__(self, model: ModelConfig, config: BaselineConfig, features: Mapping[str, int], classes: int) -> None:
         super().__init__(model, config, features, classes)
@@ -96,7 +99,7 @@ class DisentangledSSL(_SharedPrivate):
         return terms["coherence"] - self.config.alignment * terms["alignment"], terms
 
     def private_loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Σ_m InfoNCE(joint_m, joint_m of an augmented view) + λ·½ Σ‖Z_mᵀZ_s‖_F, the shared z without noise."""
+        """Σ_m InfoNCE(joint_m, joint_m of an augmented view) + λ·½ Σ‖Z_mᵀZ_s‖_F."""
         shared, private = _split(forward(two_views(batch), batch.draws))
         terms = {"specific": self.specific(shared, private), "orthogonality": _orthogonality(shared, private)}
         return terms["specific"] + self.config.orthogonality * terms["orthogonality"], terms
