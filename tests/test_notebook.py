@@ -15,6 +15,7 @@ from s3ray.results import Results
 from s3ray.sweep import load_sweep
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 NOTEBOOK = ROOT / "notebooks" / "pruning_curves.ipynb"
 
 
