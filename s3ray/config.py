@@ -319,7 +319,7 @@ _SMOKE = Scale(
             "lambda_local": 0.3,
         },
         "selection": {"optimizer": {"epochs": 6, "learning_rate": 8e-3, "warmup": 0.1}, "temperature": 0.5},
-        "baseline": {"temperature": 0.2, "critic_width": 64},
+        "baseline": {"temperature": 0.2, "critic_width": 64, "orthogonality": 0.01},
         "batch_sizes": (64, 128),
     },
     presets={

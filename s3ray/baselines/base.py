@@ -52,6 +52,10 @@ class Baseline(nn.Module):
         """What is probed, modality by modality."""
         return [encoded.z_BD for encoded in self([batch])[0].values()]
 
+    def used(self, branch: Branch) -> list[nn.Module]:
+        """The modules that `parts` runs: their parameters are the active ones."""
+        return [self.encoders]
+
     def represent(self, batch: Mapping[str, Ragged], branch: Branch, on_sphere: bool = True) -> Tensor:
         """The parts side by side (B, ·), the modalities equally wide; `on_sphere`: each part l2-normalised."""
         assert branch in self.branches

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s3ray.baselines.base import Baseline, Views, gather, two_views
 from s3ray.baselines.noise import sample_vmf
@@ -47,6 +47,9 @@ class _SharedPrivate(Baseline):
     def parts(self, batch: Mapping[str, Ragged], branch: Branch) -> list[Tensor]:
         shared, private = self([batch])
         return [encodings[name].z_BD for name in shared for encodings in (shared, private)]
+
+    def used(self, branch: Branch) -> list[nn.Module]:
+        return [self.encoders, self.private]
 
     def coherence(self, view: View, source: torch.Generator) -> Tensor:
         """InfoNCE(z1, z2) of noisy z ~ vMF(shared z, κ)."""

@@ -121,3 +121,6 @@ class FactorCL(Baseline):
         of_first: list[Tensor] = [term.heads[0](z1) for name, term in self.terms.items() if name != "nce_second"]
         of_second: list[Tensor] = [term.heads[-1](z2) for name, term in self.terms.items() if name != "nce_first"]
         return of_first + of_second
+
+    def used(self, branch: Branch) -> list[nn.Module]:
+        return super().used(branch) + ([] if branch == "emb" else [term.heads for term in self.terms.values()])

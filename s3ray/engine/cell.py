@@ -226,7 +226,7 @@ class _CellRunner:
             settings.probe,
             batch_size=settings.sparsification.batch_size,
         )
-        count = ParameterCount.of(model if isinstance(model, S3Model) else model.encoders)
+        count = ParameterCount.of(*([model] if isinstance(model, S3Model) else model.used(branch)))
         rows = []
         for point in points:
             share = point.pairs_kept / point.pairs_routed if point.pairs_routed else 1.0

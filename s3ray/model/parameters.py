@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from s3ray.config import ModelConfig
-from s3ray.model.encoder import Layer, S3Model
+from s3ray.model.encoder import Encoder, Layer, S3Model
 
 Accounting = Literal["paper", "all_layers"]
 
@@ -21,21 +21,23 @@ def _size(module: nn.Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Numbers of parameters of a pair of encoders."""
+    """Numbers of parameters of a pair of encoders, or of all that a method encodes with."""
 
     total: int
     routers: int
     experts: int
-    routed_one_layer: int  # the top-k experts of one layer, both encoders
-    routed_all_layers: int  # the top-k experts of every layer, both encoders
+    routed_one_layer: int  # the top-k experts of one layer, all encoders
+    routed_all_layers: int  # the top-k experts of every layer, all encoders
 
     @classmethod
-    def of(cls, model: S3Model) -> ParameterCount:
-        layers = [module for module in model.modules() if isinstance(module, Layer)]
+    def of(cls, *modules: nn.Module) -> ParameterCount:
+        """Count `modules` together; all their encoders are equally deep."""
+        every = [module for root in modules for module in root.modules()]
+        layers = [module for module in every if isinstance(module, Layer)]
         routed = [_size(layer.experts) * layer.router.top_k // layer.router.experts for layer in layers]
-        depth = len(layers) // len(model.encoders)
+        depth = len(layers) // sum(isinstance(module, Encoder) for module in every)
         return cls(
-            total=_size(model),
+            total=sum(_size(root) for root in modules),
             routers=sum(_size(layer.router) for layer in layers),
             experts=sum(_size(layer.experts) for layer in layers),
             routed_one_layer=sum(routed) // depth,

@@ -118,6 +118,17 @@ def test_a_resumed_run_ends_bit_identical(
     assert metrics == undisturbed(method)[1]
 
 
+@pytest.mark.parametrize(("method", "branch"), [(m, b) for m, kind in BASELINES.items() for b in kind.branches])
+def test_active_parameters_are_those_the_representation_depends_on(
+    method: Method, branch: Branch, dense: ModelConfig, tiny_dataset: Dataset
+) -> None:
+    baseline = build_baseline(method, dense, CONFIG, tiny_dataset.features, 3, seed=0)
+    batch = tiny_dataset.train.batch(np.arange(4))
+    baseline.represent(batch, branch).square().sum().backward()
+    used = {id(p) for module in baseline.used(branch) for p in module.parameters()}
+    assert {id(p) for p in baseline.parameters() if p.grad is not None} == used
+
+
 class _Watch(Recorder):
     """Keeps the parameters after every step."""
 
