@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from s3ray.config import UserError
 from s3ray.store import Store
@@ -67,6 +69,39 @@ class Capacity:
                 f"{holds}; use fewer workers or a larger cluster"
             )
         return slots
+
+
+def cluster_capacity(present: Mapping[str, float], nodes: int, autoscaling: Mapping[str, Any] | None) -> Capacity:
+    """What a cluster can grow to.
+
+    Args:
+        present: resources of all nodes that are up.
+        nodes: how many that are.
+        autoscaling: the autoscaler's configuration, as in a cluster YAML; None without one. The environment
+            variable S3RAY_MAX_RESOURCES says it where the file is out of reach, as on Kubernetes: `CPU=32,GPU=8`.
+
+    Raises:
+        UserError: S3RAY_MAX_RESOURCES is not written like that.
+    """
+    largest = dict(present)
+    declared = os.environ.get("S3RAY_MAX_RESOURCES")
+    if declared:
+        try:
+            largest |= {name: float(amount) for name, amount in (part.split("=") for part in declared.split(","))}
+        except ValueError as error:
+            raise UserError(f"S3RAY_MAX_RESOURCES={declared!r}: write it like CPU=32,GPU=8") from error
+    elif autoscaling is not None:
+        limit, head = autoscaling["max_workers"], autoscaling["head_node_type"]
+        kinds = [kind for name, kind in autoscaling["available_node_types"].items() if name != head]
+        for resource in ("CPU", "GPU"):
+            # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
+            held = [k["resources"].get(resource, 0) for k in kinds for _ in range(min(k.get("max_workers", 0), limit))]
+            of_head = autoscaling["available_node_types"][head].get("resources", {}).get(resource, 0)
+            most = of_head + sum(sorted(held, reverse=True)[:limit])
+            largest[resource] = max(largest.get(resource, 0.0), most)
+    # A cluster that can grow has several nodes sooner or later.
+    can_grow = bool(declared or autoscaling)
+    return Capacity(largest.get("CPU", 0.0), largest.get("GPU", 0.0), max(nodes, 2) if can_grow else nodes)
 
 
 def check_plan(plan: Plan, store: Store, execution: Execution) -> None:

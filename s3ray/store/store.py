@@ -5,6 +5,7 @@
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
+    claims/<cell>/                                who is at work on a cell (store/claims.py)
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
 """
@@ -113,9 +114,13 @@ class Store:
 
     def names(self, *parts: str) -> list[str]:
         """Names of the files directly in a folder; empty if it is not there."""
+        return sorted(self.modified(*parts))
+
+    def modified(self, *parts: str) -> dict[str, float]:
+        """When each file directly in a folder was written, in seconds by the storage's clock."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         infos = self.fs.get_file_info(selector)
-        return sorted(i.base_name for i in infos if i.is_file and not i.base_name.endswith(".tmp"))
+        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.is_file and not i.base_name.endswith(".tmp")}
 
     def commit(
         self, run: StageRun, files: Mapping[str, bytes], *, seconds: float, provenance: Mapping[str, Any]
