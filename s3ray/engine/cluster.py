@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -20,7 +21,7 @@ from ray.util.state.exception import RayStateApiException
 
 from s3ray.config import UserError
 from s3ray.engine import ENVIRONMENT
-from s3ray.engine.preflight import Capacity, Execution
+from s3ray.engine.preflight import Capacity, Execution, configured_maximum
 from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,10 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group; raised before Ray is started.
+        UserError: this machine cannot hold one worker group, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number; raised
+            before Ray is started.
     """
+    largest: Mapping[str, float] = configured_maximum()
     local = local_capacity()
     quiet_ray(execution.verbose)
     options: dict[str, Any] = {
@@ -83,7 +86,7 @@ def connect(execution: Execution) -> Capacity:
         return local
     reap_placement_groups()
     present = ray.cluster_resources()
-    largest = cluster_state.get_max_resources_from_cluster_config() or {}
+    largest = largest or cluster_state.get_max_resources_from_cluster_config() or {}
     return Capacity(
         max(present.get("CPU", 0.0), float(largest.get("CPU", 0))),
         max(present.get("GPU", 0.0), float(largest.get("GPU", 0))),

@@ -69,6 +69,21 @@ class Capacity:
         return slots
 
 
+def configured_maximum() -> dict[str, float]:
+    """CPUs and GPUs that the cluster can grow to, as its file says in S3RAY_MAX_CPUS and S3RAY_MAX_GPUS.
+
+    A job cannot ask Ray: its autoscalers do not report their configuration, and spot and on-demand workers that
+    stand in for each other would count twice. Empty for a cluster that does not grow.
+    """
+    maximum = {}
+    for resource, variable in (("CPU", "S3RAY_MAX_CPUS"), ("GPU", "S3RAY_MAX_GPUS")):
+        if text := os.environ.get(variable):
+            if not text.isdecimal():
+                raise UserError(f"{variable}={text}: must be a whole number; correct the cluster's file")
+            maximum[resource] = float(text)
+    return maximum
+
+
 def check_plan(plan: Plan, store: Store, execution: Execution) -> None:
     """UserError unless every batch divides over the workers and the store takes writes."""
     for cell in plan.pending:

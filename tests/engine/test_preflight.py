@@ -1,7 +1,7 @@
 import pytest
 
 from s3ray.config import UserError
-from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, configured_maximum
 from s3ray.store import Store
 
 
@@ -48,3 +48,15 @@ def test_batches_divide_over_the_workers(tiny_sweep, tmp_path):
     check_plan(plan, store, Execution(workers_per_trial=2))
     with pytest.raises(UserError, match="does not divide batch size 32 of digits"):
         check_plan(plan, store, Execution(workers_per_trial=3))
+
+
+def test_what_a_cluster_can_grow_to(monkeypatch):
+    monkeypatch.delenv("S3RAY_MAX_CPUS", raising=False)
+    monkeypatch.delenv("S3RAY_MAX_GPUS", raising=False)
+    assert configured_maximum() == {}
+    monkeypatch.setenv("S3RAY_MAX_CPUS", "32")
+    monkeypatch.setenv("S3RAY_MAX_GPUS", "8")
+    assert configured_maximum() == {"CPU": 32, "GPU": 8}
+    monkeypatch.setenv("S3RAY_MAX_GPUS", "many")
+    with pytest.raises(UserError, match="S3RAY_MAX_GPUS=many: must be a whole number"):
+        configured_maximum()
