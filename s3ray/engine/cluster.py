@@ -62,7 +62,8 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group; raised before Ray is started.
+        UserError: this machine cannot hold one worker group (raised before Ray is started), or S3RAY_MAX_CPUS or
+            S3RAY_MAX_GPUS is no number.
     """
     local = local_capacity()
     quiet_ray(execution.verbose)

@@ -77,31 +77,37 @@ def cluster_capacity(present: Mapping[str, float], nodes: int, autoscaling: Mapp
     Args:
         present: resources of all nodes that are up.
         nodes: how many that are.
-        autoscaling: the autoscaler's configuration, as in a cluster YAML; None without one. The environment
-            variable S3RAY_MAX_RESOURCES says it where the file is out of reach, as on Kubernetes: `CPU=32,GPU=8`.
+        autoscaling: the autoscaler's configuration, as in a cluster YAML; None without one. Where the file is out
+            of reach, as on Kubernetes, S3RAY_MAX_CPUS and S3RAY_MAX_GPUS say it.
 
     Raises:
-        UserError: S3RAY_MAX_RESOURCES is not written like that.
+        UserError: one of these is no number.
     """
-    largest = dict(present)
-    declared = os.environ.get("S3RAY_MAX_RESOURCES")
-    if declared:
-        try:
-            largest |= {name: float(amount) for name, amount in (part.split("=") for part in declared.split(","))}
-        except ValueError as error:
-            raise UserError(f"S3RAY_MAX_RESOURCES={declared!r}: write it like CPU=32,GPU=8") from error
-    elif autoscaling is not None:
-        limit, head = autoscaling["max_workers"], autoscaling["head_node_type"]
-        kinds = [kind for name, kind in autoscaling["available_node_types"].items() if name != head]
-        for resource in ("CPU", "GPU"):
-            # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
-            held = [k["resources"].get(resource, 0) for k in kinds for _ in range(min(k.get("max_workers", 0), limit))]
-            of_head = autoscaling["available_node_types"][head].get("resources", {}).get(resource, 0)
-            most = of_head + sum(sorted(held, reverse=True)[:limit])
-            largest[resource] = max(largest.get(resource, 0.0), most)
+    largest = {"CPU": present.get("CPU", 0.0), "GPU": present.get("GPU", 0.0)}
     # A cluster that can grow has several nodes sooner or later.
-    can_grow = bool(declared or autoscaling)
-    return Capacity(largest.get("CPU", 0.0), largest.get("GPU", 0.0), max(nodes, 2) if can_grow else nodes)
+    grown_nodes = nodes if autoscaling is None else max(nodes, 2)
+    for resource, most in largest.items():
+        declared = os.environ.get(f"S3RAY_MAX_{resource}S")
+        if declared:
+            if not declared.isdecimal():
+                raise UserError(f"S3RAY_MAX_{resource}S={declared}: must be a whole number; correct the cluster's file")
+            largest[resource], grown_nodes = max(most, float(declared)), max(nodes, 2)
+        elif autoscaling is not None:
+            largest[resource] = max(most, _held_at_most(autoscaling, resource))
+    return Capacity(largest["CPU"], largest["GPU"], grown_nodes)
+
+
+def _held_at_most(autoscaling: Mapping[str, Any], resource: str) -> float:
+    """What head and workers hold once no more may be added, each resource at its own most."""
+    limit, kinds = autoscaling["max_workers"], dict(autoscaling["available_node_types"])
+    head = kinds.pop(autoscaling["head_node_type"])
+    # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
+    amounts = [
+        float(kind.get("resources", {}).get(resource, 0))
+        for kind in kinds.values()
+        for _ in range(min(kind.get("max_workers", 0), limit))
+    ]
+    return float(head.get("resources", {}).get(resource, 0)) + sum(sorted(amounts, reverse=True)[:limit])
 
 
 def check_plan(plan: Plan, store: Store, execution: Execution) -> None:

@@ -50,10 +50,11 @@ def test_a_cluster_counts_as_large_as_it_can_grow(config, cpus, gpus):
 
 
 def test_the_maximum_can_be_declared(monkeypatch):
-    monkeypatch.setenv("S3RAY_MAX_RESOURCES", "CPU=32,GPU=8")
+    monkeypatch.setenv("S3RAY_MAX_CPUS", "32")
+    monkeypatch.setenv("S3RAY_MAX_GPUS", "8")
     assert cluster_capacity({"CPU": 0.0}, 1, None) == Capacity(32, 8, 2)
-    monkeypatch.setenv("S3RAY_MAX_RESOURCES", "32")
-    with pytest.raises(UserError, match="S3RAY_MAX_RESOURCES='32': write it like CPU=32,GPU=8"):
+    monkeypatch.setenv("S3RAY_MAX_GPUS", "many")
+    with pytest.raises(UserError, match="^S3RAY_MAX_GPUS=many: must be a whole number"):
         cluster_capacity({"CPU": 0.0}, 1, None)
 
 
