@@ -146,8 +146,9 @@ def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[s
     """Per dataset the interactive pruning curves: heading, height in pixels and plotly's JSON."""
     if results.rows.empty:
         return []
-    summary, best = tables["summary"], best_ratios(results.rows)
+    summary, rows = tables["summary"], results.rows
     chosen = (summary["method"] == "s3") & (summary["split"] == "test")
+    best = best_ratios(rows[(rows["method"] == "s3") & (rows["branch"] == "suff+min")])  # the branch with a star
     curves = []
     for dataset, own in summary[chosen].groupby("dataset", sort=False):
         figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
@@ -181,8 +182,8 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
         color = {"none": UNSELECTED, "suff+min": SELECTED}.get(str(branch)) or _OTHER.get(str(branch))
         figure.add_trace(_trace(curve, name, str(color), name not in named), **place)
         named.add(name)
-        if branch == "suff+min" and len(best):
-            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch) & (best["branch"] == branch)
+        if branch == "suff+min":
+            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch)
             for _, choice in best[keys].iterrows():
                 figure.add_trace(_star(choice, "p*" not in named), **place)
                 named.add("p*")
