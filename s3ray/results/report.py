@@ -21,10 +21,10 @@ from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.statistics import best_ratios
-from s3ray.results.tables import latex, markdown
+from s3ray.results.tables import latex, markdown, mean_std
 from s3ray.sweep.cost import duration
 
-_OTHER = {"suff": "#7b4fa3", "min": "#d9822b"}
+_COLORS = {"none": UNSELECTED, "suff+min": SELECTED, "suff": "#7b4fa3", "min": "#d9822b"}  # per branch
 # Drawn interactively on the page; the files keep the printed ones.
 _INTERACTIVE = ("figure3", "figure5")
 _HIDDEN = ("summary",)
@@ -125,21 +125,15 @@ def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
                 "χ": line["granularity"],
                 "entry": line["entry"],
                 "p": f"{line['preservation_ratio']:g}" if pd.notna(line["preservation_ratio"]) else "",
-                "ours": _mean_std(line["mean"], line["std"], digits),
+                "ours": "" if pd.isna(line["mean"]) else mean_std(line["mean"], line["std"], digits),
                 "n": f"{line['n']:.0f}" if pd.notna(line["n"]) else "",
-                "paper": _mean_std(line["published_mean"], line["published_std"], digits),
+                "paper": mean_std(line["published_mean"], line["published_std"], digits),
                 "difference [90 %]": difference,
                 "verdict": line["verdict"],
                 "note": line["note"],
             }
         )
     return pd.DataFrame(lines)
-
-
-def _mean_std(mean: float, std: float, digits: int) -> str:
-    if pd.isna(mean):
-        return ""
-    return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")
 
 
 def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -178,9 +172,8 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
     for (granularity, batch, branch), curve in summary.groupby(["granularity", "batch_size", "branch"]):
         place = {"row": granularities.index(granularity) + 1, "col": batches.index(batch) + 1}
         curve = curve.sort_values("preservation_ratio", ascending=False)
-        name = BRANCH_LABELS.get(str(branch), str(branch))
-        color = {"none": UNSELECTED, "suff+min": SELECTED}.get(str(branch)) or _OTHER.get(str(branch))
-        figure.add_trace(_trace(curve, name, str(color), name not in named), **place)
+        name = BRANCH_LABELS[str(branch)]
+        figure.add_trace(_trace(curve, name, _COLORS[str(branch)], name not in named), **place)
         named.add(name)
         if branch == "suff+min":
             keys = (best["granularity"] == granularity) & (best["batch_size"] == batch)
