@@ -21,10 +21,10 @@ from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.statistics import best_ratios
-from s3ray.results.tables import latex, markdown
+from s3ray.results.tables import latex, markdown, mean_std
 from s3ray.sweep.cost import duration
 
-_OTHER = {"suff": "#7b4fa3", "min": "#d9822b"}
+_COLORS = {"none": UNSELECTED, "suff+min": SELECTED, "suff": "#7b4fa3", "min": "#d9822b"}  # per branch
 # Drawn interactively on the page; the files keep the printed ones.
 _INTERACTIVE = ("figure3", "figure5")
 _HIDDEN = ("summary",)
@@ -125,9 +125,9 @@ def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
                 "χ": line["granularity"],
                 "entry": line["entry"],
                 "p": f"{line['preservation_ratio']:g}" if pd.notna(line["preservation_ratio"]) else "",
-                "ours": _mean_std(line["mean"], line["std"], digits),
+                "ours": "" if pd.isna(line["mean"]) else mean_std(line["mean"], line["std"], digits),
                 "n": f"{line['n']:.0f}" if pd.notna(line["n"]) else "",
-                "paper": _mean_std(line["published_mean"], line["published_std"], digits),
+                "paper": mean_std(line["published_mean"], line["published_std"], digits),
                 "difference [90 %]": difference,
                 "verdict": line["verdict"],
                 "note": line["note"],
@@ -136,18 +136,13 @@ def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _mean_std(mean: float, std: float, digits: int) -> str:
-    if pd.isna(mean):
-        return ""
-    return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")
-
-
 def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Per dataset the interactive pruning curves: heading, height in pixels and plotly's JSON."""
     if results.rows.empty:
         return []
-    summary, best = tables["summary"], best_ratios(results.rows)
+    summary, rows = tables["summary"], results.rows
     chosen = (summary["method"] == "s3") & (summary["split"] == "test")
+    best = best_ratios(rows[(rows["method"] == "s3") & (rows["branch"] == "suff+min")])  # the branch with a star
     curves = []
     for dataset, own in summary[chosen].groupby("dataset", sort=False):
         figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
@@ -177,12 +172,11 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
     for (granularity, batch, branch), curve in summary.groupby(["granularity", "batch_size", "branch"]):
         place = {"row": granularities.index(granularity) + 1, "col": batches.index(batch) + 1}
         curve = curve.sort_values("preservation_ratio", ascending=False)
-        name = BRANCH_LABELS.get(str(branch), str(branch))
-        color = {"none": UNSELECTED, "suff+min": SELECTED}.get(str(branch)) or _OTHER.get(str(branch))
-        figure.add_trace(_trace(curve, name, str(color), name not in named), **place)
+        name = BRANCH_LABELS[str(branch)]
+        figure.add_trace(_trace(curve, name, _COLORS[str(branch)], name not in named), **place)
         named.add(name)
-        if branch == "suff+min" and len(best):
-            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch) & (best["branch"] == branch)
+        if branch == "suff+min":
+            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch)
             for _, choice in best[keys].iterrows():
                 figure.add_trace(_star(choice, "p*" not in named), **place)
                 named.add("p*")
