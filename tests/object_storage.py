@@ -50,8 +50,8 @@ class ObjectStorage(ThreadingHTTPServer):
         endpoint = f"127.0.0.1:{self.server_port}"
         return f"s3://{path}?scheme=http&endpoint_override={endpoint}&region=us-east-1"
 
-    def keys(self):
-        """Objects under this test's prefix, less pyarrow's empty markers of folders."""
+    def objects(self):
+        """Keys under this test's prefix, less pyarrow's empty markers of folders."""
         listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/").get("Contents", [])
         keys = [entry["Key"].removeprefix(f"{self.prefix}/") for entry in listed]
         return [key for key in keys if key and not key.endswith("/")]
