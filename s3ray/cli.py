@@ -172,7 +172,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
         plan = make_plan(plan.sweep, plan.study, store)
     written = write_results(plan, store)
     if written:
-        console.print(f"results: {store.path('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
+        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
         stems = dict.fromkeys(name.partition(".")[0] for name in written)
         console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
     return bool(failures)
@@ -255,7 +255,9 @@ SweepNameOption = Annotated[
 
 @app.command()
 def report(
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where index.html, figures, tables go.")],
+    output: Annotated[
+        str, typer.Option("--output", metavar="URI", help="Folder or URI where index.html, figures, tables go.")
+    ],
     sweep: SweepNameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
@@ -264,7 +266,10 @@ def report(
     from s3ray.results.report import write_report
 
     with user_errors():
-        print(write_report(Results.load(Store(storage), sweep), output))
+        results = Results.load(Store(storage), sweep)
+        target = Store(output, "--output")
+        target.check_writable()
+        print(write_report(results, target))
 
 
 @app.command()

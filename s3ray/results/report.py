@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -22,6 +21,7 @@ from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.statistics import best_ratios
 from s3ray.results.tables import latex, markdown, mean_std
+from s3ray.store import Store
 from s3ray.sweep.cost import duration
 
 _COLORS = {"none": UNSELECTED, "suff+min": SELECTED, "suff": "#7b4fa3", "min": "#d9822b"}  # per branch
@@ -31,18 +31,16 @@ _HIDDEN = ("summary",)
 _CSS_PIXELS = 96  # per inch
 
 
-def write_report(results: Results, output: Path) -> Path:
-    """Write `index.html`, `figures/` and `tables/` to `output`; returns the page.
+def write_report(results: Results, output: Store) -> str:
+    """Write `index.html`, `figures/` and `tables/` to `output`; returns where the page is.
 
     The page needs no network: scripts and pictures are inside.
     """
-    (output / "figures").mkdir(parents=True, exist_ok=True)
-    (output / "tables").mkdir(exist_ok=True)
     pictures = []
     for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
             picture = render(figure, suffix)
-            (output / "figures" / f"{name}.{suffix}").write_bytes(picture)
+            output.write(picture, "figures", f"{name}.{suffix}")
             if suffix == "png" and not name.startswith(_INTERACTIVE):
                 width = round(_CSS_PIXELS * figure.get_figwidth())
                 pictures.append({"title": title(name), "png": base64.b64encode(picture).decode(), "width": width})
@@ -56,12 +54,11 @@ def write_report(results: Results, output: Path) -> Path:
         readable = _readable_comparison(table) if name == "compare" else table
         text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
         for suffix, content in text.items():
-            (output / "tables" / f"{name}.{suffix}").write_text(content)
+            output.write(content, "tables", f"{name}.{suffix}")
         if name not in _HIDDEN:
             shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
-    page = output / "index.html"
-    page.write_text(_render(results, pictures, shown, all_tables), encoding="utf-8")
-    return page
+    output.write(_render(results, pictures, shown, all_tables), "index.html")
+    return output.address("index.html")
 
 
 def _is_real(results: Results) -> bool:
