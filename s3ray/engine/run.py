@@ -21,6 +21,7 @@ from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
@@ -74,7 +75,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             f"starting worker groups",
             highlight=False,
         )
-        with Progress(plan, slots, console) as progress:
+        with Progress(plan, slots, console, SweepMetrics(plan)) as progress:
             errors = _tune(packs, store, slots, execution, progress)
         failures = _failures(plan, packs, store, errors)
         if not failures:

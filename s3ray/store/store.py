@@ -5,6 +5,7 @@
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
+    tensorboard/<dataset>/<cell>/<stage>/         training curves, for people; nothing here reads them
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
 """
@@ -96,8 +97,9 @@ class Store:
             with self.fs.open_output_stream(target) as stream:
                 stream.write(payload)
             return
-        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-        staging = f"{target}.{uuid.uuid4().hex}.tmp"
+        folder = target.rpartition("/")[0]
+        self.fs.create_dir(folder, recursive=True)
+        staging = f"{folder}/{uuid.uuid4().hex}.tmp"  # nothing of the final name, by which TensorBoard finds files
         try:
             with self.fs.open_output_stream(staging) as stream:
                 stream.write(payload)
@@ -196,13 +198,14 @@ class Store:
             return self.latest_checkpoint(run)
 
     def drop_checkpoints(self, run: StageRun) -> None:
-        self._drop("checkpoints", run.identity)
+        self.drop("checkpoints", run.identity)
 
     def drop_run(self, run: str) -> None:
         """Forget the attempts and Ray's own files of a run that left nothing to explain."""
-        self._drop("runs", run)
+        self.drop("runs", run)
 
-    def _drop(self, *parts: str) -> None:
+    def drop(self, *parts: str) -> None:
+        """Delete a folder with all that is in it."""
         with suppress(OSError):  # not there, or another writer drops it too; nothing reads it any more
             self.fs.delete_dir(self.path(*parts))
 
