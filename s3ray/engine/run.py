@@ -154,6 +154,9 @@ class _Relay(ray.tune.Callback):
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
         self._progress.update(Event(**event) for event in json.loads(result.get("events", "[]")))
 
+    def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+        self._progress.update([])  # whoever watches wants to hear from us while nothing happens, too
+
 
 def _failures(plan: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:
     """Cells that are still not complete, with what is known of the reason."""

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from s3ray.config import UserError
 from s3ray.engine.cell import run_cell
-from s3ray.engine.tensorboard import FOLDER, mirror, serve
+from s3ray.engine.tensorboard import FOLDER, Curve, mirror, serve
 from s3ray.store import Store
 
 
@@ -89,18 +89,20 @@ def test_a_resumed_stage_has_one_curve(finished, tiny_sweep, tmp_path, monkeypat
         assert_curves(tmp_path / FOLDER / name, store, run)
 
 
-def test_a_stage_that_starts_afresh_replaces_its_curve(finished, tiny_sweep, tmp_path):
-    _, cell = finished
+def test_a_stage_that_starts_afresh_replaces_its_curve(finished, tmp_path):
+    plain, cell = finished
     store = Store(str(tmp_path))
-    for interval in (0.0, 1e9):
-        store.drop("artifacts")
-        run_cell(
-            cell, tiny_sweep.DATA, store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=interval
-        )
-    for name, run in runs_of(cell).items():
-        folder = tmp_path / FOLDER / name
-        assert [path.name for path in folder.iterdir()] == ["events.out.tfevents.000000000"]
-        assert_curves(folder, store, run)
+    rows = metrics_of(plain, cell.training).reset_index().to_dict("records")
+    for parts in ([10, 20, len(rows)], [len(rows)]):
+        curve = Curve(store, cell.cell, cell.training, "specialization")
+        curve.begin(0)
+        for end in parts:
+            for _ in range(end - curve._first):
+                curve.stepped()
+            curve.write(rows[:end])
+        folder = tmp_path / FOLDER / next(iter(runs_of(cell)))
+        assert len(list(folder.iterdir())) == len(parts)
+        assert_curves(folder, plain, cell.training)
 
 
 def test_the_mirror_follows(finished, tmp_path):
