@@ -5,7 +5,7 @@
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
-    tensorboard/<dataset>/<cell>/<stage>/         training curves, for people; nothing here reads them
+    tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
 """

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -96,8 +97,8 @@ def test_a_stage_that_starts_afresh_replaces_its_curve(finished, tmp_path):
     for parts in ([10, 20, len(rows)], [len(rows)]):
         curve = Curve(store, cell.cell, cell.training, "specialization")
         curve.begin(0)
-        for end in parts:
-            for _ in range(end - curve._first):
+        for start, end in pairwise([0, *parts]):
+            for _ in range(start, end):
                 curve.stepped()
             curve.write(rows[:end])
         folder = tmp_path / FOLDER / next(iter(runs_of(cell)))
