@@ -8,7 +8,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,8 @@ def started_head():
     folder = Path(tempfile.mkdtemp(prefix="s3r", dir="/tmp"))  # short: Ray's socket paths must stay below 108 bytes
     port, dashboard_port = _free_port(), _free_port()
     options = f"--port={port} --num-cpus=2 --node-ip-address=127.0.0.1 --dashboard-port={dashboard_port}"
+    # Fixed by default, and a head ends when it does not get them; another one may run on this machine.
+    options += f" --ray-client-server-port={_free_port()} --dashboard-agent-listen-port={_free_port()}"
     options += f" --temp-dir={folder} --disable-usage-stats --object-store-memory=100000000"
     process = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options.split()],
@@ -86,7 +88,8 @@ def started_head():
             assert time.monotonic() < deadline
         yield head
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
