@@ -21,7 +21,7 @@ OURS = ("sweep", "dataset", "state", "stage", "granularity", "modality", "kind",
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return response.read().decode()
 
 

@@ -117,7 +117,7 @@ def test_the_mirror_follows(finished, tmp_path):
 
 def get(url):
     """The JSON that `url` answers with."""
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return json.load(response)
 
 
