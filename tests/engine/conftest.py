@@ -61,7 +61,7 @@ class Head:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
 
 
@@ -82,7 +82,7 @@ def started_head():
     )
     try:
         head = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}", folder)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while head.python("connect(Execution())").returncode:
             assert process.poll() is None
             assert time.monotonic() < deadline
