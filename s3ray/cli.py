@@ -296,5 +296,17 @@ def compare(
         raise SystemExit(3)
 
 
+@app.command()
+def tensorboard(
+    storage: StorageOption = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535)] = 6006,
+) -> None:
+    """Open the training curves of all sweeps of a storage in TensorBoard, those that still grow included."""
+    from s3ray.engine.tensorboard import serve
+
+    with user_errors():
+        raise SystemExit(serve(Store(storage), port))
+
+
 def main() -> None:
     app()

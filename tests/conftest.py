@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
+import object_storage as s3_server
 from s3ray.config import ModelConfig
 from s3ray.data.dataset import Dataset, Sequences, Split
 
@@ -47,15 +44,14 @@ def tiny_dataset() -> Dataset:
 
 @pytest.fixture(scope="session")
 def _object_storage():
-    module = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("object_storage.py"))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "made-up")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
             patch.delenv(name, raising=False)
-        server = module.ObjectStorage()
-        server.faults = module
+        server = s3_server.ObjectStorage()
+        server.faults = s3_server
         yield server
         server.close()
 

@@ -10,7 +10,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from s3ray.baselines import Baseline, build_baseline, train_baseline
 from s3ray.config import Branch
 from s3ray.data.dataset import Dataset
 from s3ray.engine.provenance import provenance
+from s3ray.engine.tensorboard import Curve
 from s3ray.model import S3Model, build_model
 from s3ray.model.parameters import ParameterCount
 from s3ray.stages import (
@@ -58,6 +59,7 @@ class Event:
     total: int = 0
     seconds: float = 0.0
     cause: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)  # a training stage's, at its latest step
 
 
 Report = Callable[[Event], None]
@@ -86,8 +88,8 @@ LEAVING_STEPS = 10
 LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be taken away
 
 
-class CheckpointMonitor:
-    """Saves a stage's progress every `interval` seconds, and reports it `reports` times, evenly spread.
+class StageMonitor:
+    """Saves a stage's progress and its curve every `interval` seconds, and reports `reports` times, evenly spread.
 
     Once `leaving` says that a node is about to be taken away, it saves at once and then often.
     """
@@ -96,35 +98,45 @@ class CheckpointMonitor:
         self,
         store: Store,
         run: StageRun,
+        curve: Curve,
         interval: float,
-        report: Callable[[int, int], None],
+        report: Callable[[int, int, Mapping[str, float]], None],
         reports: int,
         leaving: Callable[[], bool] | None = None,
     ) -> None:
-        self._store, self._run, self._interval = store, run, interval
+        self._store, self._run, self._curve, self._interval = store, run, curve, interval
         self._report, self._reports = report, reports
         self._leaving = leaving
         self._saved = time.monotonic()
 
     def resume(self) -> Snapshot | None:
         content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
-        if content is None:
-            return None
-        snapshot: Snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        snapshot: Snapshot | None = None
+        if content is not None:
+            snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        if rank() == 0:
+            self._curve.begin(snapshot["step"] if snapshot else 0)
         return snapshot
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
+        self._curve.stepped()
         if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
-            self._report(step, total)
+            self._report(step, total, snapshot()["metrics"][-1])
         if self._leaving and step % LEAVING_STEPS == 0 and self._leaving():
             self._leaving = None
             self._interval = min(self._interval, LEAVING_INTERVAL)
             self._saved = -math.inf
         if rank() == 0 and step < total and time.monotonic() - self._saved >= self._interval:
-            buffer = io.BytesIO()
-            torch.save(snapshot(), buffer)
+            progress, buffer = snapshot(), io.BytesIO()
+            self._curve.write(progress["metrics"])  # first: what no checkpoint covers is written again
+            torch.save(progress, buffer)
             self._store.save_checkpoint(self._run, step, buffer.getvalue())
             self._saved = time.monotonic()
+
+    def finished(self, metrics: Metrics) -> None:
+        """Write what is left of the curve."""
+        if rank() == 0:
+            self._curve.write(metrics)
 
 
 def run_cell(
@@ -206,18 +218,19 @@ class _CellRunner:
         run, settings = self.plan.training, self.plan.settings
         if committed:
             return self._weights(run)
-        model, started = self._model(), self._started(run)
+        model, monitor, started = self._model(), self._monitor(run, run.stage), self._started(run)
         options: dict[str, Any] = {
             "batch_size": self.plan.cell.batch_size,
             "seed": self.plan.cell.seed,
-            "monitor": self._monitor(run, run.stage),
+            "monitor": monitor,
         }
         if isinstance(model, Baseline):
             metrics = train_baseline(model, self.data.train, settings.specialization.optimizer, **options)
         else:
             metrics = specialize(model, self.data.train, settings.specialization, **options)
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-        self._commit(run, run.stage, _trained(weights, metrics), started)
+        monitor.finished(metrics)
+        self._commit(run, run.stage, _trained(weights, metrics), started, metrics[-1])
         return weights
 
     def _selected(self, model: S3Model | Baseline, run: StageRun, branch: Branch, committed: bool) -> None:
@@ -228,17 +241,19 @@ class _CellRunner:
                 for name, tensor in self._weights(run).items():
                     routers[name].copy_(tensor)
             return
-        label, started = f"{run.stage} {branch}", self._started(run, branch)
+        label = f"{run.stage} {branch}"
+        monitor, started = self._monitor(run, label), self._started(run, branch)
         metrics = select(
             model,
             self.data.train,
             self.plan.settings.selection.for_branch(branch),
             batch_size=self.plan.cell.batch_size,
             seed=self.plan.cell.seed,
-            monitor=self._monitor(run, label),
+            monitor=monitor,
         )
         weights = {name: tensor.detach().cpu() for name, tensor in routers.items()}
-        self._commit(run, label, _trained(weights, metrics), started)
+        monitor.finished(metrics)
+        self._commit(run, label, _trained(weights, metrics), started, metrics[-1])
 
     def _curve(self, model: S3Model | Baseline, representation: Representation, run: StageRun, branch: Branch) -> None:
         settings, started = self.plan.settings, self._started(run, branch)
@@ -300,19 +315,27 @@ class _CellRunner:
         self._event("started", f"{run.stage} {branch}" if branch else run.stage)
         return time.perf_counter()
 
-    def _monitor(self, run: StageRun, label: str) -> CheckpointMonitor:
-        def report(step: int, total: int) -> None:
-            self._event("step", label, step=step, total=total)
+    def _monitor(self, run: StageRun, label: str) -> StageMonitor:
+        def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
+            self._event("step", label, step=step, total=total, metrics=metrics)
 
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
-        return CheckpointMonitor(self.store, run, self.checkpoint_interval, report, reports, self.leaving)
+        curve = Curve(self.store, self.plan.cell, run, label)
+        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving)
 
-    def _commit(self, run: StageRun, label: str, files: Mapping[str, bytes], started: float) -> None:
+    def _commit(
+        self,
+        run: StageRun,
+        label: str,
+        files: Mapping[str, bytes],
+        started: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         seconds = time.perf_counter() - started
         if rank() == 0:
             self.store.commit(run, files, seconds=seconds, provenance=provenance(self.device))
-        self._event("finished", label, seconds=seconds)
+        self._event("finished", label, seconds=seconds, metrics=metrics or {})
 
 
 def _trained(weights: Mapping[str, Tensor], metrics: Metrics) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 
 from rich.console import Console, Group
@@ -16,6 +16,9 @@ from s3ray.engine.cell import Event
 from s3ray.sweep import Plan
 from s3ray.sweep.cost import duration
 
+# dataset → state → number of cells; the states are pending, running, done, cached, failed.
+States = Mapping[str, Mapping[str, int]]
+
 
 class Progress:
     """Counts cells by state, remembers what runs, and estimates what is left.
@@ -23,8 +26,11 @@ class Progress:
     Used as a context manager around a sweep; `update` takes the events in the order they happened.
     """
 
-    def __init__(self, plan: Plan, slots: int, console: Console) -> None:
-        self._console = console
+    def __init__(
+        self, plan: Plan, slots: int, console: Console, watch: Callable[[list[Event], States], None] | None = None
+    ) -> None:
+        """`watch` is told the same events, and where all cells stand after them."""
+        self._console, self._watch = console, watch
         self._slots = slots
         self._started = time.monotonic()
         pending = {str(cell.cell) for cell in plan.pending}
@@ -42,6 +48,8 @@ class Progress:
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
             self._live.start()
+        if self._watch is not None:
+            self._watch([], self.states())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,12 +57,16 @@ class Progress:
             self._live.stop()
 
     def update(self, events: Iterable[Event]) -> None:
+        fresh = []
         for event in events:
             if event.cell not in self._left:  # a restarted worker group reports its finished cells again
                 continue
+            fresh.append(event)
             self._count(event)
             if self._live is None and (line := self._line(event)):
                 self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if self._watch is not None:
+            self._watch(fresh, self.states())
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
@@ -72,6 +84,20 @@ class Progress:
     def stage_seconds(self) -> float:
         """Seconds that stages took, over all worker groups."""
         return sum(self._measured.values())
+
+    def states(self) -> States:
+        """Where the cells stand."""
+        running = Counter(event.dataset for event in list(self._running.values()))
+        states = {}
+        for dataset, total in self._total.items():
+            known = {
+                "running": running[dataset],
+                "done": self._done[dataset],
+                "cached": self._cached[dataset],
+                "failed": self._failed[dataset],
+            }
+            states[dataset] = {"pending": total - sum(known.values())} | known
+        return states
 
     @property
     def _finished(self) -> int:
@@ -110,16 +136,12 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for name in ("dataset", "cells", "done", "cached", "running", "failed"):
             table.add_column(name, justify="left" if name == "dataset" else "right")
-        running = Counter(event.dataset for event in list(self._running.values()))
-        for dataset, total in self._total.items():
-            failed = self._failed[dataset]
+        for dataset, cells in self.states().items():
             table.add_row(
                 dataset,
-                str(total),
-                str(self._done[dataset]),
-                str(self._cached[dataset]),
-                str(running[dataset]),
-                Text(str(failed), style="bold red" if failed else ""),
+                str(sum(cells.values())),
+                *(str(cells[state]) for state in ("done", "cached", "running")),
+                Text(str(cells["failed"]), style="bold red" if cells["failed"] else ""),
             )
         lines = [
             Text(f"  {e.cell}  {e.stage}" + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")

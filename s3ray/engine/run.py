@@ -21,6 +21,7 @@ from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import Ledger, Pack, run_pack
@@ -77,7 +78,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             f"starting worker groups",
             highlight=False,
         )
-        with Progress(plan, slots, console) as progress:
+        with Progress(plan, slots, console, SweepMetrics(plan)) as progress:
             errors = _tune(packs, store, slots, execution, progress)
         failures = _failures(plan, packs, store, errors)
         if not failures:
@@ -174,6 +175,9 @@ class _Relay(ray.tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
         self._progress.update(Event(**event) for event in json.loads(result.get("events", "[]")))
+
+    def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+        self._progress.update([])  # whoever watches wants to hear from us while nothing happens, too
 
 
 def _failures(plan: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:

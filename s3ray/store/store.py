@@ -6,6 +6,7 @@
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
     claims/<cell>/                                who is at work on a cell (store/claims.py)
+    tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
 """
@@ -117,8 +118,9 @@ class Store:
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(self._upload, target, payload).result()
             return
-        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-        staging = f"{target}.{uuid.uuid4().hex}.tmp"
+        folder = target.rpartition("/")[0]
+        self.fs.create_dir(folder, recursive=True)
+        staging = f"{folder}/{uuid.uuid4().hex}.tmp"  # nothing of the final name, by which TensorBoard finds files
         try:
             with self.fs.open_output_stream(staging) as stream:
                 stream.write(payload)
@@ -220,13 +222,14 @@ class Store:
             return self.latest_checkpoint(run)
 
     def drop_checkpoints(self, run: StageRun) -> None:
-        self._drop("checkpoints", run.identity)
+        self.drop("checkpoints", run.identity)
 
     def drop_run(self, run: str) -> None:
         """Forget the attempts and Ray's own files of a run that left nothing to explain."""
-        self._drop("runs", run)
+        self.drop("runs", run)
 
-    def _drop(self, *parts: str) -> None:
+    def drop(self, *parts: str) -> None:
+        """Delete a folder with all that is in it."""
         with suppress(OSError):  # not there, or another writer drops it too; nothing reads it any more
             self.fs.delete_dir(self.path(*parts))
 

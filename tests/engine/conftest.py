@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from heads import started_head
+
 TINY_SWEEP = Path(__file__).with_name("tiny_sweep.py")
 
 
@@ -13,3 +15,10 @@ def tiny_sweep():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A head with two CPUs."""
+    with started_head(cpus=2) as head:
+        yield head

@@ -79,3 +79,23 @@ def test_an_event_that_is_repeated_counts_once(plan):
     with Progress(plan, 2, Console(file=io.StringIO())) as progress:
         progress.update([*cell_events(name), Event(name, "digits", "cell_finished")])
         assert progress._finished == 2  # one cached, one done
+
+
+def test_whoever_watches_is_told_fresh_events_and_where_the_cells_stand(plan):
+    told = []
+    names = [str(cell.cell) for cell in plan.pending]
+
+    def watch(events, states):
+        told.append(([event.state for event in events], dict(states["digits"])))
+
+    with Progress(plan, 2, Console(file=io.StringIO()), watch) as progress:
+        progress.update([Event(names[0], "digits", "started", "specialization")])
+        progress.update([*cell_events(names[0]), Event(names[0], "digits", "cell_finished")])
+        progress.update(cell_events(names[1], failed=True))
+    states = {"pending": 2, "running": 0, "done": 0, "cached": 1, "failed": 0}
+    assert told == [
+        ([], states),
+        (["started"], states | {"pending": 1, "running": 1}),
+        (["started", "step", "finished", "cell_finished"], states | {"pending": 1, "done": 1}),
+        (["started", "step", "finished", "cell_failed"], states | {"pending": 0, "done": 1, "failed": 1}),
+    ]
