@@ -76,6 +76,10 @@ class Store:
     def path(self, *parts: str) -> str:
         return "/".join([self.base, *parts])
 
+    def locate(self, *parts: str) -> str:
+        """The path or URI under which a user finds a file."""
+        return "/".join([self.uri.rstrip("/"), *parts])
+
     def check_writable(self) -> None:
         """UserError unless a file can be written and deleted again."""
         probe = self.path(f".writable-{uuid.uuid4().hex}")
