@@ -114,7 +114,8 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     }
 
 
-def _fit(pack: Pack, store: Store, execution: Execution) -> None:
+def _fit(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
+    """Run a pack in a worker group of its own; with `relay`, Tune gets the workers' reports."""
     trainer = ray.train.torch.TorchTrainer(
         run_pack,
         train_loop_config={"pack": pack},
@@ -130,7 +131,7 @@ def _fit(pack: Pack, store: Store, execution: Execution) -> None:
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # ray annotates the V1 classes
+            callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
             # The ledger bounds the attempts of a cell; this bound ends a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                 max_failures=MAX_ATTEMPTS + len(pack.cells), controller_failure_limit=3
