@@ -10,13 +10,13 @@ import optuna
 import pandas as pd
 from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pyarrow import fs as pafs
 
 from s3ray.store import Store
 from s3ray.store.journal import journal_storage
 
-_OUTCOMES = {TrialState.COMPLETE: "all seeds", TrialState.PRUNED: "stopped", TrialState.FAIL: "no verdict"}
+_VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
 _GOOD = 0.25  # importance: what sets the best quarter of the trials apart
 
 
@@ -65,7 +65,7 @@ def after_one_seed(study: optuna.Study) -> optuna.Study:
     Those that ran on all seeds are the good ones: among them alone what matters most looks unimportant.
     """
     equal = optuna.create_study(direction="maximize")
-    for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+    for trial in study.get_trials(states=_VERDICT):
         if trial.intermediate_values:
             equal.add_trial(
                 optuna.trial.create_trial(
@@ -102,22 +102,30 @@ def _figures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Columns: `trial`, `outcome`, `seeds`, `accuracy` (percent of validation, mean over those seeds), `p`, and the
-    settings; those on all seeds first."""
+    """The trials with a verdict, those on most seeds first, of them the best.
+
+    Columns: `trial`; `outcome` (all seeds, stopped, diverged); `seeds`; `accuracy` (percent of validation, mean over
+    those seeds) at `p`; the settings.
+    """
     rows = []
-    for trial in study.get_trials(deepcopy=False, states=tuple(_OUTCOMES)):
+    for trial in study.get_trials(deepcopy=False, states=_VERDICT):
         steps = trial.intermediate_values
         seeds = max(steps, default=0)
         rows.append(
             {
                 "trial": trial.number,
-                "outcome": "diverged" if "cause" in trial.user_attrs and trial.state is TrialState.PRUNED
-                else _OUTCOMES[trial.state],
+                "outcome": _outcome(trial),
                 "seeds": seeds,
                 "accuracy": round(100 * steps[seeds], 2) if seeds else None,
                 "p": trial.user_attrs.get("p"),
                 **{path: float(f"{value:.3g}") for path, value in trial.params.items()},
             }
-        )  # fmt: skip
+        )
     table = pd.DataFrame(rows)
     return table.sort_values(["seeds", "accuracy"], ascending=False, kind="stable") if rows else table
+
+
+def _outcome(trial: FrozenTrial) -> str:
+    if trial.state is TrialState.COMPLETE:
+        return "all seeds"
+    return "diverged" if "cause" in trial.user_attrs else "stopped"
