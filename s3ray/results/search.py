@@ -15,9 +15,14 @@ from pyarrow import fs as pafs
 
 from s3ray.store import Store
 from s3ray.store.journal import journal_storage
+from s3ray.sweep.search import readable
 
 _VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
-_GOOD = 0.25  # importance: what sets the best quarter of the trials apart
+# Importance: what sets the better half of the trials apart. Where two of eleven settings decide, both come first in 5
+# of 8 simulated studies of 30 trials, with the best quarter in 3, with the best tenth (Optuna's default) in none, by
+# fANOVA in 2: a hint at best.
+_GOOD = 0.5
+_ENOUGH, _MANY = 8, 100  # trials
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class SearchResults:
 
 def load_searches(store: Store) -> list[SearchResults]:
     """Every study in the store that has a trial with a verdict."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     selector = pafs.FileSelector(store.path("search"), allow_not_found=True, recursive=True)
     names = sorted(
         info.path.split("/")[-2] for info in store.fs.get_file_info(selector) if info.base_name == "journal.log"
@@ -84,20 +90,24 @@ def _label(path: str) -> str:
 def _figures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
     """Importance, parallel coordinates, history; those that the trials so far allow."""
     equal = after_one_seed(study)
-    if len({trial.value for trial in equal.trials}) > 1:
+    if len(equal.trials) >= _ENOUGH:
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
         importance = visualization.plot_param_importances(equal, evaluator=evaluator)
         importance.update_layout(height=460, xaxis_title="importance (PED-ANOVA)", yaxis_title=None)
         importance.update_yaxes(automargin=True)
-        yield f"Importance: what sets the best quarter of {len(equal.trials)} trials apart (first seed)", importance
+        heading = f"Importance: what sets the better half of {len(equal.trials)} trials apart after the first seed"
+        yield heading + (", a hint at best" if len(equal.trials) < _MANY else ""), importance
+    if equal.trials:
         parallel = visualization.plot_parallel_coordinate(equal, target_name="valid. (%)")
         parallel.update_layout(height=480)
+        # Optuna sorts the settings and cuts their names short.
+        names = sorted(equal.trials[0].params)
+        parallel.update_xaxes(ticktext=["validation<br>(%)", *names], tickangle=0, tickfont={"size": 10})
         yield "Settings and validation accuracy after the first seed, all trials", parallel
     if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        history = visualization.plot_optimization_history(
-            study, target=lambda trial: 100 * trial.values[0], target_name="validation accuracy (%)"
-        )
+        history = visualization.plot_optimization_history(study, target_name="validation accuracy")
         history.update_layout(height=380, xaxis_title="trial", legend={"orientation": "h", "y": 1.12})
+        history.update_yaxes(tickformat=".1%")
         yield "History: trials that ran on all seeds", history
 
 
@@ -118,7 +128,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
                 "seeds": seeds,
                 "accuracy": round(100 * steps[seeds], 2) if seeds else None,
                 "p": trial.user_attrs.get("p"),
-                **{path: float(f"{value:.3g}") for path, value in trial.params.items()},
+                **{path: readable(value) for path, value in trial.params.items()},
             }
         )
     table = pd.DataFrame(rows)

@@ -123,13 +123,18 @@ def _around(path: str, value: float, factor: float) -> BaseDistribution:
 
 
 def nested(parameters: Mapping[str, float]) -> dict[str, Any]:
-    """Dotted paths as the tables of a `--config` file; three significant digits, since people read them."""
+    """Dotted paths as the tables of a `--config` file, the values `readable`: people read and copy them."""
     tables: dict[str, Any] = {}
     for path, value in parameters.items():
         *outer, name = path.split(".")
         table = reduce(lambda t, part: t.setdefault(part, {}), outer, tables)
-        table[name] = value if isinstance(value, int) else float(f"{value:.3g}")
+        table[name] = readable(value)
     return tables
+
+
+def readable(value: float) -> float:
+    """An integer as it is, anything else to three significant digits."""
+    return value if isinstance(value, int) else float(f"{value:.3g}")
 
 
 def best_configuration(
