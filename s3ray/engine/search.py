@@ -74,6 +74,8 @@ class SearchOutcome:
         if self.best is None:
             return [f"{tried}; none is the best yet, run again"]
         own = f" (the scale's own: {_value(self.default):.1%})" if self.default else ""
+        if self.default and self.default.number == self.best.number:
+            own = ", which is the scale's own configuration"
         return [
             tried,
             f"best on validation: {_value(self.best):.1%} at p={self.best.user_attrs['p']:g}{own}",
