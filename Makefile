@@ -1,11 +1,12 @@
 # `make sweep`: pruning curves on embedded data. `make artefacts`: everything of the paper, and the report.
-# `make test`. All build .venv first; only Python 3.11 and make are needed (the report's test: chromium, chromedriver).
+# `make test`. `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first;
+# only Python 3.11 and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep artefacts test clean
+.PHONY: sweep artefacts test cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -19,6 +20,9 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+cluster-test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m cluster
 
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
 $(VENV)/installed: pyproject.toml

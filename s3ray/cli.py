@@ -216,7 +216,7 @@ def _search(
         if outcome.best is not None:
             file = ("search", search.name, "best.toml")
             store.write(best_configuration(search, outcome.best.params, overrides, lines), *file)
-            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.locate(*file)}"]
+            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
     return any(outcome.failures for outcome in outcomes.values())
@@ -252,7 +252,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
         plan = make_plan(plan.sweep, plan.study, store)
     written = write_results(plan, store)
     if written:
-        console.print(f"results: {store.path('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
+        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
         stems = dict.fromkeys(name.partition(".")[0] for name in written)
         console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
     return bool(failures)
@@ -340,7 +340,9 @@ SweepNameOption = Annotated[
 
 @app.command()
 def report(
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where index.html, figures, tables go.")],
+    output: Annotated[
+        str, typer.Option("--output", metavar="URI", help="Folder or URI where index.html, figures, tables go.")
+    ],
     sweep: SweepNameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
@@ -351,7 +353,10 @@ def report(
 
     with user_errors():
         store = Store(storage)
-        print(write_report(Results.load(store, sweep), output, load_searches(store)))
+        results = Results.load(store, sweep)
+        target = Store(output, "--output")
+        target.check_writable()
+        print(write_report(results, target, load_searches(store)))
 
 
 @app.command()

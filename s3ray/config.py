@@ -217,6 +217,9 @@ class Settings:
     sparsification: SparsificationConfig = SparsificationConfig()
     probe: ProbeConfig = ProbeConfig()
     baseline: BaselineConfig = BaselineConfig()
+    # What the grids fan out over. A finished grid grows by adding to these: only what is new runs.
+    granularities: tuple[int, ...] = (2, 4, 8)
+    seeds: tuple[int, ...] = (0, 1, 2)
     # Of Figure 3 and the full grid. The first is that of all other artefacts (ours): the paper names none.
     batch_sizes: tuple[int, ...] = (256, 64, 128, 512)
     margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)

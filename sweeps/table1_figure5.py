@@ -18,15 +18,12 @@ from collections.abc import Iterator
 from s3ray.config import Cell
 from s3ray.sweep import Study, Sweep
 
-GRANULARITIES = (2, 4, 8)
-SEEDS = (0, 1, 2)
-
 
 def cells(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
-        for granularity in GRANULARITIES:
+        for granularity in study.granularities(dataset):
             for batch_size in study.usual_batch_sizes(dataset):
-                for seed in SEEDS:
+                for seed in study.seeds(dataset):
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 

@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from s3ray.config import Cell
 from s3ray.sweep import Study, Sweep
 
-SEEDS = (0, 1, 2)
-
 
 def cells(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
         for batch_size in study.usual_batch_sizes(dataset):
-            for seed in SEEDS:
+            for seed in study.seeds(dataset):
                 yield study.cell(dataset, 8, batch_size, seed)
 
 

@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from s3ray.config import Cell
 from s3ray.sweep import Study, Sweep
 
-GRANULARITIES = (2, 4, 8)
 METHODS = ("clip", "factorcl", "focal", "jointopt", "disentangledssl", "supcon", "cross_entropy")
-SEEDS = (0, 1, 2)
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -27,8 +25,8 @@ def cells(study: Study) -> Iterator[Cell]:
         if not study.entries[dataset].facts.has_truth:
             continue
         for batch_size in study.usual_batch_sizes(dataset):
-            for seed in SEEDS:
-                for granularity in GRANULARITIES:
+            for seed in study.seeds(dataset):
+                for granularity in study.granularities(dataset):
                     yield study.cell(dataset, granularity, batch_size, seed)
                 for method in METHODS:
                     yield study.baseline(dataset, method, batch_size, seed)

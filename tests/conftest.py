@@ -1,6 +1,10 @@
-"""Fixtures shared by all tests: a model of a few hundred parameters and a dataset of a few dozen samples."""
+"""Fixtures shared by all tests: a model of a few hundred parameters, a dataset of a few dozen samples, S3."""
 
 from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,3 +43,26 @@ def tiny_dataset() -> Dataset:
     rng = np.random.default_rng(0)
     splits = {name: _tiny_split(size, rng) for name, size in (("train", 26), ("valid", 10), ("test", 9))}
     return Dataset("tiny", "simulated", **splits)
+
+
+@pytest.fixture(scope="session")
+def _object_storage():
+    module = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("object_storage.py"))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        server = module.ObjectStorage()
+        server.faults = module
+        yield server
+        server.close()
+
+
+@pytest.fixture
+def object_storage(_object_storage):
+    """An S3-compatible server (object_storage.py); a place of its own per test, and nothing fails yet."""
+    _object_storage.reset()
+    yield _object_storage
+    _object_storage.reset()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import runpy
 import subprocess
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from s3ray.cli import app
 from s3ray.results import Results
+from s3ray.store import Store
 from s3ray.sweep import load_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -224,12 +226,12 @@ def made_up():
 def finished(made_up, tmp_path):
     """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
 
-    def fill(datasets, accuracy=None):
+    def fill(datasets, accuracy=None, storage=tmp_path / "store"):
         sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
         overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
-        plan, store = made_up.finished(sweep, datasets, tmp_path / "store", accuracy, overrides)
+        plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
         Results.collect(plan, store).save(store)
-        return str(tmp_path / "store")
+        return str(storage)
 
     return fill
 
@@ -253,6 +255,35 @@ def test_report_writes_a_page_and_says_where(finished, tmp_path):
     # 60 + .64 + 4 without Selection, 2 more with it.
     lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
+
+
+def test_report_from_object_storage_beside_its_results(finished, object_storage, tmp_path):
+    storage = finished(["digits"], storage=object_storage.uri)
+    draw, throttled = random.Random(0), object_storage.faults.THROTTLED
+    object_storage.fault = lambda method, path: throttled if draw.random() < 0.3 else None
+    published = storage.replace("?", "/report?")
+    result = s3ray("report", "--storage", storage, "--output", published)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"s3://bucket/{object_storage.prefix}/report/index.html\n"
+    assert s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "report").exit_code == 0
+    local = {str(path.relative_to(tmp_path)) for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert {key for key in object_storage.objects() if key.startswith("report/")} == local
+    for name in ("report/tables/table3.csv", "report/tables/summary.md"):
+        assert Store(storage).read(name) == (tmp_path / name).read_bytes()
+
+
+def test_storage_that_fails_is_one_sentence(object_storage, tmp_path):
+    object_storage.fault = lambda method, path: object_storage.faults.DENIED
+    output = ["--output", tmp_path / "report"]
+    for arguments in (["plan", FIGURE3, "--datasets", "digits"], ["report", *output], ["compare", "--paper"]):
+        result = s3ray(*arguments, "--storage", object_storage.uri)
+        assert_one_sentence(result, r"--storage s3://bucket/.*: cannot be read \(.*ACCESS_DENIED.*\); check the place")
+
+
+def test_report_to_a_place_that_cannot_be_written(finished, object_storage):
+    object_storage.fault = lambda method, path: object_storage.faults.DENIED
+    result = s3ray("report", "--storage", finished(["digits"]), "--output", object_storage.uri)
+    assert_one_sentence(result, r"--output s3://bucket/.*: cannot be written \(.*ACCESS_DENIED.*\); choose a place")
 
 
 def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,14 +81,29 @@ def from_rank_zero(read: Callable[[], _T]) -> _T:
     return result
 
 
+# Asked at these steps, since all ranks must ask at the same one; clouds give 30 to 120 seconds of notice.
+LEAVING_STEPS = 10
+LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be taken away
+
+
 class CheckpointMonitor:
-    """Saves a stage's progress every `interval` seconds, and reports it `reports` times, evenly spread."""
+    """Saves a stage's progress every `interval` seconds, and reports it `reports` times, evenly spread.
+
+    Once `leaving` says that a node is about to be taken away, it saves at once and then often.
+    """
 
     def __init__(
-        self, store: Store, run: StageRun, interval: float, report: Callable[[int, int], None], reports: int
+        self,
+        store: Store,
+        run: StageRun,
+        interval: float,
+        report: Callable[[int, int], None],
+        reports: int,
+        leaving: Callable[[], bool] | None = None,
     ) -> None:
         self._store, self._run, self._interval = store, run, interval
         self._report, self._reports = report, reports
+        self._leaving = leaving
         self._saved = time.monotonic()
 
     def resume(self) -> Snapshot | None:
@@ -100,6 +116,10 @@ class CheckpointMonitor:
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
             self._report(step, total)
+        if self._leaving and step % LEAVING_STEPS == 0 and self._leaving():
+            self._leaving = None
+            self._interval = min(self._interval, LEAVING_INTERVAL)
+            self._saved = -math.inf
         if rank() == 0 and step < total and time.monotonic() - self._saved >= self._interval:
             buffer = io.BytesIO()
             torch.save(snapshot(), buffer)
@@ -115,17 +135,19 @@ def run_cell(
     *,
     device: torch.device,
     checkpoint_interval: float,
+    leaving: Callable[[], bool] | None = None,
 ) -> None:
     """Compute and commit every stage of `plan` that the store lacks.
 
     Args:
         report: called on every rank with each event.
         checkpoint_interval: seconds between checkpoints of a stage that trains.
+        leaving: whether a node of this worker group is about to be taken away; called on every rank at once.
 
     Raises:
         DivergedError: a loss became NaN or infinite. What was committed before stays.
     """
-    _CellRunner(plan, data, store, report, device, checkpoint_interval).run()
+    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run()
 
 
 @dataclass
@@ -136,6 +158,7 @@ class _CellRunner:
     report: Report
     device: torch.device
     checkpoint_interval: float
+    leaving: Callable[[], bool] | None
 
     def run(self) -> None:
         plan = self.plan
@@ -283,7 +306,7 @@ class _CellRunner:
 
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
-        return CheckpointMonitor(self.store, run, self.checkpoint_interval, report, reports)
+        return CheckpointMonitor(self.store, run, self.checkpoint_interval, report, reports, self.leaving)
 
     def _commit(self, run: StageRun, label: str, files: Mapping[str, bytes], started: float) -> None:
         seconds = time.perf_counter() - started

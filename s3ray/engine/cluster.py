@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray.util.state
+import yaml
 from ray import PlacementGroupID
 from ray._private.services import canonicalize_bootstrap_address
-from ray._private.state import state as cluster_state
 from ray._private.utils import get_num_cpus
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
@@ -20,7 +22,7 @@ from ray.util.state.exception import RayStateApiException
 
 from s3ray.config import UserError
 from s3ray.engine import ENVIRONMENT
-from s3ray.engine.preflight import Capacity, Execution
+from s3ray.engine.preflight import Capacity, Execution, cluster_capacity
 from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group; raised before Ray is started.
+        UserError: this machine cannot hold one worker group (raised before Ray is started), or S3RAY_MAX_CPUS or
+            S3RAY_MAX_GPUS is no number.
     """
     local = local_capacity()
     quiet_ray(execution.verbose)
@@ -82,14 +85,24 @@ def connect(execution: Execution) -> Capacity:
     if local is not None:
         return local
     reap_placement_groups()
-    present = ray.cluster_resources()
-    largest = cluster_state.get_max_resources_from_cluster_config() or {}
-    return Capacity(
-        max(present.get("CPU", 0.0), float(largest.get("CPU", 0))),
-        max(present.get("GPU", 0.0), float(largest.get("GPU", 0))),
-        # A cluster that can grow has several nodes sooner or later.
-        max(len(alive_nodes()), 2 if largest else 1),
-    )
+    return cluster_capacity(ray.cluster_resources(), len(alive_nodes()), autoscaling_config())
+
+
+def autoscaling_config() -> dict[str, Any] | None:
+    """What the autoscaler of this cluster may add; None without one, or if this process is not on its node.
+
+    Ray tells nobody how far a cluster can grow; but its autoscaler runs beside the head, with the file on its
+    command line.
+    """
+    address = ray.get_runtime_context().gcs_address
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        options = dict(part.split("=", 1) for part in command if part.startswith("--") and "=" in part)
+        if "--autoscaling-config" in options and options.get("--gcs-address") == address:
+            path = Path(options["--autoscaling-config"]).expanduser()
+            config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
+            return config
+    return None
 
 
 def alive_nodes() -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from s3ray.config import UserError
 from s3ray.store import Store
@@ -67,6 +69,45 @@ class Capacity:
                 f"{holds}; use fewer workers or a larger cluster"
             )
         return slots
+
+
+def cluster_capacity(present: Mapping[str, float], nodes: int, autoscaling: Mapping[str, Any] | None) -> Capacity:
+    """What a cluster can grow to.
+
+    Args:
+        present: resources of all nodes that are up.
+        nodes: how many that are.
+        autoscaling: the autoscaler's configuration, as in a cluster YAML; None without one. Where the file is out
+            of reach, as on Kubernetes, S3RAY_MAX_CPUS and S3RAY_MAX_GPUS say it.
+
+    Raises:
+        UserError: one of these is no number.
+    """
+    largest = {"CPU": present.get("CPU", 0.0), "GPU": present.get("GPU", 0.0)}
+    # A cluster that can grow has several nodes sooner or later.
+    grown_nodes = nodes if autoscaling is None else max(nodes, 2)
+    for resource, most in largest.items():
+        declared = os.environ.get(f"S3RAY_MAX_{resource}S")
+        if declared:
+            if not declared.isdecimal():
+                raise UserError(f"S3RAY_MAX_{resource}S={declared}: must be a whole number; correct the cluster's file")
+            largest[resource], grown_nodes = max(most, float(declared)), max(nodes, 2)
+        elif autoscaling is not None:
+            largest[resource] = max(most, _held_at_most(autoscaling, resource))
+    return Capacity(largest["CPU"], largest["GPU"], grown_nodes)
+
+
+def _held_at_most(autoscaling: Mapping[str, Any], resource: str) -> float:
+    """What head and workers hold once no more may be added, each resource at its own most."""
+    limit, kinds = autoscaling["max_workers"], dict(autoscaling["available_node_types"])
+    head = kinds.pop(autoscaling["head_node_type"])
+    # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
+    amounts = [
+        float(kind.get("resources", {}).get(resource, 0))
+        for kind in kinds.values()
+        for _ in range(min(kind.get("max_workers", 0), limit))
+    ]
+    return float(head.get("resources", {}).get(resource, 0)) + sum(sorted(amounts, reverse=True)[:limit])
 
 
 def check_plan(plan: Plan, store: Store, execution: Execution) -> None:

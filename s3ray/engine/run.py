@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
@@ -23,9 +23,12 @@ from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
-from s3ray.store import Store
+from s3ray.engine.worker import Ledger, Pack, run_pack
+from s3ray.store import Claims, Store
+from s3ray.store.claims import REFRESH_SECONDS
 from s3ray.sweep import Plan, make_packs
+
+MAX_RESTARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [
-            Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval)
+            Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
             for i, cells in enumerate(groups)
         ]
         console.print(
@@ -89,7 +92,7 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     by_name = {pack.name: pack for pack in packs}
 
     def trial(config: dict[str, Any]) -> None:
-        _fit(by_name[config["pack"]], store, execution)
+        _work(by_name[config["pack"]], store, execution)
 
     # The trial only waits for its worker group; it runs on the head and takes none of the workers' CPUs.
     trainable = ray.tune.with_resources(trial, {"node:__internal_head__": 0.001})
@@ -114,8 +117,33 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     }
 
 
-def _fit(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
-    """Run a pack in a worker group of its own; with `relay`, Tune gets the workers' reports."""
+def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
+    """Fit worker groups until every cell of the pack is complete or given up.
+
+    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources.
+
+    Args:
+        relay: pass the workers' reports on to Tune.
+    """
+    claims = Claims(store, pack.run)
+    while cells := pack.unfinished(store):
+        if any(claims.free(cell.identity) for cell in cells):
+            _fit(pack, store, execution, relay)
+        else:
+            time.sleep(REFRESH_SECONDS)
+
+
+def _work(pack: Pack, store: Store, execution: Execution) -> None:
+    """The Tune trial: finish the pack, and report so."""
+    finish(pack, store, execution)
+    # Another sweep may have finished some: the display must know.
+    given_up = Ledger(store, pack.run).failures()
+    finished = [cell.cell for cell in pack.cells if cell.identity not in given_up]
+    done = [asdict(Event(str(cell), cell.dataset, "cell_finished")) for cell in finished]
+    ray.tune.report({"events": json.dumps(done)})
+
+
+def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
     trainer = ray.train.torch.TorchTrainer(
         run_pack,
         train_loop_config={"pack": pack},
@@ -132,9 +160,10 @@ def _fit(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) 
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
             callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
-            # The ledger bounds the attempts of a cell; this bound ends a group that never gets that far.
+            # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
+            # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=MAX_ATTEMPTS + len(pack.cells), controller_failure_limit=3
+                max_failures=MAX_RESTARTS + len(pack.cells), controller_failure_limit=MAX_RESTARTS
             ),
         ),
     )

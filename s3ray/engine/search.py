@@ -21,7 +21,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,8 +36,8 @@ from rich.console import Console
 
 from s3ray.data import Dataset
 from s3ray.engine.cluster import check_nodes_can_write, connect
-from s3ray.engine.preflight import Execution, check_storage
-from s3ray.engine.run import _fit
+from s3ray.engine.preflight import Capacity, Execution, check_storage
+from s3ray.engine.run import finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
 from s3ray.store import Store
@@ -141,7 +141,7 @@ def run_searches(
     if any(counted(study) < trials for study in studies.values()):
         try:
             capacity = connect(execution)
-            slots = capacity.slots(execution)
+            capacity.slots(execution)
             check_storage(store, capacity)
             if not capacity.is_local:
                 check_nodes_can_write(store.uri)
@@ -150,7 +150,7 @@ def run_searches(
                 if counted(study) < trials:
                     store.publish_dataset(data[search.dataset], search.entry.facts.fingerprint)
                     try_again(study)
-                    failures[search.dataset] = _tune(search, study, store, execution, slots, trials, seed, console)
+                    failures[search.dataset] = _tune(search, study, store, execution, capacity, trials, seed, console)
         finally:
             ray.shutdown()
     return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
@@ -175,7 +175,7 @@ def _tune(
     study: optuna.Study,
     store: Store,
     execution: Execution,
-    slots: int,
+    capacity: Capacity,
     trials: int,
     seed: int,
     console: Console,
@@ -183,10 +183,12 @@ def _tune(
     """Run the trials that the study lacks; causes of those that ended without a verdict."""
     run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
-    def trial(parameters: dict[str, Any]) -> None:
-        try_configuration(search, parameters, store, execution, run)
+    empty = Pack("", run, (), store.uri, execution.checkpoint_interval, not capacity.is_local)
 
-    left = trials - counted(study)
+    def trial(parameters: dict[str, Any]) -> None:
+        try_configuration(search, parameters, store, execution, empty)
+
+    left, slots = trials - counted(study), capacity.slots(execution)
     progress = _Progress(study, trials, search.seeds, console)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -231,18 +233,20 @@ def _tune(
 
 
 def try_configuration(
-    search: Search, parameters: dict[str, float], store: Store, execution: Execution, run: str
+    search: Search, parameters: dict[str, float], store: Store, execution: Execution, empty: Pack
 ) -> None:
-    """The Tune trial: run what the store lacks of the configuration, report after every seed."""
+    """The Tune trial: run what the store lacks of the configuration, report after every seed.
+
+    Args:
+        empty: a pack without cells, of this call.
+    """
     curves = []
     for seeds, cell in enumerate(search.plans(parameters), 1):
-        if cell.missing(store.markers(cell.runs)):
-            pack = Pack(f"trial-{cell.identity[:8]}", run, (cell,), store.uri, execution.checkpoint_interval)
-            _fit(pack, store, execution, relay=False)
-            if (cause := Ledger(store, run).failures().get(cell.identity)) is not None:
-                # Without `seeds`: nothing for ASHA to compare. Tune insists on the metric.
-                ray.tune.report({"accuracy": math.nan, "cause": cause})
-                return
+        finish(replace(empty, name=f"trial-{cell.identity[:8]}", cells=(cell,)), store, execution, relay=False)
+        if (cause := Ledger(store, empty.run).failures().get(cell.identity)) is not None:
+            # Without `seeds`: nothing for ASHA to compare. Tune insists on the metric.
+            ray.tune.report({"accuracy": math.nan, "cause": cause})
+            return
         curves.append(validation_curve(store, cell))
         ray.tune.report({**score(curves)._asdict(), "seeds": seeds})
 

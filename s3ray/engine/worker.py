@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed as dist
 
 from s3ray.engine.cell import Event, from_rank_zero, run_cell
+from s3ray.engine.cluster import alive_nodes
 from s3ray.stages import DivergedError
-from s3ray.store import Store
+from s3ray.stages.collective import rank, workers
+from s3ray.store import Claims, Store
 from s3ray.sweep import CellPlan
 
 # A cell is given up when its worker group died this often without any progress in between.
@@ -29,6 +35,13 @@ class Pack:
     cells: tuple[CellPlan, ...]
     storage: str
     checkpoint_interval: float
+    preemptible: bool = False  # its nodes may be taken away, with or without notice
+
+    def unfinished(self, store: Store) -> list[CellPlan]:
+        """Its cells that are neither complete nor given up."""
+        committed = store.markers(run for cell in self.cells for run in cell.runs)
+        given_up = Ledger(store, self.run).failures()
+        return [cell for cell in self.cells if cell.missing(committed) and cell.identity not in given_up]
 
 
 class Ledger:
@@ -37,15 +50,19 @@ class Ledger:
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
 
-    def attempt(self, cell: CellPlan) -> int:
-        """Note a start of `cell`; how many there were since it last made progress."""
+    def attempt(self, cell: CellPlan, nodes: Collection[str], alive: Collection[str]) -> int:
+        """Note a start of `cell` on `nodes`; how many there were since it last made progress.
+
+        Starts on a node that is no longer among those `alive` do not count: the cell has not failed when its
+        machine was taken away.
+        """
         store = self._store
         missing = cell.missing(store.markers(cell.runs))
         step = max((store.checkpoint_step(run) or 0 for run in missing), default=0)
         folder = ("runs", self._run, "attempts", cell.identity, f"{len(missing)}-{step}")
-        number = len(store.names(*folder)) + 1
-        store.write("", *folder, str(number))
-        return number
+        earlier = [store.read(*folder, name).decode().split() for name in store.names(*folder)]
+        store.write("\n".join(nodes), *folder, str(len(earlier) + 1))
+        return 1 + sum(set(alive).issuperset(used) for used in earlier)
 
     def error(self, cell: CellPlan, cause: str) -> None:
         """Remember why an attempt ended; of several ranks' errors the first, which the others follow from."""
@@ -91,7 +108,7 @@ def run_pack(config: dict[str, Any]) -> None:
     A diverging loss gives the cell up and the next one starts: the same inputs would diverge again, and all ranks
     meet it at the same step. Any other error may be a rank's or a disk's own: it ends the
     worker group, Train starts another, and the cell goes on from its last checkpoint, up to MAX_ATTEMPTS times
-    without progress.
+    without progress. A cell that another sweep is at work on is left out.
     """
     pack: Pack = config["pack"]
     torch.set_num_threads(1)  # one CPU per worker; results must not depend on the machine's cores
@@ -99,25 +116,38 @@ def run_pack(config: dict[str, Any]) -> None:
     ledger = Ledger(store, pack.run)
     report = Reporter()
     given_up = from_rank_zero(ledger.failures)
-    committed = from_rank_zero(lambda: store.markers(run for cell in pack.cells for run in cell.runs))
     for cell in pack.cells:
         outcome = partial(Event, str(cell.cell), cell.cell.dataset)
-        if not cell.missing(committed):
-            report(outcome("cell_finished"))
-        elif cell.identity in given_up:
+        if cell.identity in given_up:
             report(outcome("cell_failed", cause=given_up[cell.identity]))
+            continue
+        with _claimed(cell, pack, store) as ours:
+            if not ours:
+                continue
+            # Asked now: another sweep may have finished it since this pack was made.
+            committed = from_rank_zero(lambda: store.markers(cell.runs))  # noqa: B023  # called at once
+            cause = _attempt(cell, pack, store, ledger, report) if cell.missing(committed) else None
+        if cause is None:
+            report(outcome("cell_finished"))
         else:
-            cause = _attempt(cell, pack, store, ledger, report)
-            if cause is None:
-                report(outcome("cell_finished"))
-            else:
-                ledger.fail(cell, cause)
-                report(outcome("cell_failed", cause=cause))
+            ledger.fail(cell, cause)
+            report(outcome("cell_failed", cause=cause))
+
+
+@contextmanager
+def _claimed(cell: CellPlan, pack: Pack, store: Store) -> Iterator[bool]:
+    """Whether this worker group may run the cell: rank 0 claims it for the run, all ranks know."""
+    if rank() != 0:
+        yield from_rank_zero(lambda: False)
+        return
+    with Claims(store, pack.run).take(cell.identity) as taken:
+        yield from_rank_zero(lambda: taken)
 
 
 def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: Reporter) -> str | None:
     """Run a cell; the cause if it must be given up."""
-    if from_rank_zero(lambda: ledger.attempt(cell)) > MAX_ATTEMPTS:
+    nodes = _nodes()
+    if from_rank_zero(lambda: ledger.attempt(cell, nodes, alive_nodes())) > MAX_ATTEMPTS:
         error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
         return f"{error}; given up after {MAX_ATTEMPTS} attempts without progress"
     try:
@@ -128,6 +158,7 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
             report,
             device=ray.train.torch.get_device(),
             checkpoint_interval=pack.checkpoint_interval,
+            leaving=_leaving if pack.preemptible else None,
         )
     except DivergedError as error:
         return _sentence(error)
@@ -135,6 +166,20 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
         ledger.error(cell, _sentence(error))
         raise
     return None
+
+
+def _nodes() -> list[str]:
+    """Ids of the nodes that this worker group runs on."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [here] * workers()
+    if workers() > 1:
+        dist.all_gather_object(nodes, here)
+    return sorted(set(nodes))
+
+
+def _leaving() -> bool:
+    """Whether a node of this worker group has been announced to be taken away; all ranks must ask together."""
+    return ray.train.get_preemption_info() is not None
 
 
 def _sentence(error: Exception) -> str:

@@ -81,10 +81,11 @@ class Experts(nn.Module):
         N, D, E = config.experts, config.width, config.expert_width
         self.norm_weight_ND = nn.Parameter(torch.ones(N, D))
         self.norm_bias_ND = nn.Parameter(torch.zeros(N, D))
-        self.w1_NDE = nn.Parameter(torch.empty(N, D, E).uniform_(-1, 1) / math.sqrt(D))
-        self.b1_NE = nn.Parameter(torch.empty(N, E).uniform_(-1, 1) / math.sqrt(D))
-        self.w2_NED = nn.Parameter(torch.empty(N, E, D).uniform_(-1, 1) / math.sqrt(E))
-        self.b2_ND = nn.Parameter(torch.empty(N, D).uniform_(-1, 1) / math.sqrt(E))
+        # Divided in place: on the meta device, where models are only counted, `/` imports torch's compiler (1.5 s).
+        self.w1_NDE = nn.Parameter(torch.empty(N, D, E).uniform_(-1, 1).div_(math.sqrt(D)))
+        self.b1_NE = nn.Parameter(torch.empty(N, E).uniform_(-1, 1).div_(math.sqrt(D)))
+        self.w2_NED = nn.Parameter(torch.empty(N, E, D).uniform_(-1, 1).div_(math.sqrt(E)))
+        self.b2_ND = nn.Parameter(torch.empty(N, D).uniform_(-1, 1).div_(math.sqrt(E)))
 
     def forward(
         self, n_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor, keep: float | None = None

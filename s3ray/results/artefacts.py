@@ -48,7 +48,7 @@ def tables(results: Results) -> Tables:
     made: Tables = {}
     for artefact in results.info["artefacts"]:
         if artefact in _TABLES:
-            made |= {name: table for name, table in _TABLES[artefact](results).items() if not table.empty}
+            made |= _TABLES[artefact](results)
     if not results.rows.empty:
         made["summary"] = summarize(results.rows)
         made["verdicts"] = verdict_table(verdicts(results.rows))
@@ -112,6 +112,9 @@ _NOTES = {
     "table5": "Percent of the active parameters at p = 1, as the paper counts them: the attention of all layers, the "
     "experts of one.",
     "table5_all_layers": "The honest count: the experts of every layer.",
+    "what_is_kept": "Test values, means over a kind's factors and over seeds (sample standard deviation over seeds).",
+    "compare": "Ours, the printed number and their difference in percent with its 90 % interval. Rules: "
+    "s3ray/results/compare.py.",
     "references": "What needs no representation learning: the floor of every curve.",
     "verdicts": "Paired tests over seeds on test, at the p* chosen on validation, Holm-corrected over datasets and χ; "
     "`peak inside` needs both gains. Rules: s3ray/results/statistics.py.",
@@ -222,11 +225,11 @@ def _by_batch_size(results: Results, rows: pd.DataFrame, name: str, heading: str
 
 
 def _figures7_10(results: Results) -> Figures:
-    made = {}
-    if results.entropies.empty:
-        return {}
+    made: Figures = {}
+    entropies = results.entropies
+    if entropies.empty:
+        return made
     for dataset, facts in results.info["datasets"].items():
-        entropies = results.entropies
         usual = (entropies["dataset"] == dataset) & (entropies["batch_size"] == facts["batch_size"])
         own = entropies[usual & (entropies["branch"] == "suff+min")]
         if not own.empty:

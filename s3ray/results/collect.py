@@ -61,8 +61,13 @@ class Results:
         """Read the tables of a sweep; by default of the one written last.
 
         Raises:
-            UserError: there are none.
+            UserError: there are none, or the store cannot be read.
         """
+        with store.explained("read", "check the place and your access to it"):
+            return cls._load(store, sweep)
+
+    @classmethod
+    def _load(cls, store: Store, sweep: str | None) -> Results:
         name = sweep or _latest(store)
         present = store.names("results", name) if name else []
         if "info.json" not in present:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s3ray.results.figures import BRANCH_LABELS, REFERENCE, SELECTED, UNSELECTED
-from s3ray.results.tables import METHODS
+from s3ray.results.tables import METHODS, mean_std
 
 _CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
 _QUANTITY = ["quantity", "factor_kind"]
@@ -57,7 +57,7 @@ def kept_table(points: pd.DataFrame) -> pd.DataFrame:
     for configuration, values in ordered.groupby(_CONFIGURATION, sort=False):
         dataset, kind, batch_size, method, branch, granularity, ratio = configuration
         measured = values[[*_QUANTITY, "mean", "std"]].itertuples(index=False, name=None)
-        cells = {(quantity, factor_kind): _mean_std(mean, std) for quantity, factor_kind, mean, std in measured}
+        cells = {(quantity, factor_kind): mean_std(mean, std) for quantity, factor_kind, mean, std in measured}
         line = {
             "dataset": f"{dataset} ({kind} data)",
             "batch size": batch_size,
@@ -184,7 +184,3 @@ def _name(method: str, branch: str) -> str:
     if method == "s3":
         return f"S3, {BRANCH_LABELS[branch]}"
     return METHODS.get((method, branch), method if branch == "none" else f"{method}-{branch}")
-
-
-def _mean_std(mean: float, std: float) -> str:
-    return f"{mean:.2f} ({std:.2f})" if pd.notna(std) else f"{mean:.2f}"

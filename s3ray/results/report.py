@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -22,28 +21,27 @@ from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.search import SearchResults
 from s3ray.results.statistics import best_ratios
-from s3ray.results.tables import latex, markdown
+from s3ray.results.tables import latex, markdown, mean_std
+from s3ray.store import Store
 from s3ray.sweep.cost import duration
 
-_OTHER = {"suff": "#7b4fa3", "min": "#d9822b"}
+_COLORS = {"none": UNSELECTED, "suff+min": SELECTED, "suff": "#7b4fa3", "min": "#d9822b"}  # per branch
 # Drawn interactively on the page; the files keep the printed ones.
 _INTERACTIVE = ("figure3", "figure5")
 _HIDDEN = ("summary",)
 _CSS_PIXELS = 96  # per inch
 
 
-def write_report(results: Results, output: Path, searches: Sequence[SearchResults] = ()) -> Path:
-    """Write `index.html`, `figures/` and `tables/` to `output`; returns the page.
+def write_report(results: Results, output: Store, searches: Sequence[SearchResults] = ()) -> str:
+    """Write `index.html`, `figures/` and `tables/` to `output`; returns where the page is.
 
     The page needs no network: scripts and pictures are inside.
     """
-    (output / "figures").mkdir(parents=True, exist_ok=True)
-    (output / "tables").mkdir(exist_ok=True)
     pictures = []
     for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
             picture = render(figure, suffix)
-            (output / "figures" / f"{name}.{suffix}").write_bytes(picture)
+            output.write(picture, "figures", f"{name}.{suffix}")
             if suffix == "png" and not name.startswith(_INTERACTIVE):
                 width = round(_CSS_PIXELS * figure.get_figwidth())
                 pictures.append({"title": title(name), "png": base64.b64encode(picture).decode(), "width": width})
@@ -57,14 +55,13 @@ def write_report(results: Results, output: Path, searches: Sequence[SearchResult
         readable = _readable_comparison(table) if name == "compare" else table
         text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
         for suffix, content in text.items():
-            (output / "tables" / f"{name}.{suffix}").write_text(content)
+            output.write(content, "tables", f"{name}.{suffix}")
         if name not in _HIDDEN:
             shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
     for search in searches:
-        (output / "tables" / f"{search.name}.csv").write_text(search.trials.to_csv(index=False))
-    page = output / "index.html"
-    page.write_text(_render(results, pictures, shown, all_tables, searches), encoding="utf-8")
-    return page
+        output.write(search.trials.to_csv(index=False), "tables", f"{search.name}.csv")
+    output.write(_render(results, pictures, shown, all_tables, searches), "index.html")
+    return output.address("index.html")
 
 
 def _is_real(results: Results) -> bool:
@@ -133,9 +130,9 @@ def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
                 "χ": line["granularity"],
                 "entry": line["entry"],
                 "p": f"{line['preservation_ratio']:g}" if pd.notna(line["preservation_ratio"]) else "",
-                "ours": _mean_std(line["mean"], line["std"], digits),
+                "ours": "" if pd.isna(line["mean"]) else mean_std(line["mean"], line["std"], digits),
                 "n": f"{line['n']:.0f}" if pd.notna(line["n"]) else "",
-                "paper": _mean_std(line["published_mean"], line["published_std"], digits),
+                "paper": mean_std(line["published_mean"], line["published_std"], digits),
                 "difference [90 %]": difference,
                 "verdict": line["verdict"],
                 "note": line["note"],
@@ -144,18 +141,13 @@ def _readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _mean_std(mean: float, std: float, digits: int) -> str:
-    if pd.isna(mean):
-        return ""
-    return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")
-
-
 def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Per dataset the interactive pruning curves: heading, height in pixels and plotly's JSON."""
     if results.rows.empty:
         return []
-    summary, best = tables["summary"], best_ratios(results.rows)
+    summary, rows = tables["summary"], results.rows
     chosen = (summary["method"] == "s3") & (summary["split"] == "test")
+    best = best_ratios(rows[(rows["method"] == "s3") & (rows["branch"] == "suff+min")])  # the branch with a star
     curves = []
     for dataset, own in summary[chosen].groupby("dataset", sort=False):
         figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
@@ -198,12 +190,11 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
     for (granularity, batch, branch), curve in summary.groupby(["granularity", "batch_size", "branch"]):
         place = {"row": granularities.index(granularity) + 1, "col": batches.index(batch) + 1}
         curve = curve.sort_values("preservation_ratio", ascending=False)
-        name = BRANCH_LABELS.get(str(branch), str(branch))
-        color = {"none": UNSELECTED, "suff+min": SELECTED}.get(str(branch)) or _OTHER.get(str(branch))
-        figure.add_trace(_trace(curve, name, str(color), name not in named), **place)
+        name = BRANCH_LABELS[str(branch)]
+        figure.add_trace(_trace(curve, name, _COLORS[str(branch)], name not in named), **place)
         named.add(name)
-        if branch == "suff+min" and len(best):
-            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch) & (best["branch"] == branch)
+        if branch == "suff+min":
+            keys = (best["granularity"] == granularity) & (best["batch_size"] == batch)
             for _, choice in best[keys].iterrows():
                 figure.add_trace(_star(choice, "p*" not in named), **place)
                 named.add("p*")

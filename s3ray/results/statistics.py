@@ -47,6 +47,7 @@ The claim of a reverse U (`verdicts`): test accuracy at p* is above p = 1 and ab
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,10 +84,14 @@ def bootstrap_interval(values: pd.Series[float]) -> tuple[float, float]:
     # Sorted, since a fixed generator draws positions: the order of rows must not matter. Not BCa, which has no
     # value where all are equal, and whose correction three values cannot carry.
     sample = np.sort(values.to_numpy(float))
-    interval = stats.bootstrap(
-        (sample,), np.mean, method="percentile", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-    )
-    return float(interval.confidence_interval.low), float(interval.confidence_interval.high)
+    low, high = np.percentile(sample[_resamples(len(sample))].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+@functools.cache
+def _resamples(n: int) -> NDArray[np.int64]:
+    """Positions (RESAMPLES, n), the same whatever the values: a report asks for thousands of intervals."""
+    return np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +99,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     grouped = rows.groupby([*CONFIGURATION, "preservation_ratio", "split"], sort=False)
     summary = grouped.agg(
         mean=("accuracy", "mean"),
-        std=("accuracy", lambda a: a.std(ddof=1)),
+        std=("accuracy", "std"),
         n=("seed", "nunique"),
         half_width=("accuracy", half_width),
         active_parameters=("active_parameters", "mean"),
@@ -117,9 +122,10 @@ class _Curve(NamedTuple):
 
 def _curves(rows: pd.DataFrame) -> Iterator[_Curve]:
     """The configurations that were measured at p = 1 and below, with their choices of p."""
-    for configuration, group in rows.groupby(CONFIGURATION, sort=False):
+    needed = [*CONFIGURATION, "split", "seed", "preservation_ratio", "accuracy", "samples"]
+    for configuration, group in rows[rows.columns.intersection(needed)].groupby(CONFIGURATION, sort=False):
         valid, test = (
-            group[group["split"] == split].pivot_table(index="seed", columns="preservation_ratio", values="accuracy")
+            group[group["split"] == split].pivot(index="seed", columns="preservation_ratio", values="accuracy")
             for split in ("valid", "test")
         )
         pruned = sorted((p for p in map(float, valid.columns) if p < 1.0), reverse=True)

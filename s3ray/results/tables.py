@@ -1,4 +1,4 @@
-"""Tables in the layout of the paper's Table 1."""
+"""Tables in the layout of the paper's Tables 1 to 3, and those of verdicts and references."""
 
 from __future__ import annotations
 
@@ -216,5 +216,9 @@ def _interval(half_width: float) -> str:
 
 
 def _accuracy(row: Any) -> str:
-    deviation = f" ({100 * row['std']:.2f})" if pd.notna(row["std"]) else ""
-    return f"{100 * row['mean']:.2f}{deviation}"
+    return mean_std(100 * row["mean"], 100 * row["std"])
+
+
+def mean_std(mean: float, std: float, digits: int = 2) -> str:
+    """`mean (std)` as the paper prints it; one seed has no deviation."""
+    return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")

@@ -5,6 +5,7 @@
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
+    claims/<cell>/                                who is at work on a cell (store/claims.py)
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
 """
@@ -17,14 +18,15 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
@@ -34,6 +36,9 @@ from s3ray.store.identity import StageRun
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+# What the names of URI parameters with credentials have in them.
+_CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,56 +54,73 @@ class Marker:
 
 
 class Store:
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, option: str = "--storage") -> None:
         """Open a store; nothing is created yet.
 
         Args:
             uri: a local path, or `s3://…`, `gs://…`, any URI that pyarrow reads.
+            option: the command-line option that complaints name.
 
         Raises:
             UserError: a URI that pyarrow does not know, or one with credentials in it (it would be shown in
                 dashboards).
         """
         parts = urlsplit(uri)
-        if parts.username or parts.password or "secret" in parts.query.lower():
+        parameters = " ".join(parse_qs(parts.query, keep_blank_values=True)).lower() if parts.scheme else ""
+        if parts.username or parts.password or any(word in parameters for word in _CREDENTIALS):
             raise UserError(
-                f"--storage {parts.scheme}://…: holds credentials, which dashboards would show; "
+                f"{option} {parts.scheme}://…: holds credentials, which dashboards would show; "
                 f"give them through the environment"
             )
+        self.option = option
         self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
-        try:
-            self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
-        except (ArrowException, OSError, ValueError) as error:
-            raise UserError(f"--storage {uri}: not a storage URI ({error}); use a path, s3://… or gs://…") from error
+        with self.explained("opened", "check the place and your access to it"):
+            try:
+                self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
+            except ValueError as error:
+                raise UserError(f"{option} {uri}: not a storage URI ({error}); use a path, s3://… or gs://…") from error
+        if isinstance(self.fs, pafs.S3FileSystem):
+            self.fs = _PatientS3(self.fs)
         self.base = self.base.rstrip("/")
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
 
     def path(self, *parts: str) -> str:
         return "/".join([self.base, *parts])
 
-    def locate(self, *parts: str) -> str:
-        """The path or URI under which a user finds a file."""
-        return "/".join([self.uri.rstrip("/"), *parts])
+    def address(self, *parts: str) -> str:
+        """Where something is, for people: a path, or a URI without its parameters."""
+        return self.path(*parts) if self.is_local else f"{urlsplit(self.uri).scheme}://{self.path(*parts)}"
+
+    def file_uri(self, *parts: str) -> str:
+        """What finds a file again: a path, or a URI with its parameters."""
+        query = urlsplit(self.uri).query
+        return self.address(*parts) + (f"?{query}" if query and not self.is_local else "")
+
+    @contextmanager
+    def explained(self, verb: str, remedy: str) -> Iterator[None]:
+        """UserError in one sentence if the storage fails."""
+        try:
+            yield
+        except (OSError, ArrowException) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.option} {self.uri}: cannot be {verb} ({reason}); {remedy}") from error
 
     def check_writable(self) -> None:
         """UserError unless a file can be written and deleted again."""
-        probe = self.path(f".writable-{uuid.uuid4().hex}")
-        try:
-            self.write("write check", probe.removeprefix(self.base + "/"))
-            self.fs.delete_file(probe)
-        except (OSError, ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"--storage {self.uri}: cannot be written ({reason}); choose a place you may write to"
-            ) from error
+        name = f".writable-{uuid.uuid4().hex}"
+        with self.explained("written", "choose a place you may write to"):
+            self.write("write check", name)
+            self.fs.delete_file(self.path(name))
 
-    def write(self, content: bytes | str, *parts: str) -> None:
+    def write(self, content: bytes | str | pa.Buffer, *parts: str) -> None:
         """Write a file that appears complete or not at all."""
         target = self.path(*parts)
         payload = content.encode() if isinstance(content, str) else content
-        if not self.is_local:  # object stores publish an object when its upload is complete
-            with self.fs.open_output_stream(target) as stream:
-                stream.write(payload)
+        if not self.is_local:
+            # An object appears when its stream is closed, and leaving the stream early closes it too, even through
+            # its destructor. In a thread of its own no Ctrl-C can come between opening and writing.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(self._upload, target, payload).result()
             return
         self.fs.create_dir(target.rpartition("/")[0], recursive=True)
         staging = f"{target}.{uuid.uuid4().hex}.tmp"
@@ -110,6 +132,10 @@ class Store:
             Path(staging).unlink(missing_ok=True)
             raise
 
+    def _upload(self, target: str, payload: bytes | pa.Buffer) -> None:
+        with self.fs.open_output_stream(target) as stream:
+            stream.write(payload)
+
     def read(self, *parts: str) -> bytes:
         with self.fs.open_input_stream(self.path(*parts)) as stream:
             content: bytes = stream.read()
@@ -117,9 +143,13 @@ class Store:
 
     def names(self, *parts: str) -> list[str]:
         """Names of the files directly in a folder; empty if it is not there."""
+        return sorted(self.modified(*parts))
+
+    def modified(self, *parts: str) -> dict[str, float]:
+        """When each file directly in a folder was written, in seconds by the storage's clock."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         infos = self.fs.get_file_info(selector)
-        return sorted(i.base_name for i in infos if i.is_file and not i.base_name.endswith(".tmp"))
+        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.is_file and not i.base_name.endswith(".tmp")}
 
     def commit(
         self, run: StageRun, files: Mapping[str, bytes], *, seconds: float, provenance: Mapping[str, Any]
@@ -151,13 +181,8 @@ class Store:
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
         """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
         unique = list({run.identity: run for run in runs}.values())
-        try:
+        with self.explained("read", "check the place and your access to it"):
             found = [marker for marker in self.parallel(self.marker, unique) if marker is not None]
-        except (OSError, ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"--storage {self.uri}: cannot be read ({reason}); check the place and your access to it"
-            ) from error
         return {marker.identity: marker for marker in found}
 
     def parallel(self, read: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
@@ -222,8 +247,11 @@ class Store:
             prepared = Path(scratch) / fingerprint
             data.save(prepared)
             files = sorted(prepared.iterdir(), key=lambda path: path.name == "manifest.json")
-            for file in files:  # the manifest last: it is this folder's commit marker
-                pafs.copy_files(str(file), f"{target}/{file.name}", pafs.LocalFileSystem(), self.fs)
+            # The manifest last: it is this folder's commit marker. Not copy_files: it says nothing of an upload that
+            # fails at its end.
+            for file in files:
+                with pa.memory_map(str(file)) as mapped:
+                    self.write(mapped.read_buffer(), "data", fingerprint, file.name)
 
     def fetch_dataset(self, fingerprint: str) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache."""
@@ -242,6 +270,31 @@ class Store:
                 except OSError:  # another worker of this machine was first
                     shutil.rmtree(copy, ignore_errors=True)
         return Dataset.open(cached)
+
+
+class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations
+    """An S3 file system that outlasts throttling, and still does after Ray has pickled it for its workers.
+
+    pyarrow's own gives up after 6 seconds, after three attempts once it was pickled (the retry strategy is not
+    part of its state), and after 3 seconds without an answer. Waiting 25, 50, 100 ms … between ten attempts is
+    some 13 seconds: throttling passes, and a server that is down is said to be so while the user still watches.
+    """
+
+    def __init__(self, original: pafs.S3FileSystem) -> None:
+        self._original = original
+        _, (options,) = original.__reduce__()
+        super().__init__(
+            **options
+            | {
+                "retry_strategy": pafs.AwsDefaultS3RetryStrategy(max_attempts=9),
+                "connect_timeout": 10,
+                "request_timeout": 60,
+                "allow_delayed_open": True,  # a small object is one request, not the three of a multipart upload
+            }
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _PatientS3, (self._original,)
 
 
 def _cache_folder() -> Path:

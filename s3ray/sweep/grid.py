@@ -73,6 +73,12 @@ class Study:
     def datasets(self) -> tuple[str, ...]:
         return tuple(self.entries)
 
+    def granularities(self, dataset: str) -> tuple[int, ...]:
+        return self.entries[dataset].settings.granularities
+
+    def seeds(self, dataset: str) -> tuple[int, ...]:
+        return self.entries[dataset].settings.seeds
+
     def batch_sizes(self, dataset: str) -> tuple[int, ...]:
         """All batch sizes of a dataset's settings, those of Figure 3."""
         return self.entries[dataset].settings.batch_sizes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
 from collections.abc import Callable
 from statistics import NormalDist
@@ -14,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recorder import Recorder, StoppedError, identical
 from s3ray.baselines import BASELINES, USES_LABELS, Baseline, build_baseline, train_baseline
 from s3ray.config import BaselineConfig, Branch, Method, ModelConfig, OptimizerConfig, Settings, settings_for
 from s3ray.data.dataset import Dataset, Split
@@ -25,29 +25,6 @@ BATCH, STEPS, HALF = 8, 6, 3
 OPTIMIZER = OptimizerConfig(epochs=2, learning_rate=1e-2)
 CONFIG = BaselineConfig(temperature=0.2, critic_width=16)
 every_method = pytest.mark.parametrize("method", BASELINES)
-
-
-class StoppedError(Exception):
-    """A worker that goes away."""
-
-
-class Recorder:
-    """A Monitor that keeps the bytes of the snapshot after step `at` and stops there."""
-
-    def __init__(self, at: int | None = None, stored: bytes | None = None) -> None:
-        self.at, self.stored = at, stored
-        self.seen: list[tuple[int, int]] = []
-
-    def resume(self) -> Snapshot | None:
-        return torch.load(io.BytesIO(self.stored), weights_only=True) if self.stored else None
-
-    def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
-        self.seen.append((step, total))
-        if step == self.at:
-            buffer = io.BytesIO()
-            torch.save(snapshot(), buffer)
-            self.stored = buffer.getvalue()
-            raise StoppedError
 
 
 def _dense(model: ModelConfig) -> ModelConfig:
@@ -76,10 +53,6 @@ def undisturbed(dense: ModelConfig, tiny_dataset: Dataset) -> Undisturbed:
     return functools.cache(lambda method: _run(method, dense, tiny_dataset))
 
 
-def _identical(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-
-
 @every_method
 def test_every_parameter_is_trained(
     method: Method, dense: ModelConfig, tiny_dataset: Dataset, undisturbed: Undisturbed
@@ -98,9 +71,9 @@ def test_two_runs_are_bit_identical_and_seeds_differ(
     torch.rand(7)  # the caller's random state is none of the method's concern
     second, metrics = _run(method, dense, tiny_dataset)
     other, _ = _run(method, dense, tiny_dataset, seed=1)
-    assert _identical(second, undisturbed(method)[0])
+    assert identical(second, undisturbed(method)[0])
     assert metrics == undisturbed(method)[1]
-    assert not _identical(second, other)
+    assert not identical(second, other)
 
 
 @every_method
@@ -108,13 +81,13 @@ def test_two_runs_are_bit_identical_and_seeds_differ(
 def test_a_resumed_run_ends_bit_identical(
     method: Method, at: int, dense: ModelConfig, tiny_dataset: Dataset, undisturbed: Undisturbed
 ) -> None:
-    killed = Recorder(at)
+    killed = Recorder(at, stop=True)
     with pytest.raises(StoppedError):
         _run(method, dense, tiny_dataset, monitor=killed)
     resumed = Recorder(stored=killed.stored)
     state, metrics = _run(method, dense, tiny_dataset, monitor=resumed)
     assert resumed.seen == [(step, STEPS) for step in range(at + 1, STEPS + 1)]
-    assert _identical(state, undisturbed(method)[0])
+    assert identical(state, undisturbed(method)[0])
     assert metrics == undisturbed(method)[1]
 
 
@@ -169,7 +142,7 @@ def test_labels_are_used_by_those_that_say_so(
     other = np.roll(tiny_dataset.train.labels, 1)
     data = dataclasses.replace(tiny_dataset, train=dataclasses.replace(tiny_dataset.train, labels=other))
     state, _ = _run(method, dense, data)
-    assert _identical(state, undisturbed(method)[0]) == (method not in USES_LABELS)
+    assert identical(state, undisturbed(method)[0]) == (method not in USES_LABELS)
 
 
 @pytest.mark.parametrize("method", sorted(USES_LABELS))
@@ -178,7 +151,7 @@ def test_classes_need_not_count_up_from_0(
 ) -> None:
     labels = np.array([-3, 7, 40])[tiny_dataset.train.labels]
     data = dataclasses.replace(tiny_dataset, train=dataclasses.replace(tiny_dataset.train, labels=labels))
-    assert _identical(_run(method, dense, data)[0], undisturbed(method)[0])
+    assert identical(_run(method, dense, data)[0], undisturbed(method)[0])
 
 
 # Three shared factors decide the label. With 400 features to a token, 32 random directions lose much of them.

@@ -89,6 +89,19 @@ print(*(f"{identifier}:{state}" for identifier, state in states.items()))
 """
 
 
+GROWS = """
+import os
+os.environ |= {"S3RAY_MAX_CPUS": "32", "S3RAY_MAX_GPUS": "8"}
+capacity = connect(Execution())
+print(capacity.cpus, capacity.gpus, capacity.nodes)
+"""
+
+
+def test_a_cluster_that_grows_counts_as_what_its_file_says(head):
+    grown = python(head, GROWS)
+    assert grown.stdout.split() == ["32.0", "8.0", "2"], grown.stderr
+
+
 def test_leaked_placement_groups_are_removed_and_others_are_not(head):
     leaked = python(head, LEAK)
     assert leaked.returncode == 0, leaked.stderr

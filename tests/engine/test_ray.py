@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -152,3 +153,19 @@ def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrup
     pd.testing.assert_frame_equal(one[:20], two[:20], rtol=1e-4, atol=1e-5)
     assert len(one) == len(two)
     assert store.markers([run])[run.identity].provenance["workers"] == 2
+
+
+def test_a_sweep_on_throttled_object_storage_computes_what_it_computes_on_a_disk(
+    uninterrupted, tiny_sweep, object_storage, tmp_path
+):
+    draw, throttled = random.Random(0), object_storage.faults.THROTTLED
+    object_storage.fault = lambda method, path: throttled if draw.random() < 0.2 else None
+    code, output = finish(start(tiny_sweep, object_storage.uri, XDG_CACHE_HOME=str(tmp_path)))
+    assert code == 0, output
+    assert "[2/2] done" in output
+    object_storage.fault = lambda method, path: None
+    store = Store(object_storage.uri)
+    plan = tiny_sweep.tiny_plan(store)
+    assert plan.pending == ()
+    assert_same_results(store, uninterrupted[0], plan.cells)
+    assert [key for key in object_storage.objects() if not key.startswith(("artifacts/", "data/"))] == []

@@ -21,7 +21,7 @@ from s3ray.cli import app
 from s3ray.engine import search as engine
 from s3ray.engine.preflight import Execution
 from s3ray.engine.search import OptunaTrials, open_study, scheduler, try_again, try_configuration
-from s3ray.engine.worker import Ledger
+from s3ray.engine.worker import Ledger, Pack
 from s3ray.store import Store
 from s3ray.sweep.search import Score, Search
 
@@ -148,6 +148,9 @@ def test_what_a_killed_search_was_running_is_tried_again_first(search, store):
     assert [trial.user_attrs for trial in study.trials[2:]] == [{"default": True, "again": 0}, {"again": 1}]
 
 
+EMPTY = Pack("", "run", (), "", 60.0)
+
+
 @pytest.fixture
 def reports(monkeypatch):
     found = []
@@ -157,10 +160,10 @@ def reports(monkeypatch):
 
 def test_a_configuration_reports_the_mean_of_its_seeds_so_far(search, store, reports, monkeypatch):
     ran = []
-    monkeypatch.setattr(engine, "_fit", lambda pack, *_, relay: ran.append((*pack.cells, relay)))
+    monkeypatch.setattr(engine, "finish", lambda pack, *_, relay: ran.append((*pack.cells, relay)))
     curves = iter([{0.9: 0.6, 0.5: 0.8}, {0.9: 0.9, 0.5: 0.4}, {0.9: 0.9, 0.5: 0.9}])
     monkeypatch.setattr(engine, "validation_curve", lambda *_: next(curves))
-    try_configuration(search, {"specialization.temperature": 0.3}, store, Execution(), "run")
+    try_configuration(search, {"specialization.temperature": 0.3}, store, Execution(), EMPTY)
     assert [(cell.cell.seed, cell.settings.specialization.temperature, relay) for cell, relay in ran] == [
         (seed, 0.3, False) for seed in range(3)
     ]
@@ -174,8 +177,8 @@ def test_a_configuration_ends_with_its_first_failure(search, store, reports, mon
     def fail(pack, store, execution, relay):
         Ledger(store, pack.run).fail(pack.cells[0], "DivergedError: the loss became nan")
 
-    monkeypatch.setattr(engine, "_fit", fail)
-    try_configuration(search, {}, store, Execution(), "run")
+    monkeypatch.setattr(engine, "finish", fail)
+    try_configuration(search, {}, store, Execution(), EMPTY)
     (report,) = reports
     assert report == {"accuracy": pytest.approx(math.nan, nan_ok=True), "cause": "DivergedError: the loss became nan"}
 

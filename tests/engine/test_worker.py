@@ -17,13 +17,23 @@ def cell(tiny_sweep, store):
 
 
 def test_attempts_count_from_the_last_progress(store, cell):
-    ledger = Ledger(store, "run")
-    assert [ledger.attempt(cell) for _ in range(3)] == [1, 2, 3]
+    def attempt(run="run"):
+        return Ledger(store, run).attempt(cell, ["node"], ["node"])
+
+    assert [attempt() for _ in range(3)] == [1, 2, 3]
     store.save_checkpoint(cell.training, 10, b"")
-    assert [ledger.attempt(cell) for _ in range(2)] == [1, 2]
+    assert [attempt() for _ in range(2)] == [1, 2]
     store.commit(cell.training, {}, seconds=1.0, provenance={})
-    assert ledger.attempt(cell) == 1
-    assert Ledger(store, "another run").attempt(cell) == 1
+    assert attempt() == 1
+    assert attempt("another run") == 1
+
+
+def test_attempts_on_nodes_that_were_taken_away_do_not_count(store, cell):
+    ledger = Ledger(store, "run")
+    assert ledger.attempt(cell, ["a", "b"], ["a", "b", "c"]) == 1
+    assert ledger.attempt(cell, ["a", "c"], ["a", "c"]) == 1  # b is gone
+    assert ledger.attempt(cell, ["a", "c"], ["a", "c"]) == 2
+    assert ledger.attempt(cell, ["d"], ["d"]) == 1
 
 
 def test_the_first_error_is_kept_and_failures_are_listed(store, cell):

@@ -1,6 +1,7 @@
 """A sweep of seconds, run as a program by the tests that start Ray: `python tiny_sweep.py STORAGE [WORKERS]`.
 
-Exit code 1 if a cell failed. The environment variable TINY_DIVERGE makes the cell of that seed diverge.
+Exit code 1 if a cell failed. Environment variables: TINY_DIVERGE makes the cell of that seed diverge; TINY_SEEDS,
+TINY_EPOCHS and TINY_INTERVAL (seconds between checkpoints) change its size.
 """
 
 import dataclasses
@@ -30,13 +31,13 @@ def settings(epochs: int = 6):
     )
 
 
-def tiny_plan(store: Store, seeds: int = 2) -> Plan:
+def tiny_plan(store: Store, seeds: int = 2, epochs: int = 6) -> Plan:
     sweep = Sweep(
         name="tiny",
         cells=lambda study: [study.cell("digits", 2, 32, seed) for seed in range(seeds)],
         branches=("none", "suff+min"),
     )
-    return make_plan(sweep, Study({"digits": StudyDataset(DataFacts.of(DATA), "smoke", settings())}), store)
+    return make_plan(sweep, Study({"digits": StudyDataset(DataFacts.of(DATA), "smoke", settings(epochs))}), store)
 
 
 def diverging(plan: Plan, seed: int) -> Plan:
@@ -56,13 +57,12 @@ if __name__ == "__main__":
     from s3ray.engine.run import run_plan
 
     store = Store(sys.argv[1])
-    plan = tiny_plan(store)
+    plan = tiny_plan(store, int(os.environ.get("TINY_SEEDS", 2)), int(os.environ.get("TINY_EPOCHS", 6)))
     if seed := os.environ.get("TINY_DIVERGE"):
         plan = diverging(plan, int(seed))
     workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    outcome = run_plan(
-        plan, store, {"digits": DATA}, Execution(workers_per_trial=workers, checkpoint_interval=0.2), Console()
-    )
+    execution = Execution(workers_per_trial=workers, checkpoint_interval=float(os.environ.get("TINY_INTERVAL", 0.2)))
+    outcome = run_plan(plan, store, {"digits": DATA}, execution, Console())
     for cell, cause in outcome.failures.items():
         print(f"FAILED {cell}: {cause}")
     sys.exit(bool(outcome.failures))

@@ -64,8 +64,13 @@ def as_printed(cell, branch, ratio, split):
     What the paper does not print continues in its manner; references that use labels get 80.
     """
     mean, deviation = _printed(cell.dataset, cell.method, cell.granularity, branch, ratio)
-    usual = settings_for(cell.dataset, "paper").batch_sizes[0]
+    usual = _usual_batch_size(cell.dataset)
     return mean + (cell.seed - 1) * deviation - abs(cell.batch_size - usual) / 200 - (split == "valid")
+
+
+@functools.cache
+def _usual_batch_size(dataset):
+    return settings_for(dataset, "paper").batch_sizes[0]
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from s3ray.results import Results
 from s3ray.results.report import write_report
+from s3ray.store import Store
 from s3ray.sweep import Sweep
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -35,10 +36,15 @@ PATIENCE = 60  # seconds; only catches a hang
 KINDS = ("digits is embedded data", "latent_factors is simulated data")
 
 
+def written(results, folder):
+    assert write_report(results, Store(str(folder))) == str(folder / "index.html")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def embedded_report(embedded, tmp_path_factory):
     """The folder of the full grid over digits and latent_factors."""
-    return write_report(embedded.results, tmp_path_factory.mktemp("embedded_report")).parent
+    return written(embedded.results, tmp_path_factory.mktemp("embedded_report"))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def paper_report(made_up, tmp_path_factory):
     datasets = ["mosei", "mosi", "ur_funny", "mustard"]
     plan, store = made_up.finished(sweep, datasets, tmp_path_factory.mktemp("paper_store"))
     assert len(plan.cells) == 144
-    return write_report(Results.collect(plan, store), tmp_path_factory.mktemp("paper_report")).parent
+    return written(Results.collect(plan, store), tmp_path_factory.mktemp("paper_report"))
 
 
 @pytest.fixture(scope="module")

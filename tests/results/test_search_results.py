@@ -99,8 +99,8 @@ def results(made_up, tmp_path_factory):
 
 
 def test_the_report_has_a_section_per_study_and_its_trials_as_a_file(store, results, tmp_path):
-    page = write_report(results, tmp_path, load_searches(store))
-    text = page.read_text(encoding="utf-8")
+    page = write_report(results, Store(str(tmp_path)), load_searches(store))
+    text = Path(page).read_text(encoding="utf-8")
     assert '<h2 id="search">Search</h2>' in text
     assert '<h3 id="search_made-up">latent_factors (simulated data, smoke scale)</h3>' in text
     section = text[text.index('<h2 id="search"') : text.index('<h2 id="tables"')]
@@ -112,4 +112,4 @@ def test_the_report_has_a_section_per_study_and_its_trials_as_a_file(store, resu
 
 def test_a_store_without_a_search_has_no_section(results, tmp_path):
     assert load_searches(Store(str(tmp_path))) == []
-    assert 'id="search"' not in write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert 'id="search"' not in Path(write_report(results, Store(str(tmp_path)))).read_text(encoding="utf-8")

@@ -1,21 +1,16 @@
 """Two gloo workers do what one worker does: global losses, global noise, one curve.
 
-The workers are this file, run as a script: no Ray, and no import of test modules by name.
+The workers are this file, run as a script.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
+from gloo_workers import be_worker, gap, run_workers
 from s3ray.config import (
     ModelConfig,
     OptimizerConfig,
@@ -57,13 +52,6 @@ def run_jobs(data: Dataset) -> dict[str, Any]:
     return results
 
 
-def worker(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save(run_jobs(Dataset.open(folder / "data")), folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def alone(tiny_dataset: Dataset) -> dict[str, Any]:
     return run_jobs(tiny_dataset)
@@ -71,31 +59,7 @@ def alone(tiny_dataset: Dataset) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ranks(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("workers")
-    tiny_dataset.save(folder / "data")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-def _gap(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
-    """The largest difference of a parameter tensor, relative to its largest entry."""
-    return max(((first[k] - second[k]).abs().max() / second[k].abs().max()).item() for k in second)
+    return run_workers(__file__, tiny_dataset, tmp_path_factory.mktemp("workers"))
 
 
 def test_the_shards_differ_in_tokens(tiny_dataset: Dataset) -> None:
@@ -114,9 +78,9 @@ def test_parameters_equal_those_of_one_worker(
 ) -> None:
     key = f"{job} {precision}"
     start = build_model(MODEL, {"left": 5, "right": 3}, seed=0).to(DTYPES[precision]).state_dict()
-    assert _gap(alone[key]["state"], start) > 1e-2  # they moved by far more than the tolerance
-    assert _gap(ranks[0][key]["state"], alone[key]["state"]) < tolerance
-    assert _gap(ranks[1][key]["state"], ranks[0][key]["state"]) == 0.0
+    assert gap(alone[key]["state"], start) > 1e-2  # they moved by far more than the tolerance
+    assert gap(ranks[0][key]["state"], alone[key]["state"]) < tolerance
+    assert gap(ranks[1][key]["state"], ranks[0][key]["state"]) == 0.0
     for row, expected in zip(ranks[0][key]["metrics"], alone[key]["metrics"], strict=True):
         assert row == pytest.approx(expected, rel=10 * tolerance, abs=10 * tolerance)
 
@@ -129,4 +93,4 @@ def test_two_workers_give_the_curve_of_one(alone: dict[str, Any], ranks: list[di
 
 
 if __name__ == "__main__":
-    worker(int(sys.argv[1]), Path(sys.argv[2]))
+    be_worker(run_jobs)

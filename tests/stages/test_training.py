@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import io
 import itertools
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recorder import Recorder, StoppedError, identical
 from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.model import S3Model, build_model
@@ -37,30 +37,6 @@ STAGES: dict[str, tuple[Callable[..., Metrics], Any, float]] = {
 every_stage = pytest.mark.parametrize("name", STAGES)
 
 
-class StoppedError(Exception):
-    """A worker that goes away."""
-
-
-class Recorder:
-    """A Monitor that keeps the bytes of the snapshot after step `at`, as a store on disk would."""
-
-    def __init__(self, at: int | None = None, stored: bytes | None = None, stop: bool = False) -> None:
-        self.at, self.stored, self.stop = at, stored, stop
-        self.seen: list[tuple[int, int]] = []
-
-    def resume(self) -> Snapshot | None:
-        return torch.load(io.BytesIO(self.stored), weights_only=True) if self.stored else None
-
-    def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
-        self.seen.append((step, total))
-        if step == self.at:
-            buffer = io.BytesIO()
-            torch.save(snapshot(), buffer)
-            self.stored = buffer.getvalue()
-            if self.stop:
-                raise StoppedError
-
-
 def _run(
     name: str, model: ModelConfig, data: Dataset, seed: int = 0, monitor: Recorder | None = None
 ) -> tuple[dict[str, Tensor], Metrics]:
@@ -77,10 +53,6 @@ Undisturbed = Callable[[str], tuple[dict[str, Tensor], Metrics]]
 def undisturbed(tiny_model: ModelConfig, tiny_dataset: Dataset) -> Undisturbed:
     """A stage's run from start to end with seed 0, computed once."""
     return functools.cache(lambda name: _run(name, tiny_model, tiny_dataset))
-
-
-def _identical(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_specialize_trains_every_parameter(
@@ -109,9 +81,9 @@ def test_two_runs_are_bit_identical_and_seeds_differ(
     torch.rand(7)  # the caller's random state is none of the stage's concern
     second, second_metrics = _run(name, tiny_model, tiny_dataset)
     other, other_metrics = _run(name, tiny_model, tiny_dataset, seed=1)
-    assert _identical(first, second)
+    assert identical(first, second)
     assert first_metrics == second_metrics
-    assert not _identical(first, other)
+    assert not identical(first, other)
     assert first_metrics != other_metrics
 
 
@@ -127,7 +99,7 @@ def test_a_resumed_run_ends_bit_identical(
     resumed = Recorder(stored=killed.stored)
     state, metrics = _run(name, tiny_model, tiny_dataset, monitor=resumed)
     assert resumed.seen == [(step, STEPS) for step in range(at + 1, STEPS + 1)]  # nothing is done twice
-    assert _identical(state, expected)
+    assert identical(state, expected)
     assert metrics == expected_metrics
 
 
@@ -139,7 +111,7 @@ def test_taking_snapshots_does_not_disturb_the_run(
     watched, watched_metrics = _run(name, tiny_model, tiny_dataset, monitor=recorder)
     plain, plain_metrics = undisturbed(name)
     assert recorder.seen == [(step, STEPS) for step in range(1, STEPS + 1)]
-    assert _identical(watched, plain)
+    assert identical(watched, plain)
     assert watched_metrics == plain_metrics
 
 

@@ -1,0 +1,98 @@
+"""Ray's autoscaler for real, with nodes that are processes of this machine: growing, losing nodes, shrinking."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+RAY = Path(sys.executable).with_name("ray")
+
+
+def start(head, *command, **environment):
+    """A sweep as a driver on the head. Its nodes share this machine's disk, which is what the variable says."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=head.environment | {"S3RAY_SHARED_FILESYSTEM": "1", **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def attempts(storage):
+    """What the runs have noted: (cell, stages missing, step of the last checkpoint, node) of every start."""
+    found = set()
+    for file in Path(storage).glob("runs/*/attempts/*/*/*"):
+        missing, step = file.parent.name.split("-")
+        for node in file.read_text().split():
+            found.add((file.parents[1].name, int(missing), int(step), node))
+    return found
+
+
+def committed(storage):
+    """The attempt that counts, by identity of the stage run."""
+    markers = Path(storage).glob("artifacts/*/*/commit.json")
+    return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
+
+
+def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
+    assert len(growing.raylets()) == 1
+    sweep = start(growing, "sweeps/table1_figure5.py", "--datasets", "latent_factors", "--storage", str(tmp_path))
+    seen = SimpleNamespace(attempts=set())
+
+    def watch():
+        seen.attempts |= attempts(tmp_path)
+        # A cell at work whose Specialization is committed: attempts are noted with what was missing at their start.
+        return len(committed(tmp_path)) >= 4 and seen.attempts
+
+    wait_for(watch, sweep)
+    assert 1 < len(growing.raylets()) <= 4
+    before = committed(tmp_path)
+    node = sorted(seen.attempts)[-1][-1]
+    growing.raylets()[node].kill()
+
+    def ended():
+        seen.attempts |= attempts(tmp_path)
+        return sweep.poll() is not None
+
+    wait_for(ended)
+    output = sweep.communicate()[0]
+    assert sweep.returncode == 0, output
+    assert "9 cells in 3 packs, 3 at a time" in output  # the cluster's maximum, when it had no CPU at all
+    assert "9 cells done, 0 failed" in output
+    nodes = {node for *_, node in seen.attempts}
+    assert len(nodes) >= 3  # those that came, and one for the lost one
+    after = committed(tmp_path)
+    assert {identity: after[identity] for identity in before} == before
+    assert len(after) == 9 * 4 + 1
+    # The lost node's cell went on elsewhere.
+    lost = {cell for cell, *_, at in seen.attempts if at == node}
+    assert any(cell in lost and at != node for cell, *_, at in seen.attempts)
+    wait_for(lambda: len(growing.raylets()) == 1)
+
+
+def test_a_node_that_is_announced_to_leave_saves_its_work(growing, wait_for, tmp_path, request):
+    tiny = ROOT / "tests/engine/tiny_sweep.py"
+    # No checkpoint would be due for an hour.
+    sweep = start(growing, str(tiny), str(tmp_path), TINY_EPOCHS="600", TINY_INTERVAL="3600", TINY_SEEDS="1")
+    ((_, _, _, node),) = wait_for(lambda: attempts(tmp_path), sweep)
+    subprocess.run(
+        [RAY, "drain-node", "--address", growing.address, "--node-id", node, "--reason-message", "spot",
+         "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "60"],
+        env=growing.environment, check=True,
+    )  # fmt: skip
+    saved = wait_for(lambda: [int(file.stem) for file in Path(tmp_path).glob("checkpoints/*/*.pt")], sweep)
+    if node in growing.raylets():
+        growing.raylets()[node].kill()
+    again = wait_for(lambda: {start for start in attempts(tmp_path) if start[-1] != node}, sweep)
+    assert max(step for _, _, step, _ in again) >= max(saved)
+    sweep.send_signal(signal.SIGINT)
+    sweep.communicate()

@@ -1,0 +1,104 @@
+"""`ray job submit` against a real head with dashboard and token auth on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+# The full grid of one embedded dataset, at one batch size and two seeds.
+SMALL = "seeds = [0, 1]\nbatch_sizes = [64]\n[sparsification]\nratios = [1.0, 0.5, 0.1]\n"
+
+
+def submit(head, *command, **environment):
+    return subprocess.Popen(
+        [BIN / "ray", "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *command],
+        env={**head.environment, **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def jobs(head):
+    status, body = head.get("/api/jobs/")
+    assert status == 200
+    return {job["submission_id"]: job["status"] for job in json.loads(body)}
+
+
+@pytest.mark.parametrize(("token", "remedy"), [("", "RAY_AUTH_TOKEN"), ("wrong" * 10, "RAY_AUTH_TOKEN")])
+def test_without_the_token_nothing_is_submitted(head, token, remedy, tmp_path):
+    assert head.get("/api/jobs/", token=token)[0] in (401, 403)
+    client = submit(head, "python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
+    output, _ = client.communicate(timeout=120)
+    assert client.returncode != 0
+    assert remedy in output
+    assert jobs(head) == {}
+
+
+def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_path):
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL)
+    storage = tmp_path / "storage"
+    command = ("python", "sweeps/full_grid.py", "--datasets", "latent_factors", "--config", str(config))
+    client = submit(head, *command, "--storage", str(storage))
+    lines = []
+    for line in client.stdout:  # its logs are followed
+        lines.append(line)
+        if "done     latent_factors" in line:
+            break
+    assert "cells in" in "".join(lines), "".join(lines)
+    client.send_signal(signal.SIGKILL)
+    client.communicate()
+    ((job, status),) = jobs(head).items()
+    assert status == "RUNNING"
+    wait_for(lambda: jobs(head)[job] != "RUNNING")
+    assert jobs(head)[job] == "SUCCEEDED"
+
+    again = submit(head, *command, "--storage", str(storage))
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "starting worker groups" not in output
+    assert f"results: {storage}/results/full_grid" in output
+
+    report = tmp_path / "report"
+    subprocess.run([BIN / "s3ray", "report", "--storage", str(storage), "--output", str(report)], check=True)
+    page = (report / "index.html").read_text()
+    assert "full grid" in page
+    assert "simulated" in page
+
+
+def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
+    """One store, one cluster: what both ask for is computed once, and both end with all of it."""
+    storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
+    environment = {**head.environment, "TINY_SEEDS": "6", "TINY_EPOCHS": "30"}
+    sweeps = [
+        subprocess.Popen(
+            [sys.executable, tiny, str(storage)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for sweep in sweeps:
+        output, _ = sweep.communicate(timeout=600)
+        assert sweep.returncode == 0, output
+        assert "[6/6] done" in output
+    # Every attempt at a stage leaves its payload, whether its marker counts or not.
+    payloads = [p for p in storage.glob("artifacts/*/*/*") if p.is_dir()]
+    stages = [p for p in storage.glob("artifacts/*/*") if (p / "commit.json").is_file()]
+    assert len(stages) == 6 * 4 + 1
+    assert len(payloads) == len(stages)
+    assert not list(storage.glob("claims/*/*"))
+    assert not os.listdir(storage / "runs")
