@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,11 +60,15 @@ StorageOption = Annotated[
     str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML that overrides settings of the scale.")
+    str | None,
+    typer.Option("--config", metavar="FILE", help="TOML (path or URI) that overrides settings of the scale."),
 ]
 ModalitiesOption = Annotated[
     str, typer.Option("--modalities", metavar="A,B", help="The pair taken of each prepared dataset.")
 ]
+WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
+GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
 DEFAULT_STORAGE = "~/s3ray"
 
@@ -86,7 +90,7 @@ def _resolve(
     modalities: str,
     scale: ScaleName | None,
     storage: str,
-    config: Path | None,
+    config: str | None,
 ) -> Request:
     overrides = read_overrides(config) if config else {}
     store = Store(storage)
@@ -122,14 +126,10 @@ def run_sweep(sweep: Sweep) -> None:
         modalities: ModalitiesOption = DEFAULT_MODALITIES,
         scale: ScaleOption = None,
         storage: StorageOption = DEFAULT_STORAGE,
-        workers_per_trial: Annotated[
-            int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")
-        ] = 1,
-        gpus_per_worker: Annotated[
-            float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")
-        ] = 0.0,
+        workers_per_trial: WorkersOption = 1,
+        gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")] = False,
+        verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
             request = _resolve(sweep, datasets, dataset, data, modalities, scale, storage, config)
@@ -137,9 +137,89 @@ def run_sweep(sweep: Sweep) -> None:
         if failed:
             raise SystemExit(1)
 
+    _run_file(command)
+
+
+def _run_file(command: Callable[..., None]) -> None:
+    """Run a sweep file's command, its docstring the help."""
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     file_app.command(help=sys.modules["__main__"].__doc__)(command)
     file_app()
+
+
+def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
+    """The command line of a search file: search every dataset, write its best configuration.
+
+    Args:
+        sweep: cells on which a configuration is tried, a dataset's in the order of seeds.
+        space: per setting (dotted path) the factor by which it may leave the scale's own value.
+
+    Exit codes: 0; 1 if a trial ended without a verdict; 2 for bad input, before anything is started.
+    """
+
+    def command(
+        datasets: DatasetsOption = "",
+        dataset: DatasetOption = None,
+        data: DataOption = None,
+        modalities: ModalitiesOption = DEFAULT_MODALITIES,
+        scale: ScaleOption = None,
+        storage: StorageOption = DEFAULT_STORAGE,
+        trials: Annotated[
+            int,
+            typer.Option("--trials", metavar="N", min=1, help="Configurations per dataset, earlier calls' included."),
+        ] = 30,
+        granularity: Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")] = 8,
+        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampler.")] = 0,
+        workers_per_trial: WorkersOption = 1,
+        gpus_per_worker: GpusOption = 0.0,
+        config: ConfigOption = None,
+        verbose: VerboseOption = False,
+    ) -> None:
+        with user_errors():
+            at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
+            request = _resolve(at, datasets, dataset, data, modalities, scale, storage, config)
+            overrides = read_overrides(config) if config else {}
+            execution = {
+                "workers_per_trial": workers_per_trial,
+                "gpus_per_worker": gpus_per_worker,
+                "verbose": verbose,
+            }
+            failed = _search(request, space, overrides, trials, seed, execution)
+        if failed:
+            raise SystemExit(1)
+
+    _run_file(command)
+
+
+def _search(
+    request: Request,
+    space: Mapping[str, float],
+    overrides: Mapping[str, Any],
+    trials: int,
+    seed: int,
+    execution: Mapping[str, Any],
+) -> bool:
+    from s3ray.engine.preflight import Execution, check_plan
+    from s3ray.engine.search import run_searches
+    from s3ray.sweep.search import Search, best_configuration
+
+    console = Console(markup=False)
+    plan, store = request.plan, request.store
+    searches = [Search.of(plan, name, space) for name in plan.study.datasets]
+    _print_study(plan, store, console)
+    how = Execution(**execution)
+    check_plan(replace(plan, committed={}), store, how)  # other configurations run even if this one is cached
+    outcomes = run_searches(searches, store, request.data, how, trials=trials, seed=seed, console=console)
+    for search in searches:
+        outcome = outcomes[search.dataset]
+        lines = outcome.lines(search)
+        if outcome.best is not None:
+            file = ("search", search.name, "best.toml")
+            store.write(best_configuration(search, outcome.best.params, overrides, lines), *file)
+            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True)
+    return any(outcome.failures for outcome in outcomes.values())
 
 
 def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
@@ -186,6 +266,20 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
 
     summary = plan.summary()
     cells = summary["cells"]
+    _print_study(plan, store, console)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "naive", "unique", "cached", "to run"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("cells", "", str(cells["total"]), str(cells["cached"]), str(cells["to_run"]))
+    for stage, counts in summary["stages"].items():
+        table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
+    console.print(table)
+    if plan.pending:
+        console.print(f"estimated {duration(summary['estimated_worker_seconds'])} of one worker", highlight=False)
+
+
+def _print_study(plan: Plan, store: Store, console: Console) -> None:
+    """What is asked for, where it goes, and over which data."""
     console.print(f"{plan.sweep.name} → {store.uri}", highlight=False, soft_wrap=True)
     for name, entry in plan.study.entries.items():
         facts = entry.facts
@@ -196,15 +290,6 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "naive", "unique", "cached", "to run"):
-        table.add_column(column, justify="right" if column else "left")
-    table.add_row("cells", "", str(cells["total"]), str(cells["cached"]), str(cells["to_run"]))
-    for stage, counts in summary["stages"].items():
-        table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
-    console.print(table)
-    if plan.pending:
-        console.print(f"estimated {duration(summary['estimated_worker_seconds'])} of one worker", highlight=False)
 
 
 @app.command()
@@ -261,15 +346,17 @@ def report(
     sweep: SweepNameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
-    """Write a sweep's results as one self-contained page, with its figures and tables as files."""
+    """Write a sweep's results and the searches as one self-contained page, with its figures and tables as files."""
     from s3ray.results import Results
     from s3ray.results.report import write_report
+    from s3ray.results.search import load_searches
 
     with user_errors():
-        results = Results.load(Store(storage), sweep)
+        store = Store(storage)
+        results = Results.load(store, sweep)
         target = Store(output, "--output")
         target.check_writable()
-        print(write_report(results, target))
+        print(write_report(results, target, load_searches(store)))
 
 
 @app.command()

@@ -366,15 +366,30 @@ def settings_for(dataset: str, scale: str, overrides: Mapping[str, Any] | None =
     return override(settings, per_dataset.get(dataset, {}), f"--config dataset.{dataset}")
 
 
-def read_overrides(path: Path) -> dict[str, Any]:
-    """Read a `--config` TOML file; UserError if it is missing or is not TOML."""
+def read_overrides(path: Path | str) -> dict[str, Any]:
+    """Read a `--config` TOML file, a path or a URI; UserError if it is missing or is not TOML."""
     try:
-        overrides = tomllib.loads(path.read_text(encoding="utf-8"))
+        overrides = tomllib.loads(_read(path).decode())
     except OSError as error:
-        raise UserError(f"--config {path}: cannot be read ({error.strerror}); check the path") from error
+        reason = error.strerror or str(error).splitlines()[0]
+        raise UserError(f"--config {path}: cannot be read ({reason}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: not valid TOML ({error}); correct the file") from error
     tables = overrides.get("dataset", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UserError(f"--config {path}: dataset must hold tables [dataset.NAME.…], not {tables!r}; correct the file")
     return overrides
+
+
+def _read(path: Path | str) -> bytes:
+    if isinstance(path, str) and "://" in path:
+        from pyarrow import ArrowException
+        from pyarrow.fs import FileSystem
+
+        try:
+            filesystem, name = FileSystem.from_uri(path)
+            content: bytes = filesystem.open_input_stream(name).read()
+        except ArrowException as error:
+            raise OSError(str(error)) from error
+        return content
+    return Path(path).read_bytes()

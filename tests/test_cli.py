@@ -22,6 +22,7 @@ from s3ray.sweep import load_sweep
 
 ROOT = Path(__file__).parents[1]
 FIGURE3 = ROOT / "sweeps" / "figure3_batch_size.py"
+SEARCH = ROOT / "sweeps" / "search_weights.py"
 TINY = """
 batch_sizes = [100]
 [model]
@@ -36,9 +37,9 @@ ratios = [1.0, 0.5]
 """
 
 
-def sweep(*arguments, **environment):
+def sweep(*arguments, file=FIGURE3, **environment):
     return subprocess.run(
-        [sys.executable, str(FIGURE3), *map(str, arguments)],
+        [sys.executable, str(file), *map(str, arguments)],
         env={**os.environ, "RAY_ADDRESS": "local", "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
@@ -46,20 +47,27 @@ def sweep(*arguments, **environment):
     )
 
 
-def test_the_flags_are_few_and_frozen():
-    help_text = sweep("--help", NO_COLOR="1").stdout
-    assert set(re.findall(r"--[a-z][a-z-]+", help_text)) - {"--help"} == {
-        "--datasets",
-        "--dataset",
-        "--data",
-        "--modalities",
-        "--scale",
-        "--storage",
-        "--workers-per-trial",
-        "--gpus-per-worker",
-        "--config",
-        "--verbose",
-    }
+FLAGS = {
+    "--datasets",
+    "--dataset",
+    "--data",
+    "--modalities",
+    "--scale",
+    "--storage",
+    "--workers-per-trial",
+    "--gpus-per-worker",
+    "--config",
+    "--verbose",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--seed"})]
+)
+def test_the_flags_are_few_and_frozen(file, flags):
+    help_text = sweep("--help", NO_COLOR="1", file=file).stdout
+    options = help_text[help_text.index("Options") :]
+    assert set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help"} == flags
 
 
 def arrays(**changes):
@@ -106,6 +114,20 @@ def test_a_bad_config_is_refused(tmp_path, text, message):
     (tmp_path / "config.toml").write_text(text)
     result = sweep("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message)
+
+
+def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path):
+    (tmp_path / "config.toml").write_text("[selection]\nlambda_min = 0")
+    for arguments, message in (
+        (
+            ["--config", tmp_path / "config.toml"],
+            "'selection.lambda_min' is 0 and would be searched within a factor of",
+        ),
+        (["--granularity", 7], "granularity 7 does not divide the FFN width"),
+        (["--workers-per-trial", 7], "does not divide batch size 64"),
+    ):
+        result = sweep("--datasets", "digits", "--storage", tmp_path / "store", *arguments, file=SEARCH)
+        assert_refused(result, tmp_path / "store" / "search", message)
 
 
 def test_an_unknown_dataset_names_the_nearest(tmp_path):

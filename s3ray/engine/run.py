@@ -118,17 +118,25 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     }
 
 
-def _work(pack: Pack, store: Store, execution: Execution) -> None:
+def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
     """Fit worker groups until every cell of the pack is complete or given up.
 
     What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources.
+
+    Args:
+        relay: pass the workers' reports on to Tune.
     """
     claims = Claims(store, pack.run)
     while cells := pack.unfinished(store):
         if any(claims.free(cell.identity) for cell in cells):
-            _fit(pack, store, execution)
+            _fit(pack, store, execution, relay)
         else:
             time.sleep(REFRESH_SECONDS)
+
+
+def _work(pack: Pack, store: Store, execution: Execution) -> None:
+    """The Tune trial: finish the pack, and report so."""
+    finish(pack, store, execution)
     # Another sweep may have finished some: the display must know.
     given_up = Ledger(store, pack.run).failures()
     finished = [cell.cell for cell in pack.cells if cell.identity not in given_up]
@@ -136,7 +144,7 @@ def _work(pack: Pack, store: Store, execution: Execution) -> None:
     ray.tune.report({"events": json.dumps(done)})
 
 
-def _fit(pack: Pack, store: Store, execution: Execution) -> None:
+def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
     trainer = ray.train.torch.TorchTrainer(
         run_pack,
         train_loop_config={"pack": pack},
@@ -152,7 +160,7 @@ def _fit(pack: Pack, store: Store, execution: Execution) -> None:
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # ray annotates the V1 classes
+            callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
             # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
             # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]

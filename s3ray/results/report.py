@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +19,7 @@ from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
+from s3ray.results.search import SearchResults
 from s3ray.results.statistics import best_ratios
 from s3ray.results.tables import latex, markdown, mean_std
 from s3ray.store import Store
@@ -31,7 +32,7 @@ _HIDDEN = ("summary",)
 _CSS_PIXELS = 96  # per inch
 
 
-def write_report(results: Results, output: Store) -> str:
+def write_report(results: Results, output: Store, searches: Sequence[SearchResults] = ()) -> str:
     """Write `index.html`, `figures/` and `tables/` to `output`; returns where the page is.
 
     The page needs no network: scripts and pictures are inside.
@@ -57,7 +58,9 @@ def write_report(results: Results, output: Store) -> str:
             output.write(content, "tables", f"{name}.{suffix}")
         if name not in _HIDDEN:
             shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
-    output.write(_render(results, pictures, shown, all_tables), "index.html")
+    for search in searches:
+        output.write(search.trials.to_csv(index=False), "tables", f"{search.name}.csv")
+    output.write(_render(results, pictures, shown, all_tables, searches), "index.html")
     return output.address("index.html")
 
 
@@ -66,7 +69,11 @@ def _is_real(results: Results) -> bool:
 
 
 def _render(
-    results: Results, pictures: list[dict[str, Any]], shown: list[dict[str, Any]], tables: Mapping[str, pd.DataFrame]
+    results: Results,
+    pictures: list[dict[str, Any]],
+    shown: list[dict[str, Any]],
+    tables: Mapping[str, pd.DataFrame],
+    searches: Sequence[SearchResults],
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3ray.results"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -82,6 +89,7 @@ def _render(
         cost=cost,
         total=duration(sum(info["stage_seconds"].values())),
         curves=_curves(results, tables),
+        searches=[_search(search) for search in searches],
         pictures=pictures,
         tables=shown,
         comparison=compare_summary(tables["compare"]) if "compare" in tables else None,
@@ -144,10 +152,23 @@ def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[s
     for dataset, own in summary[chosen].groupby("dataset", sort=False):
         figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
         heading = f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)"
-        # A name with a tag in it must not end the script element.
-        json = str(figure.to_json()).replace("<", "\\u003c")
-        curves.append({"title": heading, "height": figure.layout.height, "json": json})
+        curves.append(_embedded(heading, figure))
     return curves
+
+
+def _embedded(heading: str, figure: go.Figure) -> dict[str, Any]:
+    # A name with a tag in it must not end the script element.
+    json = str(figure.to_json()).replace("<", "\\u003c")
+    return {"title": heading, "height": figure.layout.height, "json": json}
+
+
+def _search(search: SearchResults) -> dict[str, Any]:
+    for _, figure in search.figures:
+        figure.update_layout(template="plotly_white", title=None, margin={"t": 50, "b": 50})
+    table = search.trials.rename(columns={"accuracy": "validation (%)"})
+    table.columns = table.columns.str.replace("optimizer.", "", regex=False)
+    figures = [_embedded(heading, figure) for heading, figure in search.figures]
+    return {"name": search.name, "title": search.title, "note": search.note, "figures": figures, **_cells(table)}
 
 
 def _test_references(results: Results, dataset: str) -> pd.DataFrame:

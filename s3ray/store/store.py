@@ -92,6 +92,11 @@ class Store:
         """Where something is, for people: a path, or a URI without its parameters."""
         return self.path(*parts) if self.is_local else f"{urlsplit(self.uri).scheme}://{self.path(*parts)}"
 
+    def file_uri(self, *parts: str) -> str:
+        """What finds a file again: a path, or a URI with its parameters."""
+        query = urlsplit(self.uri).query
+        return self.address(*parts) + (f"?{query}" if query and not self.is_local else "")
+
     @contextmanager
     def explained(self, verb: str, remedy: str) -> Iterator[None]:
         """UserError in one sentence if the storage fails."""

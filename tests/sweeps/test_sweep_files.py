@@ -25,6 +25,7 @@ EXPECTED_CELLS = {
     "figure6_no_selection": 3 * 3 * 3,
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
+    "search_weights": 3 * 3,  # the scale's own configuration
     "what_is_kept": 3 * (3 + 7),  # latent_factors alone has known factors
     "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
 }
@@ -103,3 +104,4 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
     assert all(counts["to_run"] == 0 for counts in to_run["figure6_no_selection"].values())
     assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * 2  # suff and min
     assert to_run["table2_methods"]["specialization"]["to_run"] == 0
+    assert all(counts["to_run"] == 0 for counts in to_run["search_weights"].values())
