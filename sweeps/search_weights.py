@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from s3ray.config import Cell
 from s3ray.sweep import Study, Sweep
 
-SEEDS = (0, 1, 2)
 # How far a setting may leave the scale's own value: the factor either way, logarithmically.
 SPACE = {
     "specialization.optimizer.learning_rate": 10,
@@ -39,7 +38,7 @@ SPACE = {
 
 def cells(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
-        for seed in SEEDS:
+        for seed in study.seeds(dataset):
             yield study.cell(dataset, 8, study.batch_sizes(dataset)[0], seed)
 
 

@@ -18,6 +18,7 @@ from s3ray.sweep.cost import duration
 
 # dataset → state → number of cells; the states are pending, running, done, cached, failed.
 States = Mapping[str, Mapping[str, int]]
+SILENCE = 60.0  # seconds without anything at work
 
 
 class Progress:
@@ -42,6 +43,7 @@ class Progress:
         self._estimates = {str(cell.cell): plan.seconds(cell) for cell in plan.pending}
         self._left = dict(self._estimates)
         self._measured: defaultdict[str, float] = defaultdict(float)  # stage seconds per cell
+        self._heard = self._started  # when something last happened
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -65,8 +67,18 @@ class Progress:
             self._count(event)
             if self._live is None and (line := self._line(event)):
                 self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._waiting(bool(fresh))
         if self._watch is not None:
             self._watch(fresh, self.states())
+
+    def _waiting(self, heard: bool) -> None:
+        """Say so once in a while when nothing runs: nodes take minutes to come, spot machines hours."""
+        if heard or self._running:
+            self._heard = time.monotonic()
+        elif self._left and time.monotonic() - self._heard >= SILENCE:
+            self._heard = time.monotonic()
+            if self._live is None:
+                self._console.print(f"{self._position} waiting  for worker groups to find a place", markup=False)
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
@@ -103,6 +115,10 @@ class Progress:
     def _finished(self) -> int:
         return sum((self._done + self._cached + self._failed).values())
 
+    @property
+    def _position(self) -> str:
+        return f"[{self._finished}/{sum(self._total.values())}]"
+
     def eta(self) -> float | None:
         """Seconds left: the estimates, scaled by how long the finished cells took; None before the first."""
         finished = self._estimates.keys() - self._left.keys()
@@ -117,7 +133,7 @@ class Progress:
         return f"about {duration(eta)} left" if eta is not None else ""
 
     def _line(self, event: Event) -> str:
-        position = f"[{self._finished}/{sum(self._total.values())}]"
+        position = self._position
         match event.state:
             case "cell_finished":
                 eta = self._eta_text()

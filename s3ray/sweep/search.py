@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
+import tomli_w
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from s3ray.config import UserError, nearest, override
@@ -155,7 +156,8 @@ def best_configuration(
         ),
         "Prior methods train as Specialization does: this file gives them its epochs and learning rate too.",
     ]
-    return to_toml({"dataset": {search.dataset: merged(own, nested(parameters))}}, notes)
+    tables = {"dataset": {search.dataset: merged(own, nested(parameters))}}
+    return "".join(f"# {note}\n" for note in notes) + "\n" + tomli_w.dumps(tables)
 
 
 def validation_curve(store: Store, cell: CellPlan) -> dict[float, float]:
@@ -183,31 +185,3 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         for key, value in second.items()
     }
     return {**first, **both}
-
-
-def to_toml(tables: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
-    """Nested tables of numbers, strings, booleans and lists of them as TOML, after lines of comment."""
-    lines = [f"# {comment}" for comment in comments]
-
-    def write(table: Mapping[str, Any], path: tuple[str, ...]) -> None:
-        values = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-        if path and values:
-            lines.append(f"\n[{'.'.join(map(_toml_key, path))}]")
-        lines.extend(f"{_toml_key(key)} = {_toml_value(value)}" for key, value in values.items())
-        for key, value in table.items():
-            if isinstance(value, Mapping):
-                write(value, (*path, key))
-
-    write(tables, ())
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _toml_key(key: str) -> str:
-    bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
-    return key if bare else json.dumps(key)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    return json.dumps(value, ensure_ascii=False)  # JSON of strings, booleans and finite numbers is TOML too

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from s3ray.engine import progress as progress_module
 from s3ray.engine.cell import Event
 from s3ray.engine.progress import Progress
 from s3ray.store import Store
@@ -52,6 +53,18 @@ def test_without_a_terminal_there_is_one_line_per_event(plan):
     assert lines[2].startswith(f"[2/3] done     {names[0]} (about ")
     assert lines[-1] == f"[3/3] FAILED   {names[1]}: ValueError: no"
     assert progress.stage_seconds == 4.0
+
+
+def test_waiting_is_said_when_nothing_runs(plan, monkeypatch):
+    monkeypatch.setattr(progress_module, "SILENCE", 0.0)
+    output = io.StringIO()
+    name = str(plan.pending[0].cell)
+    with Progress(plan, 2, Console(file=output, width=200)) as progress:
+        progress.update([])
+        assert output.getvalue() == "[1/3] waiting  for worker groups to find a place\n"
+        progress.update([Event(name, "digits", "started", "specialization")])
+        progress.update([])
+        assert output.getvalue().count("\n") == 1
 
 
 def test_on_a_terminal_the_table_counts_cells_by_state(plan):

@@ -10,7 +10,7 @@ from s3ray.config import UserError, default_scale, read_overrides, settings_for
 from s3ray.results import best_ratios
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
-from s3ray.sweep.search import Search, best_configuration, merged, nested, score, to_toml, validation_curve
+from s3ray.sweep.search import Search, best_configuration, merged, nested, score, validation_curve
 
 SPACE = {"specialization.optimizer.learning_rate": 10, "specialization.optimizer.epochs": 2, "selection.lambda_min": 4}
 
@@ -115,12 +115,6 @@ def test_the_file_holds_what_the_search_itself_was_given(tiny_dataset, store, tm
             }
         }
     }
-
-
-def test_toml_of_odd_names_and_values(tmp_path):
-    tables = {"dataset": {"my data.2": {"a": {"on": True, "name": 'é "x"', "few": [1, 2.5], "tiny": 1e-07}}}}
-    (tmp_path / "odd.toml").write_text(to_toml(tables), encoding="utf-8")
-    assert read_overrides(tmp_path / "odd.toml") == tables
 
 
 def test_a_config_that_is_nowhere(tmp_path):

@@ -31,7 +31,7 @@ EXPECTED_CELLS = {
 }
 
 
-def study(names=("mosei", "digits", "latent_factors")):
+def study(names=("mosei", "digits", "latent_factors"), **overrides):
     def entry(name):
         facts = DataFacts(
             fingerprint=f"fingerprint of {name}",
@@ -42,7 +42,7 @@ def study(names=("mosei", "digits", "latent_factors")):
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
             has_truth=name == "latent_factors",
         )
-        return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name)))
+        return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name), overrides))
 
     return Study({name: entry(name) for name in names})
 
@@ -105,3 +105,25 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
     assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * 2  # suff and min
     assert to_run["table2_methods"]["specialization"]["to_run"] == 0
     assert all(counts["to_run"] == 0 for counts in to_run["search_weights"].values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cells"),
+    [
+        ({"seeds": [0, 1, 2, 3]}, 2 * (3 + 7)),  # 2 batch sizes, 3 χ and 7 prior methods
+        ({"granularities": [2, 4, 8, 16]}, 2 * 3),  # of dense encoders there is no other χ
+        ({"batch_sizes": [64, 128, 32]}, 3 * (3 + 7)),
+        ({"seeds": [2, 1, 0], "granularities": [8, 4, 2]}, 0),
+    ],
+)
+def test_a_finished_grid_grows_by_what_is_new(tmp_path, overrides, cells):
+    store, grid = Store(str(tmp_path)), load_sweep(ROOT / "sweeps" / "full_grid.py")
+    finished = make_plan(grid, study(["digits"]), store)
+    for cell in finished.cells:
+        for run in cell.runs:
+            store.commit(run, {}, seconds=1.0, provenance={})
+    grown = make_plan(grid, study(["digits"], **overrides), store)
+    old = {cell.cell for cell in finished.cells}
+    assert len(grown.pending) == cells
+    assert not old & {cell.cell for cell in grown.pending}
+    assert grown.summary()["stages"]["reference"]["to_run"] == 0
