@@ -49,7 +49,7 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
         lines.append(line)
         if choice["kind"] == "multibench" and choice["branch"] == "suff+min":
             lines.append(_printed_line(choice))
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines, dtype=object).fillna("")
 
 
 def _printed_line(choice: pd.Series[Any]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ RAY = Path(sys.executable).with_name("ray")
 
 def start(head, *command, **environment):
     """A sweep as a driver on the head. Its nodes share this machine's disk, which is what the variable says."""
+    environment = {"S3RAY_SHARED_FILESYSTEM": "1", **environment}
     return subprocess.Popen(
         [sys.executable, *command],
-        env=head.environment | {"S3RAY_SHARED_FILESYSTEM": "1", **environment},
+        env=head.environment | environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -41,6 +42,16 @@ def committed(storage):
     """The attempt that counts, by identity of the stage run."""
     markers = Path(storage).glob("artifacts/*/*/commit.json")
     return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
+
+
+def test_a_local_path_is_refused_where_nodes_can_come(growing, tmp_path):
+    sweep = start(
+        growing, "sweeps/table1_figure5.py", "--storage", str(tmp_path / "storage"), S3RAY_SHARED_FILESYSTEM=""
+    )
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 2, output
+    assert "a local path on a cluster of 2 nodes; use s3://…, gs://…" in output
+    assert not list((tmp_path / "storage").glob("*"))
 
 
 def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):

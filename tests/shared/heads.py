@@ -42,8 +42,9 @@ class Head:
 
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
         """Status and body of a page of the dashboard."""
-        token = self.environment.get("RAY_AUTH_TOKEN") if token is None else token
-        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {token}"})
+        token = self.environment["RAY_AUTH_TOKEN"] if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(self.dashboard + path, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.read().decode()
