@@ -62,8 +62,8 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group (raised before Ray is started), or S3RAY_MAX_CPUS or
-            S3RAY_MAX_GPUS is no number.
+        UserError: this machine cannot hold one worker group (raised before Ray is started), the cluster cannot be
+            reached, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
     local = local_capacity()
     quiet_ray(execution.verbose)
@@ -81,7 +81,14 @@ def connect(execution: Execution) -> Capacity:
         variables = {name: os.environ[name] for name in ENVIRONMENT}
         variables["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
         options |= {"runtime_env": {"env_vars": variables}}
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RayError) as error:
+        address = os.environ.get("RAY_ADDRESS", "of this machine")
+        raise UserError(
+            f"Ray at {address}: cannot be reached ({str(error).splitlines()[0]}); check RAY_ADDRESS, and, if the "
+            f"cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        ) from error
     if local is not None:
         return local
     reap_placement_groups()

@@ -19,9 +19,11 @@ SMALL = "seeds = [0, 1]\nbatch_sizes = [64]\n[sparsification]\nratios = [1.0, 0.
 
 
 def submit(head, *command, **environment):
+    # Where the dashboard is and its token: all that somebody at a laptop has.
+    own = {name: value for name, value in head.environment.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
         [BIN / "ray", "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *command],
-        env={**head.environment, **environment},
+        env={**own, **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -40,10 +42,20 @@ def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
     assert head.get("/api/jobs/", token=token)[0] == status
     client = submit(head, "python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
     output, _ = client.communicate(timeout=120)
-    print(output)
     assert client.returncode != 0
     assert "RAY_AUTH_TOKEN" in output  # what to set
     assert jobs(head) == {}
+    driver = subprocess.run(
+        [sys.executable, "sweeps/table1_figure5.py", "--datasets", "digits", "--storage", str(tmp_path)],
+        env=head.environment | {"RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert driver.returncode == 2
+    assert f"error: Ray at {head.address}: cannot be reached" in driver.stderr
+    assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in driver.stderr
+    assert "Traceback" not in driver.stderr
 
 
 def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_path):
