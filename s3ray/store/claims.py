@@ -54,12 +54,13 @@ class Claims:
         now = claims.get(mine[-1])
         if now is None:  # a store that does not list what was just written
             return False
-        others = {name: time for name, time in claims.items() if name.partition("-")[2] != self._owner}
-        for name, modified in list(others.items()):
+        held = False
+        for name, modified in claims.items():
             if now - modified > STALE_SECONDS:  # by the store's clock alone
-                del others[name]
                 self._delete(*mine[:-1], name)
-        return any(name < mine[-1] for name in others)
+            elif name.partition("-")[2] != self._owner:
+                held |= name < mine[-1]
+        return held
 
     def _refresh(self, mine: tuple[str, ...], done: threading.Event) -> None:
         while not done.wait(REFRESH_SECONDS):
