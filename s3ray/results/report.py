@@ -106,7 +106,7 @@ def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _cells(table: pd.DataFrame) -> dict[str, Any]:
-    """A table's rows and columns; of those whose every cell begins with a letter (`+ Selection`) or is empty, that they are words."""
+    """A table's rows and columns; of those that hold words (`+ Selection`) or nothing, that they do."""
     rows = table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist()
     words = [all(cell.lstrip("+ ")[:1].isalpha() for cell in column if cell) for column in zip(*rows, strict=True)]
     return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
