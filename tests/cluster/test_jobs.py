@@ -14,8 +14,17 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
-# The full grid of one embedded dataset, at one batch size and two seeds.
-SMALL = "seeds = [0, 1]\nbatch_sizes = [64]\n[sparsification]\nratios = [1.0, 0.5, 0.1]\n"
+# The full grid of one embedded dataset, at one batch size and two seeds, with short training.
+SMALL = """
+seeds = [0, 1]
+batch_sizes = [64]
+[sparsification]
+ratios = [1.0, 0.5, 0.1]
+[specialization.optimizer]
+epochs = 2
+[selection.optimizer]
+epochs = 2
+"""
 
 
 def submit(head, *command, **environment):
@@ -93,7 +102,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_p
 def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
     """One store, one cluster: what both ask for is computed once, and both end with all of it."""
     storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
-    environment = {**head.environment, "TINY_SEEDS": "6", "TINY_EPOCHS": "30"}
+    environment = {**head.environment, "TINY_SEEDS": "4", "TINY_EPOCHS": "30"}
     sweeps = [
         subprocess.Popen(
             [sys.executable, tiny, str(storage)],
@@ -107,11 +116,11 @@ def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
     for sweep in sweeps:
         output, _ = sweep.communicate(timeout=600)
         assert sweep.returncode == 0, output
-        assert "[6/6] done" in output
+        assert "[4/4] done" in output
     # Every attempt at a stage leaves its payload, whether its marker counts or not.
     payloads = [p for p in storage.glob("artifacts/*/*/*") if p.is_dir()]
     stages = [p for p in storage.glob("artifacts/*/*") if (p / "commit.json").is_file()]
-    assert len(stages) == 6 * 4 + 1
+    assert len(stages) == 4 * 4 + 1
     assert len(payloads) == len(stages)
     assert not list(storage.glob("claims/*/*"))
     assert not os.listdir(storage / "runs")
