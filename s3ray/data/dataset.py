@@ -7,6 +7,7 @@ files, so that every trial of a node shares their pages.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -139,13 +140,21 @@ class Dataset:
         """Names of the arrays whose bytes are not those that were prepared; reads all of them."""
         return [name for name, array in self.arrays().items() if self.digests.get(name) != array_digest(array)]
 
-    def save(self, directory: Path) -> None:
-        """Write the dataset to `directory`; it appears there complete or not at all."""
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of each file that `save` makes of the arrays."""
+        return {f"{name}.npy": _file_size(array) for name, array in self.arrays().items()}
+
+    def save(self, directory: Path, *, replace: bool = False) -> None:
+        """Write the dataset to `directory`; it appears there complete or not at all.
+
+        Args:
+            replace: whatever is there gives way.
+        """
         with DatasetWriter(directory) as writer:
             for name, array in self.arrays().items():
                 writer.append(name, array)
             try:
-                writer.commit(self.name, self.kind, list(self.features), self.facts, self.truth_names)
+                writer.commit(self.name, self.kind, list(self.features), self.facts, self.truth_names, replace=replace)
             except OSError:
                 # Another process was first with the same content.
                 if not (directory / "manifest.json").exists():
@@ -217,6 +226,9 @@ class _Column:
     rows: int
     digest: Any
 
+    def write_header(self) -> None:
+        _write_header(self.file, self.dtype, (self.rows, *self.row))
+
 
 class DatasetWriter:
     """Writes a dataset's folder row by row, beside its place; `commit` moves it there."""
@@ -241,7 +253,7 @@ class DatasetWriter:
         if name not in self._columns:
             file = (self._staging / f"{name}.npy").open("wb")
             self._columns[name] = _Column(file, rows.dtype, rows.shape[1:], 0, hashlib.sha256())
-            _write_header(self._columns[name])
+            self._columns[name].write_header()
         column = self._columns[name]
         content = np.ascontiguousarray(rows, dtype=column.dtype).data
         column.rows += len(rows)
@@ -265,7 +277,7 @@ class DatasetWriter:
         """
         for column in self._columns.values():
             column.file.seek(0)
-            _write_header(column)
+            column.write_header()
             column.file.close()
         manifest = {
             "format": _FORMAT,
@@ -278,23 +290,36 @@ class DatasetWriter:
         }
         (self._staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
         self._staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
-        if replace and self._directory.exists():
-            earlier = Path(tempfile.mkdtemp(prefix=f".{self._directory.name}-", dir=self._directory.parent))
-            os.replace(self._directory, earlier)  # whoever has it open keeps what is mapped
-            try:
-                os.replace(self._staging, self._directory)
-            except BaseException:
-                os.replace(earlier, self._directory)
-                raise
-            shutil.rmtree(earlier)
+        if replace:
+            put_in_place(self._staging, self._directory)
         else:
             os.replace(self._staging, self._directory)
 
 
-def _write_header(column: _Column) -> None:
+def put_in_place(staging: Path, directory: Path) -> None:
+    """Move a folder to its place; whatever is there gives way, and comes back if that fails."""
+    if not directory.exists():
+        os.replace(staging, directory)
+        return
+    earlier = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    os.replace(directory, earlier)  # whoever has it open keeps what is mapped
+    try:
+        os.replace(staging, directory)
+    except BaseException:
+        os.replace(earlier, directory)
+        raise
+    shutil.rmtree(earlier)
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     # numpy leaves room for the first axis to grow, so that the header can be written again in place.
-    header = {"descr": column.dtype.str, "fortran_order": False, "shape": (column.rows, *column.row)}
-    np.lib.format.write_array_header_1_0(column.file, header)
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+
+
+def _file_size(array: NDArray[Any]) -> int:
+    header = io.BytesIO()
+    _write_header(header, array.dtype, array.shape)
+    return len(header.getvalue()) + array.nbytes
 
 
 def array_digest(array: NDArray[Any]) -> str:

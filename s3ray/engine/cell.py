@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -113,7 +115,9 @@ class StageMonitor:
         content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
         snapshot: Snapshot | None = None
         if content is not None:
-            snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            # One that was cut short, by a power failure perhaps, is none.
+            with suppress(EOFError, RuntimeError, pickle.UnpicklingError):
+                snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         if rank() == 0:
             self._curve.begin(snapshot["step"] if snapshot else 0)
         return snapshot

@@ -22,25 +22,23 @@ Figures = dict[str, Figure]
 
 
 def write_results(plan: Plan, store: Store) -> list[str]:
-    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns what was written."""
+    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns what was written.
+
+    The folder holds the results of one study: those of an earlier call, over other data perhaps, give way.
+    """
     results = Results.collect(plan, store)
     if results.rows.empty and plan.cells:
         return []
-    written = results.save(store)
-
-    def write(name: str, content: bytes | str) -> None:
-        store.write(content, "results", plan.sweep.name, name)
-        written.append(name)
-
+    files: dict[str, bytes | str] = {}
     for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
-            write(f"{name}.{suffix}", render(figure, suffix))
+            files[f"{name}.{suffix}"] = render(figure, suffix)
         plt.close(figure)
     for name, table in tables(results).items():
-        write(f"{name}.md", f"# {title(name)}\n\n{note(name, results)}\n\n{markdown(table)}")
-        write(f"{name}.csv", table.to_csv(index=False))
-        write(f"{name}.tex", latex(table))
-    return written
+        files[f"{name}.md"] = f"# {title(name)}\n\n{note(name, results)}\n\n{markdown(table)}"
+        files[f"{name}.csv"] = table.to_csv(index=False)
+        files[f"{name}.tex"] = latex(table)
+    return results.save(store, files)
 
 
 def tables(results: Results) -> Tables:

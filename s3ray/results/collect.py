@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -44,12 +44,11 @@ class Results:
             collect(plan, store), references(plan, store), _entropies(plan, store), _kept(plan, store), _info(plan)
         )
 
-    def save(self, store: Store) -> list[str]:
-        """Write the tables to `results/<sweep>/`, where `load` finds them; returns their names."""
-        files = {f"{name}.parquet": table for name, table in self._tables.items() if not table.empty}
-        for name, table in files.items():
-            store.write(table.to_parquet(index=False), "results", self.info["sweep"], name)
-        store.write(json.dumps(self.info, indent=1), "results", self.info["sweep"], "info.json")
+    def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
+        """Make `results/<sweep>/` hold the tables, where `load` finds them, and `more`; returns the names."""
+        tables = {f"{name}.parquet": table for name, table in self._tables.items() if not table.empty}
+        files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
+        store.write_folder(files, self.info, "results", self.info["sweep"])
         return [*files, "info.json"]
 
     @property
@@ -69,17 +68,17 @@ class Results:
     @classmethod
     def _load(cls, store: Store, sweep: str | None) -> Results:
         name = sweep or _latest(store)
-        present = store.names("results", name) if name else []
-        if "info.json" not in present:
+        if "info.json" not in (store.names("results", name) if name else []):
             what = f"no results of sweep {sweep!r}" if sweep else "no results of any sweep"
             raise UserError(f"--storage {store.uri}: holds {what}; run a sweep first")
+        info = store.folder_info("results", name)
 
         def table(file: str) -> pd.DataFrame:
-            content = store.read("results", name, file) if file in present else None
-            return pd.read_parquet(io.BytesIO(content)) if content else pd.DataFrame()
+            if file not in info["files"]:
+                return pd.DataFrame()
+            return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
 
-        tables = {t: table(f"{t}.parquet") for t in ("rows", "references", "entropies", "kept")}
-        return cls(**tables, info=json.loads(store.read("results", name, "info.json")))
+        return cls(**{t: table(f"{t}.parquet") for t in ("rows", "references", "entropies", "kept")}, info=info)
 
 
 def _latest(store: Store) -> str:

@@ -35,13 +35,14 @@ _CSS_PIXELS = 96  # per inch
 def write_report(results: Results, output: Store, searches: Sequence[SearchResults] = ()) -> str:
     """Write `index.html`, `figures/` and `tables/` to `output`; returns where the page is.
 
-    The page needs no network: scripts and pictures are inside.
+    The page needs no network: scripts and pictures are inside. Files of an earlier report give way.
     """
+    files: dict[str, bytes | str] = {}
     pictures = []
     for name, figure in figures(results).items():
         for suffix in ("png", "pdf"):
             picture = render(figure, suffix)
-            output.write(picture, "figures", f"{name}.{suffix}")
+            files[f"figures/{name}.{suffix}"] = picture
             if suffix == "png" and not name.startswith(_INTERACTIVE):
                 width = round(_CSS_PIXELS * figure.get_figwidth())
                 pictures.append({"title": title(name), "png": base64.b64encode(picture).decode(), "width": width})
@@ -55,12 +56,13 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
         readable = _readable_comparison(table) if name == "compare" else table
         text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
         for suffix, content in text.items():
-            output.write(content, "tables", f"{name}.{suffix}")
+            files[f"tables/{name}.{suffix}"] = content
         if name not in _HIDDEN:
             shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
     for search in searches:
-        output.write(search.trials.to_csv(index=False), "tables", f"{search.name}.csv")
-    output.write(_render(results, pictures, shown, all_tables, searches), "index.html")
+        files[f"tables/{search.name}.csv"] = search.trials.to_csv(index=False)
+    files["index.html"] = _render(results, pictures, shown, all_tables, searches)
+    output.write_folder(files, {"sweep": results.info["sweep"]}, listing="files.json")
     return output.address("index.html")
 
 

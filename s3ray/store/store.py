@@ -1,22 +1,26 @@
 """The store: a folder on any `pyarrow.fs` URI.
 
-    artifacts/<stage>/<identity>/commit.json      the marker, written last; it names the attempt that counts
+    artifacts/<stage>/<identity>/commit.json      the marker, written last; names the attempt that counts, its files
     artifacts/<stage>/<identity>/<attempt>/…      payload; every writer has an attempt of its own
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
     data/<fingerprint>/                           prepared datasets
     runs/<run>/                                   attempts and failures of one call
     claims/<cell>/                                who is at work on a cell (store/claims.py)
+    results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
 Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
+
+What is listed counts only if all of it is there. A marker whose payload was deleted or cut short counts as none: the
+stage runs again. A published dataset that lacks an array is published again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +36,7 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from s3ray.config import UserError
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, put_in_place
 from s3ray.store.identity import StageRun
 
 _Item = TypeVar("_Item")
@@ -44,11 +48,12 @@ _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A commit marker: the stage run's document, its files, seconds, and where they come from."""
+    """A commit marker: the stage run's document, its files with their sizes, seconds, and where they come from."""
 
     identity: str
     document: Mapping[str, Any]
     attempt: str
+    files: Mapping[str, int]  # bytes
     seconds: float
     committed_at: str
     provenance: Mapping[str, Any]
@@ -115,23 +120,31 @@ class Store:
 
     def write(self, content: bytes | str | pa.Buffer, *parts: str) -> None:
         """Write a file that appears complete or not at all."""
-        target = self.path(*parts)
-        payload = content.encode() if isinstance(content, str) else content
+        self._write({self.path(*parts): content.encode() if isinstance(content, str) else content})
+
+    def _write(self, files: Mapping[str, bytes | pa.Buffer]) -> None:
+        """Write files at these paths. On a disk none appears unless all of them could be written."""
         if not self.is_local:
             # An object appears when its stream is closed, and leaving the stream early closes it too, even through
             # its destructor. In a thread of its own no Ctrl-C can come between opening and writing.
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(self._upload, target, payload).result()
+                for target, payload in files.items():
+                    pool.submit(self._upload, target, payload).result()
             return
-        folder = target.rpartition("/")[0]
-        self.fs.create_dir(folder, recursive=True)
-        staging = f"{folder}/{uuid.uuid4().hex}.tmp"  # nothing of the final name, by which TensorBoard finds files
+        staged: dict[str, str] = {}
         try:
-            with self.fs.open_output_stream(staging) as stream:
-                stream.write(payload)
-            self.fs.move(staging, target)
+            for target, payload in files.items():
+                folder = target.rpartition("/")[0]
+                self.fs.create_dir(folder, recursive=True)
+                # Nothing of the final name, by which TensorBoard finds files.
+                staged[target] = f"{folder}/{uuid.uuid4().hex}.tmp"
+                with self.fs.open_output_stream(staged[target]) as stream:
+                    stream.write(payload)
+            for target, staging in staged.items():
+                self.fs.move(staging, target)
         except BaseException:
-            Path(staging).unlink(missing_ok=True)
+            for staging in staged.values():
+                Path(staging).unlink(missing_ok=True)
             raise
 
     def _upload(self, target: str, payload: bytes | pa.Buffer) -> None:
@@ -143,15 +156,73 @@ class Store:
             content: bytes = stream.read()
         return content
 
+    def write_folder(
+        self, files: Mapping[str, bytes | str], info: Mapping[str, Any], *parts: str, listing: str = "info.json"
+    ) -> None:
+        """Make a folder hold `files` and nothing of an earlier call; other people's files stay.
+
+        `listing` is written last: `info`, and under `files` the sha256 of each.
+        """
+        try:
+            earlier = list(self.folder_info(*parts, listing=listing)["files"])
+        except (FileNotFoundError, UserError):
+            earlier = []
+        contents = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
+        self._write({self.path(*parts, name): content for name, content in contents.items()})
+        for name in set(earlier) - contents.keys():
+            with suppress(OSError):  # already gone
+                self.fs.delete_file(self.path(*parts, name))
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        self.write(json.dumps({**info, "files": digests}, indent=1), *parts, listing)
+
+    def folder_info(self, *parts: str, listing: str = "info.json") -> dict[str, Any]:
+        """What `write_folder` wrote last.
+
+        Raises:
+            FileNotFoundError: nothing yet.
+            UserError: it is damaged.
+        """
+        content = self.read(*parts, listing)
+        try:
+            info: dict[str, Any] = json.loads(content)
+            if not isinstance(info["files"], dict):
+                raise ValueError
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._unlike_its_list(*parts, listing) from error
+        return info
+
+    def read_listed(self, info: Mapping[str, Any], name: str, *parts: str) -> bytes:
+        """A file of a folder whose `folder_info` is `info`; UserError if it is not the one that was written."""
+        try:
+            content = self.read(*parts, name)
+        except FileNotFoundError as error:
+            raise self._unlike_its_list(*parts, name) from error
+        if hashlib.sha256(content).hexdigest() != info["files"][name]:
+            raise self._unlike_its_list(*parts, name)
+        return content
+
+    def _unlike_its_list(self, *parts: str) -> UserError:
+        return UserError(
+            f"{self.address(*parts)}: missing, damaged or being written; run the sweep again, which takes its results "
+            f"from the store"
+        )
+
     def names(self, *parts: str) -> list[str]:
         """Names of the files directly in a folder; empty if it is not there."""
         return sorted(self.modified(*parts))
 
     def modified(self, *parts: str) -> dict[str, float]:
         """When each file directly in a folder was written, in seconds by the storage's clock."""
+        return {info.base_name: info.mtime_ns / 1e9 for info in self._files(*parts)}
+
+    def sizes(self, *parts: str) -> dict[str, int]:
+        """Bytes of each file directly in a folder; empty if it is not there."""
+        return {info.base_name: info.size for info in self._files(*parts)}
+
+    def _files(self, *parts: str) -> list[pafs.FileInfo]:
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         infos = self.fs.get_file_info(selector)
-        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.is_file and not i.base_name.endswith(".tmp")}
+        return [info for info in infos if info.is_file and not info.base_name.endswith(".tmp")]
 
     def commit(
         self, run: StageRun, files: Mapping[str, bytes], *, seconds: float, provenance: Mapping[str, Any]
@@ -164,6 +235,7 @@ class Store:
             "identity": run.identity,
             "document": run.document,
             "attempt": attempt,
+            "files": {name: len(content) for name, content in files.items()},
             "seconds": seconds,
             "committed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "provenance": dict(provenance),
@@ -172,13 +244,17 @@ class Store:
         self.drop_checkpoints(run)
 
     def marker(self, run: StageRun) -> Marker | None:
-        """The run's commit marker, or None if its result does not count (yet)."""
+        """The run's commit marker, or None if its result does not count (yet), or no longer: payload is missing."""
+        folder = ("artifacts", run.stage, run.identity)
         try:
-            return Marker(**json.loads(self.read("artifacts", run.stage, run.identity, "commit.json")))
+            marker = Marker(**json.loads(self.read(*folder, "commit.json")))
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, TypeError):  # cut off while it was written to an object store
+        except (ValueError, TypeError):  # cut off while it was written to an object store
             return None
+        # Only now: an attempt is whole before the marker that names it appears.
+        present = self.sizes(*folder, marker.attempt)
+        return marker if all(present.get(name) == size for name, size in marker.files.items()) else None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
         """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
@@ -239,12 +315,11 @@ class Store:
             self.fs.delete_dir(self.path(*parts))
 
     def publish_dataset(self, data: Dataset, fingerprint: str) -> None:
-        """Put a dataset where every worker can fetch it; nothing happens if it is there."""
-        target = self.path("data", fingerprint)
-        if self.fs.get_file_info(f"{target}/manifest.json").is_file:
+        """Put a dataset where every worker can fetch it; nothing happens if it is there and whole."""
+        if self._is_published(data, fingerprint):
             return
         if self.is_local:
-            data.save(Path(target))
+            data.save(Path(self.path("data", fingerprint)), replace=True)
             return
         with tempfile.TemporaryDirectory() as scratch:
             prepared = Path(scratch) / fingerprint
@@ -256,23 +331,46 @@ class Store:
                 with pa.memory_map(str(file)) as mapped:
                     self.write(mapped.read_buffer(), "data", fingerprint, file.name)
 
+    def _is_published(self, data: Dataset, fingerprint: str) -> bool:
+        try:
+            json.loads(self.read("data", fingerprint, "manifest.json"))
+        except (FileNotFoundError, ValueError):
+            return False
+        return data.file_sizes().items() <= self.sizes("data", fingerprint).items()
+
     def fetch_dataset(self, fingerprint: str) -> Dataset:
-        """Map a published dataset; on remote storage, from a copy in this machine's cache."""
-        source = self.path("data", fingerprint)
+        """Map a published dataset; on remote storage, from a copy in this machine's cache.
+
+        Raises:
+            UserError: it is not there, or not whole.
+        """
         if self.is_local:
-            return Dataset.open(Path(source))
+            return self._opened(Path(self.path("data", fingerprint)), fingerprint)
         cached = _cache_folder() / fingerprint
-        if not cached.exists():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
-                copy = Path(scratch) / fingerprint
-                copy.mkdir()
-                pafs.copy_files(source, str(copy), self.fs, pafs.LocalFileSystem())
-                try:
-                    os.replace(copy, cached)
-                except OSError:  # another worker of this machine was first
-                    shutil.rmtree(copy, ignore_errors=True)
+        with suppress(UserError):
+            return Dataset.open(cached)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+            copy = Path(scratch) / fingerprint
+            copy.mkdir()
+            pafs.copy_files(self.path("data", fingerprint), str(copy), self.fs, pafs.LocalFileSystem())
+            self._opened(copy, fingerprint)
+            try:
+                os.replace(copy, cached)
+            except OSError:  # another worker of this machine was first, or what is there is damaged
+                with suppress(UserError):
+                    return Dataset.open(cached)
+                put_in_place(copy, cached)
         return Dataset.open(cached)
+
+    def _opened(self, directory: Path, fingerprint: str) -> Dataset:
+        try:
+            return Dataset.open(directory)
+        except UserError as error:
+            raise UserError(
+                f"{self.option} {self.address('data', fingerprint)}: the published dataset is not whole; "
+                f"run the sweep again, which publishes it again"
+            ) from error
 
 
 class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations

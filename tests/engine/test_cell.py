@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import torch
 from s3ray.engine.cell import run_cell
 from s3ray.stages import DivergedError
 from s3ray.store import Store
+from s3ray.sweep.plan import plan_cell
 
 
 def run(plan, data, store, report=lambda event: None, interval=1e9):
@@ -63,6 +65,18 @@ def test_rows_and_metrics(finished):
     assert {"loss", "rep", "dsc", "local_entropy/rows", "global_entropy/columns"} <= set(metrics.columns)
 
 
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_checkpoint_that_was_cut_short_is_none(finished, tiny_sweep, tmp_path, size):
+    plain, cell, _ = finished
+    store = Store(str(tmp_path))
+    checkpoint = io.BytesIO()
+    torch.save({"step": 3, "metrics": [], "parameters": {"w": torch.ones(2000)}, "solvers": []}, checkpoint)
+    store.save_checkpoint(cell.training, 3, checkpoint.getvalue()[:size])
+    run(cell, tiny_sweep.DATA, store)
+    name = "weights.safetensors"
+    assert store.artifact(cell.training, name) == plain.artifact(cell.training, name)
+
+
 @pytest.mark.parametrize(("stage", "checkpoint"), [("specialization", 1), ("specialization", 30), ("selection", 5)])
 def test_a_killed_cell_resumes_and_ends_bit_identical(finished, tiny_sweep, tmp_path, monkeypatch, stage, checkpoint):
     """Die right after a checkpoint of `stage` is written; the next call continues from there."""
@@ -105,13 +119,29 @@ def test_a_diverging_cell_says_so_and_commits_nothing(tiny_sweep, tmp_path):
     assert store.markers(cell.runs) == {}
 
 
-def test_a_selection_that_was_lost_is_run_again_without_its_curve(finished, tiny_sweep, tmp_path):
+@pytest.mark.parametrize("lost", ["commit.json", "weights.safetensors"])
+def test_a_selection_that_was_lost_is_run_again_without_its_curve(finished, tiny_sweep, tmp_path, lost):
     plain, cell, _ = finished
     shutil.copytree(plain.base, tmp_path / "copy")
     store = Store(str(tmp_path / "copy"))
     selection = cell.branches[1].selection
-    store.fs.delete_file(store.path("artifacts", selection.stage, selection.identity, "commit.json"))
+    (file,) = Path(store.path("artifacts", selection.stage, selection.identity)).rglob(lost)
+    file.unlink()
     events = []
     run(cell, tiny_sweep.DATA, store, events.append)
     assert [event.stage for event in events if event.state == "finished"] == ["selection suff+min"]
     assert store.artifact(selection, "weights.safetensors") == plain.artifact(selection, "weights.safetensors")
+
+
+def test_weights_that_were_deleted_are_trained_again_for_another_branch(finished, tiny_sweep, tmp_path):
+    plain, cell, _ = finished
+    shutil.copytree(plain.base, tmp_path / "copy")
+    store = Store(str(tmp_path / "copy"))
+    (weights,) = Path(store.path("artifacts", "specialization", cell.training.identity)).rglob("weights.safetensors")
+    weights.unlink()
+    other = plan_cell(cell.cell, cell.settings, cell.facts, ("suff",))
+    events = []
+    run(other, tiny_sweep.DATA, store, events.append)
+    stages = ["specialization", "selection suff", "sparsification suff"]
+    assert [event.stage for event in events if event.state == "finished"] == stages
+    assert store.artifact(cell.training, weights.name) == plain.artifact(cell.training, weights.name)

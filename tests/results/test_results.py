@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.config import settings_for
+from s3ray.config import UserError, settings_for
 from s3ray.results import collect, references, write_results
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
@@ -141,6 +141,47 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     assert "after Selection: mean ± std, n = 2" in labels
     assert "without Selection: mean ± std, n = 2" in labels
     plt.close(figure)
+
+
+def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
+    """What an earlier call wrote over other data goes, from the results and from a report of them."""
+    from s3ray.results import Results
+    from s3ray.results.report import write_report
+
+    plan, store = finished
+    report = Store(str(tmp_path / "report"))
+    other = Sweep(name="toy_grid", artefacts=("tables4_5",))
+    write_results(plan, store)
+    write_report(Results.load(store), report)
+    assert "figure3_tiny.png" in store.names("results", "toy_grid")
+    assert "figure3_tiny.png" in report.names("figures")
+    write_results(make_plan(other, Study({}), store), store)
+    write_report(Results.load(store), report)
+    assert {name.partition(".")[0] for name in store.names("results", "toy_grid")} == {
+        "info", "table4", "table5", "table5_all_layers",
+    }  # fmt: skip
+    assert report.names("figures") == []
+    assert {name.partition(".")[0] for name in report.names("tables")} == {"table4", "table5", "table5_all_layers"}
+    assert Results.load(store).rows.empty
+
+
+@pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
+def test_results_that_are_not_whole_are_one_sentence(finished, harm):
+    from s3ray.results import Results
+
+    plan, store = finished
+    write_results(plan, store)
+    name = "info.json" if harm == "info cut short" else "rows.parquet"
+    if harm == "deleted":
+        store.fs.delete_file(store.path("results", "toy_grid", name))
+    else:
+        store.write(
+            store.read("results", "toy_grid", name)[: 0 if harm == "emptied" else 100], "results", "toy_grid", name
+        )
+    with pytest.raises(UserError, match=rf"results/toy_grid/{name}: missing, damaged or being written; run the sweep"):
+        Results.load(store)
+    write_results(plan, store)
+    assert len(Results.load(store).rows) == len(collect(plan, store))
 
 
 def test_nothing_committed_writes_nothing(tiny_dataset, tmp_path):

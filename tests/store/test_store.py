@@ -121,6 +121,70 @@ def test_a_marker_that_was_cut_off_does_not_count(store):
     assert store.markers([RUN]) == {}
 
 
+@pytest.mark.parametrize("harm", ["deleted", "emptied", "all deleted"])
+def test_a_marker_whose_payload_is_gone_does_not_count(store, harm):
+    commit(store)
+    attempt = store.marker(RUN).attempt
+    folder = ("artifacts", RUN.stage, RUN.identity, attempt)
+    if harm == "emptied":
+        store.write(b"", *folder, "b.bin")
+    for name in {"deleted": ["b.bin"], "all deleted": ["a.bin", "b.bin"]}.get(harm, []):
+        store.fs.delete_file(store.path(*folder, name))
+    assert store.markers([RUN]) == {}
+    with pytest.raises(FileNotFoundError, match="not committed"):
+        store.artifact(RUN, "a.bin")
+    commit(store, b"again")
+    assert store.artifact(RUN, "b.bin") == b"again"
+
+
+def test_a_result_without_files_counts(store):
+    store.commit(RUN, {}, seconds=1.0, provenance={})
+    assert store.marker(RUN) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}"])
+def test_a_marker_that_is_no_marker_does_not_count(store, content):
+    store.write(content, "artifacts", RUN.stage, RUN.identity, "commit.json")
+    assert store.marker(RUN) is None
+
+
+def test_a_folder_holds_one_call_and_what_is_not_ours(store):
+    store.write("mine", "results", "grid", "notes.txt")
+    store.write_folder({"table.csv": "1", "figures/old.png": b"old"}, {"sweep": "one"}, "results", "grid")
+    store.write_folder({"table.csv": "2", "figures/new.png": b"new"}, {"sweep": "two"}, "results", "grid")
+    assert store.names("results", "grid") == ["info.json", "notes.txt", "table.csv"]
+    assert store.names("results", "grid", "figures") == ["new.png"]
+    info = store.folder_info("results", "grid")
+    assert (info["sweep"], set(info["files"])) == ("two", {"table.csv", "figures/new.png"})
+    assert store.read_listed(info, "table.csv", "results", "grid") == b"2"
+
+
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+def test_a_folder_that_is_not_what_its_list_says_is_one_sentence(store, harm):
+    store.write_folder({"table.csv": "1"}, {}, "results", "grid")
+    if harm == "changed":
+        store.write("2", "results", "grid", "table.csv")
+    else:
+        store.fs.delete_file(store.path("results", "grid", "table.csv"))
+    with pytest.raises(UserError, match=r"results/grid/table\.csv: missing, damaged or being written; run the sweep"):
+        store.read_listed(store.folder_info("results", "grid"), "table.csv", "results", "grid")
+    store.write('{"files": ', "results", "grid", "info.json")
+    with pytest.raises(UserError, match=r"results/grid/info\.json: missing, damaged"):
+        store.folder_info("results", "grid")
+    store.write_folder({"table.csv": "3"}, {}, "results", "grid")
+    assert store.read_listed(store.folder_info("results", "grid"), "table.csv", "results", "grid") == b"3"
+
+
+def test_a_folder_that_cannot_be_written_stays_as_it_was(local_store, tmp_path):
+    local_store.write_folder({"a": "old", "b": "old"}, {}, "folder")
+    (tmp_path / "store" / "folder" / "taken").write_text("a file")
+    with pytest.raises(OSError, match=r".+"):
+        local_store.write_folder({"a": "new", "taken/d": "new"}, {}, "folder")
+    info = local_store.folder_info("folder")
+    assert [local_store.read_listed(info, name, "folder") for name in ("a", "b")] == [b"old", b"old"]
+    assert not list((tmp_path / "store" / "folder").glob("*.tmp"))
+
+
 def test_writable(store, tmp_path):
     store.check_writable()
     assert store.names() == []
@@ -149,3 +213,36 @@ def test_published_datasets_come_back_memory_mapped(store, tiny_dataset):
     store.publish_dataset(tiny_dataset, fingerprint)
     store.publish_dataset(tiny_dataset, fingerprint)  # a second sweep: nothing happens
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied"])
+def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_dataset, harm):
+    fingerprint = tiny_dataset.fingerprint()
+    store.publish_dataset(tiny_dataset, fingerprint)
+    array = ("data", fingerprint, "train.left.values.npy")
+    match harm:
+        case "array deleted":
+            store.fs.delete_file(store.path(*array))
+        case "array cut short":
+            store.write(store.read(*array)[:-1], *array)
+        case "manifest emptied":
+            store.write(b"", "data", fingerprint, "manifest.json")
+    with pytest.raises(
+        UserError, match=rf"/data/{fingerprint}: the published dataset is not whole; run the sweep again"
+    ):
+        store.fetch_dataset(fingerprint)
+    store.publish_dataset(tiny_dataset, fingerprint)
+    assert store.fetch_dataset(fingerprint).arrays()["train.left.values"].sum() == pytest.approx(
+        tiny_dataset.train.modalities["left"].values.sum()
+    )
+
+
+def test_a_cached_copy_that_is_not_whole_is_fetched_again(object_storage, tiny_dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store, fingerprint = Store(object_storage.uri), tiny_dataset.fingerprint()
+    store.publish_dataset(tiny_dataset, fingerprint)
+    store.fetch_dataset(fingerprint)
+    cached = tmp_path / "s3ray" / "data" / fingerprint
+    (cached / "test.labels.npy").write_bytes(b"")
+    assert len(store.fetch_dataset(fingerprint).test) == len(tiny_dataset.test)
+    assert [path.name for path in cached.parent.iterdir()] == [fingerprint]
