@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,15 +16,36 @@ from s3ray.config import UserError
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """One sentence and exit code 2 for bad input; nothing lost and exit code 130 for Ctrl-C."""
+    """One sentence and exit code 2 for bad input; nothing lost and 128 + its number for a signal that ends us.
+
+    Ctrl-C, SIGTERM (what schedulers and `ray job stop` send) and SIGHUP (the terminal is gone) are one thing. Those
+    that follow while we clean up are ignored: they would cut the cleaning short.
+    """
+    received: list[int] = []
+
+    def leave(number: int, frame: object) -> None:
+        if not received:
+            received.append(number)
+            raise KeyboardInterrupt
+
+    earlier = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background of a script
+                earlier[number] = signal.signal(number, leave)
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
+        with suppress(OSError):  # nobody may listen any more
+            print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
+        raise SystemExit(128 + (received or [signal.SIGINT])[0]) from None
+    finally:
+        if not received:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

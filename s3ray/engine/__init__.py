@@ -2,8 +2,10 @@
 
 import os
 
+from s3ray.config import UserError
+
 # Read by Ray when it is imported or started, so set before any module of this package imports it; the user's
-# own settings win.
+# own settings win, but for those that REQUIRED names.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -15,5 +17,10 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of failing its cells
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
 }
+REQUIRED = {
+    "RAY_TRAIN_V2_ENABLED": "worker groups are those of Ray Train's second version",
+    "TUNE_DISABLE_SIGINT_HANDLER": "Ctrl-C would fail cells instead of ending the sweep",
+}
 for _name, _value in ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
+    if os.environ.setdefault(_name, _value).lower() not in ("1", "true") and _name in REQUIRED:
+        raise UserError(f"{_name}={os.environ[_name]}: {REQUIRED[_name]}; unset it, or set it to 1")

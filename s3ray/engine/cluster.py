@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import ray
 import ray.util.state
 import yaml
 from ray import PlacementGroupID
+from ray._common.network_utils import parse_address  # type: ignore[attr-defined]
+from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import get_num_cpus
 from ray.exceptions import RayError
@@ -30,13 +33,70 @@ logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
 
 
-def local_capacity() -> Capacity | None:
-    """This machine's capacity if `connect` would start Ray here; None if there is a cluster to connect to.
+_PROBE_SECONDS = 3.0
+# What a client of HTTP/2, and so of gRPC, says first, and then empty SETTINGS.
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-    Asked before Ray is started, so that a request that cannot fit costs nothing.
+
+def cluster_address() -> str | None:
+    """HOST:PORT of the cluster that `ray.init` would connect to; None if it would start Ray here.
+
+    Raises:
+        UserError: nobody answers there, or it is no address of that kind. Ray itself would try for minutes.
     """
-    if canonicalize_bootstrap_address(None) is not None:  # type: ignore[arg-type]  # None is what ray.init passes
-        return None
+    named = os.environ.get("RAY_ADDRESS", "")
+    scheme, separator, _ = named.partition("://")
+    if separator:
+        reason = {
+            "http": "is the dashboard's, which ray job submit --address takes",
+            "https": "is the dashboard's, which ray job submit --address takes",
+            "ray": "is Ray Client's, through which no sweep can run",
+        }.get(scheme, "is none of Ray's")
+        raise UserError(
+            f"RAY_ADDRESS={named}: this address {reason}; submit the sweep as a job, or, on a machine of the cluster, "
+            f"set RAY_ADDRESS to HOST:PORT of its head (unset: the cluster of this machine, or Ray starts here)"
+        )
+    try:
+        address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]  # None is what ray.init passes
+    except (ValueError, OSError) as error:  # ConnectionError: "auto", and there is no cluster
+        raise UserError(
+            f"RAY_ADDRESS={named}: leads to no cluster ({_sentence(error)}); correct it, or unset it to start Ray here"
+        ) from error
+    if address is None or (complaint := _complaint(address)) is None:
+        return address
+    if named not in ("", "auto"):
+        raise UserError(f"RAY_ADDRESS={named}: {complaint}; correct it, or unset it to start Ray here")
+    file = get_ray_address_file(None)
+    raise UserError(f"{file}: names a Ray at {address}, and {complaint}; delete the file, or start that Ray again")
+
+
+def _complaint(address: str) -> str | None:
+    """What keeps this address from being a Ray's; None if one seems to listen there."""
+    host, port = parse_address(address) or (address, "")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return None
+            connection.settimeout(_PROBE_SECONDS)
+            connection.sendall(_HTTP2_GREETING)
+            answer = connection.recv(9)
+    except ValueError:
+        return "it has no port"
+    except TimeoutError:
+        return f"nobody answered within {_PROBE_SECONDS:g} seconds"
+    except OSError as error:
+        return f"nobody answers there ({error.strerror or error})"
+    return None if answer[3:4] == b"\x04" else "what answers there is no Ray"  # its SETTINGS
+
+
+def _sentence(error: BaseException) -> str:
+    """An error of Ray's in one line: theirs go over several, some a page long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def local_capacity() -> Capacity:
+    """This machine's capacity. Asked before Ray is started, so that a request that cannot fit costs nothing."""
     accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
     gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
     return Capacity(float(get_num_cpus()), float(gpus), 1, is_local=True)
@@ -50,9 +110,17 @@ def quiet_ray(verbose: bool) -> None:
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     warnings.filterwarnings("ignore", module=r"ray\..*")
     for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # Errors too: what fails is said in our own words, and Tune's are pages of traceback.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # The raylet's notes (such as the number of worker processes) come through here, past every log level.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def keep_signals() -> None:
+    """Let signals end the sweep as everywhere else (console.py): Ray's handlers exit in their own ways, with a C++
+    stack or without a word."""
+    ray._private.ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+    ray._private.utils.set_sigterm_handler = lambda handler: None
 
 
 def connect(execution: Execution) -> Capacity:
@@ -62,11 +130,13 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group (raised before Ray is started), the cluster cannot be
-            reached, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
+        UserError: this machine cannot hold one worker group (raised before Ray is started), Ray cannot be started or
+            the cluster not be reached, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
-    local = local_capacity()
+    address = cluster_address()
+    local = local_capacity() if address is None else None
     quiet_ray(execution.verbose)
+    keep_signals()
     options: dict[str, Any] = {
         "log_to_driver": execution.verbose,
         "logging_level": logging.INFO if execution.verbose else logging.ERROR,
@@ -83,11 +153,16 @@ def connect(execution: Execution) -> Capacity:
         options |= {"runtime_env": {"env_vars": variables}}
     try:
         ray.init(**options)
-    except (ConnectionError, RayError) as error:
-        address = os.environ.get("RAY_ADDRESS", "of this machine")
+    except Exception as error:  # whatever it is, it is one sentence
+        if local is None:
+            raise UserError(
+                f"Ray at {address}: cannot be reached ({_sentence(error)}); check RAY_ADDRESS, and, if the "
+                f"cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            ) from error
+        folder = get_default_ray_temp_dir()
         raise UserError(
-            f"Ray at {address}: cannot be reached ({str(error).splitlines()[0]}); check RAY_ADDRESS, and, if the "
-            f"cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            f"Ray cannot be started on this machine ({_sentence(error)}); set RAY_TMPDIR to a short path that you may "
+            f"write to, on a disk with room, or see what is in {folder}/session_latest/logs"
         ) from error
     if local is not None:
         return local
