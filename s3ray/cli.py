@@ -154,7 +154,8 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         sweep: cells on which a configuration is tried, a dataset's in the order of seeds.
         space: per setting (dotted path) the factor by which it may leave the scale's own value.
 
-    Exit codes: 0; 1 if a trial ended without a verdict; 2 for bad input, before anything is started.
+    Exit codes: 0; 1 if a trial ended without a verdict or none ran on all seeds; 2 for bad input, before anything is
+    started.
     """
 
     def command(
@@ -219,7 +220,7 @@ def _search(
             lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
-    return any(outcome.failures for outcome in outcomes.values())
+    return any(outcome.failures or outcome.best is None for outcome in outcomes.values())
 
 
 def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
@@ -356,7 +357,11 @@ def report(
         results = Results.load(store, sweep)
         target = Store(output, "--output")
         target.check_writable()
-        print(write_report(results, target, load_searches(store)))
+        print(write_report(results, target, load_searches(store, _warn)))
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 @app.command()

@@ -88,6 +88,11 @@ class Search:
         """The scale's own configuration."""
         return {path: _value(self.entry.settings, path) for path in self.space}
 
+    def stability(self, stage: str) -> dict[str, float]:
+        """The settings that decide whether a stage diverges, at the scale's own values."""
+        paths = (f"{stage}.optimizer.learning_rate", f"{stage}.temperature")
+        return {path: _value(self.entry.settings, path) for path in paths}
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The space as Optuna takes it."""
         return {path: _around(path, value, self.space[path]) for path, value in self.defaults().items()}

@@ -41,6 +41,13 @@ def search(tiny_sweep, store):
     return Search.of(plan, "digits", SPACE)
 
 
+DIVERGED = {
+    "accuracy": math.nan,
+    "cause": "DivergedError: the loss became nan at step 3 of 9; lower the learning rate or raise the temperature",
+    "stage": "specialization",
+}
+
+
 def searcher(search, study, seed=0):
     return OptunaTrials(
         search.seeds,
@@ -100,16 +107,46 @@ def test_a_diverged_trial_counts_and_one_whose_worker_died_does_not(search, stor
     trials = searcher(search, study)
     for name in ("diverged", "died", "crashed"):
         trials.suggest(name)
-    run_trial(trials, "diverged", [told(1, 0.7), {"accuracy": math.nan, "cause": "DivergedError: the loss became nan"}])
+    run_trial(trials, "diverged", [told(1, 0.7), DIVERGED])
     run_trial(trials, "died", [{"accuracy": math.nan, "cause": "its worker died; given up"}])
     trials.on_trial_complete("crashed", error=True)
     assert [trial.state.name for trial in study.trials] == ["PRUNED", "FAIL", "FAIL"]
     assert engine.counted(study) == 1
     outcome = engine._outcome(study, ["its worker died"])
-    assert (outcome.complete, outcome.stopped, outcome.diverged, outcome.best) == (0, 0, 1, None)
+    assert (outcome.complete, outcome.stopped, len(outcome.diverged), outcome.best) == (0, 0, 1, None)
     assert outcome.lines(search) == [
-        "digits: 1 configurations tried: 0 on all 3 seeds, 0 stopped, 1 diverged; none is the best yet, run again"
+        "digits: 1 configurations tried: 0 on all 3 seeds, 0 stopped, 1 diverged; 1 failed (its worker died); mend "
+        "that and run again"
     ]
+
+
+def test_a_search_without_a_best_says_why(search, store):
+    study = open_study(search, store)
+    trials = searcher(search, study)
+    none = engine._outcome(study, [])
+    assert none.lines(search)[0].endswith("; none ran on all seeds yet; raise --trials")
+    for name in "abc":
+        trials.suggest(name)
+        run_trial(trials, name, [DIVERGED])
+    taus = [trial.params["specialization.temperature"] for trial in study.trials]
+    because = (
+        f"the loss became nan in specialization, in 3 of 3, at specialization.optimizer.learning_rate 0.001 and "
+        f"specialization.temperature {min(taus):.3g} … {max(taus):.3g}; lower that learning rate or raise that "
+        f"temperature in --config"
+    )
+    (line,) = engine._outcome(study, []).lines(search)
+    assert line == f"digits: 3 configurations tried: 0 on all 3 seeds, 0 stopped, 3 diverged; {because}"
+    trials.suggest("stopped")
+    run_trial(trials, "stopped", [told(1, 0.7)], lambda _: "STOP")
+    (line,) = engine._outcome(study, []).lines(search)
+    assert line.endswith(f"{because}, or raise --trials")
+
+
+def test_a_study_that_lacks_attributes_gets_them(search, store):
+    """Killed right after it was made, it has none; the report needs them."""
+    storage = engine.journal_storage(store, search.name)
+    optuna.create_study(storage=storage, study_name=search.name, direction="maximize")
+    assert open_study(search, store).user_attrs == search.attributes
 
 
 def decisions(asha, name, accuracies):
@@ -180,7 +217,8 @@ def test_a_configuration_ends_with_its_first_failure(search, store, reports, mon
     monkeypatch.setattr(engine, "finish", fail)
     try_configuration(search, {}, store, Execution(), EMPTY)
     (report,) = reports
-    assert report == {"accuracy": pytest.approx(math.nan, nan_ok=True), "cause": "DivergedError: the loss became nan"}
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert report == {"accuracy": nan, "cause": "DivergedError: the loss became nan", "stage": "specialization"}
 
 
 CONFIG = """
