@@ -21,6 +21,9 @@ Artefact = Literal[
 ]
 
 
+MOST_STEPS = 10**9  # of a training stage: checkpoints are named by their step, in nine digits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """What planning needs to know of a dataset."""
@@ -112,7 +115,18 @@ class Study:
                 f"{cell.dataset}: batch size {cell.batch_size} must lie between 2 and the training split's "
                 f"{samples} samples; set batch_sizes in --config"
             )
-        return entry.settings.for_cell(cell)
+        steps = samples // cell.batch_size
+        for stage in ("specialization", "selection"):
+            epochs = getattr(entry.settings, stage).optimizer.epochs
+            if epochs * steps >= MOST_STEPS:
+                raise UserError(
+                    f"{cell.dataset}: {stage}.optimizer.epochs {epochs} make {epochs * steps:.1e} steps at batch size "
+                    f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
+                )
+        try:
+            return entry.settings.for_cell(cell)
+        except UserError as error:
+            raise UserError(f"{cell.dataset}: {error}") from None
 
 
 @dataclass(frozen=True)
