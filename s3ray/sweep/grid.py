@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,6 +138,9 @@ class Sweep:
         branches: of S3's cells; prior methods have their own.
         kept: also measure what representations keep of a simulation's factors.
         parts: sweeps that this one unites, at every batch size.
+
+    Raises:
+        UserError: something stands twice, or the name is none that a folder can have.
     """
 
     name: str
@@ -146,13 +150,30 @@ class Sweep:
     kept: bool = False
     parts: tuple[Sweep, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-][\w.-]*", self.name):
+            raise UserError(f"sweep {self.name!r}: its results' folder has this name; use letters, digits, _ and -")
+        names = {"branches": self.branches, "artefacts": self.artefacts, "parts": [part.name for part in self.parts]}
+        for field, values in names.items():
+            for value in values:
+                if values.count(value) > 1:
+                    raise UserError(f"sweep {self.name}: {field} has {value!r} more than once; name it once")
+
     @cached_property
     def title(self) -> str:
         return self.name.replace("_", " ")
 
     def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[Branch, ...], bool]]:
-        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell."""
+        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell.
+
+        Raises:
+            UserError: the sweep itself asks for a cell twice.
+        """
+        asked: set[Cell] = set()
         for cell in self.cells(study):
+            if cell in asked:
+                raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
+            asked.add(cell)
             branches = self.branches if cell.method == "s3" else method_branches(cell.method)
             yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
         everywhere = dataclasses.replace(study, every_batch_size=True)
@@ -170,7 +191,7 @@ def load_sweep(path: Path) -> Sweep:
     """The `SWEEP` of a sweep file.
 
     Raises:
-        UserError: no such file, or one that defines no `SWEEP`.
+        UserError: no such file, one that defines no `SWEEP`, or one whose `SWEEP` has the name of the file beside it.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
@@ -180,4 +201,14 @@ def load_sweep(path: Path) -> Sweep:
     sweep = getattr(module, "SWEEP", None)
     if not isinstance(sweep, Sweep):
         raise UserError(f"{path}: defines no SWEEP = Sweep(…); see sweeps/full_grid.py")
+    check_name(sweep, path)
     return sweep
+
+
+def check_name(sweep: Sweep, path: Path) -> None:
+    """UserError if a sweep's name is that of another file beside its own: one's results would replace the other's."""
+    other = path.with_name(f"{sweep.name}.py")
+    if other.exists() and other.resolve() != path.resolve():
+        raise UserError(
+            f"{path}: its SWEEP is named {sweep.name!r} as {other.name} is, whose results it would replace; rename it"
+        )

@@ -5,7 +5,7 @@ import pytest
 
 from s3ray.config import ModelConfig, UserError, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, load_sweep, make_plan, union
 
 
 def grid(study):
@@ -140,3 +140,46 @@ def test_granularity_must_divide(tiny_dataset, store):
 def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
     with pytest.raises(UserError, match="yields no cell"):
         make_plan(Sweep(name="empty", cells=lambda s: [], branches=("none",)), study_of(tiny_dataset), store)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"branches": ("none", "suff", "none")}, "sweep grid: branches has 'none' more than once"),
+        ({"artefacts": ("table1", "table1")}, "sweep grid: artefacts has 'table1' more than once"),
+        ({"parts": (SWEEP, SWEEP)}, "sweep grid: parts has 'grid' more than once"),
+        ({"name": "a/b"}, "sweep 'a/b': its results' folder has this name"),
+        ({"name": ""}, "sweep '': its results' folder has this name"),
+        ({"name": ".."}, "sweep '..': its results' folder has this name"),
+    ],
+)
+def test_a_sweep_names_everything_once(fields, message):
+    with pytest.raises(UserError) as error:
+        Sweep(**{"name": "grid", **fields})
+    assert str(error.value).startswith(message)
+
+
+def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset, store):
+    twice = Sweep(name="twice", cells=lambda s: [s.cell("toy", 2, 8, seed) for seed in (0, 1, 0)], branches=("none",))
+    with pytest.raises(UserError, match=r"^sweep twice: yields toy χ=2 batch=8 seed=0 more than once; yield each"):
+        make_plan(twice, study_of(tiny_dataset), store)
+    shared = union("both", [SWEEP, dataclasses.replace(SWEEP, name="other")])
+    assert len(make_plan(shared, study_of(tiny_dataset), store).cells) == 12
+
+
+def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path):
+    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', artefacts=('tables4_5',))\n"
+    (tmp_path / "copy.py").write_text(text)
+    assert load_sweep(tmp_path / "copy.py").name == "grid"
+    (tmp_path / "grid.py").write_text(text)
+    assert load_sweep(tmp_path / "grid.py").name == "grid"
+    with pytest.raises(UserError, match=r"copy\.py: its SWEEP is named 'grid' as grid\.py is, whose results it would"):
+        load_sweep(tmp_path / "copy.py")
+
+
+@pytest.mark.parametrize("stage", ["specialization", "selection"])
+def test_a_stage_has_no_more_steps_than_checkpoints_count(tiny_dataset, store, stage):
+    config = getattr(settings_for("digits", "smoke"), stage)
+    longer = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epochs=2**31 - 1))
+    with pytest.raises(UserError, match=rf"^toy: {stage}\.optimizer\.epochs 2147483647 make .* steps at batch size"):
+        make_plan(SWEEP, study_of(tiny_dataset, **{stage: longer}), store)
