@@ -268,7 +268,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
 
     console = Console(markup=False)
     plan, store = request.plan, request.store
-    print_plan(plan, store, console)
+    print_plan(plan, store, console, workers_per_trial)
     failures: Mapping[Cell, str] = {}
     if plan.pending:
         from s3ray.engine.preflight import Execution
@@ -298,8 +298,8 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
     return bool(failures)
 
 
-def print_plan(plan: Plan, store: Store, console: Console) -> None:
-    """The plan as two lines and a table: to run, cached, and at what cost."""
+def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: int = 1) -> None:
+    """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
     from rich.table import Table
 
     from s3ray.sweep.cost import duration
@@ -315,7 +315,15 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
     if plan.pending:
-        console.print(f"estimated {duration(summary['estimated_worker_seconds'])} of one worker", highlight=False)
+        cpus = len(os.sched_getaffinity(0))
+        workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
+        wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
+        console.print(
+            f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
+            f"{cpus} CPUs, start-up included",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _print_study(plan: Plan, store: Store, console: Console) -> None:
@@ -349,7 +357,8 @@ def plan(
         declared = load_sweep(local_path(sweep_file, "SWEEP"))
         request = _resolve(declared, datasets, dataset, data, modalities, scale, storage, config)
         if output is PlanFormat.json:
-            print(json.dumps(request.plan.summary(), indent=2))
+            wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
+            print(json.dumps({**request.plan.summary(), "estimated_seconds_on_this_machine": wall}, indent=2))
         else:
             print_plan(request.plan, request.store, Console(markup=False))
 

@@ -35,6 +35,7 @@ class DataFacts:
     classes: int
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, both modalities
+    squares: Mapping[str, int]  # per split, both modalities: pairs of tokens that attention looks at, padding included
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     has_truth: bool = False  # a simulation's factors are known
@@ -50,6 +51,11 @@ class DataFacts:
             samples={name: len(split) for name, split in splits.items()},
             tokens={
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
+            },
+            squares={
+                # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
+                name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
+                for name, split in splits.items()
             },
             label_rule=data.facts.get("label_rule"),
             best_accuracy=data.facts.get("best_accuracy"),
