@@ -30,9 +30,11 @@ from typing import Any
 import optuna
 import ray
 import ray.tune
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
@@ -266,19 +268,20 @@ def _tune(
         # Another seed in every call: the same one would suggest again what the last call has tried. Running trials
         # count as bad, so that those suggested beside them lie elsewhere.
         sampler = TPESampler(seed=seed + len(study.get_trials(deepcopy=False)), constant_liar=True)
+    searcher = OptunaTrials(
+        search.seeds,
+        space=search.distributions(),
+        metric="accuracy",
+        mode="max",
+        sampler=sampler,
+        study_name=study.study_name,
+        storage=study._storage,
+    )
     tuner = ray.tune.Tuner(
         # The trial only waits for its worker groups; it runs on the head and takes none of the workers' CPUs.
         ray.tune.with_resources(trial, {"node:__internal_head__": 0.001}),
         tune_config=ray.tune.TuneConfig(
-            search_alg=OptunaTrials(
-                search.seeds,
-                space=search.distributions(),
-                metric="accuracy",
-                mode="max",
-                sampler=sampler,
-                study_name=study.study_name,
-                storage=study._storage,
-            ),
+            search_alg=searcher,
             scheduler=scheduler(study, search.seeds),
             num_samples=left,
             max_concurrent_trials=slots,
@@ -298,6 +301,11 @@ def _tune(
         soft_wrap=True,
     )
     tuner.fit()
+    if searcher.lost:
+        raise UserError(
+            f"study {search.name}: another search took it over while this one stood still, and runs again what ran "
+            f"here; wait for it to end, then run again"
+        )
     if not progress.failures:
         store.drop_run(run)
     return progress.failures
@@ -353,12 +361,33 @@ class OptunaTrials(OptunaSearch):
     def __init__(self, seeds: int, **options: Any) -> None:
         super().__init__(**options)
         self._seeds = seeds
+        self.lost = False  # the study is another process's now
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Searcher has it
+        with self._ours():
+            if not self.lost:
+                suggestion: dict[str, Any] | None = super().suggest(trial_id)
+                return suggestion
+        return Searcher.FINISHED
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """A process that stood still for long is thought dead: another one has its trials failed and tried again."""
+        try:
+            yield
+        except (UpdateFinishedTrialError, UserError):
+            self.lost = True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "seeds" in result and not result.get("done"):  # the last one comes twice
-            self._note(trial_id, result)
+            with self._ours():
+                self._note(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        with self._ours():
+            self._complete(trial_id, result, error)
+
+    def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         if result and "cause" in result:
             for key in ("cause", "stage"):
                 if key in result:

@@ -185,6 +185,20 @@ def test_what_a_killed_search_was_running_is_tried_again_first(search, store):
     assert [trial.user_attrs for trial in study.trials[2:]] == [{"default": True, "again": 0}, {"again": 1}]
 
 
+def test_a_search_whose_study_another_took_over_ends(search, store):
+    """A process that stood still (a laptop that slept) goes on when its claim is long stale."""
+    first = searcher(search, open_study(search, store))
+    for name in "ab":
+        first.suggest(name)
+    try_again(open_study(search, store))  # another process
+    first.on_trial_result("a", told(1, 0.7))
+    assert first.lost
+    first.on_trial_complete("b", {**told(3, 0.7), "done": True})
+    first.on_trial_complete("a", error=True)
+    assert first.suggest("c") == "FINISHED"
+    assert [trial.state.name for trial in open_study(search, store).trials] == ["FAIL", "FAIL", "WAITING", "WAITING"]
+
+
 EMPTY = Pack("", "run", (), "", 60.0)
 
 
@@ -276,6 +290,16 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    # A second search beside it is refused, and leaves what the first is running alone.
+    beside = command(tmp_path, trials=2)
+    refused, _ = beside.communicate(timeout=TIMEOUT)
+    assert beside.returncode == 2, refused
+    assert re.search(
+        rf"error: study mine-\w+: another search is at work on it \(process {process.pid} on \S+, since .* UTC\); wait",
+        refused,
+    ), refused
+    assert not [trial for trial in journal(tmp_path)[0].trials if trial.state is TrialState.FAIL]
+    killed = process.pid
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = commits(tmp_path)
@@ -296,8 +320,10 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     tried = [tuple(trial.params.values()) for trial in study.trials if trial.state is not TrialState.FAIL]
     assert len(set(tried)) == 3
     # Every line is ours.
-    head, _, start, *events = output.splitlines()
+    head, _, waited, start, *events = output.splitlines()
     assert head.startswith("search_weights → ")
+    # The killed search's claim is awaited until it is stale.
+    assert waited.startswith(f"{folder.name}: was claimed by process {killed} on ")
     assert re.fullmatch(rf"{folder.name}: 0 of 3 trials done, \d+ at a time; starting worker groups", start)
     assert [bool(re.match(r"\[\d/3\] \d+\.\d% at p=0.5", line)) for line in events[:3]] == [True] * 3
     assert events[3].startswith("mine: 3 configurations tried: ")

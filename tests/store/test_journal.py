@@ -115,6 +115,28 @@ for number in range(50):
     assert all(json.loads(line) for line in lines)
 
 
+def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests_fail(object_storage):
+    first = opened(Store(object_storage.uri))
+    second = opened(Store(object_storage.uri))
+    failed = []
+
+    def deny(method, path):
+        if method == "PUT" and "journal.log" in path and not failed:
+            failed.append(path)
+            return object_storage.faults.DENIED
+        return None
+
+    tried(first, 0.7)
+    object_storage.fault = deny
+    with pytest.raises(OSError, match="ACCESS_DENIED"):
+        tried(second, 0.1)
+    object_storage.fault = lambda method, path: None
+    for number in range(3):
+        tried(second, (2 + number) / 10)
+        tried(first, 0.8)
+    assert [trial.value for trial in opened(Store(object_storage.uri)).trials] == [0.7, 0.2, 0.8, 0.3, 0.8, 0.4, 0.8]
+
+
 def test_a_writer_is_told_of_lines_between_those_it_knows(tmp_path):
     """Two who append to object storage in the same moment: whoever did not see the other's line must not go on."""
     (tmp_path / "search" / "study").mkdir(parents=True)
