@@ -407,13 +407,14 @@ def _coerced(hint: Any, value: Any, at: str) -> Any:
             raise UserError(f"{at}: {_shown(value)} is beyond what a float32 holds; give 0 or 1.2e-38 to 3.4e38")
         return float(value)
     if type(value) is not kind:
-        remedy = f"write [{_shown(value)}]" if kind is tuple and not isinstance(value, Mapping) else "correct the value"
+        one = kind is tuple and type(value) is get_args(hint)[0]
+        remedy = f"write [{_shown(value)}]" if one else "correct the value"
         raise UserError(f"{at}: expected {_TOML[kind]}, got {_shown(value)}; {remedy}")
     return value
 
 
 def _shown(value: Any) -> str:
-    return reprlib.repr(value)
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 # The paper's architecture and grids. Epochs and learning rates are open in the paper.
@@ -486,16 +487,18 @@ def settings_for(
     if scale not in SCALES:
         raise UserError(f"--scale: unknown scale {scale!r}; {nearest(scale, SCALES)}")
     given = dict(overrides or {})
-    per_dataset = given.pop("dataset", {}).get(dataset, {})
+    # Those of other datasets may be for another call; what they say is looked at all the same.
+    tables = {
+        name: _typed(Settings, table, f"{source} [dataset.{name}]") for name, table in given.pop("dataset", {}).items()
+    }
     settings = override(Settings(), SCALES[scale].base, f"scale {scale}")
     settings = override(settings, SCALES[scale].presets.get(dataset, {}), f"scale {scale}, {dataset}")
-    own = f"{source} [dataset.{dataset}]"
-    general, special = _typed(Settings, given, source), _typed(Settings, per_dataset, own)
+    general, special = _typed(Settings, given, source), tables.get(dataset, {})
 
     def where(path: Sequence[str]) -> str:
         """Whose values a table that does not hold together has; together, so that each may complete the other."""
         table: Any = reduce(lambda t, name: t.get(name, {}), path, special)
-        return own if table else source
+        return f"{source} [dataset.{dataset}]" if table else source
 
     return _replaced(settings, merged(general, special), where)
 

@@ -118,9 +118,9 @@ def test_override_reads_whole_numbers_where_fractions_are_meant() -> None:
         ({"model": 3}, ["'model'", "table", "3"]),
         ({"model": {"width": 32.0}}, ["f: model.width", "an integer, got 32.0"]),
         ({"model": {"width": "32"}}, ["f: model.width", "an integer", "'32'"]),
-        ({"model": {"width": True}}, ["f: model.width", "an integer", "True"]),
+        ({"model": {"width": True}}, ["f: model.width", "an integer, got true"]),
         ({"model": {"dropout": "no"}}, ["f: model.dropout", "a float", "'no'"]),
-        ({"model": {"dropout": False}}, ["f: model.dropout", "a float", "False"]),
+        ({"model": {"dropout": False}}, ["f: model.dropout", "a float, got false"]),
         ({"selection": {"temperature": float("nan")}}, ["f: selection.temperature", "nan"]),
         ({"selection": {"temperature": float("inf")}}, ["f: selection.temperature", "inf"]),
         ({"probe": {"on_sphere": 1}}, ["f: probe.on_sphere", "a boolean"]),
@@ -178,6 +178,7 @@ def test_settings_precedence_rises_from_defaults_to_the_dataset_table() -> None:
         ("papre", {}, ["--scale", "'papre'", "did you mean 'paper'?"]),
         ("paper", {"modle": {}}, ["--config", "'modle'", "did you mean 'model'?"]),
         ("paper", {"dataset": {"mosi": {"modle": {}}}}, ["--config [dataset.mosi]: unknown field 'modle'"]),
+        ("paper", {"dataset": {"mosei": {"seeds": 3}}}, ["--config [dataset.mosei]: seeds: expected an array"]),
     ],
 )
 def test_settings_for_refuses(scale: str, overrides: dict[str, Any], words: list[str]) -> None:
