@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import typer
 from rich.console import Console
@@ -136,12 +136,11 @@ def _store(uri: str, option: str = "--storage") -> Store:
         raise UserError("S3RAY_STORAGE: is set but empty; unset it, or name a folder or URI")
     if not uri.strip():
         raise UserError(f"{option}: is empty; name a folder or URI, or leave the option out")
-    scheme, colon, rest = uri.partition(":")
     if uri.startswith("file://") and " " in uri:
         uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
     elif uri.startswith("~"):
         local_path(uri, option)
-    elif colon and scheme != "file" and "/" not in scheme and not rest.startswith("//"):
+    elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
         raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
     return Store(uri, option)
 

@@ -166,6 +166,10 @@ def test_plan_as_json(tmp_path):
     assert summary["cells"] == {"total": 36, "cached": 0, "to_run": 36}
     assert summary["stages"]["specialization"] == {"naive": 72, "unique": 36, "cached": 0, "to_run": 36}
     assert summary["datasets"]["digits"]["kind"] == "embedded"
+    cpus = len(os.sched_getaffinity(0))
+    assert summary["estimated_seconds_on_this_machine"] > 40 + summary["estimated_worker_seconds"] / cpus / 1.01
+    text = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path)]).output.splitlines()[-1]
+    assert re.fullmatch(rf"estimated .* of one worker; .* on this machine's {cpus} CPUs, start-up included", text)
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 
 

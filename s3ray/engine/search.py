@@ -324,7 +324,7 @@ def try_configuration(
         finish(replace(empty, name=f"trial-{cell.identity[:8]}", cells=(cell,)), store, execution, relay=False)
         if (cause := Ledger(store, empty.run).failures().get(cell.identity)) is not None:
             # Without `seeds`: nothing for ASHA to compare. Tune insists on the metric.
-            stage = next((run.stage for run in cell.missing(store.markers(cell.runs))), "")
+            stage = next((run.stage for run in cell.missing(store.markers(cell.runs))), cell.training.stage)
             ray.tune.report({"accuracy": math.nan, "cause": cause, "stage": stage})
             return
         curves.append(validation_curve(store, cell))

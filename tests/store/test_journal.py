@@ -115,6 +115,14 @@ for number in range(50):
     assert all(json.loads(line) for line in lines)
 
 
+def test_a_study_that_moves_between_disk_and_object_storage_goes_on(tmp_path):
+    store = Store(str(tmp_path))
+    for value, on_disk in ((0.1, True), (0.2, False), (0.3, True), (0.4, False)):
+        store.is_local = on_disk
+        tried(opened(store), value)
+    assert [trial.value for trial in opened(store).trials] == [0.1, 0.2, 0.3, 0.4]
+
+
 def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests_fail(object_storage):
     first = opened(Store(object_storage.uri))
     second = opened(Store(object_storage.uri))
