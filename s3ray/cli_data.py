@@ -106,7 +106,7 @@ def simulate(
     like: Annotated[str, typer.Option("--like", metavar="NAME", help=f"One of {', '.join(FILES)}.")],
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="Where the file goes, under its own name.")],
     samples: Annotated[int | None, typer.Option("--samples", metavar="N", help="Default: as many as the real.")] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
 ) -> None:
     """Write a file with the structure of a MultiBench file and made-up content."""
     with user_errors():

@@ -23,6 +23,7 @@ _VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or wa
 # fANOVA in 2: a hint at best.
 _GOOD = 0.5
 _ENOUGH, _MANY = 8, 100  # trials
+_ABOUT = ("kind", "scale", "granularity", "batch_size", "objective")  # a study that was mended by hand may lack some
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults
 
 
 def _results(study: optuna.Study, cut: str | None) -> SearchResults:
-    about = study.user_attrs
+    about = {"dataset": study.study_name, **dict.fromkeys(_ABOUT, "unknown"), "seeds": [], **study.user_attrs}
     where = f"χ = {about['granularity']}, batch size {about['batch_size']}, seeds {', '.join(map(str, about['seeds']))}"
     return SearchResults(
         name=f"search_{study.study_name}",

@@ -286,26 +286,30 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
 
     process = command(tmp_path, trials=3)
     deadline = time.monotonic() + TIMEOUT
-    while not any(file.parent.parent.name == "sparsification" for file in commits(tmp_path)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    # A second search beside it is refused, and leaves what the first is running alone.
+
+    def wait_until(there):
+        while not there():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    # A second search beside it is refused, and leaves alone what the first is running.
+    wait_until(lambda: list(tmp_path.glob("store/search/*/journal.log")))
     beside = command(tmp_path, trials=2)
-    refused, _ = beside.communicate(timeout=TIMEOUT)
-    assert beside.returncode == 2, refused
-    assert re.search(
-        rf"error: study mine-\w+: another search is at work on it \(process {process.pid} on \S+, since .* UTC\); wait",
-        refused,
-    ), refused
-    assert not [trial for trial in journal(tmp_path)[0].trials if trial.state is TrialState.FAIL]
-    killed = process.pid
+    wait_until(lambda: any(file.parent.parent.name == "sparsification" for file in commits(tmp_path)))
+    wait_until(lambda: beside.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    refused = beside.communicate()[0]
+    assert beside.returncode == 2, refused
+    at_work = rf"another search is at work on it \(process {process.pid} on \S+, since .* UTC\); wait for it to end"
+    assert re.search(rf"^error: study mine-\w+: {at_work}", refused, re.MULTILINE), refused
     before = commits(tmp_path)
     study, _ = journal(tmp_path)
     running = [trial for trial in study.trials if trial.state is TrialState.RUNNING]
+    done = engine.counted(study)
     assert running
+    assert len(running) + done == len(study.trials)
 
     process = command(tmp_path, trials=3)
     output, _ = process.communicate(timeout=TIMEOUT)
@@ -320,13 +324,14 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     tried = [tuple(trial.params.values()) for trial in study.trials if trial.state is not TrialState.FAIL]
     assert len(set(tried)) == 3
     # Every line is ours.
-    head, _, waited, start, *events = output.splitlines()
+    head, _, *waiting, start = output[: output.index("starting worker groups")].splitlines()
+    events = output[output.index("starting worker groups") :].splitlines()[1:]
     assert head.startswith("search_weights → ")
     # The killed search's claim is awaited until it is stale.
-    assert waited.startswith(f"{folder.name}: was claimed by process {killed} on ")
-    assert re.fullmatch(rf"{folder.name}: 0 of 3 trials done, \d+ at a time; starting worker groups", start)
-    assert [bool(re.match(r"\[\d/3\] \d+\.\d% at p=0.5", line)) for line in events[:3]] == [True] * 3
-    assert events[3].startswith("mine: 3 configurations tried: ")
+    assert all(line.startswith(f"{folder.name}: was claimed by process ") for line in waiting)
+    assert re.fullmatch(rf"{folder.name}: {done} of 3 trials done, \d+ at a time; ", start)
+    assert [bool(re.match(r"\[\d/3\] \d+\.\d% at p=0.5", line)) for line in events[: 3 - done]] == [True] * (3 - done)
+    assert events[3 - done].startswith("mine: 3 configurations tried: ")
     assert events[-1] == f"python sweeps/full_grid.py --scale smoke --config {folder / 'best.toml'}"
 
     arguments = ["--dataset", f"mine={tmp_path / 'mine.npz'}", "--storage", str(tmp_path / "store"), "--format", "json"]
@@ -334,4 +339,4 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     assert json.loads(planned.output)["cells"] == {"total": 2, "cached": 2, "to_run": 0}
     # With nothing left to do Ray is not started.
     process = command(tmp_path, trials=3)
-    assert process.communicate(timeout=TIMEOUT)[0].splitlines()[2:] == events[3:]
+    assert process.communicate(timeout=TIMEOUT)[0].splitlines()[2:] == events[3 - done :]

@@ -118,14 +118,23 @@ def test_a_store_without_a_search_has_no_section(results, tmp_path):
 def test_a_damaged_journal_is_left_out_and_a_cut_one_said(store, tmp_path):
     """One study that cannot be read does not keep the others out of the report."""
     whole = (Path(store.base) / "search" / "made-up" / "journal.log").read_bytes()
-    copies = {"cut": whole[:-5], "damaged": whole.replace(b"{", b"!", 1), "empty": b"", "whole": whole}
+    lines = whole.splitlines(keepends=True)
+    mended = b"".join(line for line in lines if b'"scale"' not in line and b'"seeds"' not in line)
+    copies = {
+        "mended": mended,
+        "cut": whole[:-5],
+        "damaged": whole.replace(b"{", b"!", 1),
+        "empty": b"",
+        "whole": whole,
+    }
     for name, content in copies.items():
         (tmp_path / "search" / name).mkdir(parents=True)
         (tmp_path / "search" / name / "journal.log").write_bytes(content.replace(b"made-up", name.encode()))
     said = []
     found = load_searches(Store(str(tmp_path)), said.append)
-    assert [study.name for study in found] == ["search_cut", "search_whole"]
+    assert [study.name for study in found] == ["search_cut", "search_mended", "search_whole"]
     assert found[0].note.endswith("The journal's last line was cut short and is left out.")
+    assert found[1].title == "latent_factors (simulated data, unknown scale)"
     folder = tmp_path / "search"
     assert said[0] == f"{folder}/cut/journal.log: its last line was cut short and is left out"
     assert said[1].startswith(f"{folder}/damaged/journal.log: line 1 is damaged; ")
