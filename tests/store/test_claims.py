@@ -68,7 +68,8 @@ def test_a_claim_is_kept_fresh(store, monkeypatch):
 
 
 def test_who_holds_alone_is_named_to_the_next_and_a_dead_one_is_awaited(store, monkeypatch):
-    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.2)
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: 0.1)
     told = []
     with Claims(store, "run-a").hold("study"), pytest.raises(HeldError) as error:
         Claims(store, "run-b").hold("study", told.append).__enter__()

@@ -108,10 +108,10 @@ journal = StoreJournal(Store({str(tmp_path)!r}), "study")
 for number in range(50):
     journal.append_logs([{{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {{str(number): "x" * 5000}}}}])
 """
-    writers = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
+    writers = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     lines = (tmp_path / "search" / "study" / "journal.log").read_text().splitlines()
-    assert sum('"user_attr"' in line for line in lines) == 150
+    assert sum('"user_attr"' in line for line in lines) == 100
     assert all(json.loads(line) for line in lines)
 
 
