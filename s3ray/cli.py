@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
 import typer
 from rich.console import Console
 
 from s3ray import cli_data
-from s3ray.config import PAPER_DATASETS, Cell, UserError, default_scale, nearest, read_overrides, settings_for
-from s3ray.console import user_errors
+from s3ray.config import (
+    PAPER_DATASETS,
+    Cell,
+    UserError,
+    default_scale,
+    local_path,
+    nearest,
+    read_overrides,
+    settings_for,
+)
+from s3ray.console import OnceCommand, user_errors
 from s3ray.data import EMBEDDED, Dataset, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
+from s3ray.sweep.grid import check_name
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(cli_data.app, name="data")
@@ -51,7 +63,7 @@ DatasetOption = Annotated[
     list[str] | None, typer.Option("--dataset", metavar="NAME=PATH", help="Your own .npz; may be repeated.")
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder of prepared datasets and NAME.npz files.")
+    str | None, typer.Option("--data", metavar="DIR", help="Folder of prepared datasets and NAME.npz files.")
 ]
 ScaleOption = Annotated[
     ScaleName | None, typer.Option("--scale", help="Default: paper for the paper's datasets, else smoke.")
@@ -86,27 +98,51 @@ def _resolve(
     sweep: Sweep,
     datasets: str,
     dataset: list[str] | None,
-    data: Path | None,
+    data: str | None,
     modalities: str,
     scale: ScaleName | None,
     storage: str,
     config: str | None,
 ) -> Request:
-    overrides = read_overrides(config) if config else {}
-    store = Store(storage)
+    overrides = _overrides(config)
+    store = _store(storage)
     names, pair = _split(datasets), _split(modalities)
     loaded, entries = {}, {}
-    sources = resolve_sources(names, dataset or [], data, pair)
+    folder = None if data is None else local_path(data, "--data")
+    sources = resolve_sources(names, dataset or [], folder, pair)
     chosen_names = [source.name for source in sources]
     for name in overrides.get("dataset", {}):
         if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
             raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
     for source in sources:
         chosen = scale.value if scale else default_scale(source.name)
-        settings = settings_for(source.name, chosen, overrides)
+        settings = settings_for(source.name, chosen, overrides, f"--config {config}")
         loaded[source.name] = source.load()
         entries[source.name] = StudyDataset(DataFacts.of(loaded[source.name]), chosen, settings)
     return Request(make_plan(sweep, Study(entries), store), store, loaded)
+
+
+def _overrides(config: str | None) -> dict[str, Any]:
+    return {} if config is None else read_overrides(config)
+
+
+def _store(uri: str, option: str = "--storage") -> Store:
+    """The store at a path or URI as people type it.
+
+    Raises:
+        UserError: nothing is given, or it can be opened neither as a path nor as a URI.
+    """
+    if option == "--storage" and uri == DEFAULT_STORAGE and os.environ.get("S3RAY_STORAGE") == "":
+        raise UserError("S3RAY_STORAGE: is set but empty; unset it, or name a folder or URI")
+    if not uri.strip():
+        raise UserError(f"{option}: is empty; name a folder or URI, or leave the option out")
+    if uri.startswith("file://") and " " in uri:
+        uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
+    elif uri.startswith("~"):
+        local_path(uri, option)
+    elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
+        raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
+    return Store(uri, option)
 
 
 def _split(text: str) -> list[str]:
@@ -137,13 +173,15 @@ def run_sweep(sweep: Sweep) -> None:
         if failed:
             raise SystemExit(1)
 
-    _run_file(command)
+    _run_file(command, sweep)
 
 
-def _run_file(command: Callable[..., None]) -> None:
+def _run_file(command: Callable[..., None], sweep: Sweep) -> None:
     """Run a sweep file's command, its docstring the help."""
+    with user_errors():
+        check_name(sweep, Path(sys.argv[0]))
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    file_app.command(help=sys.modules["__main__"].__doc__)(command)
+    file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__)(command)
     file_app()
 
 
@@ -154,7 +192,8 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         sweep: cells on which a configuration is tried, a dataset's in the order of seeds.
         space: per setting (dotted path) the factor by which it may leave the scale's own value.
 
-    Exit codes: 0; 1 if a trial ended without a verdict; 2 for bad input, before anything is started.
+    Exit codes: 0; 1 if a trial ended without a verdict or none ran on all seeds; 2 for bad input, before anything is
+    started.
     """
 
     def command(
@@ -169,7 +208,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
             typer.Option("--trials", metavar="N", min=1, help="Configurations per dataset, earlier calls' included."),
         ] = 30,
         granularity: Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")] = 8,
-        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampler.")] = 0,
+        seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the sampler.")] = 0,
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
@@ -178,7 +217,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         with user_errors():
             at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
             request = _resolve(at, datasets, dataset, data, modalities, scale, storage, config)
-            overrides = read_overrides(config) if config else {}
+            overrides = _overrides(config)
             execution = {
                 "workers_per_trial": workers_per_trial,
                 "gpus_per_worker": gpus_per_worker,
@@ -188,7 +227,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         if failed:
             raise SystemExit(1)
 
-    _run_file(command)
+    _run_file(command, sweep)
 
 
 def _search(
@@ -219,7 +258,7 @@ def _search(
             lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
-    return any(outcome.failures for outcome in outcomes.values())
+    return any(outcome.failures or outcome.best is None for outcome in outcomes.values())
 
 
 def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
@@ -228,7 +267,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
 
     console = Console(markup=False)
     plan, store = request.plan, request.store
-    print_plan(plan, store, console)
+    print_plan(plan, store, console, workers_per_trial)
     failures: Mapping[Cell, str] = {}
     if plan.pending:
         from s3ray.engine.preflight import Execution
@@ -258,8 +297,8 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
     return bool(failures)
 
 
-def print_plan(plan: Plan, store: Store, console: Console) -> None:
-    """The plan as two lines and a table: to run, cached, and at what cost."""
+def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: int = 1) -> None:
+    """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
     from rich.table import Table
 
     from s3ray.sweep.cost import duration
@@ -275,7 +314,15 @@ def print_plan(plan: Plan, store: Store, console: Console) -> None:
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
     if plan.pending:
-        console.print(f"estimated {duration(summary['estimated_worker_seconds'])} of one worker", highlight=False)
+        cpus = len(os.sched_getaffinity(0))
+        workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
+        wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
+        console.print(
+            f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
+            f"{cpus} CPUs, start-up included",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _print_study(plan: Plan, store: Store, console: Console) -> None:
@@ -292,9 +339,9 @@ def _print_study(plan: Plan, store: Store, console: Console) -> None:
         )
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def plan(
-    sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
+    sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
     datasets: DatasetsOption = "",
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -306,14 +353,16 @@ def plan(
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
-        request = _resolve(load_sweep(sweep_file), datasets, dataset, data, modalities, scale, storage, config)
+        declared = load_sweep(local_path(sweep_file, "SWEEP"))
+        request = _resolve(declared, datasets, dataset, data, modalities, scale, storage, config)
         if output is PlanFormat.json:
-            print(json.dumps(request.plan.summary(), indent=2))
+            wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
+            print(json.dumps({**request.plan.summary(), "estimated_seconds_on_this_machine": wall}, indent=2))
         else:
             print_plan(request.plan, request.store, Console(markup=False))
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def params(
     table: Annotated[int, typer.Option("--table", min=4, max=5, help="The paper's Table 4 or 5.")],
     output: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
@@ -338,7 +387,7 @@ SweepNameOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def report(
     output: Annotated[
         str, typer.Option("--output", metavar="URI", help="Folder or URI where index.html, figures, tables go.")
@@ -352,14 +401,18 @@ def report(
     from s3ray.results.search import load_searches
 
     with user_errors():
-        store = Store(storage)
+        store = _store(storage)
         results = Results.load(store, sweep)
-        target = Store(output, "--output")
+        target = _store(output, "--output")
         target.check_writable()
-        print(write_report(results, target, load_searches(store)))
+        print(write_report(results, target, load_searches(store, _warn)))
 
 
-@app.command()
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+@app.command(cls=OnceCommand)
 def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Set results beside the paper's printed numbers.")] = False,
     sweep: SweepNameOption = None,
@@ -375,7 +428,7 @@ def compare(
     with user_errors():
         if not paper:
             raise UserError("compare: nothing to compare with; add --paper")
-        results = Results.load(Store(storage), sweep)
+        results = Results.load(_store(storage), sweep)
         table = compare_results(results)
         print(table.to_string(index=False))
         print(summary(table))
@@ -383,7 +436,7 @@ def compare(
         raise SystemExit(3)
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def tensorboard(
     storage: StorageOption = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535)] = 6006,
@@ -392,8 +445,12 @@ def tensorboard(
     with user_errors():
         from s3ray.engine.tensorboard import serve
 
-        raise SystemExit(serve(Store(storage), port))
+        raise SystemExit(serve(_store(storage), port))
 
 
 def main() -> None:
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from s3ray.config import UserError
-from s3ray.console import byte_progress, user_errors
+from s3ray.config import UserError, local_path
+from s3ray.console import OnceCommand, byte_progress, user_errors
 from s3ray.data.dataset import Dataset
 from s3ray.data.multibench import FILES, chosen_datasets, find_file
 from s3ray.data.prepare import PrepareOptions
@@ -31,11 +31,11 @@ def _console() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True, width=width)
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def prepare(
-    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder with mosi_data.pkl, humor.pkl, …")],
+    root: Annotated[str, typer.Option("--root", metavar="DIR", help="Folder with mosi_data.pkl, humor.pkl, …")],
     datasets: Annotated[str, typer.Option("--datasets", metavar="NAMES", help="Default: all that are there.")] = "",
-    output: Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Default: the --root folder.")] = None,
+    output: Annotated[str | None, typer.Option("--output", metavar="DIR", help="Default: the --root folder.")] = None,
     neutral: Annotated[
         NeutralName, typer.Option("--neutral", help="Class of a sentiment of exactly 0: label >= 0, or label > 0.")
     ] = NeutralName.positive,
@@ -46,11 +46,13 @@ def prepare(
     """Convert MultiBench's files once to memory-mapped datasets for `--data DIR`."""
     with user_errors():
         console = _console()
-        files = _files(datasets, root)
+        folder = local_path(root, "--root")
+        target = folder if output is None else local_path(output, "--output")
+        files = _files(datasets, folder)
         options = PrepareOptions(neutral=neutral.value, z_norm=z_norm)
         for name, path in files.items():
             with byte_progress(path.name, console) as progress:
-                prepared = prepare_file(name, path, output or root, options, progress)
+                prepared = prepare_file(name, path, target, options, progress)
             data = Dataset.open(prepared.directory)
             sizes = "/".join(str(len(split)) for split in data.splits.values())
             console.print(
@@ -59,7 +61,7 @@ def prepare(
             )
             for warning in prepared.warnings:
                 console.print(f"warning: {path}: {warning}", style="yellow")
-        console.print(f"next: python sweeps/full_grid.py --data {output or root}")
+        console.print(f"next: python sweeps/full_grid.py --data {target}")
 
 
 def _files(datasets: str, root: Path) -> dict[str, Path]:
@@ -81,29 +83,30 @@ def _features(data: Dataset) -> str:
     return " + ".join(f"{name} {width}" for name, width in data.features.items())
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def show(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of prepared datasets.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder of prepared datasets.")],
 ) -> None:
     """Show what prepared datasets hold, whether they are whole, and how they compare with what is known."""
     from s3ray.results.datasets import print_dataset
 
     with user_errors():
-        folders = prepared_datasets(directory)
+        place = local_path(directory, "DIR")
+        folders = prepared_datasets(place)
         if not folders:
-            raise UserError(f"{directory}: holds no prepared dataset; run s3ray data prepare --root {directory}")
+            raise UserError(f"{place}: holds no prepared dataset; run s3ray data prepare --root {place}")
         console = _console()
         damaged = [name for name, folder in folders.items() if not print_dataset(folder, console)]
         if damaged:
-            raise UserError(f"{directory}: {', '.join(damaged)} damaged; delete and prepare again")
+            raise UserError(f"{place}: {', '.join(damaged)} damaged; delete and prepare again")
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def simulate(
     like: Annotated[str, typer.Option("--like", metavar="NAME", help=f"One of {', '.join(FILES)}.")],
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the file goes, under its own name.")],
+    output: Annotated[str, typer.Option("--output", metavar="DIR", help="Where the file goes, under its own name.")],
     samples: Annotated[int | None, typer.Option("--samples", metavar="N", help="Default: as many as the real.")] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
 ) -> None:
     """Write a file with the structure of a MultiBench file and made-up content."""
     with user_errors():
@@ -111,5 +114,5 @@ def simulate(
         console = _console()
         count = sum(FILES[name].samples.values()) if samples is None else samples
         with byte_progress(FILES[name].names[0], console) as progress:
-            path = simulate_file(name, count, output, seed=seed, progress=progress)
+            path = simulate_file(name, count, local_path(output, "--output"), seed=seed, progress=progress)
         console.print(f"{path}: {count} simulated samples like {name}'s, {path.stat().st_size / 1e6:.0f} MB")

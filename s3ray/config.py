@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -43,6 +45,59 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     return f"{suggestion}known: {', '.join(names)}"
 
 
+def local_path(text: Path | str, option: str) -> Path:
+    """A path as people type it: `~` is their home.
+
+    Args:
+        option: what complaints name, such as `--data`.
+
+    Raises:
+        UserError: nothing is given, or somebody's home who is not known.
+    """
+    if not str(text).strip():
+        raise UserError(f"{option}: is empty; name a file or folder, or leave the option out")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{option} {text}: there is no such home; write the path in full") from error
+
+
+# What a float32 holds without losing digits, and what checkpoints, tables and libraries hold of integers.
+_SMALLEST, _LARGEST = 1.2e-38, 3.4e38
+_MANY = 2**31 - 1
+_LARGEST_SEED = 2**63 - 1
+_MOST_PARAMETERS = 10**11
+
+
+def _whole(config: Any, *names: str) -> None:
+    for name in names:
+        if not 1 <= getattr(config, name) <= _MANY:
+            raise UserError(f"{name} {getattr(config, name)} must lie between 1 and {_MANY}; correct it")
+
+
+def _not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise UserError(f"{name} {getattr(config, name)} is negative; give 0 or more")
+
+
+def _positive(config: Any, **examples: float) -> None:
+    for name, example in examples.items():
+        if not getattr(config, name) > 0:
+            raise UserError(f"{name} {getattr(config, name)} must be positive; try {example:g}")
+
+
+def _listed(config: Any, *names: str) -> None:
+    """Lists that are fanned out over: one entry or more, each once."""
+    for name in names:
+        values = getattr(config, name)
+        if not values:
+            raise UserError(f"{name} is empty; give one or more, or leave it out for the scale's own")
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f"{name} {list(values)} has {value} more than once; give each once")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """One encoder per modality; the parameter counts of the paper's Tables 4 and 5 fix this shape."""
@@ -58,23 +113,27 @@ class ModelConfig:
     dropout: float = 0.0  # (ours) on the residual branches; needed by views="dropout"
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "granularity", "expansion", "ffn_multiple", "heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model: {name} {getattr(self, name)} is below 1; choose a positive number")
+        _whole(self, "width", "layers", "granularity", "expansion", "ffn_multiple", "heads")
         if self.ffn_width % self.granularity:
             raise UserError(
-                f"model: granularity {self.granularity} does not divide the FFN width {self.ffn_width}; "
+                f"granularity {self.granularity} does not divide the FFN width {self.ffn_width}; "
                 f"choose a divisor such as 2, 4 or 8"
             )
         if self.width % 4 or self.expert_width % 4:
             raise UserError(
-                f"model: width {self.width} and expert width {self.expert_width} must be multiples of 4 "
+                f"width {self.width} and expert width {self.expert_width} must be multiples of 4 "
                 f"for the grouped matrix product; raise width or lower granularity"
             )
         if self.width % self.heads:
-            raise UserError(f"model: heads {self.heads} does not divide width {self.width}; choose a divisor")
+            raise UserError(f"heads {self.heads} does not divide width {self.width}; choose a divisor")
         if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"model: dropout {self.dropout} is outside [0, 1); choose a fraction")
+            raise UserError(f"dropout {self.dropout} is outside [0, 1); choose a fraction")
+        if (parameters := 2 * self.layers * self.expansion * self.width * self.ffn_width) > _MOST_PARAMETERS:
+            raise UserError(
+                f"width {self.width}, layers {self.layers}, expansion {self.expansion} and ffn_multiple "
+                f"{self.ffn_multiple} make {parameters:.0e} parameters per encoder, more than a worker holds; "
+                f"lower them"
+            )
 
     @property
     def ffn_width(self) -> int:
@@ -104,14 +163,11 @@ class OptimizerConfig:
     gradient_clip: float = 1.0  # largest global norm
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UserError(f"optimizer: epochs {self.epochs} is below 1; train for at least one")
-        if self.learning_rate <= 0:
-            raise UserError(f"optimizer: learning_rate {self.learning_rate} must be positive; try 1e-3")
+        _whole(self, "epochs")
         if not 0.0 <= self.warmup < 1.0:
-            raise UserError(f"optimizer: warmup {self.warmup} is outside [0, 1); give a share of the steps")
-        if self.gradient_clip <= 0:
-            raise UserError(f"optimizer: gradient_clip {self.gradient_clip} must be positive; try 1.0")
+            raise UserError(f"warmup {self.warmup} is outside [0, 1); give a share of the steps")
+        _positive(self, learning_rate=1e-3, gradient_clip=1.0)
+        _not_negative(self, "weight_decay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +186,8 @@ class SpecializationConfig:
     views: Views = "same"  # "same" as printed in Eq. 25; "dropout": two stochastic passes (ours)
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UserError(f"specialization: temperature {self.temperature} must be positive; try 0.1")
+        _positive(self, temperature=0.1)
+        _not_negative(self, *(f.name for f in dataclasses.fields(self) if f.name.startswith("lambda_")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +200,8 @@ class SelectionConfig:
     lambda_min: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UserError(f"selection: temperature {self.temperature} must be positive; try 0.1")
+        _positive(self, temperature=0.1)
+        _not_negative(self, "lambda_suff", "lambda_min")
 
     def for_branch(self, branch: Branch) -> SelectionConfig:
         """The same settings with the terms the branch leaves out at weight 0."""
@@ -164,14 +220,12 @@ class SparsificationConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        inside = all(0.0 <= p <= 1.0 for p in self.ratios)
-        if not inside or 1.0 not in self.ratios or len(set(self.ratios)) < max(2, len(self.ratios)):
+        _listed(self, "ratios")
+        if not all(0.0 <= p <= 1.0 for p in self.ratios) or 1.0 not in self.ratios or len(self.ratios) < 2:
             raise UserError(
-                f"sparsification: ratios {self.ratios} must be distinct, lie in [0, 1], and hold 1.0 and at least "
-                f"one smaller; try 1.0 … 0.1"
+                f"ratios {list(self.ratios)} must lie in [0, 1], and hold 1.0 and at least one smaller; try 1.0 … 0.1"
             )
-        if self.batch_size < 1:
-            raise UserError(f"sparsification: batch_size {self.batch_size} is below 1; try 256")
+        _whole(self, "batch_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +237,8 @@ class ProbeConfig:
     on_sphere: bool = True  # (ours) probe the l2-normalised z that the losses see
 
     def __post_init__(self) -> None:
-        if self.inverse_regularization <= 0 or self.max_iterations < 1:
-            raise UserError(
-                f"probe: inverse_regularization {self.inverse_regularization} and max_iterations "
-                f"{self.max_iterations} must be positive; try 1.0 and 1000"
-            )
+        _whole(self, "max_iterations")
+        _positive(self, inverse_regularization=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +253,9 @@ class BaselineConfig:
     concentration: float = 1000.0  # κ of DisentangledSSL's von Mises-Fisher noise
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "critic_width", "concentration"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"baseline: {name} {getattr(self, name)} must be positive; see the defaults")
+        _whole(self, "critic_width")
+        _positive(self, temperature=0.07, concentration=1000.0)
+        _not_negative(self, "orthogonality", "private_weight", "alignment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +274,14 @@ class Settings:
     # Of Figure 3 and the full grid. The first is that of all other artefacts (ours): the paper names none.
     batch_sizes: tuple[int, ...] = (256, 64, 128, 512)
     margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)
+
+    def __post_init__(self) -> None:
+        _listed(self, "granularities", "seeds", "batch_sizes")
+        _not_negative(self, "margin")
+        if min(self.seeds) < 0 or max(self.seeds) > _LARGEST_SEED:
+            raise UserError(f"seeds {list(self.seeds)} must lie between 0 and 2^63 - 1; choose others")
+        if self.specialization.views == "dropout" and self.model.dropout == 0.0:
+            raise UserError("specialization.views 'dropout' needs two passes that differ; set model.dropout above 0")
 
     def for_granularity(self, granularity: int) -> Settings:
         return dataclasses.replace(self, model=dataclasses.replace(self.model, granularity=granularity))
@@ -268,37 +327,94 @@ _T = TypeVar("_T")
 def override(instance: _T, changes: Mapping[str, Any], where: str) -> _T:
     """A copy of a (nested) dataclass with `changes` applied.
 
-    Raises UserError for a field that does not exist or a value of the wrong type; `where` names the
+    Raises UserError for a field that does not exist, a value of the wrong type or out of range; `where` names the
     file or table the changes came from.
     """
-    hints = get_type_hints(type(instance))
-    fields: dict[str, Any] = {}
-    for name, value in changes.items():
-        if name not in hints:
-            raise UserError(f"{where}: unknown field {name!r}; {nearest(name, hints)}")
-        current = getattr(instance, name)
-        if dataclasses.is_dataclass(current):
-            if not isinstance(value, Mapping):
-                raise UserError(f"{where}: {name!r} must be a table of fields, not {value!r}")
-            fields[name] = override(current, value, f"{where}.{name}")
-        elif get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
-            raise UserError(f"{where}.{name}: unknown value {value!r}; {nearest(str(value), get_args(hints[name]))}")
-        else:
-            fields[name] = _coerce(current, value, f"{where}.{name}")
-    changed: _T = dataclasses.replace(cast(Any, instance), **fields)
+    return _replaced(instance, _typed(type(instance), changes, where), lambda path: where)
+
+
+def _replaced(instance: _T, changes: Mapping[str, Any], where: Callable[[Sequence[str]], str], *path: str) -> _T:
+    """`instance` with changes of the right types; `where` tells for the path of a table where it came from."""
+    fields = {
+        name: _replaced(getattr(instance, name), value, where, *path, name) if isinstance(value, Mapping) else value
+        for name, value in changes.items()
+    }
+    try:
+        changed: _T = dataclasses.replace(cast(Any, instance), **fields)
+    except UserError as error:
+        raise UserError(f"{where(path)}: {_dotted(*path)}{error}") from None
     return changed
 
 
-def _coerce(current: Any, value: Any, where: str) -> Any:
-    if isinstance(current, tuple) and isinstance(value, list | tuple):
-        return tuple(_coerce(current[0], item, where) for item in value)
-    if isinstance(current, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise UserError(f"{where}: {value} is not finite; give a number")
+def _dotted(*path: str) -> str:
+    return f"{'.'.join(path)}: " if path else ""
+
+
+def _typed(root: type, changes: Mapping[str, Any], where: str, *path: str) -> dict[str, Any]:
+    """`changes` as the fields of a dataclass take them; `path` leads from `root` to it."""
+    hints = get_type_hints(reduce(lambda kind, name: get_type_hints(kind)[name], path, root))
+    fields: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in hints:
+            remedy = _where_it_belongs(name, value, root, hints)
+            raise UserError(f"{where}: {_dotted(*path)}unknown field {name!r}; {remedy}")
+        if not dataclasses.is_dataclass(hints[name]):
+            fields[name] = _coerced(hints[name], value, f"{where}: {'.'.join([*path, name])}")
+        elif isinstance(value, Mapping):
+            fields[name] = _typed(root, value, where, *path, name)
+        else:
+            raise UserError(f"{where}: {_dotted(*path)}{name!r} must be a table of fields, not {_shown(value)}")
+    return fields
+
+
+def _where_it_belongs(name: str, value: Any, root: type, hints: Mapping[str, Any]) -> str:
+    """The remedy for a field that a table does not have: a near name, or the table that has it."""
+    if root is Settings and isinstance(value, Mapping) and value and set(value) <= get_type_hints(Settings).keys():
+        return f"settings of one dataset stand in [dataset.{name}]"
+    if not difflib.get_close_matches(name, hints, n=1, cutoff=0.5) or name in {path[-1] for path in _paths(root)}:
+        every = list(_paths(root))
+        (close,) = difflib.get_close_matches(name, {path[-1] for path in every}, n=1, cutoff=0.75) or [""]
+        found = [".".join(path) + (", above the first [table]" if len(path) == 1 else "") for path in every]
+        near = [text for text, path in zip(found, every, strict=True) if path[-1] == close]
+        if near:
+            return f"did you mean {' or '.join(near)}?"
+    return nearest(name, hints)
+
+
+def _paths(kind: type, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every field below a dataclass, tables included."""
+    for name, hint in get_type_hints(kind).items():
+        yield (*path, name)
+        if dataclasses.is_dataclass(hint):
+            yield from _paths(cast(type, hint), *path, name)
+
+
+_TOML = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", tuple: "an array"}
+
+
+def _coerced(hint: Any, value: Any, at: str) -> Any:
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        if value not in get_args(hint):
+            raise UserError(f"{at}: unknown value {_shown(value)}; {nearest(str(value), get_args(hint))}")
+        return value
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(_coerced(get_args(hint)[0], item, at) for item in value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{at}: {value} is not finite; give a number")
+        if value and not _SMALLEST <= abs(value) <= _LARGEST:
+            raise UserError(f"{at}: {_shown(value)} is beyond what a float32 holds; give 0 or 1.2e-38 to 3.4e38")
         return float(value)
-    if type(current) is not type(value):
-        raise UserError(f"{where}: expected {type(current).__name__}, got {value!r}; correct the value")
+    if type(value) is not kind:
+        one = kind is tuple and type(value) is get_args(hint)[0]
+        remedy = f"write [{_shown(value)}]" if one else "correct the value"
+        raise UserError(f"{at}: expected {_TOML[kind]}, got {_shown(value)}; {remedy}")
     return value
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 # The paper's architecture and grids. Epochs and learning rates are open in the paper.
@@ -344,7 +460,18 @@ def default_scale(dataset: str) -> str:
     return "paper" if dataset in PAPER_DATASETS else "smoke"
 
 
-def settings_for(dataset: str, scale: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables united; where both have a value, the second's."""
+    both = {
+        key: merged(first[key], value) if isinstance(value, Mapping) and isinstance(first.get(key), Mapping) else value
+        for key, value in second.items()
+    }
+    return {**first, **both}
+
+
+def settings_for(
+    dataset: str, scale: str, overrides: Mapping[str, Any] | None = None, source: str = "--config"
+) -> Settings:
     """Resolve the settings of a dataset at a scale.
 
     Args:
@@ -352,44 +479,69 @@ def settings_for(dataset: str, scale: str, overrides: Mapping[str, Any] | None =
         scale: a key of SCALES.
         overrides: the content of a `--config` file: tables named as the fields of Settings, and
             `[dataset.NAME.…]` for one dataset alone.
+        source: what complaints call `overrides`.
 
     Raises:
         UserError: unknown scale or field, or a value its field refuses.
     """
     if scale not in SCALES:
         raise UserError(f"--scale: unknown scale {scale!r}; {nearest(scale, SCALES)}")
-    changes = dict(overrides or {})
-    per_dataset = changes.pop("dataset", {})
+    given = dict(overrides or {})
+    # Those of other datasets may be for another call; what they say is looked at all the same.
+    tables = {
+        name: _typed(Settings, table, f"{source} [dataset.{name}]") for name, table in given.pop("dataset", {}).items()
+    }
     settings = override(Settings(), SCALES[scale].base, f"scale {scale}")
     settings = override(settings, SCALES[scale].presets.get(dataset, {}), f"scale {scale}, {dataset}")
-    settings = override(settings, changes, "--config")
-    return override(settings, per_dataset.get(dataset, {}), f"--config dataset.{dataset}")
+    general, special = _typed(Settings, given, source), tables.get(dataset, {})
+
+    def where(path: Sequence[str]) -> str:
+        """Whose values a table that does not hold together has; together, so that each may complete the other."""
+        table: Any = reduce(lambda t, name: t.get(name, {}), path, special)
+        return f"{source} [dataset.{dataset}]" if table else source
+
+    return _replaced(settings, merged(general, special), where)
 
 
 def read_overrides(path: Path | str) -> dict[str, Any]:
     """Read a `--config` TOML file, a path or a URI; UserError if it is missing or is not TOML."""
+    at = f"--config {path}"
+    if not str(path).strip():
+        raise UserError("--config: is empty; name a TOML file, or leave the option out")
     try:
-        overrides = tomllib.loads(_read(path).decode())
+        content = _read(str(path))
+        if len(content) > _LARGEST_FILE:
+            raise UserError(f"{at}: is larger than {_LARGEST_FILE // 2**20} MB, which no settings are; check the path")
+        overrides = tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise UserError(f"--config {path}: cannot be read ({reason}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: not valid TOML ({error}); correct the file") from error
+        raise UserError(f"{at}: cannot be read ({reason}); check the path") from error
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # not TOML, not text, an integer of thousands of digits
+        reason = "a key stands twice: " if "overwrite" in str(error) else ""
+        raise UserError(f"{at}: not valid TOML ({reason}{error}); correct the file") from error
     tables = overrides.get("dataset", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise UserError(f"--config {path}: dataset must hold tables [dataset.NAME.…], not {tables!r}; correct the file")
+        raise UserError(f"{at}: dataset must hold tables [dataset.NAME.…], not {_shown(tables)}; correct the file")
     return overrides
 
 
-def _read(path: Path | str) -> bytes:
-    if isinstance(path, str) and "://" in path:
+_LARGEST_FILE = 2**20  # bytes; what is read of a file at most
+
+
+def _read(path: str) -> bytes:
+    content: bytes
+    if "://" in path:
         from pyarrow import ArrowException
         from pyarrow.fs import FileSystem
 
         try:
             filesystem, name = FileSystem.from_uri(path)
-            content: bytes = filesystem.open_input_stream(name).read()
-        except ArrowException as error:
+            with filesystem.open_input_stream(name) as stream:
+                content = stream.read(_LARGEST_FILE + 1)
+        except (ArrowException, ValueError) as error:
             raise OSError(str(error)) from error
         return content
-    return Path(path).read_bytes()
+    with local_path(path, "--config").open("rb") as file:
+        return file.read(_LARGEST_FILE + 1)

@@ -7,9 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typer.core import TyperCommand
 
 from s3ray.config import UserError
 
@@ -46,6 +48,19 @@ def user_errors() -> Iterator[None]:
         if not received:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+
+
+class OnceCommand(TyperCommand):
+    """A command that refuses an option which is given twice, where the last one would count in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with user_errors():
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter in given:
+                once = not (getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False))
+                if once and parameter.param_type_name == "option" and given.count(parameter) > 1:
+                    raise UserError(f"{parameter.opts[0]}: is given more than once; give it once")
+        return super().parse_args(ctx, args)
 
 
 @contextmanager

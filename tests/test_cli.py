@@ -166,6 +166,10 @@ def test_plan_as_json(tmp_path):
     assert summary["cells"] == {"total": 36, "cached": 0, "to_run": 36}
     assert summary["stages"]["specialization"] == {"naive": 72, "unique": 36, "cached": 0, "to_run": 36}
     assert summary["datasets"]["digits"]["kind"] == "embedded"
+    cpus = len(os.sched_getaffinity(0))
+    assert summary["estimated_seconds_on_this_machine"] > 40 + summary["estimated_worker_seconds"] / cpus / 1.01
+    text = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path)]).output.splitlines()[-1]
+    assert re.fullmatch(rf"estimated .* of one worker; .* on this machine's {cpus} CPUs, start-up included", text)
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 
 
@@ -175,6 +179,92 @@ def test_plan_of_a_file_that_is_no_sweep(tmp_path):
         result = CliRunner().invoke(app, ["plan", str(path)])
         assert result.exit_code == 2
         assert message in result.stderr
+
+
+def test_options_that_are_given_twice_are_refused(tmp_path):
+    plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
+    assert_one_sentence(s3ray(*plan, "--config", "a.toml", "--config", "b.toml"), "--config: is given more than once")
+    assert_one_sentence(s3ray(*plan, "--datasets", "digits"), "--datasets: is given more than once; give it once")
+    assert_one_sentence(s3ray("report", "--output=a", "--output=b"), "--output: is given more than once")
+
+
+def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "mine.npz", **arrays())
+    (tmp_path / "my config ü.toml").write_text("seeds = [0]\ngranularities = [2]\nbatch_sizes = [8]\n")
+    (tmp_path / "sweep.py").write_text(FIGURE3.read_text().replace("figure3_batch_size", "sweep"))
+    options = ["--config=~/my config ü.toml", "--storage=~/a b", "--format", "json"]
+    for data in ("--data=~/data", "--dataset=mine=~/data/mine.npz"):
+        result = s3ray("plan", "~/sweep.py", data, *options)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.output)["cells"]["total"] == 1
+    result = s3ray("plan", FIGURE3, "--datasets", "digits", "--storage=~/a b")
+    assert result.stdout.startswith(f"figure3_batch_size → {tmp_path}/a b\n")
+    for arguments, message in (
+        (["data", "prepare", "--root=~/data"], f"--root {tmp_path}/data: holds none of"),
+        (["data", "show", "~/data"], f"{tmp_path}/data"),
+        (["report", "--storage=~/a b", "--output=~/report"], f"--storage {tmp_path}/a b: holds no results"),
+        (["plan", "~nobody-here/sweep.py"], "SWEEP ~nobody-here/sweep.py: there is no such home; write the path"),
+        (["plan", FIGURE3, "--storage=~nobody-here/x"], "--storage ~nobody-here/x: there is no such home"),
+    ):
+        assert_one_sentence(s3ray(*arguments), re.escape(message))
+    result = s3ray("data", "simulate", "--like", "mosi", "--samples", "9", "--output=~/made")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "made").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("", "--storage: is empty; name a folder or URI, or leave the option out"),
+        (" ", "--storage: is empty"),
+        ("run:2026/a", "--storage run:2026/a: is no URI, .*; write ./run:2026/a for a folder"),
+        ("s3:bucket/a", "--storage s3:bucket/a: is no URI"),
+        ("ftp://a/b", "--storage ftp://a/b: not a storage URI"),
+    ],
+)
+def test_storage_that_is_none(tmp_path, monkeypatch, storage, message):
+    monkeypatch.chdir(tmp_path)
+    assert_one_sentence(s3ray("plan", FIGURE3, "--datasets", "digits", "--storage", storage), message)
+    monkeypatch.setenv("S3RAY_STORAGE", "")
+    assert_one_sentence(s3ray("compare", "--paper"), "S3RAY_STORAGE: is set but empty; unset it, or name a folder")
+
+
+def test_storage_with_colons_and_spaces(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for storage in (
+        "./run:2026/a",
+        f"{tmp_path}/run:2026/a",
+        "a b",
+        f"file://{tmp_path}/a b",
+        f"file://{tmp_path}/a%20b",
+    ):
+        result = s3ray("plan", FIGURE3, "--datasets", "digits", "--storage", storage)
+        assert result.exit_code == 0, result.output
+
+
+def test_the_config_file_and_its_table_are_named(tmp_path):
+    file = tmp_path / "c.toml"
+    for text, message in (
+        ("[dataset.digits.selection]\nlambda_min = -1", r"\[dataset.digits\]: selection: lambda_min -1.0 is negative"),
+        ("[model]\ngranularity = 3", r": model: granularity 3 does not divide the FFN width"),
+        ("seeds = [18446744073709551616]", r": seeds \[18446744073709551616\] must lie between 0 and 2\^63 - 1"),
+        ("batch_sizes = [10000000000000000000]", None),
+        ("granularities = [0]", None),
+    ):
+        file.write_text(text)
+        result = s3ray("plan", FIGURE3, "--datasets", "digits", "--config", file, "--storage", tmp_path / "store")
+        expected = f"--config {file}" if message and message.startswith(":") else ""
+        assert_one_sentence(result, expected + (message or "digits: .*; "))
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("module", ["s3ray", "s3ray.cli"])
+def test_as_a_module(module):
+    command = [sys.executable, "-m", module, "params", "--table", "4", "--format", "csv"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == (ROOT / "s3ray" / "published" / "table4.csv").read_text(), result.stderr
 
 
 def test_params_prints_the_published_table():

@@ -60,7 +60,23 @@ def test_impossible_models_are_refused(fields: dict[str, Any], words: list[str])
         (lambda: SpecializationConfig(temperature=0.0), "temperature 0.0"),
         (lambda: SelectionConfig(temperature=-1.0), "temperature -1.0"),
         (lambda: SparsificationConfig(ratios=(1.0, 1.1)), "1.1"),
-        (lambda: SparsificationConfig(ratios=()), "ratios ()"),
+        (lambda: SparsificationConfig(ratios=()), "ratios is empty"),
+        (lambda: SparsificationConfig(ratios=(1.0, 0.5, 0.5)), "ratios [1.0, 0.5, 0.5] has 0.5 more than once"),
+        (lambda: SparsificationConfig(ratios=(0.5, 0.1)), "hold 1.0"),
+        (lambda: OptimizerConfig(epochs=10**12, learning_rate=1e-3), "epochs 1000000000000 must lie between 1 and"),
+        (lambda: OptimizerConfig(epochs=1, learning_rate=float("nan")), "learning_rate nan must be positive"),
+        (lambda: OptimizerConfig(epochs=1, learning_rate=1.0, weight_decay=-1.0), "weight_decay -1.0 is negative"),
+        (lambda: SpecializationConfig(lambda_load=-1.0), "lambda_load -1.0 is negative"),
+        (lambda: SelectionConfig(lambda_min=float("nan")), "lambda_min nan is negative"),
+        (lambda: ModelConfig(width=2**20), "parameters per encoder"),
+        (lambda: Settings(seeds=()), "seeds is empty; give one or more"),
+        (lambda: Settings(seeds=(0, 1, 0)), "seeds [0, 1, 0] has 0 more than once"),
+        (lambda: Settings(granularities=()), "granularities is empty"),
+        (lambda: Settings(batch_sizes=()), "batch_sizes is empty"),
+        (lambda: Settings(batch_sizes=(64, 64)), "batch_sizes [64, 64] has 64 more than once"),
+        (lambda: Settings(seeds=(-1,)), "must lie between 0 and 2^63 - 1"),
+        (lambda: Settings(seeds=(2**63,)), "must lie between 0 and 2^63 - 1"),
+        (lambda: Settings(specialization=SpecializationConfig(views="dropout")), "set model.dropout above 0"),
         (lambda: SparsificationConfig(batch_size=0), "batch_size 0"),
     ],
 )
@@ -97,22 +113,41 @@ def test_override_reads_whole_numbers_where_fractions_are_meant() -> None:
     ("changes", "words"),
     [
         ({"modle": {"width": 32}}, ["f:", "'modle'", "did you mean 'model'?"]),
-        ({"model": {"widht": 32}}, ["f.model", "'widht'", "did you mean 'width'?"]),
-        ({"model": {"xyz": 1}}, ["f.model", "'xyz'", "known: ", "granularity"]),
+        ({"model": {"widht": 32}}, ["f: model", "'widht'", "did you mean 'width'?"]),
+        ({"model": {"xyz": 1}}, ["f: model", "'xyz'", "known: ", "granularity"]),
         ({"model": 3}, ["'model'", "table", "3"]),
-        ({"model": {"width": 32.0}}, ["f.model.width", "int", "32.0"]),
-        ({"model": {"width": "32"}}, ["f.model.width", "int", "'32'"]),
-        ({"model": {"width": True}}, ["f.model.width", "int", "True"]),
-        ({"model": {"dropout": "no"}}, ["f.model.dropout", "float", "'no'"]),
-        ({"model": {"dropout": False}}, ["f.model.dropout", "float", "False"]),
-        ({"selection": {"temperature": float("nan")}}, ["f.selection.temperature", "nan"]),
-        ({"selection": {"temperature": float("inf")}}, ["f.selection.temperature", "inf"]),
-        ({"probe": {"on_sphere": 1}}, ["f.probe.on_sphere", "bool"]),
-        ({"batch_sizes": 64}, ["f.batch_sizes", "tuple", "64"]),
-        ({"batch_sizes": [64, "128"]}, ["f.batch_sizes", "int", "'128'"]),
-        ({"model": {"positions": "sinusoid"}}, ["f.model.positions", "did you mean 'sinusoidal'?"]),
-        ({"specialization": {"views": ["same"]}}, ["f.specialization.views", "dropout, same"]),
-        ({"model": {"granularity": 3}}, ["granularity 3"]),
+        ({"model": {"width": 32.0}}, ["f: model.width", "an integer, got 32.0"]),
+        ({"model": {"width": "32"}}, ["f: model.width", "an integer", "'32'"]),
+        ({"model": {"width": True}}, ["f: model.width", "an integer, got true"]),
+        ({"model": {"dropout": "no"}}, ["f: model.dropout", "a float", "'no'"]),
+        ({"model": {"dropout": False}}, ["f: model.dropout", "a float, got false"]),
+        ({"selection": {"temperature": float("nan")}}, ["f: selection.temperature", "nan"]),
+        ({"selection": {"temperature": float("inf")}}, ["f: selection.temperature", "inf"]),
+        ({"probe": {"on_sphere": 1}}, ["f: probe.on_sphere", "a boolean"]),
+        ({"batch_sizes": 64}, ["f: batch_sizes", "an array, got 64; write [64]"]),
+        ({"batch_sizes": [64, "128"]}, ["f: batch_sizes", "an integer", "'128'"]),
+        ({"model": {"positions": "sinusoid"}}, ["f: model.positions", "did you mean 'sinusoidal'?"]),
+        ({"specialization": {"views": ["same"]}}, ["f: specialization.views", "dropout, same"]),
+        ({"model": {"granularity": 3}}, ["f: model: granularity 3"]),
+        ({"selection": {"optimizer": {"epochs": 0}}}, ["f: selection.optimizer: epochs 0 must lie"]),
+        ({"seeds": []}, ["f: seeds is empty; give one or more"]),
+        ({"seeds": 3}, ["f: seeds: expected an array, got 3; write [3]"]),
+        ({"granularities": [2, 2.0]}, ["f: granularities: expected an integer, got 2.0"]),
+        ({"seeds": {"a": 1}}, ["f: seeds: expected an array, got {'a': 1}"]),
+        (
+            {"learning_rate": 1e-3},
+            ["mean specialization.optimizer.learning_rate or selection.optimizer.learning_rate?"],
+        ),
+        ({"learning_rat": 1e-3}, ["mean specialization.optimizer.learning_rate or"]),
+        (
+            {"specialization": {"learning_rate": 1e-3}},
+            ["specialization: unknown field", "specialization.optimizer.lea"],
+        ),
+        ({"model": {"seeds": [0]}}, ["f: model: unknown field 'seeds'; did you mean seeds, above the first [table]?"]),
+        ({"optimizer": {"epochs": 3}}, ["did you mean specialization.optimizer or selection.optimizer?"]),
+        ({"digits": {"seeds": [3]}}, ["settings of one dataset stand in [dataset.digits]"]),
+        ({"selection": {"temperature": 1e300}}, ["f: selection.temperature: 1e+300 is beyond what a float32 holds"]),
+        ({"selection": {"temperature": 10**400}}, ["f: selection.temperature: 1000", "beyond what a float32 holds"]),
     ],
 )
 def test_override_refuses(changes: dict[str, Any], words: list[str]) -> None:
@@ -142,13 +177,30 @@ def test_settings_precedence_rises_from_defaults_to_the_dataset_table() -> None:
     [
         ("papre", {}, ["--scale", "'papre'", "did you mean 'paper'?"]),
         ("paper", {"modle": {}}, ["--config", "'modle'", "did you mean 'model'?"]),
-        ("paper", {"dataset": {"mosi": {"modle": {}}}}, ["--config dataset.mosi", "'modle'"]),
+        ("paper", {"dataset": {"mosi": {"modle": {}}}}, ["--config [dataset.mosi]: unknown field 'modle'"]),
+        ("paper", {"dataset": {"mosei": {"seeds": 3}}}, ["--config [dataset.mosei]: seeds: expected an array"]),
     ],
 )
 def test_settings_for_refuses(scale: str, overrides: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         settings_for("mosi", scale, overrides)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_list_may_be_emptied_to_be_filled_per_dataset() -> None:
+    overrides = {"seeds": [], "sparsification": {"ratios": []}}
+    overrides["dataset"] = {"mosi": {"seeds": [7], "sparsification": {"ratios": [1.0, 0.5]}}}
+    settings = settings_for("mosi", "paper", overrides)
+    assert (settings.seeds, settings.sparsification.ratios) == ((7,), (1.0, 0.5))
+    with pytest.raises(UserError, match=r"^--config c\.toml: sparsification: ratios is empty"):
+        settings_for("mosei", "paper", overrides, "--config c.toml")
+
+
+def test_what_tables_hold_together_is_judged_together() -> None:
+    views = {"specialization": {"views": "dropout"}}
+    assert settings_for("mosi", "paper", {**views, "dataset": {"mosi": {"model": {"dropout": 0.1}}}}).model.dropout
+    with pytest.raises(UserError, match=r"^--config \[dataset\.mosi\]: specialization: lambda_rep -1\.0 is negative"):
+        settings_for("mosi", "paper", {**views, "dataset": {"mosi": {"specialization": {"lambda_rep": -1}}}})
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -176,7 +228,18 @@ def test_read_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"[model\nwidth = 3", b"width = \xff", b"dataset = 3", b"[dataset]\nmosi = 3"]
+    "content",
+    [
+        None,
+        b"[model\nwidth = 3",
+        b"width = \xff",
+        b"dataset = 3",
+        b"[dataset]\nmosi = 3",
+        b"seeds = " + b"9" * 5000,
+        b"seeds = " + b"[" * 5000,
+        b"#" * 2**21,
+    ],
+    ids=["missing", "no TOML", "no text", "no tables", "no table", "long integer", "deep", "huge"],
 )
 def test_unreadable_overrides_name_the_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "config.toml"
@@ -184,3 +247,17 @@ def test_unreadable_overrides_name_the_file(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"--config .*config\.toml: .+; (check|correct) the"):
         read_overrides(path)
+
+
+def test_a_key_that_stands_twice_a_folder_and_a_windows_file(tmp_path: Path) -> None:
+    (tmp_path / "twice.toml").write_text("seeds = [0]\nseeds = [1]\n")
+    with pytest.raises(
+        UserError, match=r"twice\.toml: not valid TOML \(a key stands twice: .*line 2.*; correct the file"
+    ):
+        read_overrides(tmp_path / "twice.toml")
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); check the path"):
+        read_overrides(tmp_path)
+    with pytest.raises(UserError, match="--config: is empty"):
+        read_overrides("")
+    (tmp_path / "notepad.toml").write_bytes(b"\xef\xbb\xbfseeds = [0]\r\n")
+    assert read_overrides(tmp_path / "notepad.toml") == {"seeds": [0]}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3ray.config import PAPER_DATASETS, UserError, nearest
+from s3ray.config import PAPER_DATASETS, UserError, local_path, nearest
 from s3ray.data.dataset import Dataset
 from s3ray.data.digits import digits
 from s3ray.data.latent_factors import latent_factors
@@ -41,9 +41,10 @@ def resolve_sources(
         pair: `--modalities`, the two that are taken of each prepared dataset in `folder`.
 
     Raises:
-        UserError: an unknown name, a malformed assignment, an unreadable folder.
+        UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
     """
     brought: dict[str, Source] = {}
+    places: dict[str, Path] = {}  # of the assignments
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: not a folder; give the folder that holds NAME.npz files")
@@ -54,11 +55,23 @@ def resolve_sources(
         name, separator, path_text = assignment.partition("=")
         if not separator or not name.isidentifier() or not path_text:
             raise UserError(f"--dataset {assignment}: must read NAME=PATH with a plain word as NAME; rewrite it")
-        brought[name] = _npz_source(name, Path(path_text))
+        path = local_path(path_text, f"--dataset {name}")
+        taken = [places[name]] if name in places else []
+        if folder is not None:
+            taken += [folder / f"{name}.npz", *filter(None, [prepared_datasets(folder).get(name)])]
+        for other in taken:
+            if other.exists() and other.resolve() != path.resolve():
+                raise UserError(
+                    f"--dataset {assignment}: {name} is the name of {other} too; give one of them another name"
+                )
+        places[name], brought[name] = path, _npz_source(name, path)
 
     known = {name: Source(name, load) for name, load in EMBEDDED.items()} | brought
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
     for name in chosen:
+        if name in EMBEDDED and name in brought:
+            place = f"--dataset {name}={places[name]}" if name in places else f"--data {folder}"
+            raise UserError(f"{place}: {name} is the name of an embedded dataset; give yours another name")
         if name not in known:
             if name in PAPER_DATASETS:
                 raise UserError(

@@ -25,7 +25,7 @@ class Execution:
     def __post_init__(self) -> None:
         if self.workers_per_trial < 1:
             raise UserError(f"--workers-per-trial: {self.workers_per_trial} is below 1; use 1 or more")
-        if self.gpus_per_worker < 0 or (self.gpus_per_worker > 1 and self.gpus_per_worker % 1):
+        if not 0 <= self.gpus_per_worker < math.inf or (self.gpus_per_worker > 1 and self.gpus_per_worker % 1):
             raise UserError(
                 f"--gpus-per-worker: {self.gpus_per_worker} must be a fraction below 1 or a whole number; correct it"
             )

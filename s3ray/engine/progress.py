@@ -14,7 +14,7 @@ from rich.text import Text
 
 from s3ray.engine.cell import Event
 from s3ray.sweep import Plan
-from s3ray.sweep.cost import duration
+from s3ray.sweep.cost import corrected, duration
 
 # dataset → state → number of cells; the states are pending, running, done, cached, failed.
 States = Mapping[str, Mapping[str, int]]
@@ -43,6 +43,7 @@ class Progress:
         self._estimates = {str(cell.cell): plan.seconds(cell) for cell in plan.pending}
         self._left = dict(self._estimates)
         self._measured: defaultdict[str, float] = defaultdict(float)  # stage seconds per cell
+        self._begun: dict[str, float] = {}  # when a cell that is not finished began
         self._heard = self._started  # when something last happened
         self._live: Live | None = None
 
@@ -85,6 +86,7 @@ class Progress:
             self._measured[event.cell] += event.seconds
         if event.state in ("started", "step"):
             self._running[event.cell] = event
+            self._begun.setdefault(event.cell, time.monotonic())
             return
         if event.state in ("cell_finished", "cell_failed"):
             counter = self._done if event.state == "cell_finished" else self._failed
@@ -120,13 +122,21 @@ class Progress:
         return f"[{self._finished}/{sum(self._total.values())}]"
 
     def eta(self) -> float | None:
-        """Seconds left: the estimates, scaled by how long the finished cells took; None before the first."""
+        """Seconds left: the estimates, corrected by what the finished cells took, less what the running ones have had;
+        None before the first has finished."""
         finished = self._estimates.keys() - self._left.keys()
-        estimated = sum(self._estimates[cell] for cell in finished)
-        if not estimated or not self._left:
+        if not finished or not self._left:
             return None
-        pace = sum(self._measured[cell] for cell in finished) / estimated
-        return pace * sum(self._left.values()) / min(self._slots, len(self._left))
+        now = time.monotonic()
+        pace = corrected(
+            sum(self._measured[cell] for cell in finished), sum(self._estimates[cell] for cell in finished)
+        )
+        left = [
+            # A cell that takes longer than was estimated is still not done.
+            max(pace * estimate - (now - self._begun.get(cell, now)), 0.05 * pace * estimate)
+            for cell, estimate in self._left.items()
+        ]
+        return max(max(left), sum(left) / min(self._slots, len(left)))
 
     def _eta_text(self) -> str:
         eta = self.eta()

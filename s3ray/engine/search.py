@@ -9,8 +9,8 @@ themselves searched.
 Each seed has a worker group of its own. That costs its start again, but a trial is stopped when it has none: killing
 a trial kills Train's controller, and Ray frees the placement group only where its dashboard runs.
 
-The study is a journal in the store. A search that was killed goes on: its results are in the store, ASHA gets to
-see what it saw, and the configurations that were running are tried again.
+The study is a journal in the store, and one process at a time works on it. A search that was killed goes on: its
+results are in the store, ASHA gets to see what it saw, and the configurations that were running are tried again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import math
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -28,22 +30,25 @@ from typing import Any
 import optuna
 import ray
 import ray.tune
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
+from s3ray.config import UserError
 from s3ray.data import Dataset
 from s3ray.engine.cluster import check_nodes_can_write, connect
 from s3ray.engine.preflight import Capacity, Execution, check_storage
 from s3ray.engine.run import finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
-from s3ray.store import Store
+from s3ray.store import Claims, HeldError, Store
 from s3ray.store.journal import journal_storage
 from s3ray.sweep.cost import duration
-from s3ray.sweep.search import Search, score, validation_curve
+from s3ray.sweep.search import Search, readable, score, validation_curve
 
 REDUCTION = 2  # of three seeds: a half goes on after the first, a half of those after the second
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -56,7 +61,8 @@ class SearchOutcome:
     Attributes:
         best: the best of the configurations that ran on all seeds; None if there is none.
         default: the scale's own configuration, if it ran on all seeds.
-        complete, stopped, diverged: numbers of trials over all calls.
+        complete, stopped: numbers of trials over all calls.
+        diverged: those whose loss or parameters became infinite, over all calls.
         failures: causes of the trials of this call that ended without a verdict; the next call makes up for them.
     """
 
@@ -64,15 +70,16 @@ class SearchOutcome:
     default: FrozenTrial | None
     complete: int
     stopped: int
-    diverged: int
+    diverged: Sequence[FrozenTrial]
     failures: Sequence[str]
 
     def lines(self, search: Search) -> list[str]:
         """The outcome for people, and for the file with the best configuration."""
-        counts = f"{self.complete} on all {search.seeds} seeds, {self.stopped} stopped, {self.diverged} diverged"
-        tried = f"{search.dataset}: {self.complete + self.stopped + self.diverged} configurations tried: {counts}"
+        diverged = len(self.diverged)
+        counts = f"{self.complete} on all {search.seeds} seeds, {self.stopped} stopped, {diverged} diverged"
+        tried = f"{search.dataset}: {self.complete + self.stopped + diverged} configurations tried: {counts}"
         if self.best is None:
-            return [f"{tried}; none is the best yet, run again"]
+            return [f"{tried}; {self._why_none(search)}"]
         own = f" (the scale's own: {_value(self.default):.1%})" if self.default else ""
         if self.default and self.default.number == self.best.number:
             own = ", which is the scale's own configuration"
@@ -82,6 +89,39 @@ class SearchOutcome:
             "that is optimistic, since the best of many is chosen by its luck too; test was not read",
         ]
 
+    def _why_none(self, search: Search) -> str:
+        """Why there is no best configuration, and what to do about it."""
+        if self.failures:  # the next call makes up for them
+            ((cause, _),) = Counter(self.failures).most_common(1)
+            return f"{len(self.failures)} failed ({cause}); mend that and run again"
+        if not self.diverged:
+            return "none ran on all seeds yet; raise --trials"
+        # Where most of them did: what that stage's settings were.
+        ((stage, times),) = Counter(_stage(trial) for trial in self.diverged).most_common(1)
+        there = [trial for trial in self.diverged if _stage(trial) == stage]
+        ((what, _),) = Counter(_what(trial) for trial in there).most_common(1)
+        at = [f"{path} {_tried(there, path, own)}" for path, own in search.stability(stage).items()]
+        remedy = "lower that learning rate or raise that temperature in --config"
+        if self.stopped:
+            remedy += ", or raise --trials"
+        return f"{what} in {stage}, in {times} of {len(self.diverged)}, at {' and '.join(at)}; {remedy}"
+
+
+def _stage(trial: FrozenTrial) -> str:
+    stage: str = trial.user_attrs.get("stage", "specialization")
+    return stage
+
+
+def _what(trial: FrozenTrial) -> str:
+    """What diverged, without the step at which it did."""
+    return str(trial.user_attrs["cause"]).partition(": ")[2].partition("; ")[0].partition(" at step")[0]
+
+
+def _tried(trials: Sequence[FrozenTrial], path: str, own: float) -> str:
+    """The range of a setting over trials."""
+    values = [readable(trial.params.get(path, own)) for trial in trials]
+    return f"{min(values):g}" + (f" … {max(values):g}" if max(values) > min(values) else "")
+
 
 def _value(trial: FrozenTrial) -> float:
     assert trial.value is not None
@@ -89,7 +129,11 @@ def _value(trial: FrozenTrial) -> float:
 
 
 def open_study(search: Search, store: Store) -> optuna.Study:
-    """The search's study, created if it is not there, its first trial the scale's own configuration."""
+    """The search's study, created if it is not there, its first trial the scale's own configuration.
+
+    Raises:
+        UserError: its journal cannot be read or is damaged.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=journal_storage(store, search.name),
@@ -97,8 +141,9 @@ def open_study(search: Search, store: Store) -> optuna.Study:
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.user_attrs:
-        for key, value in search.attributes.items():
+    about = study.user_attrs
+    for key, value in search.attributes.items():
+        if key not in about:  # new, or killed before it had them all
             study.set_user_attr(key, value)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(search.defaults(), user_attrs={"default": True})
@@ -130,41 +175,69 @@ def run_searches(
 ) -> dict[str, SearchOutcome]:
     """Search until each study has `trials` trials; outcomes by dataset.
 
-    One process at a time may work on a study. With several trials at once their order depends on which
-    finishes first, and with it what is suggested: `seed` fixes the sampler, not the search.
+    One process at a time works on a study; what it was running is run again by the next. With several trials at once
+    their order depends on which finishes first, and with it what is suggested: `seed` fixes the sampler, not the
+    search.
 
     Raises:
-        UserError: the cluster or the storage cannot be used.
+        UserError: the cluster or the storage cannot be used, or another process is at work on one of the studies.
     """
-    studies = {search.dataset: open_study(search, store) for search in searches}
-    failures: dict[str, list[str]] = {search.dataset: [] for search in searches}
-    if any(counted(study) < trials for study in studies.values()):
+    with ExitStack() as held:
+        for search in searches:
+            held.enter_context(_held(search, store, console))
+        studies = {search.dataset: open_study(search, store) for search in searches}
+        for study in studies.values():
+            if cut := study._storage._backend.cut:  # type: ignore[attr-defined]  # ours, store/journal.py
+                console.print(f"warning: {cut}", style="yellow", highlight=False, soft_wrap=True)
+        failures: dict[str, list[str]] = {search.dataset: [] for search in searches}
+        if any(counted(study) < trials for study in studies.values()):
+            try:
+                capacity = connect(execution)
+                capacity.slots(execution)
+                check_storage(store, capacity)
+                if not capacity.is_local:
+                    check_nodes_can_write(store.uri)
+                for search in searches:
+                    study = studies[search.dataset]
+                    if counted(study) < trials:
+                        store.publish_dataset(data[search.dataset], search.entry.facts.fingerprint)
+                        try_again(study)
+                        found = _tune(search, study, store, execution, capacity, trials, seed, console)
+                        failures[search.dataset] = found
+            finally:
+                ray.shutdown()
+        return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
+
+
+@contextmanager
+def _held(search: Search, store: Store, console: Console) -> Iterator[None]:
+    """The study is ours alone; UserError if another process is at work on it."""
+
+    def waiting(holder: str) -> None:
+        text = f"{search.name}: was claimed by {holder}; waiting some seconds for a sign of life"
+        console.print(text, highlight=False, soft_wrap=True)
+
+    claims = Claims(store, f"search-{uuid.uuid4().hex[:12]}")
+    with ExitStack() as held:
         try:
-            capacity = connect(execution)
-            capacity.slots(execution)
-            check_storage(store, capacity)
-            if not capacity.is_local:
-                check_nodes_can_write(store.uri)
-            for search in searches:
-                study = studies[search.dataset]
-                if counted(study) < trials:
-                    store.publish_dataset(data[search.dataset], search.entry.facts.fingerprint)
-                    try_again(study)
-                    failures[search.dataset] = _tune(search, study, store, execution, capacity, trials, seed, console)
-        finally:
-            ray.shutdown()
-    return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
+            held.enter_context(claims.hold(f"search-{search.name}", waiting))
+        except HeldError as error:
+            raise UserError(
+                f"study {search.name}: another search is at work on it ({error}); wait for it to end, then run again: "
+                f"what it has found counts"
+            ) from None
+        yield
 
 
 def _outcome(study: optuna.Study, failures: Sequence[str]) -> SearchOutcome:
     trials = study.get_trials(states=_COUNTED)
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    diverged = sum("cause" in trial.user_attrs for trial in trials)
+    diverged = [trial for trial in trials if "cause" in trial.user_attrs]
     return SearchOutcome(
         best=max(complete, key=_value, default=None),
         default=next((trial for trial in complete if trial.user_attrs.get("default")), None),
         complete=len(complete),
-        stopped=len(trials) - len(complete) - diverged,
+        stopped=len(trials) - len(complete) - len(diverged),
         diverged=diverged,
         failures=failures,
     )
@@ -195,19 +268,20 @@ def _tune(
         # Another seed in every call: the same one would suggest again what the last call has tried. Running trials
         # count as bad, so that those suggested beside them lie elsewhere.
         sampler = TPESampler(seed=seed + len(study.get_trials(deepcopy=False)), constant_liar=True)
+    searcher = OptunaTrials(
+        search.seeds,
+        space=search.distributions(),
+        metric="accuracy",
+        mode="max",
+        sampler=sampler,
+        study_name=study.study_name,
+        storage=study._storage,
+    )
     tuner = ray.tune.Tuner(
         # The trial only waits for its worker groups; it runs on the head and takes none of the workers' CPUs.
         ray.tune.with_resources(trial, {"node:__internal_head__": 0.001}),
         tune_config=ray.tune.TuneConfig(
-            search_alg=OptunaTrials(
-                search.seeds,
-                space=search.distributions(),
-                metric="accuracy",
-                mode="max",
-                sampler=sampler,
-                study_name=study.study_name,
-                storage=study._storage,
-            ),
+            search_alg=searcher,
             scheduler=scheduler(study, search.seeds),
             num_samples=left,
             max_concurrent_trials=slots,
@@ -227,6 +301,11 @@ def _tune(
         soft_wrap=True,
     )
     tuner.fit()
+    if searcher.lost:
+        raise UserError(
+            f"study {search.name}: another search took it over while this one stood still, and runs again what ran "
+            f"here; wait for it to end, then run again"
+        )
     if not progress.failures:
         store.drop_run(run)
     return progress.failures
@@ -245,7 +324,8 @@ def try_configuration(
         finish(replace(empty, name=f"trial-{cell.identity[:8]}", cells=(cell,)), store, execution, relay=False)
         if (cause := Ledger(store, empty.run).failures().get(cell.identity)) is not None:
             # Without `seeds`: nothing for ASHA to compare. Tune insists on the metric.
-            ray.tune.report({"accuracy": math.nan, "cause": cause})
+            stage = next((run.stage for run in cell.missing(store.markers(cell.runs))), cell.training.stage)
+            ray.tune.report({"accuracy": math.nan, "cause": cause, "stage": stage})
             return
         curves.append(validation_curve(store, cell))
         ray.tune.report({**score(curves)._asdict(), "seeds": seeds})
@@ -281,14 +361,37 @@ class OptunaTrials(OptunaSearch):
     def __init__(self, seeds: int, **options: Any) -> None:
         super().__init__(**options)
         self._seeds = seeds
+        self.lost = False  # the study is another process's now
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Searcher has it
+        with self._ours():
+            if not self.lost:
+                suggestion: dict[str, Any] | None = super().suggest(trial_id)
+                return suggestion
+        return Searcher.FINISHED
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """A process that stood still for long is thought dead: another one has its trials failed and tried again."""
+        try:
+            yield
+        except (UpdateFinishedTrialError, UserError):
+            self.lost = True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "seeds" in result and not result.get("done"):  # the last one comes twice
-            self._note(trial_id, result)
+            with self._ours():
+                self._note(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        with self._ours():
+            self._complete(trial_id, result, error)
+
+    def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         if result and "cause" in result:
-            self._ot_trials[trial_id].set_user_attr("cause", result["cause"])
+            for key in ("cause", "stage"):
+                if key in result:
+                    self._ot_trials[trial_id].set_user_attr(key, result[key])
             # A configuration that diverges is bad, which TPE should know; one whose worker died is not known.
             error = not diverged(result["cause"])
             result = None

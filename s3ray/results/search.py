@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import pandas as pd
 from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
-from pyarrow import fs as pafs
 
+from s3ray.config import UserError
 from s3ray.store import Store
-from s3ray.store.journal import journal_storage
+from s3ray.store.journal import journal_storage, journals
 from s3ray.sweep.search import readable
 
 _VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
@@ -23,6 +23,7 @@ _VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or wa
 # fANOVA in 2: a hint at best.
 _GOOD = 0.5
 _ENOUGH, _MANY = 8, 100  # trials
+_ABOUT = ("kind", "scale", "granularity", "batch_size", "objective")  # a study that was mended by hand may lack some
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,39 @@ class SearchResults:
     trials: pd.DataFrame
 
 
-def load_searches(store: Store) -> list[SearchResults]:
-    """Every study in the store that has a trial with a verdict."""
+def load_searches(store: Store, warn: Callable[[str], None] = lambda text: None) -> list[SearchResults]:
+    """Every study in the store that has a trial with a verdict.
+
+    Args:
+        warn: told of each journal that is damaged and left out, or whose last line is.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    selector = pafs.FileSelector(store.path("search"), allow_not_found=True, recursive=True)
-    names = sorted(
-        info.path.split("/")[-2] for info in store.fs.get_file_info(selector) if info.base_name == "journal.log"
-    )
-    studies = (optuna.load_study(study_name=name, storage=journal_storage(store, name)) for name in names)
-    return [_results(study) for study in studies if any(trial.intermediate_values for trial in study.trials)]
+    return [found for name in journals(store) if (found := _load(store, name, warn)) is not None]
 
 
-def _results(study: optuna.Study) -> SearchResults:
-    about = study.user_attrs
+def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults | None:
+    try:
+        storage = journal_storage(store, name)
+    except UserError as error:  # the others are in the report all the same
+        warn(str(error))
+        return None
+    if cut := storage._backend.cut:  # type: ignore[attr-defined]  # ours, store/journal.py
+        warn(cut)
+    if name not in {study.study_name for study in storage.get_all_studies()}:  # killed before it had begun
+        return None
+    study = optuna.load_study(study_name=name, storage=storage)
+    return _results(study, cut) if any(trial.intermediate_values for trial in study.trials) else None
+
+
+def _results(study: optuna.Study, cut: str | None) -> SearchResults:
+    about = {"dataset": study.study_name, **dict.fromkeys(_ABOUT, "unknown"), "seeds": [], **study.user_attrs}
     where = f"χ = {about['granularity']}, batch size {about['batch_size']}, seeds {', '.join(map(str, about['seeds']))}"
     return SearchResults(
         name=f"search_{study.study_name}",
         title=f"{about['dataset']} ({about['kind']} data, {about['scale']} scale)",
         note=f"Study {study.study_name}: {where}. Objective: {about['objective']}; what is bad after a seed is "
-        f"stopped. The best value is optimistic, since luck had a part in being the best; test was not read.",
+        f"stopped. The best value is optimistic, since luck had a part in being the best; test was not read."
+        + (" The journal's last line was cut short and is left out." if cut else ""),
         figures=list(_figures(study)),
         trials=trials_table(study),
     )

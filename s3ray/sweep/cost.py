@@ -1,4 +1,4 @@
-"""What a stage will cost, in seconds of one worker.
+"""What a stage will cost, in seconds of one worker, and a plan until it ends.
 
 A rough model of the operations, with constants measured on one core of a 2-core cloud machine
 (benchmarks/RESULTS.md), corrected by what the store has measured for the same kind of stage.
@@ -12,28 +12,59 @@ from collections.abc import Mapping, Sequence
 from s3ray.config import Cell, Method, Settings
 from s3ray.sweep.grid import DataFacts
 
-# Seconds per step, per token and layer, per (token, expert) pair and feature, per multiply-add.
-_PER_STEP = 9.5e-3
-_PER_TOKEN = 1.6e-6
-_PER_PAIR_FEATURE = 0.037e-6
-_PER_FLOP = 1 / 30e9
+# Seconds with all cores busy, as in a sweep: per step, per expert of a layer in a step, per token and layer, per
+# (token, expert) pair and feature, per operation, per pair of tokens and head, and its feature, per parameter that
+# AdamW updates.
+_PER_STEP = 24e-3
+_PER_EXPERT = 40e-6
+_PER_TOKEN = 3.2e-6
+_PER_PAIR_FEATURE = 0.039e-6
+_PER_FLOP = 7.9e-12
+_PER_SQUARE_HEAD, _PER_SQUARE_FEATURE = 2.6e-9, 0.082e-9
+_PER_PARAMETER = 2e-9
 # Share of a full training step: forward alone; Selection needs no weight gradients.
-_FORWARD, _SELECTION = 0.3, 0.65
+_FORWARD, _SELECTION = 0.4, 0.65
+_PER_BATCH = 6e-3  # encoded
+_PER_PROBE = 0.06
+_PER_KEPT = 0.35
+
+# What a run takes before and beside its stages: Ray's start and end; a worker group's start, its imports included.
+RAY_SECONDS, GROUP_SECONDS = 20.0, 20.0
+# Seconds of estimated work that a correction needs to count as much as what was known before: the first stages of a
+# worker group also import and warm up, some three seconds.
+_PRIOR_SECONDS = 10.0
 
 
-def _pass_seconds(settings: Settings, tokens: float) -> float:
-    """One forward and backward pass over `tokens` tokens."""
+def corrected(measured: float, estimated: float, prior: float = 1.0) -> float:
+    """How many times longer stages take than estimated: `prior` until some seconds of estimates have been measured.
+
+    The mean is geometric: what was estimated at a tenth of a second counts for little, however long it took.
+    """
+    if not estimated or not measured:
+        return prior
+    weight = estimated / (estimated + _PRIOR_SECONDS)
+    ratio: float = (measured / estimated) ** weight * prior ** (1 - weight)
+    return ratio
+
+
+def _pass_seconds(settings: Settings, tokens: float, squares: float, kept: float = 1.0) -> float:
+    """One forward and backward pass over `tokens` tokens, a share `kept` of whose pairs are computed."""
     model = settings.model
-    flops = 6 * model.width**2 * (3 + 2 * model.ffn_multiple)
-    per_token_layer = _PER_TOKEN + _PER_PAIR_FEATURE * model.top_k * model.width + _PER_FLOP * flops
-    return tokens * model.layers * per_token_layer
+    experts = _PER_PAIR_FEATURE * model.top_k * model.width + _PER_FLOP * 12 * model.ffn_multiple * model.width**2
+    attention = _PER_TOKEN + _PER_FLOP * 18 * model.width**2
+    square = _PER_SQUARE_HEAD * model.heads + _PER_SQUARE_FEATURE * model.width
+    return model.layers * (tokens * (attention + kept * experts) + squares * square)
 
 
 def _training_seconds(settings: Settings, facts: DataFacts, batch_size: int, epochs: int) -> float:
     steps = facts.samples["train"] // batch_size
-    parameters = settings.model.layers * settings.model.expansion * 8 * settings.model.width**2 * 2
-    optimizer = parameters * 2e-9
-    return epochs * (steps * (_PER_STEP + optimizer) + _pass_seconds(settings, facts.tokens["train"]))
+    model = settings.model
+    layers = model.layers * len(facts.features)
+    step = _PER_STEP + layers * (
+        _PER_EXPERT * model.experts + _PER_PARAMETER * model.expansion * 2 * model.ffn_width * model.width
+    )
+    once = _pass_seconds(settings, facts.tokens["train"], facts.squares["train"])
+    return epochs * (steps * step + once)
 
 
 def specialization_seconds(settings: Settings, facts: DataFacts, batch_size: int) -> float:
@@ -55,23 +86,30 @@ def baseline_seconds(settings: Settings, facts: DataFacts, cell: Cell) -> float:
 
 
 def curve_seconds(settings: Settings, facts: DataFacts, ratios: Sequence[float]) -> float:
-    """Encode every split at every ratio (the pruned pairs cost nothing) and fit a probe each time."""
-    features = settings.model.width * len(facts.features)
-    encode = _FORWARD * _pass_seconds(settings, sum(facts.tokens.values()))
-    probe = _probe_seconds(facts, features)
-    kept = [0.3 + 0.7 * ratio for ratio in ratios]
-    return encode * math.fsum(kept) + len(kept) * (probe + 0.05)
+    """Encode every split at every ratio (the pruned pairs cost little) and fit a probe each time."""
+    probe = _probe_seconds(facts, settings.model.width * len(facts.features))
+    batches = sum(math.ceil(samples / settings.sparsification.batch_size) for samples in facts.samples.values())
+    tokens, squares = sum(facts.tokens.values()), sum(facts.squares.values())
+    return math.fsum(
+        batches * _PER_BATCH + _FORWARD * _pass_seconds(settings, tokens, squares, 0.3 + 0.7 * ratio) + probe
+        for ratio in ratios
+    )
+
+
+def kept_seconds(settings: Settings, facts: DataFacts, ratios: Sequence[float]) -> float:
+    """A curve whose representations are asked for a simulation's factors too."""
+    return curve_seconds(settings, facts, ratios) + _PER_KEPT * len(ratios)
 
 
 def reference_seconds(facts: DataFacts) -> float:
     """Mean-pool the raw features and fit a probe."""
     features = sum(facts.features.values())
-    return 0.05 + _probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 2e-9
+    return _probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 2e-9
 
 
 def _probe_seconds(facts: DataFacts, features: int) -> float:
     iterations = 60  # of L-BFGS, typical for standardised features
-    return iterations * 4 * facts.samples["train"] * features * max(facts.classes, 2) / 5e9
+    return _PER_PROBE + iterations * 4 * facts.samples["train"] * features * max(facts.classes, 2) / 15e9
 
 
 def duration(seconds: float) -> str:

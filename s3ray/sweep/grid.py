@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ Artefact = Literal[
 ]
 
 
+MOST_STEPS = 10**9  # of a training stage: checkpoints are named by their step, in nine digits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """What planning needs to know of a dataset."""
@@ -31,6 +35,7 @@ class DataFacts:
     classes: int
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, both modalities
+    squares: Mapping[str, int]  # per split, both modalities: pairs of tokens that attention looks at, padding included
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     has_truth: bool = False  # a simulation's factors are known
@@ -46,6 +51,11 @@ class DataFacts:
             samples={name: len(split) for name, split in splits.items()},
             tokens={
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
+            },
+            squares={
+                # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
+                name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
+                for name, split in splits.items()
             },
             label_rule=data.facts.get("label_rule"),
             best_accuracy=data.facts.get("best_accuracy"),
@@ -112,7 +122,18 @@ class Study:
                 f"{cell.dataset}: batch size {cell.batch_size} must lie between 2 and the training split's "
                 f"{samples} samples; set batch_sizes in --config"
             )
-        return entry.settings.for_cell(cell)
+        steps = samples // cell.batch_size
+        for stage in ("specialization", "selection"):
+            epochs = getattr(entry.settings, stage).optimizer.epochs
+            if epochs * steps >= MOST_STEPS:
+                raise UserError(
+                    f"{cell.dataset}: {stage}.optimizer.epochs {epochs} make {epochs * steps:.1e} steps at batch size "
+                    f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
+                )
+        try:
+            return entry.settings.for_cell(cell)
+        except UserError as error:
+            raise UserError(f"{cell.dataset}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,9 @@ class Sweep:
         branches: of S3's cells; prior methods have their own.
         kept: also measure what representations keep of a simulation's factors.
         parts: sweeps that this one unites, at every batch size.
+
+    Raises:
+        UserError: something stands twice, or the name is none that a folder can have.
     """
 
     name: str
@@ -132,13 +156,30 @@ class Sweep:
     kept: bool = False
     parts: tuple[Sweep, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-][\w.-]*", self.name):
+            raise UserError(f"sweep {self.name!r}: its results' folder has this name; use letters, digits, _ and -")
+        names = {"branches": self.branches, "artefacts": self.artefacts, "parts": [part.name for part in self.parts]}
+        for field, values in names.items():
+            for value in values:
+                if values.count(value) > 1:
+                    raise UserError(f"sweep {self.name}: {field} has {value!r} more than once; name it once")
+
     @cached_property
     def title(self) -> str:
         return self.name.replace("_", " ")
 
     def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[Branch, ...], bool]]:
-        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell."""
+        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell.
+
+        Raises:
+            UserError: the sweep itself asks for a cell twice.
+        """
+        asked: set[Cell] = set()
         for cell in self.cells(study):
+            if cell in asked:
+                raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
+            asked.add(cell)
             branches = self.branches if cell.method == "s3" else method_branches(cell.method)
             yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
         everywhere = dataclasses.replace(study, every_batch_size=True)
@@ -156,7 +197,7 @@ def load_sweep(path: Path) -> Sweep:
     """The `SWEEP` of a sweep file.
 
     Raises:
-        UserError: no such file, or one that defines no `SWEEP`.
+        UserError: no such file, one that defines no `SWEEP`, or one whose `SWEEP` has the name of the file beside it.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
@@ -166,4 +207,14 @@ def load_sweep(path: Path) -> Sweep:
     sweep = getattr(module, "SWEEP", None)
     if not isinstance(sweep, Sweep):
         raise UserError(f"{path}: defines no SWEEP = Sweep(…); see sweeps/full_grid.py")
+    check_name(sweep, path)
     return sweep
+
+
+def check_name(sweep: Sweep, path: Path) -> None:
+    """UserError if a sweep's name is that of another file beside its own: one's results would replace the other's."""
+    other = path.with_name(f"{sweep.name}.py")
+    if other.exists() and other.resolve() != path.resolve():
+        raise UserError(
+            f"{path}: its SWEEP is named {sweep.name!r} as {other.name} is, whose results it would replace; rename it"
+        )

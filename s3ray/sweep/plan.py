@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 from s3ray.config import Branch, Cell, Settings, UserError
@@ -15,6 +15,9 @@ from s3ray.stages import VERSIONS
 from s3ray.store import Marker, StageRun, Store
 from s3ray.sweep import cost
 from s3ray.sweep.grid import DataFacts, Study, Sweep
+from s3ray.sweep.packs import make_packs
+
+_TRAINING = frozenset({"specialization", "selection", "baseline"})  # the other stages encode and probe
 
 
 @dataclass(frozen=True)
@@ -74,19 +77,51 @@ class Plan:
         return tuple(c for c in self.cells if first[c.identity] is c and c.missing(self.committed))
 
     @cached_property
-    def speed(self) -> float:
-        """How many times longer stages of this sweep took, in the store, than their estimates say."""
-        ratios = [
-            self.committed[run.identity].seconds / cell.seconds[run.identity]
-            for cell in self.cells
-            for run in cell.runs
-            if run.identity in self.committed
-        ]
-        return median(ratios) if ratios else 1.0
+    def speeds(self) -> Mapping[str, float]:
+        """Per stage, how many times longer it took in the store than its estimates say.
+
+        A stage that was never measured borrows from those that work as it does, and where there are none from the
+        others.
+        """
+        runs = {run.identity: (run, cell.seconds[run.identity]) for cell in self.cells for run in cell.runs}
+
+        def known(stages: Iterable[str], prior: float) -> float:
+            found = [
+                (self.committed[run.identity].seconds, estimate)
+                for run, estimate in runs.values()
+                if run.stage in stages and run.identity in self.committed
+            ]
+            return cost.corrected(sum(m for m, _ in found), sum(e for _, e in found), prior)
+
+        speeds = {}
+        for stage in VERSIONS:
+            alike = _TRAINING if stage in _TRAINING else VERSIONS.keys() - _TRAINING
+            speeds[stage] = known([stage], known(alike - {stage}, known(VERSIONS.keys() - alike, 1.0)))
+        return speeds
 
     def seconds(self, cell: CellPlan) -> float:
         """Estimated seconds of what a cell still misses."""
-        return self.speed * sum(cell.seconds[run.identity] for run in cell.missing(self.committed))
+        return sum(self.speeds[run.stage] * cell.seconds[run.identity] for run in cell.missing(self.committed))
+
+    @cached_property
+    def shares(self) -> list[float]:
+        """Estimated seconds of every pending cell; what cells share, such as references, is the first one's."""
+        counted: set[str] = set()
+        shares = []
+        for cell in self.pending:
+            missing = {run.identity: run for run in cell.missing(self.committed) if run.identity not in counted}
+            counted |= missing.keys()
+            shares.append(sum(self.speeds[run.stage] * cell.seconds[name] for name, run in missing.items()))
+        return shares
+
+    def wall_seconds(self, slots: int, workers: int = 1) -> float:
+        """Estimated seconds until a run ends that starts Ray and has `slots` worker groups of `workers` at a time."""
+        if not self.pending:
+            return 0.0
+        free = [0.0] * slots
+        for pack in make_packs(self.shares, self.shares, slots=slots):
+            heapq.heapreplace(free, free[0] + cost.GROUP_SECONDS + sum(pack) / workers)
+        return cost.RAY_SECONDS + max(free)
 
     def summary(self) -> dict[str, Any]:
         """Counts per stage and the estimated cost, for `s3ray plan`."""
@@ -106,7 +141,7 @@ class Plan:
             "sweep": self.sweep.name,
             "cells": {"total": len(self.cells), "cached": len(self.cells) - waiting, "to_run": waiting},
             "stages": stages,
-            "estimated_worker_seconds": round(sum(self.seconds(cell) for cell in self.pending), 1),
+            "estimated_worker_seconds": round(sum(self.shares), 1),
             "datasets": {
                 name: {
                     "kind": entry.facts.kind,
@@ -156,7 +191,7 @@ def plan_cell(
         probed = evaluation if is_s3 else {**evaluation, "branch": branch}
         parent, estimate = selection or training, cost.curve_seconds(settings, facts, ratios)
         curve = run(curve_stage, probed, parent, estimate)
-        measured = run("kept", probed, parent, 1.2 * estimate) if kept else None
+        measured = run("kept", probed, parent, cost.kept_seconds(settings, facts, ratios)) if kept else None
         plans.append(BranchPlan(branch, selection, curve, measured))
     reference = run("reference", {"probe": asdict(settings.probe)}, None, cost.reference_seconds(facts))
     return CellPlan(cell, settings, facts, training, tuple(plans), reference, seconds)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import tomli_w
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from s3ray.config import UserError, nearest, override
+from s3ray.config import UserError, merged, nearest, override
 from s3ray.store import Store
 from s3ray.sweep.grid import StudyDataset
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell
@@ -53,11 +53,14 @@ class Search:
         """The search around the settings of a plan, over its cells of one dataset.
 
         Raises:
-            UserError: a path of `space` is no setting, or its value is 0, of which there are no multiples.
+            UserError: a path of `space` is no setting, its value is 0, of which there are no multiples, or an end of
+                its range is no value for it.
         """
         cells = tuple(cell for cell in plan.cells if cell.cell.dataset == dataset)
         search = cls(dataset=dataset, entry=plan.study.entries[dataset], cells=cells, space=space)
-        search.distributions()
+        for path, distribution in search.distributions().items():
+            for end in (distribution.low, distribution.high):  # type: ignore[attr-defined]  # all are ranges
+                search.plans({path: end})
         return search
 
     @property
@@ -87,6 +90,11 @@ class Search:
     def defaults(self) -> dict[str, float]:
         """The scale's own configuration."""
         return {path: _value(self.entry.settings, path) for path in self.space}
+
+    def stability(self, stage: str) -> dict[str, float]:
+        """The settings that decide whether a stage diverges, at the scale's own values."""
+        paths = (f"{stage}.optimizer.learning_rate", f"{stage}.temperature")
+        return {path: _value(self.entry.settings, path) for path in paths}
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The space as Optuna takes it."""
@@ -176,12 +184,3 @@ def score(curves: Sequence[Mapping[float, float]]) -> Score:
     means = {p: fmean(curve[p] for curve in curves) for p in sorted(curves[0], reverse=True)}
     best = max(means, key=lambda p: round(means[p], 9))
     return Score(means[best], best)
-
-
-def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables united; where both have a value, the second's."""
-    both = {
-        key: merged(first[key], value) if isinstance(value, Mapping) and isinstance(first.get(key), Mapping) else value
-        for key, value in second.items()
-    }
-    return {**first, **both}

@@ -57,9 +57,34 @@ def test_sources_load_what_they_name(folder: Path) -> None:
     assert mosi.load().train.labels.tolist() == [0, 1]
 
 
-def test_an_assignment_wins_over_the_folder(folder: Path) -> None:
-    (source,) = resolve_sources(["mosi"], [f"mosi={folder / 'own.npz'}"], folder)
+def test_one_name_for_two_files_is_refused(folder: Path, tmp_path: Path) -> None:
+    own, mosi = folder / "own.npz", folder / "mosi.npz"
+    with pytest.raises(UserError, match=rf"^--dataset mosi={own}: mosi is the name of {mosi} too; give one of them"):
+        resolve_sources(["mosi"], [f"mosi={own}"], folder)
+    with pytest.raises(UserError, match=rf"^--dataset mine={mosi}: mine is the name of {own} too; give one of them"):
+        resolve_sources([], [f"mine={own}", f"mine={mosi}"], None)
+    # One file given twice is one file.
+    (source,) = resolve_sources(["mosi"], [f"mosi={mosi}", f"mosi={mosi}"], folder)
+    assert source.load().train.labels.tolist() == [0, 1]
+
+
+def test_the_name_of_an_embedded_dataset_is_taken(folder: Path) -> None:
+    (folder / "own.npz").rename(folder / "digits.npz")
+    taken = "digits is the name of an embedded dataset; give yours another name$"
+    for names in ([], ["digits"]):
+        with pytest.raises(UserError, match=rf"^--dataset digits={folder / 'digits.npz'}: {taken}"):
+            resolve_sources(names, [f"digits={folder / 'digits.npz'}"], None)
+        with pytest.raises(UserError, match=rf"^--data {folder}: {taken}"):
+            resolve_sources(names, [], folder)
+    assert [source.name for source in resolve_sources(["mosi"], [], folder)] == ["mosi"]  # the file is not asked for
+
+
+def test_home_in_an_assignment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    (source,) = resolve_sources([], ["mine=~/own.npz"], None)
     assert source.load().train.labels.tolist() == [4, 5]
+    with pytest.raises(UserError, match=r"^--dataset mine ~nobody-here/own\.npz: there is no such home"):
+        resolve_sources([], ["mine=~nobody-here/own.npz"], None)
 
 
 def test_a_path_may_hold_equals_signs(folder: Path) -> None:
@@ -201,9 +226,11 @@ def test_a_file_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
         resolve_sources(["mosi"], [], prepared)
 
 
-def test_an_assignment_wins_over_a_prepared_dataset(prepared: Path) -> None:
-    (source,) = resolve_sources(["mosi"], [f"mosi={prepared / 'own.npz'}"], prepared)
-    assert source.load().features == {"a": 3, "b": 3}
+def test_an_assignment_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
+    with pytest.raises(
+        UserError, match=rf"mosi is the name of {prepared / 'mosi'} too; give one of them another name$"
+    ):
+        resolve_sources(["mosi"], [f"mosi={prepared / 'own.npz'}"], prepared)
 
 
 @pytest.mark.parametrize("raw", ["mosi_data.pkl", "humor.pkl", "mosei.hdf5"])

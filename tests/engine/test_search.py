@@ -41,6 +41,13 @@ def search(tiny_sweep, store):
     return Search.of(plan, "digits", SPACE)
 
 
+DIVERGED = {
+    "accuracy": math.nan,
+    "cause": "DivergedError: the loss became nan at step 3 of 9; lower the learning rate or raise the temperature",
+    "stage": "specialization",
+}
+
+
 def searcher(search, study, seed=0):
     return OptunaTrials(
         search.seeds,
@@ -100,16 +107,46 @@ def test_a_diverged_trial_counts_and_one_whose_worker_died_does_not(search, stor
     trials = searcher(search, study)
     for name in ("diverged", "died", "crashed"):
         trials.suggest(name)
-    run_trial(trials, "diverged", [told(1, 0.7), {"accuracy": math.nan, "cause": "DivergedError: the loss became nan"}])
+    run_trial(trials, "diverged", [told(1, 0.7), DIVERGED])
     run_trial(trials, "died", [{"accuracy": math.nan, "cause": "its worker died; given up"}])
     trials.on_trial_complete("crashed", error=True)
     assert [trial.state.name for trial in study.trials] == ["PRUNED", "FAIL", "FAIL"]
     assert engine.counted(study) == 1
     outcome = engine._outcome(study, ["its worker died"])
-    assert (outcome.complete, outcome.stopped, outcome.diverged, outcome.best) == (0, 0, 1, None)
+    assert (outcome.complete, outcome.stopped, len(outcome.diverged), outcome.best) == (0, 0, 1, None)
     assert outcome.lines(search) == [
-        "digits: 1 configurations tried: 0 on all 3 seeds, 0 stopped, 1 diverged; none is the best yet, run again"
+        "digits: 1 configurations tried: 0 on all 3 seeds, 0 stopped, 1 diverged; 1 failed (its worker died); mend "
+        "that and run again"
     ]
+
+
+def test_a_search_without_a_best_says_why(search, store):
+    study = open_study(search, store)
+    trials = searcher(search, study)
+    none = engine._outcome(study, [])
+    assert none.lines(search)[0].endswith("; none ran on all seeds yet; raise --trials")
+    for name in "abc":
+        trials.suggest(name)
+        run_trial(trials, name, [DIVERGED])
+    taus = [trial.params["specialization.temperature"] for trial in study.trials]
+    because = (
+        f"the loss became nan in specialization, in 3 of 3, at specialization.optimizer.learning_rate 0.001 and "
+        f"specialization.temperature {min(taus):.3g} … {max(taus):.3g}; lower that learning rate or raise that "
+        f"temperature in --config"
+    )
+    (line,) = engine._outcome(study, []).lines(search)
+    assert line == f"digits: 3 configurations tried: 0 on all 3 seeds, 0 stopped, 3 diverged; {because}"
+    trials.suggest("stopped")
+    run_trial(trials, "stopped", [told(1, 0.7)], lambda _: "STOP")
+    (line,) = engine._outcome(study, []).lines(search)
+    assert line.endswith(f"{because}, or raise --trials")
+
+
+def test_a_study_that_lacks_attributes_gets_them(search, store):
+    """Killed right after it was made, it has none; the report needs them."""
+    storage = engine.journal_storage(store, search.name)
+    optuna.create_study(storage=storage, study_name=search.name, direction="maximize")
+    assert open_study(search, store).user_attrs == search.attributes
 
 
 def decisions(asha, name, accuracies):
@@ -148,6 +185,20 @@ def test_what_a_killed_search_was_running_is_tried_again_first(search, store):
     assert [trial.user_attrs for trial in study.trials[2:]] == [{"default": True, "again": 0}, {"again": 1}]
 
 
+def test_a_search_whose_study_another_took_over_ends(search, store):
+    """A process that stood still (a laptop that slept) goes on when its claim is long stale."""
+    first = searcher(search, open_study(search, store))
+    for name in "ab":
+        first.suggest(name)
+    try_again(open_study(search, store))  # another process
+    first.on_trial_result("a", told(1, 0.7))
+    assert first.lost
+    first.on_trial_complete("b", {**told(3, 0.7), "done": True})
+    first.on_trial_complete("a", error=True)
+    assert first.suggest("c") == "FINISHED"
+    assert [trial.state.name for trial in open_study(search, store).trials] == ["FAIL", "FAIL", "WAITING", "WAITING"]
+
+
 EMPTY = Pack("", "run", (), "", 60.0)
 
 
@@ -180,7 +231,8 @@ def test_a_configuration_ends_with_its_first_failure(search, store, reports, mon
     monkeypatch.setattr(engine, "finish", fail)
     try_configuration(search, {}, store, Execution(), EMPTY)
     (report,) = reports
-    assert report == {"accuracy": pytest.approx(math.nan, nan_ok=True), "cause": "DivergedError: the loss became nan"}
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert report == {"accuracy": nan, "cause": "DivergedError: the loss became nan", "stage": "specialization"}
 
 
 CONFIG = """
@@ -234,16 +286,30 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
 
     process = command(tmp_path, trials=3)
     deadline = time.monotonic() + TIMEOUT
-    while not any(file.parent.parent.name == "sparsification" for file in commits(tmp_path)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+    def wait_until(there):
+        while not there():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    # A second search beside it is refused, and leaves alone what the first is running.
+    wait_until(lambda: list(tmp_path.glob("store/search/*/journal.log")))
+    beside = command(tmp_path, trials=2)
+    wait_until(lambda: any(file.parent.parent.name == "sparsification" for file in commits(tmp_path)))
+    wait_until(lambda: beside.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    refused = beside.communicate()[0]
+    assert beside.returncode == 2, refused
+    at_work = rf"another search is at work on it \(process {process.pid} on \S+, since .* UTC\); wait for it to end"
+    assert re.search(rf"^error: study mine-\w+: {at_work}", refused, re.MULTILINE), refused
     before = commits(tmp_path)
     study, _ = journal(tmp_path)
     running = [trial for trial in study.trials if trial.state is TrialState.RUNNING]
+    done = engine.counted(study)
     assert running
+    assert len(running) + done == len(study.trials)
 
     process = command(tmp_path, trials=3)
     output, _ = process.communicate(timeout=TIMEOUT)
@@ -258,11 +324,14 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     tried = [tuple(trial.params.values()) for trial in study.trials if trial.state is not TrialState.FAIL]
     assert len(set(tried)) == 3
     # Every line is ours.
-    head, _, start, *events = output.splitlines()
+    head, _, *waiting, start = output[: output.index("starting worker groups")].splitlines()
+    events = output[output.index("starting worker groups") :].splitlines()[1:]
     assert head.startswith("search_weights → ")
-    assert re.fullmatch(rf"{folder.name}: 0 of 3 trials done, \d+ at a time; starting worker groups", start)
-    assert [bool(re.match(r"\[\d/3\] \d+\.\d% at p=0.5", line)) for line in events[:3]] == [True] * 3
-    assert events[3].startswith("mine: 3 configurations tried: ")
+    # The killed search's claim is awaited until it is stale.
+    assert all(line.startswith(f"{folder.name}: was claimed by process ") for line in waiting)
+    assert re.fullmatch(rf"{folder.name}: {done} of 3 trials done, \d+ at a time; ", start)
+    assert [bool(re.match(r"\[\d/3\] \d+\.\d% at p=0.5", line)) for line in events[: 3 - done]] == [True] * (3 - done)
+    assert events[3 - done].startswith("mine: 3 configurations tried: ")
     assert events[-1] == f"python sweeps/full_grid.py --scale smoke --config {folder / 'best.toml'}"
 
     arguments = ["--dataset", f"mine={tmp_path / 'mine.npz'}", "--storage", str(tmp_path / "store"), "--format", "json"]
@@ -270,4 +339,4 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     assert json.loads(planned.output)["cells"] == {"total": 2, "cached": 2, "to_run": 0}
     # With nothing left to do Ray is not started.
     process = command(tmp_path, trials=3)
-    assert process.communicate(timeout=TIMEOUT)[0].splitlines()[2:] == events[3:]
+    assert process.communicate(timeout=TIMEOUT)[0].splitlines()[2:] == events[3 - done :]

@@ -111,6 +111,7 @@ def facts(dataset):
             classes=2 if is_simulated else 10,
             samples=samples,
             tokens={name: 16 * count for name, count in samples.items()},
+            squares={name: 128 * count for name, count in samples.items()},
             best_accuracy=0.9 if is_simulated else None,
             has_truth=is_simulated,
         )
@@ -122,6 +123,7 @@ def facts(dataset):
         classes=2,
         samples=file.samples,
         tokens={name: 2 * file.steps * count for name, count in file.samples.items()},
+        squares={name: 2 * file.steps**2 * count for name, count in file.samples.items()},
         label_rule="sentiment of 0 is positive" if file.sentiment else None,
     )
 

@@ -113,3 +113,29 @@ def test_the_report_has_a_section_per_study_and_its_trials_as_a_file(store, resu
 def test_a_store_without_a_search_has_no_section(results, tmp_path):
     assert load_searches(Store(str(tmp_path))) == []
     assert 'id="search"' not in Path(write_report(results, Store(str(tmp_path)))).read_text(encoding="utf-8")
+
+
+def test_a_damaged_journal_is_left_out_and_a_cut_one_said(store, tmp_path):
+    """One study that cannot be read does not keep the others out of the report."""
+    whole = (Path(store.base) / "search" / "made-up" / "journal.log").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    mended = b"".join(line for line in lines if b'"scale"' not in line and b'"seeds"' not in line)
+    copies = {
+        "mended": mended,
+        "cut": whole[:-5],
+        "damaged": whole.replace(b"{", b"!", 1),
+        "empty": b"",
+        "whole": whole,
+    }
+    for name, content in copies.items():
+        (tmp_path / "search" / name).mkdir(parents=True)
+        (tmp_path / "search" / name / "journal.log").write_bytes(content.replace(b"made-up", name.encode()))
+    said = []
+    found = load_searches(Store(str(tmp_path)), said.append)
+    assert [study.name for study in found] == ["search_cut", "search_mended", "search_whole"]
+    assert found[0].note.endswith("The journal's last line was cut short and is left out.")
+    assert found[1].title == "latent_factors (simulated data, unknown scale)"
+    folder = tmp_path / "search"
+    assert said[0] == f"{folder}/cut/journal.log: its last line was cut short and is left out"
+    assert said[1].startswith(f"{folder}/damaged/journal.log: line 1 is damaged; ")
+    assert len(said) == 2

@@ -1,10 +1,11 @@
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from s3ray.store import Claims, Store
+from s3ray.store import Claims, HeldError, Store
 from s3ray.store import claims as module
 
 
@@ -64,3 +65,28 @@ def test_a_claim_is_kept_fresh(store, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert not Claims(store, "run-b").free("cell")
+
+
+def test_who_holds_alone_is_named_to_the_next_and_a_dead_one_is_awaited(store, monkeypatch):
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: 0.1)
+    told = []
+    with Claims(store, "run-a").hold("study"), pytest.raises(HeldError) as error:
+        Claims(store, "run-b").hold("study", told.append).__enter__()
+    assert re.fullmatch(rf"process {os.getpid()} on \S+, since \d{{4}}-\d\d-\d\d \d\d:\d\d UTC", str(error.value))
+    assert told == [str(error.value)]
+    assert files(store) == []
+
+    monkeypatch.setattr(module, "STALE_SECONDS", 1.0)
+    store.write("", "claims", "study", f"{time.time():017.3f}-killed")
+    with Claims(store, "run-b").hold("study"):
+        assert len(files(store)) == 1
+
+
+def test_of_two_who_hold_at_once_both_step_back(store):
+    first, second = Claims(store, "run-a"), Claims(store, "run-b")
+    with first.take("study", alone=True) as one, second.take("study", alone=True) as two:
+        assert (one, two) == (True, False)
+    store.write("", "claims", "study", f"{time.time() + 1:017.3f}-run-b")  # came later, or its clock is ahead
+    with first.take("study", alone=True) as one:
+        assert not one

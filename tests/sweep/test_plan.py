@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from s3ray.config import ModelConfig, UserError, settings_for
+from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig, UserError, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, cost, load_sweep, make_plan, union
 
 
 def grid(study):
@@ -65,13 +65,75 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
     assert again.seconds(again.cells[1]) < plan.seconds(second)
 
 
-def test_measured_seconds_scale_the_estimate(tiny_dataset, store):
+def seconds_by_stage(plan, cell):
+    return {run.stage: plan.speeds[run.stage] * cell.seconds[run.identity] for run in cell.runs}
+
+
+def test_measured_seconds_correct_the_estimates_of_their_stage(tiny_dataset, store):
+    epochs = OptimizerConfig(epochs=2000, learning_rate=1e-3)
+    long = {"specialization": SpecializationConfig(optimizer=epochs), "selection": SelectionConfig(optimizer=epochs)}
+    plan = make_plan(SWEEP, study_of(tiny_dataset, **long), store)
+    assert set(plan.speeds.values()) == {1.0}
+    for cell in plan.cells[:6]:
+        commit(store, cell.training, seconds=3 * cell.seconds[cell.training.identity])
+    again = make_plan(SWEEP, study_of(tiny_dataset, **long), store)
+    assert again.speeds["specialization"] == pytest.approx(3.0, rel=0.1)
+    assert again.speeds["selection"] == pytest.approx(3.0, rel=0.15)  # trains as Specialization does
+    for cell in plan.cells[:6]:
+        commit(store, cell.branches[1].selection, seconds=cell.seconds[cell.branches[1].selection.identity])
+    again = make_plan(SWEEP, study_of(tiny_dataset, **long), store)
+    assert again.speeds["specialization"] == pytest.approx(3.0, rel=0.1)
+    assert again.speeds["selection"] == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 5.0])
+def test_a_stage_of_no_length_says_nothing_of_the_others(tiny_dataset, store, seconds):
+    """One cached reference took a hundredth of a second, and all else was estimated at a fifth of what it took."""
+    before = make_plan(SWEEP, study_of(tiny_dataset), store)
+    commit(store, before.cells[0].reference, seconds=seconds)
+    after = make_plan(SWEEP, study_of(tiny_dataset), store)
+    estimates = [plan.summary()["estimated_worker_seconds"] for plan in (before, after)]
+    assert estimates[1] == pytest.approx(estimates[0], rel=0.1 if seconds > 1 else 0.05)
+
+
+def test_what_cells_share_is_estimated_once(tiny_dataset, store):
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
-    run = plan.cells[0].training
-    commit(store, run, seconds=3 * plan.cells[0].seconds[run.identity])
-    again = make_plan(SWEEP, study_of(tiny_dataset), store)
-    assert again.speed == pytest.approx(3.0)
-    assert again.seconds(again.cells[5]) == pytest.approx(3 * plan.seconds(plan.cells[5]))
+    reference = plan.cells[0].seconds[plan.cells[0].reference.identity]
+    assert sum(plan.shares) == pytest.approx(sum(map(plan.seconds, plan.pending)) - 11 * reference)
+
+
+def test_the_time_until_it_ends_counts_the_start(tiny_dataset, store):
+    plan = make_plan(SWEEP, study_of(tiny_dataset), store)
+    start = cost.RAY_SECONDS + cost.GROUP_SECONDS
+    assert plan.wall_seconds(1) == pytest.approx(start + sum(plan.shares))
+    assert plan.wall_seconds(2) == pytest.approx(start + sum(plan.shares) / 2, rel=0.02)
+    assert plan.wall_seconds(1, workers=2) == pytest.approx(start + sum(plan.shares) / 2)
+    assert plan.wall_seconds(100) == pytest.approx(start + max(plan.shares))
+    for cell in plan.cells:
+        for run in cell.runs:
+            commit(store, run)
+    assert make_plan(SWEEP, study_of(tiny_dataset), store).wall_seconds(2) == 0.0
+
+
+def test_attention_costs_the_square_of_the_length(tiny_dataset):
+    """A step over sequences of 1250 and 50 takes about twice as long as one over as many tokens in sequences of 20
+    (benchmarks/RESULTS.md)."""
+    settings = settings_for("mine", "smoke").for_granularity(2)
+    samples, tokens = {"train": 320, "valid": 32, "test": 32}, 1300
+    facts = {
+        name: dataclasses.replace(
+            DataFacts.of(tiny_dataset),
+            samples=samples,
+            tokens={split: tokens * count for split, count in samples.items()},
+            squares={split: square * count for split, count in samples.items()},
+        )
+        for name, square in (("short", tokens * 20), ("long", 1250**2 + 50**2))
+    }
+    for estimate in (cost.specialization_seconds, cost.selection_seconds):
+        assert estimate(settings, facts["long"], 32) > 1.8 * estimate(settings, facts["short"], 32)
+    assert cost.curve_seconds(settings, facts["long"], (1.0,)) > 1.5 * cost.curve_seconds(
+        settings, facts["short"], (1.0,)
+    )
 
 
 def test_branches_hang_on_one_specialization(tiny_dataset, store):
@@ -140,3 +202,46 @@ def test_granularity_must_divide(tiny_dataset, store):
 def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
     with pytest.raises(UserError, match="yields no cell"):
         make_plan(Sweep(name="empty", cells=lambda s: [], branches=("none",)), study_of(tiny_dataset), store)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"branches": ("none", "suff", "none")}, "sweep grid: branches has 'none' more than once"),
+        ({"artefacts": ("table1", "table1")}, "sweep grid: artefacts has 'table1' more than once"),
+        ({"parts": (SWEEP, SWEEP)}, "sweep grid: parts has 'grid' more than once"),
+        ({"name": "a/b"}, "sweep 'a/b': its results' folder has this name"),
+        ({"name": ""}, "sweep '': its results' folder has this name"),
+        ({"name": ".."}, "sweep '..': its results' folder has this name"),
+    ],
+)
+def test_a_sweep_names_everything_once(fields, message):
+    with pytest.raises(UserError) as error:
+        Sweep(**{"name": "grid", **fields})
+    assert str(error.value).startswith(message)
+
+
+def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset, store):
+    twice = Sweep(name="twice", cells=lambda s: [s.cell("toy", 2, 8, seed) for seed in (0, 1, 0)], branches=("none",))
+    with pytest.raises(UserError, match=r"^sweep twice: yields toy χ=2 batch=8 seed=0 more than once; yield each"):
+        make_plan(twice, study_of(tiny_dataset), store)
+    shared = union("both", [SWEEP, dataclasses.replace(SWEEP, name="other")])
+    assert len(make_plan(shared, study_of(tiny_dataset), store).cells) == 12
+
+
+def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path):
+    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', artefacts=('tables4_5',))\n"
+    (tmp_path / "copy.py").write_text(text)
+    assert load_sweep(tmp_path / "copy.py").name == "grid"
+    (tmp_path / "grid.py").write_text(text)
+    assert load_sweep(tmp_path / "grid.py").name == "grid"
+    with pytest.raises(UserError, match=r"copy\.py: its SWEEP is named 'grid' as grid\.py is, whose results it would"):
+        load_sweep(tmp_path / "copy.py")
+
+
+@pytest.mark.parametrize("stage", ["specialization", "selection"])
+def test_a_stage_has_no_more_steps_than_checkpoints_count(tiny_dataset, store, stage):
+    config = getattr(settings_for("digits", "smoke"), stage)
+    longer = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epochs=2**31 - 1))
+    with pytest.raises(UserError, match=rf"^toy: {stage}\.optimizer\.epochs 2147483647 make .* steps at batch size"):
+        make_plan(SWEEP, study_of(tiny_dataset, **{stage: longer}), store)

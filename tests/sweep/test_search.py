@@ -60,6 +60,8 @@ def test_the_space_lies_around_the_scales_own_settings(search):
         ({"specialization.views": 2}, "only numbers can be searched"),
         ({"model.dropout": 2}, "must be positive"),
         ({"selection.lambda_min": 1}, "the factor above 1"),
+        # Smoke warms up over a tenth of the steps, and ten times that is all of them.
+        ({"selection.optimizer.warmup": 10}, "search: selection.optimizer: warmup 1.0 is outside"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(tiny_dataset, store, space, message):

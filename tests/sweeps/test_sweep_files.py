@@ -40,6 +40,7 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
             classes=2,
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
+            squares={"train": 2_500_000, "valid": 250_000, "test": 250_000},
             has_truth=name == "latent_factors",
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name), overrides))
