@@ -16,7 +16,7 @@ from rich.console import Console
 from s3ray import cli_data
 from s3ray.config import PAPER_DATASETS, Cell, UserError, default_scale, nearest, read_overrides, settings_for
 from s3ray.console import user_errors
-from s3ray.data import EMBEDDED, Dataset, resolve_sources
+from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
@@ -95,17 +95,17 @@ def _resolve(
     overrides = read_overrides(config) if config else {}
     store = Store(storage)
     names, pair = _split(datasets), _split(modalities)
-    loaded, entries = {}, {}
     sources = resolve_sources(names, dataset or [], data, pair)
     chosen_names = [source.name for source in sources]
     for name in overrides.get("dataset", {}):
         if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
             raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
-    for source in sources:
-        chosen = scale.value if scale else default_scale(source.name)
-        settings = settings_for(source.name, chosen, overrides)
-        loaded[source.name] = source.load()
-        entries[source.name] = StudyDataset(DataFacts.of(loaded[source.name]), chosen, settings)
+    scales = {name: scale.value if scale else default_scale(name) for name in chosen_names}
+    settings = {name: settings_for(name, scales[name], overrides) for name in chosen_names}
+    loaded, left_out = load_sources(sources)
+    for sentence in left_out:
+        print(f"warning: {sentence}", file=sys.stderr)
+    entries = {name: StudyDataset(DataFacts.of(data), scales[name], settings[name]) for name, data in loaded.items()}
     return Request(make_plan(sweep, Study(entries), store), store, loaded)
 
 
@@ -290,6 +290,8 @@ def _print_study(plan: Plan, store: Store, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        for warning in facts.warnings:
+            console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @app.command()
