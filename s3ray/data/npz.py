@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from s3ray.config import UserError, nearest
+from s3ray.config import UserError
 from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench import FILES
@@ -212,6 +212,11 @@ def _check_splits(archive: Archive) -> None:
                 f"{archive.path}: no key {next(iter(ours.values()))}; did you mean {next(iter(ours))}? rename "
                 f"{listed(list(ours))} to {listed(list(ours.values()))}"
             )
+        if {"indices", "indptr", "format", "shape", "data"} <= archive.entries.keys():
+            raise UserError(
+                f"{archive.path}: a sparse matrix of scipy.sparse.save_npz, not a dataset; load it, save x.toarray() "
+                f"under keys such as train_A, beside train_label and the same for valid and test"
+            )
         found = listed(list(archive.entries), f"{split}_label")
         raise UserError(
             f"{archive.path}: split {split} is missing (no key {split}_…, found {found}); add {split}_{{modality}} and "
@@ -238,7 +243,8 @@ def _check_labels(archive: Archive) -> None:
 def _modality_names(archive: Archive) -> list[str]:
     path, entries = archive.path, archive.entries
     stems = [stem for stem in _stems(archive, "train") if stem != "label"]
-    names = [stem for stem in stems if stem not in {f"{other}_length" for other in stems}]
+    besides = {f"{other}_{what}" for other in stems for what in ("length", "mask")}
+    names = [stem for stem in stems if stem not in besides]
 
     def may_be_one(stem: str) -> bool:
         entry = entries[f"train_{stem}"]
@@ -309,6 +315,9 @@ def _leftover(
     if matched and len(entry.shape) == 1:
         each = " and ".join(f"{split}_{m}_length" for m in modalities)
         return f"unknown key {key}; lengths are given per modality: save them as {each}"
+    if "mask" in stem.lower():
+        each = " and ".join(f"{split}_{m}_length" for m in modalities)
+        return f"{key} looks like a mask, which is not read; drop {siblings}, save the lengths as {each}"
     if missing:
         near = likely(missing[0], [key]) or likely(missing[0].removeprefix(f"{split}_"), [stem])
         return f"no key {missing[0]}; " + (
@@ -319,7 +328,9 @@ def _leftover(
         return f"{key} looks like ids, which are not used; drop {siblings}"
     if likely("label", [stem]):
         return f"unknown key {key} beside {split}_label; keep one kind of labels, drop {siblings}"
-    return f"unknown key {key}; {nearest(key, known)}"
+    if near := likely(key, known - set(archive.entries)):
+        return f"unknown key {key}; did you mean {near}? rename it"
+    return f"unknown key {key} ({entry}), which nothing reads; drop {siblings}"
 
 
 def _read_split(archive: Archive, split: str, modalities: list[str], looks: dict[str, Look]) -> Split:

@@ -285,6 +285,14 @@ KEYS: dict[str, tuple[Callable[[], Arrays], str]] = {
     "names": (lambda: _plus("video", lambda n: np.array(["v"] * n)), "train_video looks like ids"),
     "ids as objects": (lambda: _plus("id", lambda n: np.array([None] * n)), "train_id looks like ids"),
     "numbers of their own": (lambda: _plus("speaker", lambda n: np.arange(n)[::-1]), "train_speaker looks like ids"),
+    "a mask": (
+        lambda: _plus("face_mask", np.eye),
+        "train_face_mask looks like a mask, which is not read; drop train",
+    ),
+    "something else": (
+        lambda: _plus("speaker", np.ones),
+        "unknown key train_speaker (float64 of shape (6,)), which nothing reads; drop train_speaker, valid_speaker",
+    ),
     "ids in valid": (
         lambda: _good() | {"valid_ids": np.arange(3)},
         "valid_ids looks like ids, which are not used; drop",
@@ -377,6 +385,11 @@ def test_another_kind_of_file_is_named_with_the_line_that_converts_it(name: str,
     message = _sentence(tmp_path / name)
     assert words in message
     assert ("in Python" in message) == (f"numpy.savez('{(tmp_path / name).with_suffix('.npz')}', train_A=" in message)
+
+
+def test_a_matrix_of_scipy_is_named(path: Path) -> None:
+    scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(np.eye(3)))
+    assert "a sparse matrix of scipy.sparse.save_npz, not a dataset; load it, save x.toarray()" in _sentence(path)
 
 
 def test_a_file_of_torch_save_is_named(tmp_path: Path) -> None:
