@@ -27,7 +27,7 @@ from s3ray.config import (
     settings_for,
 )
 from s3ray.console import OnceCommand, user_errors
-from s3ray.data import EMBEDDED, Dataset, resolve_sources
+from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
@@ -107,18 +107,18 @@ def _resolve(
     overrides = _overrides(config)
     store = _store(storage)
     names, pair = _split(datasets), _split(modalities)
-    loaded, entries = {}, {}
     folder = None if data is None else local_path(data, "--data")
     sources = resolve_sources(names, dataset or [], folder, pair)
     chosen_names = [source.name for source in sources]
     for name in overrides.get("dataset", {}):
         if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
             raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
-    for source in sources:
-        chosen = scale.value if scale else default_scale(source.name)
-        settings = settings_for(source.name, chosen, overrides, f"--config {config}")
-        loaded[source.name] = source.load()
-        entries[source.name] = StudyDataset(DataFacts.of(loaded[source.name]), chosen, settings)
+    scales = {name: scale.value if scale else default_scale(name) for name in chosen_names}
+    settings = {name: settings_for(name, scales[name], overrides, f"--config {config}") for name in chosen_names}
+    loaded, left_out = load_sources(sources)
+    for sentence in left_out:
+        print(f"warning: {sentence}", file=sys.stderr)
+    entries = {name: StudyDataset(DataFacts.of(data), scales[name], settings[name]) for name, data in loaded.items()}
     return Request(make_plan(sweep, Study(entries), store), store, loaded)
 
 
@@ -337,6 +337,8 @@ def _print_study(plan: Plan, store: Store, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        for warning in facts.warnings:
+            console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @app.command(cls=OnceCommand)

@@ -1,8 +1,11 @@
-"""`s3ray data`: prepare MultiBench's files, look at what was prepared, make files to try it with."""
+"""`s3ray data`: prepare MultiBench's files, look at datasets, make files to try it with."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +15,9 @@ from rich.console import Console
 from s3ray.config import UserError, local_path
 from s3ray.console import OnceCommand, byte_progress, user_errors
 from s3ray.data.dataset import Dataset
-from s3ray.data.multibench import FILES, chosen_datasets, find_file
+from s3ray.data.foreign import foreign
+from s3ray.data.multibench import FILES, chosen_datasets, find_file, packed_files
+from s3ray.data.names import listed
 from s3ray.data.prepare import PrepareOptions
 from s3ray.data.prepare import prepare as prepare_file
 from s3ray.data.simulate import simulate as simulate_file
@@ -50,7 +55,8 @@ def prepare(
         target = folder if output is None else local_path(output, "--output")
         files = _files(datasets, folder)
         options = PrepareOptions(neutral=neutral.value, z_norm=z_norm)
-        for name, path in files.items():
+
+        def one(name: str, path: Path) -> None:
             with byte_progress(path.name, console) as progress:
                 prepared = prepare_file(name, path, target, options, progress)
             data = Dataset.open(prepared.directory)
@@ -61,22 +67,66 @@ def prepare(
             )
             for warning in prepared.warnings:
                 console.print(f"warning: {path}: {warning}", style="yellow")
-        console.print(f"next: python sweeps/full_grid.py --data {target}")
+
+        bad = _each(partial(one, name, path) for name, path in files.items())
+        if len(bad) < len(files):
+            console.print(f"next: python sweeps/full_grid.py --data {target}")
+        _refuse(bad)
+
+
+def _each(works: Iterable[Callable[[], None]]) -> list[UserError]:
+    """Do all, whatever becomes of one; what went wrong."""
+    bad = []
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            bad.append(error)
+    return bad
+
+
+def _refuse(bad: list[UserError]) -> None:
+    """One line each, the last as the command's own end."""
+    different = list({str(error): error for error in bad}.values())
+    for error in different[:-1]:
+        print(f"error: {error}", file=sys.stderr)
+    if different:
+        raise different[-1]
 
 
 def _files(datasets: str, root: Path) -> dict[str, Path]:
     """The file of each dataset asked for, or of each that is in `root`."""
     if not root.is_dir():
-        raise UserError(f"--root {root}: not a folder; give the folder that holds MultiBench's files")
+        inside = root.is_file() and any(root.name in known.names for known in FILES.values())
+        remedy = f"give its folder: --root {root.parent}" if inside else "give the folder that holds MultiBench's files"
+        raise UserError(f"--root {root}: not a folder; {remedy}")
     names = [name.strip() for name in datasets.split(",") if name.strip()]
     found = {name: path for name in chosen_datasets(names) if (path := find_file(name, root))}
     for name in names:
         if name not in found:
-            raise UserError(f"--root {root}: holds no {' or '.join(FILES[name].names)}; put {name}'s file there")
+            usual = " or ".join(FILES[name].names)
+            remedy = _instead(root, f"put {name}'s file there")
+            raise UserError(f"--root {root}: holds no {usual}; {remedy}")
     if not found:
         usual = ", ".join(known.names[0] for known in FILES.values())
-        raise UserError(f"--root {root}: holds none of {usual}; put MultiBench's files there")
+        remedy = _instead(root, "put MultiBench's files there")
+        raise UserError(f"--root {root}: holds none of {usual}; {remedy}")
     return found
+
+
+def _instead(root: Path, usual: str) -> str:
+    """What to do with what `root` holds in place of MultiBench's files, else `usual`."""
+    if near := packed_files(root):
+        kind = foreign(near[0])
+        how = f"unpack it: {kind.command}" if kind and kind.command else "rename it"
+        return f"found {listed([path.name for path in near])}, {how}"
+    if (root / "manifest.json").is_file():
+        return f"it is prepared already, look at it with s3ray data show {root}"
+    if prepared := prepared_datasets(root):
+        return f"{listed(list(prepared))} is prepared already: give --data {root}"
+    if own := sorted(path.name for path in root.glob("*.npz")):
+        return f"{listed(own)} needs no preparing: give --data {root}"
+    return usual
 
 
 def _features(data: Dataset) -> str:
@@ -85,20 +135,47 @@ def _features(data: Dataset) -> str:
 
 @app.command(cls=OnceCommand)
 def show(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder of prepared datasets.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Folders of datasets, prepared ones, .npz files of your own."),
+    ],
 ) -> None:
-    """Show what prepared datasets hold, whether they are whole, and how they compare with what is known."""
-    from s3ray.results.datasets import print_dataset
+    """Show what datasets hold, whether they are whole, and how they compare with what is known."""
+    from s3ray.results.datasets import print_npz, print_prepared
 
     with user_errors():
-        place = local_path(directory, "DIR")
-        folders = prepared_datasets(place)
-        if not folders:
-            raise UserError(f"{place}: holds no prepared dataset; run s3ray data prepare --root {place}")
         console = _console()
-        damaged = [name for name, folder in folders.items() if not print_dataset(folder, console)]
-        if damaged:
-            raise UserError(f"{place}: {', '.join(damaged)} damaged; delete and prepare again")
+        bad: list[UserError] = []
+        for path in (local_path(text, "PATH") for text in paths):
+            prepared, npz = _shown(path, bad)
+            damaged: list[str] = []
+
+            def one(name: str, folder: Path, damaged: list[str] = damaged) -> None:
+                if not print_prepared(folder, console):
+                    damaged.append(name)
+
+            bad += _each(partial(one, name, folder) for name, folder in prepared.items())
+            if damaged:
+                bad.append(UserError(f"{path}: {', '.join(damaged)} damaged; delete and prepare again"))
+            bad += _each(partial(print_npz, file, console) for file in npz)
+        _refuse(bad)
+
+
+def _shown(path: Path, bad: list[UserError]) -> tuple[dict[str, Path], list[Path]]:
+    """The prepared datasets and `.npz` files that a path stands for; if none, a sentence goes to `bad`."""
+    if not path.is_dir():
+        if path.is_file():
+            return {}, [path]
+        bad.append(UserError(f"{path}: no such folder or file; give a folder of datasets or an .npz"))
+        return {}, []
+    if (path / "manifest.json").is_file():
+        return {path.absolute().name: path}, []
+    prepared, npz = prepared_datasets(path), sorted(path.glob("*.npz"))
+    if not prepared and not npz:
+        bad.append(
+            UserError(f"{path}: holds no prepared dataset; run s3ray data prepare --root {path} or give an .npz")
+        )
+    return prepared, npz
 
 
 @app.command(cls=OnceCommand)

@@ -85,7 +85,7 @@ def arrays(**changes):
 
 
 BAD_FILES = {
-    "missing split": ({f"valid_{k}": None for k in ("image", "text", "label")}, "valid_label is missing"),
+    "missing split": ({f"valid_{k}": None for k in ("image", "text", "label")}, "split valid is missing"),
     "mismatched lengths": ({"test_text": np.zeros((19, 6))}, "test_text has 19 samples, its labels 20"),
     "NaN": ({"train_image": np.full((20, 3, 4), np.nan)}, "train_image has 240 values that are NaN"),
     "unknown label": ({"valid_label": np.full(20, 7)}, "valid_label holds class 7, which train_label lacks"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -318,10 +319,152 @@ def test_a_root_that_is_no_folder(root: str, tmp_path: Path) -> None:
     assert_refused(data("prepare", "--root", tmp_path / root), f"--root {tmp_path / root}: not a folder; give")
 
 
-@pytest.mark.parametrize("folder", ["", "absent", "file"])
-def test_show_of_nothing_prepared(folder: str, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert_refused(data("show", tmp_path / folder), "holds no prepared dataset; run s3ray data prepare --root")
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "holds no prepared dataset; run s3ray data prepare --root"),
+        ("absent", "absent: no such folder or file; give"),
+        ("mosi_data.pkl", "mosi's file of MultiBench, not an .npz; run s3ray data prepare --root"),
+        ("notes.csv", "CSV, not an .npz of arrays; in Python, x = pandas.read_csv("),
+    ],
+)
+def test_show_of_nothing_that_it_can_show(path: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mosi_data.pkl").touch()
+    (tmp_path / "notes.csv").write_text("a,b")
+    assert_refused(data("show", tmp_path / path), words)
+
+
+def _own(**changes: Any) -> dict[str, Any]:
+    """30 / 20 / 10 samples: a of 1 to 3 steps with 2 features, b of 4 features; classes 0 and 1."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, n in (("train", 30), ("valid", 20), ("test", 10)):
+        arrays |= {f"{split}_a": rng.normal(size=(n, 3, 2)), f"{split}_a_length": np.arange(n) % 3 + 1}
+        arrays |= {f"{split}_b": rng.normal(size=(n, 4)), f"{split}_label": np.arange(n) % 2}
+    return arrays | changes
+
+
+@pytest.fixture
+def mixed(simulated: Path, tmp_path: Path) -> Path:
+    """Holds good.npz, odd.npz (b is zeros in test), bad.npz, a prepared mosi and a damaged manifest of mustard's."""
+    said("prepare", "--root", simulated, "--datasets", "mosi", "--output", tmp_path)
+    np.savez(tmp_path / "good.npz", **_own())
+    np.savez(tmp_path / "odd.npz", **_own(test_b=np.zeros((10, 4))))
+    np.savez(tmp_path / "bad.npz", **{key.replace("label", "labels"): value for key, value in _own().items()})
+    (tmp_path / "mustard").mkdir()
+    (tmp_path / "mustard" / "manifest.json").write_text("[]")
+    return tmp_path
+
+
+ODD = "b is all zeros in every sample of test: it says nothing there"
+
+
+def test_show_takes_npz_files_one_and_many(mixed: Path) -> None:
+    lines = said("show", mixed / "good.npz")
+    assert lines[0] == f"{mixed / 'good.npz'}: user data"
+    assert "  train_a: float64 of shape (30, 3, 2)" in lines
+    assert any(line.startswith("  features: a 2, b 4; 2 classes; fingerprint ") for line in lines)
+    (row,) = [line.split() for line in lines if line.startswith("  train  ")]
+    assert row == ["train", "30", "1/2/3", "1/1/1", "0:", "15,", "1:", "15", "50.00%"]
+    assert not any("warning" in line for line in lines)
+    both = said("show", mixed / "good.npz", mixed / "odd.npz", mixed / "mosi")
+    assert f"  warning: {ODD}" in both
+    assert "mosi: simulated data" in both
+
+
+def test_show_says_what_would_be_complained_of(mixed: Path) -> None:
+    result = data("show", mixed / "bad.npz", mixed / "good.npz")
+    assert_refused(result, "no key train_label; did you mean train_labels? rename it, and valid_labels, test_labels")
+    assert "  train_labels: int64 of shape (30,)" in result.stdout
+    assert "train_label: int64 of shape (30,)" in result.stdout  # of good.npz
+
+
+def test_show_of_a_folder_shows_the_good_ones_beside_the_bad(mixed: Path) -> None:
+    result = data("show", mixed)
+    assert result.exit_code == 2
+    assert [line.partition(": damaged (")[0].partition(": no key")[0] for line in result.stderr.splitlines()] == [
+        f"error: {mixed / 'mustard' / 'manifest.json'}",
+        f"error: {mixed / 'bad.npz'}",
+    ]
+    assert "mosi: simulated data" in result.stdout
+    assert f"{mixed / 'good.npz'}: user data" in result.stdout
+    assert f"  warning: {ODD}" in result.stdout
+
+
+def test_a_bad_one_in_a_folder_does_not_stop_the_good_ones(mixed: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("batch_sizes = [8]\n")
+    arguments = ["plan", str(FULL_GRID), "--data", str(mixed), "--storage", str(tmp_path / "store")]
+    arguments += ["--scale", "smoke", "--config", str(tmp_path / "c.toml")]
+    named = CliRunner().invoke(app, [*arguments, "--datasets", "good,odd", "--format", "json"])
+    assert (named.exit_code, named.stderr) == (0, "")
+    assert {name: entry["warnings"] for name, entry in json.loads(named.stdout)["datasets"].items()} == {
+        "good": [],
+        "odd": [ODD],
+    }
+    every = CliRunner().invoke(app, arguments)
+    assert every.exit_code == 0, every.output
+    assert [line.split(": ")[1] for line in every.stderr.splitlines()] == [
+        f"{mixed / 'mustard' / 'manifest.json'}",
+        f"{mixed / 'bad.npz'}",
+    ]
+    assert all(line.startswith("warning: ") for line in every.stderr.splitlines())
+    assert every.stderr.count("(left out; going on with mosi, good, odd)") == 2
+    assert f"  warning: odd: {ODD}\n" in every.stdout
+    assert_refused(CliRunner().invoke(app, [*arguments, "--datasets", "good,bad"]), "bad.npz: no key train_label")
+
+
+def test_prepare_prepares_the_good_files_beside_the_bad(simulated: Path, tmp_path: Path) -> None:
+    (tmp_path / "humor.pkl").write_text("<html>")
+    (tmp_path / "mosei_senti_data.pkl").touch()
+    (tmp_path / "sarcasm.pkl").symlink_to(simulated / "sarcasm.pkl")
+    result = data("prepare", "--root", tmp_path)
+    assert result.exit_code == 2
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        str(tmp_path / "mosei_senti_data.pkl"),
+        str(tmp_path / "humor.pkl"),
+    ]
+    assert Dataset.open(tmp_path / "mustard").kind == "simulated"
+    assert result.stdout.splitlines()[-1] == f"next: python sweeps/full_grid.py --data {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["mosi_data.pkl.gz"], "found mosi_data.pkl.gz, unpack it: (cd "),
+        (["Humor.pkl", "notes.txt"], "found Humor.pkl, rename it"),
+        (["mine.npz"], "mine.npz needs no preparing: give --data "),
+        (["notes.txt"], "put MultiBench's files there"),
+    ],
+)
+def test_a_root_with_something_else_says_what_to_do_with_it(files: list[str], words: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(gzip.compress(pickle.dumps(1)) if name.endswith("gz") else b"\x80\x04")
+    assert_refused(data("prepare", "--root", tmp_path), "holds none of mosei_senti_data.pkl", words)
+
+
+def test_a_root_that_is_prepared_already(prepared: Path, simulated: Path) -> None:
+    assert_refused(data("prepare", "--root", prepared), "mosi, mustard is prepared already: give --data ")
+    assert_refused(data("prepare", "--root", prepared / "mosi"), "it is prepared already, look at it with s3ray data")
+    assert_refused(data("prepare", "--root", simulated / "sarcasm.pkl"), f"give its folder: --root {simulated}")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("mine={0}", "a folder, not an .npz; for all that it holds, give --data {0}"),
+        ("mine={0}/mosi", "a folder, not an .npz; it is prepared data: give --data {0} --datasets mosi"),
+        ("mine={0}/god.npz", "no such file; did you mean good.npz? check --dataset mine=PATH"),
+        ("mine={0}/table.csv", "CSV, not an .npz of arrays; in Python, x = pandas.read_csv("),
+        ("mine={0}/huge.npz", "huge.npz: train_b holds 1 values beyond ±1e+18, such as 3e+38, whose squares overflow"),
+    ],
+)
+def test_what_a_dataset_is_given_in_place_of_an_npz(given: str, words: str, mixed: Path, tmp_path: Path) -> None:
+    (mixed / "table.csv").write_text("label,a\n1,2\n")
+    huge = _own()
+    huge["train_b"][0, 0] = 3e38
+    np.savez(mixed / "huge.npz", **huge)
+    arguments = ["plan", str(FULL_GRID), "--dataset", given.format(mixed), "--storage", str(tmp_path / "store")]
+    assert_refused(CliRunner().invoke(app, arguments), words.format(mixed))
 
 
 def test_a_file_that_is_no_such_file(tmp_path: Path) -> None:
@@ -333,7 +476,7 @@ def test_a_file_that_is_no_such_file(tmp_path: Path) -> None:
 def test_a_file_under_another_datasets_name(simulated: Path, tmp_path: Path) -> None:
     (tmp_path / "mosi_data.pkl").symlink_to(simulated / "sarcasm.pkl")
     result = data("prepare", "--root", tmp_path)
-    assert_refused(result, "has the layout of mustard", "not of mosi; it belongs under the name sarcasm.pkl")
+    assert_refused(result, "are mustard's layout (not mosi's)", "if it is mustard's, name it sarcasm.pkl, else")
     assert [path.name for path in tmp_path.iterdir()] == ["mosi_data.pkl"]
 
 

@@ -31,6 +31,7 @@ SPLITS = ("train", "valid", "test")
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
 
 _FORMAT = 2
+_MANIFEST = {"name": str, "kind": str, "modalities": list, "truth_names": list, "facts": dict, "arrays": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,12 @@ class Dataset:
     def classes(self) -> int:
         return len(np.unique(self.train.labels))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the data, one sentence each, as seen when their values were read."""
+        per_modality = self.facts.get("modality_warnings", {})
+        return (*self.facts.get("warnings", ()), *(w for name in self.features for w in per_modality.get(name, ())))
+
     def majority_rate(self, split: str) -> float:
         """Accuracy on `split` of always answering the training set's most frequent class."""
         values, counts = np.unique(self.train.labels, return_counts=True)
@@ -182,10 +189,9 @@ class Dataset:
             raise UserError(
                 f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
             )
-        if missing := {"name", "kind", "modalities", "truth_names", "facts", "arrays"} - manifest.keys():
-            raise UserError(
-                f"{directory}/manifest.json: damaged (no {', '.join(sorted(missing))}); prepare the dataset again"
-            )
+        wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
+        if wrong:
+            raise UserError(f"{directory}/manifest.json: damaged (no {', '.join(wrong)}); prepare the dataset again")
         chosen = manifest["modalities"] if modalities is None else list(modalities)
         for name in chosen:
             if name not in manifest["modalities"]:

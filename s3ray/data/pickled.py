@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.config import UserError
+from s3ray.data.foreign import foreign
 
 # Payloads from this size on are mapped, not read.
 _MAPPED_BYTES = 1 << 16
@@ -115,6 +116,10 @@ class _DamagedError(Exception):
     """The file is no pickle that anything could read."""
 
 
+class _ForeignError(_DamagedError):
+    """The file does not even start as a pickle does."""
+
+
 class _RefusedError(Exception):
     """The pickle asks for something that arrays do not need."""
 
@@ -142,6 +147,10 @@ def read_pickle(path: Path) -> Any:
     except (_DamagedError, ValueError, TypeError, LookupError, OverflowError, MemoryError, SystemError) as error:
         if isinstance(error, UserError):
             raise
+        kind = foreign(path) if isinstance(error, _ForeignError) else None
+        if kind and not kind.failed:
+            raise UserError(f"{path}: {kind.what}, no pickle of arrays; {kind.for_original()}") from None
+        error = _DamagedError(kind.what) if kind else error
         raise UserError(f"{path}: damaged or no pickle of arrays ({said(error)}); download it again") from error
 
 
@@ -160,7 +169,7 @@ class _Reader:
         self._budget = size
         start = file.read(16)
         if not start.startswith((b"\x80", b"(", b"}", b"]")):
-            raise _DamagedError(f"it starts with {start!r}")
+            raise _ForeignError(f"it starts with {start!r}")
         file.seek(0)
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}

@@ -1,7 +1,7 @@
 """Convert the files of MultiBench once to prepared datasets that every trial maps.
 
 As in public loaders, samples without any text are dropped, every modality is cut at the first step that has
-text, NaN and ±inf become 0 (and are counted), at most 50 steps are kept.
+text, NaN, ±inf and what lies beyond ±1e18 become 0 (and are counted), at most 50 steps are kept.
 """
 
 from __future__ import annotations
@@ -21,9 +21,21 @@ from numpy.typing import NDArray
 
 from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, DatasetWriter
-from s3ray.data.multibench import MODALITIES, Neutral, check_ids, checked_splits, classes, label_rule, opened
+from s3ray.data.multibench import (
+    MODALITIES,
+    Neutral,
+    beyond_scale,
+    check_ids,
+    check_layout,
+    checked_splits,
+    classes,
+    label_rule,
+    opened,
+)
+from s3ray.data.values import LARGEST, Look, modality_warnings, shared_samples
 
 MAX_STEPS = 50
+_STANDARDISE = "--z-norm brings every sample and feature to mean 0 and deviation 1"
 _CHUNK_SAMPLES = 256
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -80,25 +92,38 @@ def prepare(
             labels = {
                 split: classes(name, path, split, arrays["labels"], options.neutral) for split, arrays in splits.items()
             }
+            warnings += beyond_scale(name, path, {split: arrays["labels"] for split, arrays in splits.items()})
+            if kind != "simulated":  # such a file may have any size
+                warnings += check_layout(name, path, splits)
             with DatasetWriter(directory) as writer:
+                looks = {
+                    split: {key: Look(arrays[key].shape[2]) for key in MODALITIES} for split, arrays in splits.items()
+                }
+                converted = _convert(path, splits, labels, options, writer, looks, progress)
                 facts = {
                     "source": source,
                     "options": asdict(options),
                     "label_rule": label_rule(name, options.neutral),
-                    "warnings": warnings,
-                    "splits": _convert(path, splits, labels, options, writer, progress),
+                    "warnings": [*warnings, *shared_samples(looks)],
+                    "modality_warnings": {
+                        m: modality_warnings(looks, m, lambda split, m: f"{split}/{m}", _STANDARDISE)
+                        for m in MODALITIES
+                    },
+                    "splits": converted,
                 }
                 writer.commit(name, kind, list(MODALITIES), facts, replace=True)
-    return Prepared(directory, path, False, tuple(warnings))
+    return Prepared(directory, path, False, Dataset.open(directory).warnings)
 
 
 def _earlier_warnings(directory: Path, source: Mapping[str, Any], options: PrepareOptions) -> tuple[str, ...] | None:
     try:
-        facts = Dataset.open(directory).facts
+        data = Dataset.open(directory)
     except UserError:
         return None
+    facts = data.facts
     current = facts.get("source") == source and facts.get("options") == asdict(options)
-    return tuple(facts["warnings"]) if current else None
+    # An earlier version did not look at the values.
+    return data.warnings if current and "modality_warnings" in facts else None
 
 
 def _file_digest(path: Path, progress: Progress) -> str:
@@ -142,9 +167,10 @@ def _convert(
     labels: Mapping[str, NDArray[np.int64]],
     options: PrepareOptions,
     writer: DatasetWriter,
+    looks: Mapping[str, Mapping[str, Look]],
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """Write every split, a few hundred samples at a time; what was dropped, cut and replaced, per split."""
+    """Write every split, a few hundred samples at a time, and look at it; what was dropped, cut and replaced."""
     sizes = {split: sum(_bytes(arrays[key]) for key in MODALITIES) for split, arrays in splits.items()}
     done, facts = 0, {}
     for split, arrays in splits.items():
@@ -158,9 +184,9 @@ def _convert(
             except OSError as error:  # HDF5 finds damage where it is read
                 raise UserError(f"{path}: {split} cannot be read ({error}); download it again") from error
             for key, values in chunk.values.items():
-                writer.append(
-                    f"{split}.{key}.values", _z_normalized(values, chunk.lengths) if options.z_norm else values
-                )
+                stored = _z_normalized(values, chunk.lengths) if options.z_norm else values
+                writer.append(f"{split}.{key}.values", stored)
+                looks[split][key].add(stored, chunk.lengths)
                 non_finite[key] += chunk.non_finite[key]
             kept[window] = chunk.kept
             lengths.append(chunk.lengths)
@@ -206,7 +232,7 @@ class Chunk:
         for key, array in arrays.items():
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and so 0
                 values = np.array(array, dtype=np.float32)
-            bad = ~np.isfinite(values)
+            bad = ~(np.abs(values) <= LARGEST)  # NaN too
             values[bad] = 0.0
             finite[key], replaced[key] = values, int(bad.sum())
         has_text = (finite["text"] != 0).any(axis=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3ray.config import PAPER_DATASETS, UserError, local_path, nearest
@@ -11,6 +11,7 @@ from s3ray.data.dataset import Dataset
 from s3ray.data.digits import digits
 from s3ray.data.latent_factors import latent_factors
 from s3ray.data.multibench import FILES, find_file
+from s3ray.data.names import listed
 from s3ray.data.npz import read_npz
 
 EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits, "latent_factors": latent_factors}
@@ -22,6 +23,27 @@ class Source:
 
     name: str
     load: Callable[[], Dataset]
+    asked: bool = True  # by its name; otherwise it came with its folder
+
+
+def load_sources(sources: Sequence[Source]) -> tuple[dict[str, Dataset], list[str]]:
+    """The datasets by name, and a sentence for each that came with a folder and is left out since it is bad.
+
+    Raises:
+        UserError: one that was asked for is bad, or all are.
+    """
+    loaded: dict[str, Dataset] = {}
+    bad: list[UserError] = []
+    for source in sources:
+        try:
+            loaded[source.name] = source.load()
+        except UserError as error:
+            if source.asked:
+                raise
+            bad.append(error)
+    if bad and not loaded:
+        raise bad[0]
+    return loaded, [f"{error} (left out; going on with {', '.join(loaded)})" for error in bad]
 
 
 # Which two modalities a prepared dataset of three is seen through.
@@ -47,7 +69,7 @@ def resolve_sources(
     places: dict[str, Path] = {}  # of the assignments
     if folder is not None:
         if not folder.is_dir():
-            raise UserError(f"--data {folder}: not a folder; give the folder that holds NAME.npz files")
+            raise UserError(f"--data {folder}: not a folder; {_no_folder(folder)}")
         brought = _in_folder(folder, pair)
     elif tuple(pair) != DEFAULT_PAIR:
         raise UserError(f"--modalities {','.join(pair)}: is for prepared datasets; give their folder with --data DIR")
@@ -79,7 +101,8 @@ def resolve_sources(
                     f"a folder DIR, run s3ray data prepare --root DIR, and give --data DIR"
                 )
             raise UserError(f"--datasets: unknown dataset {name!r}; {nearest(name, known)}")
-    return [known[name] for name in chosen or EMBEDDED]
+    asked = {*names, *(a.partition("=")[0] for a in assignments)}
+    return [replace(known[name], asked=name in asked or name not in brought) for name in chosen or EMBEDDED]
 
 
 def prepared_datasets(folder: Path) -> dict[str, Path]:
@@ -102,17 +125,39 @@ def _in_folder(folder: Path, pair: Sequence[str]) -> dict[str, Source]:
         )
     for path in sorted(folder.glob("*.npz")):
         if path.stem in sources:
-            raise UserError(f"--data {folder}: holds {path.name} and a prepared {path.stem}; rename one of them")
-        sources[path.stem] = _npz_source(path.stem, path)
+            sources[path.stem] = Source(path.stem, _ambiguous(folder, path))
+        else:
+            sources[path.stem] = _npz_source(path.stem, path)
     if not sources:
+        if (folder / "manifest.json").is_file():
+            raise UserError(
+                f"--data {folder}: is one prepared dataset; give its folder: --data {folder.absolute().parent}"
+            )
         raw = [file.name for name in FILES if (file := find_file(name, folder))]
         if raw:
             raise UserError(f"--data {folder}: {raw[0]} is not prepared; run s3ray data prepare --root {folder}")
+        others = [path.name for path in sorted(folder.glob("[!.]*"))]
         raise UserError(
-            f"--data {folder}: holds no prepared dataset and no NAME.npz file; put datasets there or use "
-            f"--dataset NAME=PATH"
+            f"--data {folder}: holds no prepared dataset and no NAME.npz file (found {listed(others)}); put datasets "
+            f"there or use --dataset NAME=PATH"
         )
     return sources
+
+
+def _ambiguous(folder: Path, path: Path) -> Callable[[], Dataset]:
+    def load() -> Dataset:
+        raise UserError(f"--data {folder}: holds {path.name} and a prepared {path.stem}; rename one of them")
+
+    return load
+
+
+def _no_folder(path: Path) -> str:
+    """What helps if `path` was given for a folder of datasets."""
+    if path.suffix == ".npz" and path.is_file():
+        return f"give the file with --dataset {path.stem}={path}"
+    if any(path.name in known.names for known in FILES.values()):
+        return f"run s3ray data prepare --root {path.parent} and give --data {path.parent}"
+    return "give the folder that holds NAME.npz files and prepared datasets"
 
 
 def _npz_source(name: str, path: Path) -> Source:

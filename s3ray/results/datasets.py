@@ -1,4 +1,4 @@
-"""A prepared dataset in words: `s3ray data show`."""
+"""A dataset in words: `s3ray data show`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from s3ray.data.dataset import SPLITS, Dataset
 from s3ray.data.multibench import FILES
+from s3ray.data.names import listed
+from s3ray.data.npz import opened_npz, read_npz
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.results.published import SEEDS, fitting_means
 
 
-def print_dataset(folder: Path, console: Console) -> bool:
+def print_prepared(folder: Path, console: Console) -> bool:
     """Print what a prepared dataset holds; False if its files are not those that were prepared."""
     data = Dataset.open(folder)
     facts = data.facts
@@ -33,8 +36,7 @@ def print_dataset(folder: Path, console: Console) -> bool:
     state = f"DAMAGED: {', '.join(damaged)}" if damaged else "all files are as they were prepared"
     console.print(f"  fingerprint {fingerprint} ({' + '.join(pair)}); {state}")
     console.print(_splits_table(data, facts.get("splits", {})))
-    for warning in facts.get("warnings", []):
-        console.print(f"  warning: {warning}", style="yellow")
+    _print_warnings(data, console)
     if folder.name in FILES and source:
         for line in comparison(folder.name, facts["splits"], data.kind):
             console.print(f"  {line}")
@@ -42,10 +44,50 @@ def print_dataset(folder: Path, console: Console) -> bool:
     return not damaged
 
 
+def print_npz(path: Path, console: Console) -> None:
+    """Print what an `.npz` of the user's holds, and what is odd about it.
+
+    Raises:
+        UserError: what would be complained of if it were used; its arrays are printed before.
+    """
+    with opened_npz(path, "the path") as archive:
+        console.print(f"{path}: user data", style="bold")
+        for key, entry in archive.entries.items():
+            console.print(f"  {key}: {entry}")
+    data = read_npz(path.stem, path)
+    features = ", ".join(f"{name} {width}" for name, width in data.features.items())
+    console.print(f"  features: {features}; {data.classes} classes; fingerprint {data.fingerprint()[:12]}")
+    table = Table(box=None, pad_edge=False)
+    lengths = [f"{name} steps min/median/max" for name in data.features]
+    for column in ("", "samples", *lengths, "samples per class", "majority"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, split in data.splits.items():
+        classes, counts = np.unique(split.labels, return_counts=True)
+        table.add_row(
+            f"  {name}",
+            str(len(split)),
+            *(_in_short(sequences.lengths) for sequences in split.modalities.values()),
+            listed([f"{label}: {count}" for label, count in zip(classes, counts, strict=True)]),
+            f"{100 * data.majority_rate(name):.2f}%",
+        )
+    console.print(table)
+    _print_warnings(data, console)
+    console.print()
+
+
+def _print_warnings(data: Dataset, console: Console) -> None:
+    for warning in data.warnings:
+        console.print(f"  warning: {warning}", style="yellow")
+
+
+def _in_short(lengths: NDArray[np.int64]) -> str:
+    return f"{lengths.min()}/{np.median(lengths):g}/{lengths.max()}"
+
+
 def _splits_table(data: Dataset, facts: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
     columns = ["", "samples", "known", "no text", "steps min/median/max", "positive", "neutral", "majority"]
-    columns += ["truncated", *(f"{name} NaN, ±inf" for name in data.features)]
+    columns += ["truncated", *(f"{name} NaN, ±inf, ±1e18" for name in data.features)]
     for column in columns:
         table.add_column(column, justify="right" if column else "left")
     known = FILES[data.name].samples if data.name in FILES else {}
@@ -59,7 +101,7 @@ def _splits_table(data: Dataset, facts: Mapping[str, Any]) -> Table:
             str(len(split)),
             str(known.get(name, "")),
             str(read.get("without_text", "")),
-            f"{lengths.min()}/{np.median(lengths):g}/{lengths.max()}",
+            _in_short(lengths),
             f"{100 * float(np.mean(split.labels == 1)):.1f}%" if data.classes == 2 else "",
             str(read.get("neutral", "")) if data.name in FILES and FILES[data.name].sentiment else "",
             f"{100 * data.majority_rate(name):.2f}%",

@@ -39,6 +39,7 @@ class DataFacts:
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     has_truth: bool = False  # a simulation's factors are known
+    warnings: tuple[str, ...] = ()  # what is odd about the data
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -60,6 +61,7 @@ class DataFacts:
             label_rule=data.facts.get("label_rule"),
             best_accuracy=data.facts.get("best_accuracy"),
             has_truth=bool(data.truth_names),
+            warnings=data.warnings,
         )
 
 

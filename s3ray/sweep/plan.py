@@ -149,6 +149,7 @@ class Plan:
                     "classes": entry.facts.classes,
                     "samples": dict(entry.facts.samples),
                     "fingerprint": entry.facts.fingerprint,
+                    "warnings": list(entry.facts.warnings),
                 }
                 for name, entry in self.study.entries.items()
             },

@@ -19,7 +19,9 @@ from s3ray.data.multibench import (
     FILES,
     MODALITIES,
     Neutral,
+    beyond_scale,
     check_ids,
+    check_layout,
     checked_splits,
     chosen_datasets,
     classes,
@@ -30,6 +32,11 @@ from s3ray.data.prepare import prepare
 
 Content = dict[str, Any]
 SIZES = {"train": 4, "valid": 2, "test": 3}
+# What is said of a file so small and of such a layout.
+DOUBT = (
+    "4/2/3 samples of 2/1/3 in 4 steps; mosi is known with 1284/229/686 or 1283/214/686 of 20/5/300 in 50 steps: "
+    "check that it is mosi's file"
+)
 
 
 def _good() -> Content:
@@ -95,7 +102,7 @@ def test_the_fixture_is_good_and_any_widths_are_accepted(output: Path) -> None:
     data = Dataset.open(output / "mosi")
     assert data.features == {"vision": 2, "audio": 1, "text": 3}
     assert [len(split) for split in data.splits.values()] == [4, 2, 3]
-    assert (data.kind, data.facts["warnings"]) == ("multibench", [])
+    assert (data.kind, data.warnings) == ("multibench", (DOUBT,))
 
 
 def _set(split: str, key: str, value: Any) -> Callable[[Content], None]:
@@ -129,7 +136,7 @@ def _one_class_where_there_is_text(content: Content) -> None:
 # What is wrong with mosi's file, and the words its sentence must hold.
 BAD: dict[str, tuple[Callable[[Content], Any], list[str]]] = {
     "no split": (lambda c: c.pop("valid"), ["split valid is missing", "found train, test", "get the complete file"]),
-    "a split is a list": (lambda c: c.update(test=[1]), ["test is a list, not a dict of arrays"]),
+    "a split is a list": (lambda c: c.update(test=[1]), ["test is a list of 1 samples", "not a dict of arrays"]),
     "no vision": (_drop("train", "vision"), ["train has no key vision", "found audio, text, labels, id", "complete"]),
     "no text": (_drop("test", "text"), ["test has no key text", "get the complete file"]),
     "no labels": (_drop("valid", "labels"), ["valid has no key labels", "get the complete file"]),
@@ -163,12 +170,18 @@ BAD: dict[str, tuple[Callable[[Content], Any], list[str]]] = {
     "lists of labels": (_set("valid", "labels", [1.0, -1.0]), ["valid/labels", "array of numbers, not a list"]),
     "a label": (_set("test", "labels", 1.0), ["test/labels is a float, not an array", "get the original file"]),
     "words as labels": (_set("test", "labels", np.array(["a", "b", "c"])), ["test/labels", "<U1 of shape (3,)"]),
-    "two labels": (_set("train", "labels", np.ones((4, 2))), ["train/labels has shape (4, 2)", "use the sentiment"]),
+    "two labels": (
+        _set("train", "labels", np.ones((4, 2))),
+        ["train/labels has shape (4, 2)", "column of the sentiment"],
+    ),
     "one class": (_poke("train", "labels", ..., 2.0), ["train/labels are all of one class", "get the original file"]),
     "one class where there is text": (_one_class_where_there_is_text, ["train/labels are all of one class"]),
     "a label is NaN": (_poke("test", "labels", 1, np.nan), ["test/labels holds 1 NaN or infinite", "original"]),
     "labels are infinite": (_poke("valid", "labels", ..., -np.inf), ["valid/labels holds 2 NaN or infinite"]),
-    "a label above 3": (_poke("valid", "labels", 0, 3.5), ["valid/labels holds 3.5, outside [-3, 3]", "sentiment"]),
+    "a label above 3": (
+        _poke("valid", "labels", 0, 3.5),
+        ["valid/labels holds 3.5, outside [-3, 3] (1 of 9", "sentiment"],
+    ),
     "a label below -3": (_poke("train", "labels", 3, -4), ["train/labels holds ", "outside [-3, 3]", "sentiment"]),
     "an id of nothing": (_set("valid", "id", ["a", None]), ["valid/id must hold names, numbers or rows", "original"]),
 }
@@ -197,7 +210,7 @@ def test_a_pickle_of_something_else(content: Any, output: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["ur_funny", "mustard"])
-@pytest.mark.parametrize(("label", "shown"), [(2.0, "2.0"), (0.5, "0.5"), (0.0, "[-1.0, 0.0, 1.0]")])
+@pytest.mark.parametrize(("label", "shown"), [(2.0, "-1, 1, 2"), (0.5, "-1, 0.5, 1"), (0.0, "-1, 0, 1")])
 def test_classification_labels_are_0_and_1_or_plus_and_minus_1(
     name: str, label: float, shown: str, output: Path, tmp_path: Path
 ) -> None:
@@ -221,34 +234,146 @@ def _published(name: str, sizes: Mapping[str, int], dtype: Any = np.float32) -> 
     }
 
 
+def _checked(name: str, sizes: tuple[int, int, int], layout: str) -> list[str]:
+    """What is said of a file under `name` with these sizes and the layout of another dataset's file."""
+    content = _published(layout, dict(zip(SIZES, sizes, strict=True)), np.float16)
+    return check_layout(name, Path("file.pkl"), content)
+
+
+# mosi as its own tools build it has mosei's layout.
+@pytest.mark.parametrize(("name", "other"), [pair for pair in itertools.permutations(FILES, 2) if pair[0] != "mosi"])
+def test_another_datasets_layout_is_refused_where_the_sizes_do_not_speak_for_the_name(name: str, other: str) -> None:
+    with pytest.raises(UserError) as error:
+        _checked(name, (4, 2, 3), other)
+    assert f"are {other}'s layout (not {name}'s) and sizes of neither, {name} is known with" in str(error.value)
+    assert f"if it is {other}'s, name it {FILES[other].names[0]}, else" in str(error.value)
+
+
 @pytest.mark.parametrize(("name", "other"), list(itertools.permutations(FILES, 2)))
-def test_another_datasets_file_is_refused(name: str, other: str, output: Path, tmp_path: Path) -> None:
-    path = _dump(_published(other, SIZES, np.float16), tmp_path / FILES[name].names[0])
-    message = _refusal(name, path, output)
-    assert f"has the layout of {other} (" in message
-    assert f"not of {name}; it belongs under the name {FILES[other].names[0]}" in message
+def test_another_datasets_layout_and_exact_sizes_are_refused(name: str, other: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"{other}'s layout .+ and {other}'s sizes \(exactly\).+name it {other[:2]}|humor|sarc"
+    ):
+        _checked(name, tuple(FILES[other].samples.values()), other)  # type: ignore[arg-type]
 
 
-def test_a_layout_is_named_in_numbers(output: Path, tmp_path: Path) -> None:
+def test_a_layout_and_sizes_are_shown_in_numbers(output: Path, tmp_path: Path) -> None:
     humor = _dump(_published("mustard", SIZES, np.float16), tmp_path / "humor.pkl")
-    assert "mustard (371/81/300 features in 50 steps)" in _refusal("ur_funny", humor, output)
-    mosi = _dump(_published("mosei", SIZES, np.float16), tmp_path / "mosi_data.pkl")
-    assert "mosei (35/74/300 features in 50 steps)" in _refusal("mosi", mosi, output)
+    message = _refusal("ur_funny", humor, output)
+    assert "4/2/3 samples of 371/81/300 in 50 steps" in message
+    assert "8074/1034/1058 of 371/81/300 in 20 steps" in message
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_layout_is_accepted_in_any_size(name: str) -> None:
     content = _published(name, SIZES)
     assert checked_splits(name, Path("file.pkl"), content) == content
+    assert _checked(name, tuple(FILES[name].samples.values()), name) == []  # type: ignore[arg-type]
 
 
-def test_a_raw_mosi_is_known_by_its_sizes() -> None:
-    sizes = {"train": 1284, "valid": 229, "test": 686}
-    content = _published("mosei", sizes)
-    assert checked_splits("mosi", Path("mosi_raw.pkl"), content) == content
-    for split in sizes:
-        with pytest.raises(UserError, match="has the layout of mosei"):
-            checked_splits("mosi", Path("mosi_raw.pkl"), _published("mosei", sizes | {split: sizes[split] - 1}))
+@pytest.mark.parametrize(
+    ("name", "sizes", "layout", "words"),
+    [
+        ("mosi", (1283, 214, 686), "mosei", ["1283/214/686", "1284/229/686", "(valid -6.6 %)", "the layout of mosei"]),
+        ("mosi", (1284, 229, 686), "mosei", ["the layout of mosei", "mosi is known with 1284/229/686"]),
+        ("mosi", (128, 21, 68), "mosei", ["128/21/68 samples", "(10 % of every split)"]),
+        ("mosi", (4, 2, 3), "mosei", ["4/2/3 samples", "the layout of mosei", "mosi is known with"]),
+        ("mosei", (16326, 1871, 4659), "mosei", ["(train +0.38 %)", "16265/1869/4643"]),
+        ("ur_funny", (8074, 980, 1058), "mustard", ["(valid -5.2 %)", "the layout of mustard"]),
+        ("mosei", (60, 30, 10), "mosei", ["60/30/10 samples", "mosei is known with"]),
+    ],
+)
+def test_a_doubt_is_a_warning_that_shows_found_and_expected(
+    name: str, sizes: tuple[int, int, int], layout: str, words: list[str]
+) -> None:
+    (warning,) = _checked(name, sizes, layout)
+    assert all(word in warning for word in words), warning
+
+
+@pytest.mark.parametrize("sizes", [(1283, 214, 686), (1284, 229, 686), (128, 21, 68), (642, 107, 343)])
+def test_mosi_cannot_be_filed_as_mosei(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(UserError, match=r"mosi's layout \(also mosei's\) and mosi's sizes .+ name it mosi_data\.pkl"):
+        _checked("mosei", sizes, "mosei")
+
+
+def _labels(*labels: float) -> list[str]:
+    return beyond_scale("mosei", Path("file"), {"train": np.array(labels).reshape(-1, 1, 1), "test": np.array([-1.0])})
+
+
+def test_labels_of_a_known_artefact_are_counted_and_change_no_class() -> None:
+    few = (-3, 5, 11 / 3, *np.linspace(-2, 2, 20))
+    (warning,) = _labels(*few)
+    assert "2 of 24 labels (2 of train) lie in (3, 5]" in warning
+    assert classes("mosei", Path("file"), "train", np.array(few), "positive").tolist()[:3] == [0, 1, 1]
+    assert _labels(-3, 3) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 0, 1], "holds 6, outside [-3, 3] ("),
+        ([-1, 0, 100], "holds 100, outside"),
+        ([-4, *[1] * 20], "holds -4, outside"),
+        ([5, 4, -1], "(2 of 4 labels)"),
+        ([-2, 5.5, *[1] * 20], "holds 5.5"),
+    ],
+)
+def test_labels_beyond_what_the_artefact_explains_are_refused(labels: list[float], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        _labels(*labels)
+    assert words in str(error.value)
+    assert "; use the labels of sentiment" in str(error.value)
+
+
+def test_classes_in_place_of_sentiments_are_named() -> None:
+    with pytest.raises(UserError, match=r"whole numbers from 0 look like 7 classes; use the sentiment file"):
+        beyond_scale("mosi", Path("file"), {"train": np.arange(7)})
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"labels": "regression_labels"},
+            "no key labels; found vision, audio, text, regression_labels, id; did you mean",
+        ),
+        ({"vision": "facet", "audio": "covarep"}, "did you mean facet, covarep? rename to vision, audio"),
+        ({"text": "unheard_of"}, "no key text; found vision, audio, unheard_of, labels, id; get the complete file"),
+    ],
+)
+def test_keys_of_other_loaders_are_recognised(keys: dict[str, str], words: str) -> None:
+    content = {split: {keys.get(key, key): v for key, v in arrays.items()} for split, arrays in _good().items()}
+    with pytest.raises(UserError) as error:
+        checked_splits("mosi", Path("file"), content)
+    assert words in str(error.value)
+
+
+def test_a_long_list_of_keys_has_the_near_one_first_and_says_how_many_more() -> None:
+    content = _good()
+    content["train"] = {f"other_{i}": 1 for i in range(40)} | {
+        "label": content["train"].pop("labels"),
+        **content["train"],
+    }
+    with pytest.raises(
+        UserError, match=r"no key labels; found label, .+ … and 25 more; did you mean label\? rename to"
+    ):
+        checked_splits("mosi", Path("file"), content)
+
+
+def test_a_split_by_another_name_is_recognised() -> None:
+    content = _good()
+    content["dev"] = content.pop("valid")
+    with pytest.raises(UserError, match=r"found train, test, dev; did you mean dev\? rename to valid"):
+        checked_splits("mosi", Path("file"), content)
+
+
+def test_transposed_modalities_are_recognised() -> None:
+    content = _good()
+    content["train"] |= {key: np.swapaxes(content["train"][key], 1, 2) for key in MODALITIES}
+    with pytest.raises(
+        UserError, match=r"shape \(4, 2, 4\), text \(4, 3, 4\): they look transposed; swap the last two"
+    ):
+        checked_splits("mosi", Path("file"), content)
 
 
 @pytest.mark.parametrize("shape", [(6, 1, 1), (6, 1), (6,)])
@@ -425,7 +550,7 @@ def test_hdf5_gives_the_dataset_that_a_pickle_gives(suffix: str, output: Path, t
         file.create_dataset("train/text", **packed)
         file.create_dataset("note", data="of a collector")
     prepared = prepare("mosi", path, tmp_path / "from hdf5")
-    assert prepared.warnings == ()
+    assert prepared.warnings == (DOUBT,)
     data, expected = Dataset.open(prepared.directory), Dataset.open(output / "mosi")
     assert data.fingerprint() == expected.fingerprint()
     assert data.test.labels.tolist() == [1, 0, 1]
@@ -435,7 +560,7 @@ def test_ids_of_hdf5_are_read(tmp_path: Path) -> None:
     content = _good()
     content["valid"]["id"] = np.array(["train_1", "valid_1"])
     prepared = prepare("mosi", _write_hdf5(content, tmp_path / "mosi.hdf5"), tmp_path / "output")
-    assert prepared.warnings == ("1 ids are in train and in valid: samples leak between the splits",)
+    assert prepared.warnings == ("1 ids are in train and in valid: samples leak between the splits", DOUBT)
 
 
 def _external_link(file: h5py.File, key: str) -> None:
@@ -483,7 +608,26 @@ def test_a_split_in_another_hdf5_file_is_refused(output: Path, tmp_path: Path) -
 def test_hdf5_without_h5py_is_one_sentence(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _write_hdf5(_good(), tmp_path / "mosi.hdf5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    assert _refusal("mosi", path, output).endswith("an HDF5 file, which needs h5py; pip install h5py")
+    assert _refusal("mosi", path, output).endswith("cannot be looked into without h5py; pip install h5py")
+
+
+@pytest.mark.parametrize("inside", ["", "/data"])  # as merged, and as each sequence is published
+@pytest.mark.parametrize("looks", [True, False])
+def test_computational_sequences_are_known_as_the_source(
+    looks: bool, inside: str, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mosi.hdf5"
+    with h5py.File(path, "w") as file:
+        for sequence in ("COVAREP", "words"):
+            for segment in range(3):
+                for key in ("features", "intervals"):
+                    file[f"{sequence}{inside}/video{segment}[0]/{key}"] = np.ones((2, 2))
+    if not looks:
+        monkeypatch.setitem(sys.modules, "h5py", None)
+    message = _refusal("mosi", path, output)
+    assert "holds computational sequences" in message
+    assert message.endswith("split; needs the split file mosi_data.pkl")
+    assert (" COVAREP, words " in message) == looks
 
 
 def test_a_pickle_needs_no_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

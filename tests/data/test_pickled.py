@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime
 import functools
+import gzip
 import io
+import lzma
 import os
 import pickle
 import pickletools
+import shutil
 import signal
 import struct
+import subprocess
 import sys
+import tarfile
 import time
 import tracemalloc
 import zipfile
@@ -644,23 +650,59 @@ def _zip() -> bytes:
     return file.getvalue()
 
 
+def _tar() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("train"))
+    return file.getvalue()
+
+
+# What may lie under a pickle's name, what it is called and what helps.
 FOREIGN = {
-    "a web page": b"<!DOCTYPE html>\n<html><title>Google Drive - Quota exceeded</title></html>\n",
-    "a zip archive": _zip(),
-    "an empty file": b"",
-    "text": "label,é\n1,2\n".encode(),
-    "JSON": b'[{"train": 1}]',
-    "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-    "zeros": bytes(1000),
-    "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
-    "a gzipped pickle": b"\x1f\x8b\x08\x00" + bytes(100),
-    "one byte": b"\x80",
+    "a web page": (b"<!DOCTYPE html>\n<html><title>Quota exceeded</title></html>\n", "(a web page); download it again"),
+    "an empty file": (b"", "(an empty file); download it again"),
+    "zeros": (bytes(1000), "(nothing but zeros); download it again"),
+    "one byte": (b"\x80", "damaged or no pickle of arrays (1 bytes are announced"),
+    "text": ("label,é\n1,2\n".encode(), "CSV, no pickle of arrays; get the original file"),
+    "JSON": (b'{"train": 1}', "JSON, no pickle of arrays; get the original"),
+    "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "; run git lfs pull"),
+    "an HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file, no pickle"),
+    "a zip archive": (_zip(), "a zip archive, no pickle of arrays; unpack it: (cd "),
+    "a gzipped pickle": (gzip.compress(pickle.dumps(1)), "a gzip archive, no pickle of arrays; unpack it: (cd "),
+    "a gzipped web page": (gzip.compress(b"<html>"), "a gzip archive of a web page); download it again"),
+    "half a gzip": (gzip.compress(bytes(range(250)))[:40], "a damaged gzip archive); download it again"),
+    "a tar archive": (_tar(), "a tar archive, no pickle of arrays; unpack it: (cd "),
+    "a tar archive in xz": (lzma.compress(_tar()), "a tar archive in xz, no pickle of arrays; unpack it: (cd "),
+    "a single array": (b"\x93NUMPY\x01\x00", "a single array of numpy.save, no pickle"),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_no_pickle(name: str, path: Path) -> None:
-    assert "damaged or no pickle" in _sentence(path, FOREIGN[name])
+    content, words = FOREIGN[name]
+    assert words in _sentence(path, content)
+
+
+@pytest.mark.parametrize(
+    ("pack", "tool"),
+    [(gzip.compress, "gunzip"), (bz2.compress, "bunzip2"), (lzma.compress, "unxz"), (None, "unzip")],
+)
+def test_the_command_that_unpacks_leaves_the_pickle_in_its_place(
+    pack: Callable[[bytes], bytes] | None, tool: str, tmp_path: Path
+) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"no {tool} here")
+    path = tmp_path / "it's a file.pkl"
+    content = pickle.dumps({"train": 1})
+    if pack:
+        path.write_bytes(pack(content))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inside.pkl", content)
+    with pytest.raises(UserError) as error:
+        read_pickle(path)
+    subprocess.run(str(error.value).partition("unpack it: ")[2], shell=True, check=True)
+    assert read_pickle(path) == {"train": 1}
 
 
 def _loop(path: Path) -> None:

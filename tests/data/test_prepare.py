@@ -206,7 +206,9 @@ def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
     path = _dump(content, tmp_path)
     prepared = prepare("mosi", path, tmp_path / "output")
     warning = "1 ids are in valid and in test: samples leak between the splits"
-    assert prepared == Prepared(tmp_path / "output" / "mosi", path, False, (warning,))
+    known = "mosi is known with 1284/229/686 or 1283/214/686 of 20/5/300 in 50 steps: check that it is mosi's file"
+    warnings = [warning, f"4/1/2 samples of 2/1/2 in 4 steps; {known}"]
+    assert prepared == Prepared(tmp_path / "output" / "mosi", path, False, tuple(warnings))
     manifest = json.loads((tmp_path / "output" / "mosi" / "manifest.json").read_text())
     assert (manifest["name"], manifest["kind"]) == ("mosi", "multibench")
     assert manifest["modalities"] == ["vision", "audio", "text"]
@@ -218,7 +220,8 @@ def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
         },
         "options": {"neutral": "positive", "z_norm": False},
         "label_rule": "label >= 0 is positive",
-        "warnings": [warning],
+        "warnings": warnings,
+        "modality_warnings": {"vision": [], "audio": [], "text": []},
         "splits": {
             # Replaced values count wherever they were: in samples that are dropped and steps that are cut too.
             "train": {
@@ -271,8 +274,49 @@ def test_a_second_call_reuses_what_is_there(tmp_path: Path) -> None:
     before = _state(tmp_path / "output")
     second = prepare("mosi", path, tmp_path / "output")
     assert (first.reused, second.reused) == (False, True)
-    assert second.warnings == first.warnings == ("4 ids are in train and in valid: samples leak between the splits",)
+    assert second.warnings == first.warnings
+    assert first.warnings[0] == "4 ids are in train and in valid: samples leak between the splits"
     assert _state(tmp_path / "output") == before
+
+
+def test_what_an_earlier_version_prepared_without_a_look_at_its_values_is_prepared_again(tmp_path: Path) -> None:
+    path = _dump(_any(), tmp_path)
+    prepared = prepare("mosi", path, tmp_path / "output")
+    expected = _state(tmp_path / "output")
+    manifest = json.loads((prepared.directory / "manifest.json").read_text())
+    del manifest["facts"]["modality_warnings"]
+    (prepared.directory / "manifest.json").write_text(json.dumps(manifest))
+    assert not prepare("mosi", path, tmp_path / "output").reused
+    assert {k: v[1] for k, v in _state(tmp_path / "output").items()} == {k: v[1] for k, v in expected.items()}
+
+
+def test_odd_values_are_seen_as_they_are_stored_and_shown_for_the_pair_that_is_taken(tmp_path: Path) -> None:
+    content = _any((40, 12, 12))
+    for split in content.values():
+        split["vision"][:, :, 0] = 1e6 + np.arange(6)
+        split["audio"][:4] = 0.0
+    content["test"] = {key: value.copy() for key, value in content["valid"].items()}
+    content["train"]["text"][0, -1, 0] = -3.4e38  # no more a number than inf is
+    prepared = prepare("mosi", _dump(content, tmp_path), tmp_path / "output")
+    data = Dataset.open(prepared.directory)
+    assert data.facts["splits"]["train"]["non_finite"]["text"] == 1
+    shared, vision, audio = data.warnings[-3:]
+    assert shared == "test holds the samples of valid, value for value: the splits leak"
+    assert vision.startswith(
+        "train/vision: 1 of 2 features lies by far more around a mean than they vary, feature 0 by"
+    )
+    assert audio.startswith("audio is all zeros in 3 of 39 samples of train (7.7 %), 3 of 11 samples of valid (27 %)")
+    assert Dataset.open(prepared.directory, ("text", "vision")).warnings[-1] == vision
+
+
+def test_a_class_does_not_change_by_labels_of_the_known_artefact(tmp_path: Path) -> None:
+    content = _any((40, 12, 12))
+    prepare("mosei", _dump(content, tmp_path), tmp_path / "output")
+    labels = Dataset.open(tmp_path / "output" / "mosei").train.labels.tolist()
+    content["train"]["labels"][0] = 5  # was 1
+    prepared = prepare("mosei", _dump(content, tmp_path), tmp_path / "output")
+    assert any("1 of 64 labels (1 of train) lie in (3, 5]" in warning for warning in prepared.warnings)
+    assert Dataset.open(tmp_path / "output" / "mosei").train.labels.tolist() == labels
 
 
 def test_other_options_and_other_bytes_replace_what_is_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, Sequences, Split
-from s3ray.data.sources import prepared_datasets, resolve_sources
+from s3ray.data.sources import load_sources, prepared_datasets, resolve_sources
 
 
 @pytest.fixture
@@ -125,7 +125,9 @@ def test_a_folder_that_is_none_or_holds_nothing(folder: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"^--data .*notes\.txt: not a folder; "):
         resolve_sources([], [], folder / "notes.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"^--data .*empty: holds no prepared dataset and no NAME\.npz file; "):
+    with pytest.raises(
+        UserError, match=r"^--data .*empty: holds no prepared dataset and no NAME\.npz file \(found nothing\); "
+    ):
         resolve_sources([], [], tmp_path / "empty")
 
 
@@ -222,8 +224,36 @@ def test_a_pair_without_a_folder(prepared: Path) -> None:
 
 def test_a_file_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
     (prepared / "own.npz").rename(prepared / "mustard.npz")
+    assert list(load_sources(resolve_sources(["mosi"], [], prepared))[0]) == ["mosi"]
     with pytest.raises(UserError, match=r"holds mustard\.npz and a prepared mustard; rename one of them$"):
-        resolve_sources(["mosi"], [], prepared)
+        load_sources(resolve_sources(["mustard"], [], prepared))
+
+
+@pytest.mark.parametrize("bad", [1, 2, 5])
+def test_a_bad_one_in_a_folder_is_said_and_the_good_ones_are_loaded(bad: int, prepared: Path) -> None:
+    (prepared / "own.npz").write_text("not data")
+    for name in list(prepared_datasets(prepared))[: bad - 1]:
+        (prepared / name / "manifest.json").write_text('{"format": 2, "modalities": 5}')
+    sources = resolve_sources([], [], prepared)
+    if bad == 5:
+        with pytest.raises(UserError, match=r"mosei/manifest\.json: damaged .+; prepare the dataset again$"):
+            load_sources(sources)
+        return
+    loaded, left_out = load_sources(sources)
+    assert list(loaded) == ["mosei", "mosi", "mustard", "another"][bad - 1 :]
+    assert len(left_out) == bad
+    assert left_out[-1].endswith(f"(left out; going on with {', '.join(loaded)})")
+    with pytest.raises(UserError, match=r"own\.npz: "):  # asked for by name
+        load_sources(resolve_sources(["mustard", "own"], [], prepared))
+
+
+def test_a_file_or_a_prepared_dataset_in_place_of_a_folder(prepared: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"own\.npz: not a folder; give the file with --dataset own=.+own\.npz$"):
+        resolve_sources([], [], folder / "own.npz")
+    with pytest.raises(UserError, match=r"mosi: is one prepared dataset; give its folder: --data .+prepared$"):
+        resolve_sources([], [], prepared / "mosi")
+    with pytest.raises(UserError, match=r"mosi_data\.pkl: not a folder; run s3ray data prepare --root .+prepared and"):
+        resolve_sources([], [], prepared / "mosi_data.pkl")
 
 
 def test_an_assignment_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
