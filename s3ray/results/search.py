@@ -49,7 +49,7 @@ def load_searches(store: Store) -> list[SearchResults]:
         info.path.split("/")[-2] for info in store.fs.get_file_info(selector) if info.base_name == "journal.log"
     )
     studies = (optuna.load_study(study_name=name, storage=journal_storage(store, name)) for name in names)
-    return [_results(study) for study in studies if any(trial.intermediate_values for trial in study.trials)]
+    return [_results(study) for study in studies if study.get_trials(deepcopy=False, states=_VERDICT)]
 
 
 def _results(study: optuna.Study) -> SearchResults:
