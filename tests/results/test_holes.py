@@ -36,7 +36,10 @@ def small(results):
     chosen = [t[(t[list(one)] == pd.Series(one)).all(axis=1)] for t in (rows, entropies, kept)]
     rows, entropies, kept = (t[~(t["granularity"] == 2)] for t in chosen)
     references = results.references[results.references["dataset"] == one["dataset"]]
-    info = {**results.info, "datasets": {one["dataset"]: results.info["datasets"][one["dataset"]]}}
+    # Tables 4 and 5 take no rows, and Figures 3 and 6 are drawn by what draws Figure 5.
+    artefacts = [name for name in results.info["artefacts"] if name not in ("tables4_5", "figure3", "figure6")]
+    datasets = {one["dataset"]: results.info["datasets"][one["dataset"]]}
+    info = {**results.info, "datasets": datasets, "artefacts": artefacts}
     return Results(
         rows[rows["preservation_ratio"].isin(ratios)],
         references,
@@ -78,7 +81,6 @@ def without(*names):
 
 
 CASES = {
-    "three seeds": keep(lambda t: t["seed"] < 3),
     "two seeds": keep(lambda t: t["seed"] < 2),
     "one seed": keep(lambda t: t["seed"] == 1),
     "no seed": keep(lambda t: t["seed"] > 9),
@@ -88,7 +90,6 @@ CASES = {
     "no row at p 1": keep(lambda t: (t["preservation_ratio"] < 1) | (t["granularity"] != 8)),
     "no row at p 1 anywhere": keep(lambda t: t["preservation_ratio"] < 1),
     "one ratio": keep(lambda t: t["preservation_ratio"] == 1),
-    "one ratio below 1": keep(lambda t: t["preservation_ratio"] != 0.5),
     "a ratio of one seed": keep(lambda t: (t["preservation_ratio"] != 0.5) | (t["seed"] == 1)),
     "no validation": keep(lambda t: t["split"] == "test"),
     "no test": keep(lambda t: t["split"] == "valid"),
@@ -101,7 +102,6 @@ CASES = {
     "only S3": keep(lambda t: t["method"] == "s3"),
     "without Selection": keep(lambda t: t["branch"] == "none"),
     "only Selection": keep(lambda t: t["branch"] == "suff+min"),
-    "no entropies": without("entropies", "kept"),
     "accuracies of a seed unknown": unknown(lambda rows: rows["seed"] == 1),
     "accuracies unknown": unknown(lambda rows: rows["seed"] > -1),
     "accuracies at p 1 unknown": unknown(lambda rows: rows["preservation_ratio"] == 1),
@@ -117,15 +117,14 @@ def whole(embedded):
 
 
 @pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Figures are drawn once and coarsely: that they are drawn at all is what counts here."""
+def unpainted(monkeypatch):
+    """Figures are drawn once, and their pixels not: that they can be drawn is what counts here."""
 
     def render(figure, suffix):
-        buffer = io.BytesIO()
         if suffix == "png":
             figure.set_layout_engine("none")
-            figure.savefig(buffer, format="png", dpi=20)
-        return buffer.getvalue()
+            figure.draw_without_rendering()
+        return suffix.encode()
 
     monkeypatch.setattr("s3ray.results.report.render", render)
 
