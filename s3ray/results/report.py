@@ -210,11 +210,12 @@ def _trace(curve: pd.DataFrame, name: str, color: str, is_first: bool) -> Any:
         x=curve["preservation_ratio"].tolist(),
         y=(100 * curve["mean"]).tolist(),
         error_y={"array": (100 * curve["std"]).tolist(), "thickness": 1, "width": 3},
-        customdata=[
-            f"<br>std {100 * std:.2f}<br>n {n}" if pd.notna(std) else f"<br>n {n}"
+        hovertemplate=[
+            f"{name}<br>p %{{x}}<br>mean %{{y:.2f}} %"
+            + (f"<br>std {100 * std:.2f}" if pd.notna(std) else "")
+            + f"<br>n {n}<extra></extra>"
             for std, n in zip(curve["std"], curve["n"], strict=True)
         ],
-        hovertemplate=f"{name}<br>p %{{x}}<br>mean %{{y:.2f}} %%{{customdata}}<extra></extra>",
         mode="lines+markers",
         line={"color": color, "width": 2},
         name=name,
