@@ -227,3 +227,27 @@ def test_searches_of_few_trials(trials, whole, tmp_path):
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
     assert [cell for cell in cells if BLANK.fullmatch(cell.strip()) and cell != "none"] == []
     assert ("diverged" in cells) == (trials > 0)
+
+
+@pytest.mark.parametrize("case", ["one seed", "no test", "only prior methods", "accuracies of a seed unknown"])
+@pytest.mark.filterwarnings("error")
+def test_holes_beside_the_paper(case, multibench, tmp_path):
+    results = multibench.results
+    kept = pd.DataFrame(columns=["quantity", "value"])
+    results = CASES[case](dataclasses.replace(results, kept=kept, info={**results.info, "artefacts": ["table2"]}))
+    results = dataclasses.replace(results, kept=pd.DataFrame())
+    write_report(results, Store(str(tmp_path)))
+    compared = pd.read_csv(tmp_path / "tables" / "compare.csv", keep_default_na=False)
+    judged = compared[(compared["dataset"] == "mosi") & (compared["table"] == 2)]
+    assert (
+        set(judged["verdict"])
+        <= {
+            "one seed": {"underpowered"},
+            "no test": {"not run"},
+            "only prior methods": {"underpowered", "reproduced", "not run"},
+            "accuracies of a seed unknown": {"underpowered"},
+        }[case]
+    )
+    for path in (tmp_path / "tables").glob("*.*"):
+        words = path.read_text().replace("`none`", "").replace("| none |", "||").replace("none &", "&")
+        assert BLANK.findall(re.sub(r"(^|,)none(?=,)", r"\1", words, flags=re.MULTILINE)) == [], path
