@@ -23,7 +23,8 @@ Verdicts on the shape of a curve (`verdicts`), read from p = 1 to the smallest r
 - Five names. `peak inside`: p* is above p = 1 and above the smallest ratio, the reverse U. `falling`: accuracy falls
   towards the smallest ratio. `rising`: it rises towards the smallest ratio. `flat`: it stays. `undecided`: none shown.
 - The family of a curve's tests is the curve: its verdict is the same whatever else was run. Of many curves without
-  any effect, each may therefore be misjudged: 5 in 100 at most for each claim, which is said beside the table.
+  any effect, each may therefore be misjudged: for each claim 5 in 100 at most, save for the optimism below. How many
+  that are is said beside the table.
 - All tests are t tests of paired differences over seeds at level 0.05. The verdict is the first that holds:
   1. `peak inside`: p* is above p = 1, and above the smallest ratio (one-sided). Both must be shown, so neither is
      corrected (intersection-union test; Berger 1982). p* is not above itself.
@@ -48,9 +49,10 @@ Verdicts on the shape of a curve (`verdicts`), read from p = 1 to the smallest r
   better than to one sample, deviation 1 / (samples · √12), nor a difference of two than to √2 times that: three equal
   differences on a test set of a hundred are a coincidence, not certainty. So in tests as in intervals, those of means
   included (a `std` is what was observed).
-- Simulated (noise of one point, ten ratios, three seeds): where nothing has any effect, 2 to 3 of 100 curves come out
-  as `falling`, as many as `rising`, and fewer than 1 as `peak inside`; a saw-tooth of 5 points comes out as `falling`,
-  `rising` or `flat` in none of 300. A fall of 6.8 points is found in 96 of 100, in 59 with noise of two points.
+- Simulated (independent noise of one point, ten ratios, three seeds): where nothing has any effect, 2 to 3 of 100
+  curves come out as `falling`, as many as `rising`, and fewer than 1 as `peak inside`; a saw-tooth of 5 points comes
+  out as `falling`, `rising` or `flat` in none of 300. A fall of 6.8 points is found in 96 of 100, in 59 with noise of
+  two points.
 - p* is chosen on validation, but by the models that are tested: what is peculiar to them at p* is chosen along,
   and the tests are optimistic by that much. Where no ratio is better than p = 1 and only the smallest is worse (ten
   ratios, simulated), `peak inside` comes out in 5 of 100 cases if the noise of the two splits
