@@ -110,5 +110,5 @@ def test_it_gives_p_star_and_the_verdicts(outputs, finished):
         assert float(shown["test"]) == pytest.approx(test[p_star], abs=1e-6)  # six digits are shown
         assert float(shown["gain"]) == pytest.approx(test[p_star] - test[1.0], abs=1e-6)
         assert (shown["n"], verdict["n"], float(verdict["p_star"])) == ("3", "3", p_star)
-        assert verdict["verdict"] in ("peak inside", "monotone", "flat", "undecided")
+        assert verdict["verdict"] in ("peak inside", "falling", "rising", "flat", "undecided")
         assert float(verdict["gain_smallest"]) == pytest.approx(test[p_star] - test[0.1], abs=1e-6)

@@ -78,7 +78,7 @@ def train_baseline(
         Per step: the loss and its terms.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or its gradient became NaN or infinite.
     """
     # A classifier's outputs count up from 0; a dataset's classes need not.
     data = dataclasses.replace(data, labels=np.unique(data.labels, return_inverse=True)[1])

@@ -5,6 +5,7 @@ Shape suffixes: B samples, T valid tokens, F input features, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -16,7 +17,7 @@ from s3ray.config import BaselineConfig, Branch, ModelConfig
 from s3ray.model import Draws, Encoded, Layout, Ragged, S3Model
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.prior import cross_correlation, mean_cosine
-from s3ray.stages.training import Batch, Forward, Objective
+from s3ray.stages.training import Batch, Forward, Objective, weighted_sum
 
 View = list[Tensor]  # one z (B, D) per modality
 
@@ -99,13 +100,14 @@ class DisentangledSSL(_SharedPrivate):
         """InfoNCE(z1, z2) - β·cos(μ1, μ2), on the batch as it is (ours)."""
         (mu,) = gather(forward([batch.shard], batch.draws, private=False))
         terms = {"coherence": self.coherence(mu, _source(batch)), "alignment": mean_cosine(*mu)}
-        return terms["coherence"] - self.config.alignment * terms["alignment"], terms
+        return weighted_sum((1.0, terms["coherence"]), (-self.config.alignment, terms["alignment"])), terms
 
     def private_loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Σ_m InfoNCE(joint_m, joint_m of an augmented view) + λ·½ Σ‖Z_mᵀZ_s‖_F."""
         shared, private = _split(forward(two_views(batch), batch.draws))
         terms = {"specific": self.specific(shared, private), "orthogonality": _orthogonality(shared, private)}
-        return terms["specific"] + self.config.orthogonality * terms["orthogonality"], terms
+        weighted = (1.0, terms["specific"]), (self.config.orthogonality, terms["orthogonality"])
+        return weighted_sum(*weighted), terms
 
 
 class JointOpt(_SharedPrivate):
@@ -120,8 +122,9 @@ class JointOpt(_SharedPrivate):
             "orthogonality": _orthogonality(shared, private),
         }
         a = self.config.private_weight
-        total = (2 * terms["shared"] + a * terms["specific"]) / (1 + a)
-        return total + self.config.orthogonality * terms["orthogonality"], terms
+        trained = weighted_sum((2.0, terms["shared"]), (a, terms["specific"]), outputs=itertools.chain(*private))
+        total = trained / (1 + a)
+        return weighted_sum((1.0, total), (self.config.orthogonality, terms["orthogonality"])), terms
 
 
 def _split(encodings: list[dict[str, Encoded]]) -> tuple[list[View], list[View]]:

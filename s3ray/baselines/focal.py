@@ -12,7 +12,7 @@ from s3ray.config import Branch
 from s3ray.model import Ragged
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.prior import mean_cosine
-from s3ray.stages.training import Batch, Forward
+from s3ray.stages.training import Batch, Forward, weighted_sum
 
 
 class Focal(Baseline):
@@ -37,8 +37,12 @@ class Focal(Baseline):
             "private": torch.stack(private).sum(),
             "orthogonality": torch.stack(orthogonal).sum(),
         }
-        total = terms["shared"] + self.config.private_weight * terms["private"]
-        return total + self.config.orthogonality * terms["orthogonality"], terms
+        total = weighted_sum(
+            (1.0, terms["shared"]),
+            (self.config.private_weight, terms["private"]),
+            (self.config.orthogonality, terms["orthogonality"]),
+        )
+        return total, terms
 
     def parts(self, batch: Mapping[str, Ragged], branch: Branch) -> list[Tensor]:
         return [half for z_BD in super().parts(batch, branch) for half in _halves(z_BD)]

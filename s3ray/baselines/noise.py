@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s3ray.objectives.sphere import normalize
+
 
 def sample_vmf(mean_BD: Tensor, concentration: float, source: torch.Generator) -> Tensor:
     """One draw z_i ~ vMF(mean_i / |mean_i|, κ) per row.
@@ -18,7 +20,7 @@ def sample_vmf(mean_BD: Tensor, concentration: float, source: torch.Generator) -
     Draws around the pole (1, 0, …, 0) do not depend on the means. The Householder reflection that exchanges
     pole and mean carries them there, and gradients to the mean.
     """
-    mean_BD = F.normalize(mean_BD, dim=1)
+    mean_BD = normalize(mean_BD)
     x_BD = _around_pole(len(mean_BD), mean_BD.shape[1], concentration, source).to(mean_BD.dtype)
     normal_BD = -mean_BD
     normal_BD[:, 0] += 1.0

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from s3ray.objectives.sphere import normalize
 
 
 def cosine_logits(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:
     """⟨a_i, b_j⟩ / τ with cosine similarities: (B, B)."""
-    return F.normalize(a_BD, dim=1) @ F.normalize(b_BD, dim=1).T / temperature
+    return normalize(a_BD) @ normalize(b_BD).T / temperature
 
 
 def info_nce(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s3ray.objectives.sphere import is_short, normalize
+
 
 def nce_bound(scores_BB: Tensor) -> Tensor:
     """FactorCL's lower bound on I(X; Y) (Liang et al. 2023): mean f(pos) - (mean logsumexp f(all) - log B)."""
@@ -26,10 +28,11 @@ def club_bound(scores_BB: Tensor) -> Tensor:
 
 def mean_cosine(a_BD: Tensor, b_BD: Tensor) -> Tensor:
     """Mean over samples of cos(a_i, b_i): FOCAL's orthogonality, minus DisentangledSSL's alignment."""
-    return F.cosine_similarity(a_BD, b_BD, dim=1).mean()
+    cosine_B = F.cosine_similarity(a_BD, b_BD, dim=1)
+    return cosine_B.masked_fill(is_short(a_BD) | is_short(b_BD), 0.0).mean()
 
 
 def cross_correlation(a_BD: Tensor, b_BE: Tensor) -> Tensor:
     """‖AᵀB‖_F of rows on the sphere: the orthogonality of DisentangledSSL and JointOpt (Wang et al. 2025)."""
-    norm: Tensor = torch.linalg.matrix_norm(F.normalize(a_BD, dim=1).T @ F.normalize(b_BE, dim=1))
+    norm: Tensor = torch.linalg.matrix_norm(normalize(a_BD).T @ normalize(b_BE))
     return norm

@@ -66,8 +66,12 @@ def routing_statistics(clean_logits_TN: Tensor, threshold_T: Tensor) -> RoutingS
 
 
 def squared_variation(total_N: Tensor) -> Tensor:
-    """Squared coefficient of variation over experts, (std / mean)² with the population deviation."""
-    return total_N.var(dim=-1, correction=0) / total_N.mean(dim=-1).square()
+    """Squared coefficient of variation over experts, (std / mean)² with the population deviation.
+
+    Totals that are all 0 vary by 0, with gradient 0: no expert is favoured, and scaling never changes the value.
+    """
+    tiny = torch.finfo(total_N.dtype).tiny
+    return total_N.var(dim=-1, correction=0) / total_N.mean(dim=-1).square().clamp_min(tiny)
 
 
 def importance_loss(statistics: RoutingStatistics) -> Tensor:
@@ -86,7 +90,12 @@ def local_entropy_loss(statistics: RoutingStatistics) -> Tensor:
 
 
 def global_entropy_loss(statistics: RoutingStatistics) -> Tensor:
-    """Eq. 105: minus the entropy (nats) of the mean routing distribution, averaged over layers."""
+    """Eq. 105: minus the entropy (nats) of the mean routing distribution, averaged over layers.
+
+    An expert whose mean probability p underflows to 0 gets gradient 0. The slope of p log p is infinite there, but
+    softmax passes on p times a slope: p log p, which tends to 0 with p. In floating point it would be 0 · ∞, NaN.
+    """
     mean_N = statistics.importance / statistics.tokens[..., None]
-    entropy: Tensor = torch.special.entr(mean_N).sum(-1).mean()
+    # 1 log 1 is 0 as well, and `where` lets no gradient through to what it leaves out.
+    entropy: Tensor = torch.special.entr(torch.where(mean_N == 0, 1.0, mean_N)).sum(-1).mean()
     return -entropy

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3ray.objectives.contrastive import cosine_logits
+from s3ray.objectives.sphere import normalize
 
 
 def sup_con(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor, temperature: float) -> Tensor:
@@ -29,8 +30,8 @@ def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
     classes, class_B = labels_B.unique(return_inverse=True)
     member_CB = F.one_hot(class_B, len(classes)).T.to(b_BD.dtype)
     # Normalising makes the division of the class sum by its count superfluous.
-    center_CD = F.normalize(member_CB @ F.normalize(b_BD, dim=1), dim=1)
-    return -(F.normalize(a_BD, dim=1) * center_CD[class_B]).sum(1).mean()
+    center_CD = normalize(member_CB @ normalize(b_BD))
+    return -(normalize(a_BD) * center_CD[class_B]).sum(1).mean()
 
 
 def sufficiency_loss(z1_BD: Tensor, z2_BD: Tensor, labels_B: Tensor, temperature: float) -> Tensor:

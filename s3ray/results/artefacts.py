@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from s3ray.results.collect import Results
 from s3ray.results.figures import curve_grid, entropy_grid, render
-from s3ray.results.kept import kept_figure, kept_table
+from s3ray.results.kept import is_shown, kept_figure, kept_table
 from s3ray.results.parameters import parameter_table
-from s3ray.results.statistics import best_ratios, summarize, verdicts
+from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios, summarize, verdicts
 from s3ray.results.tables import latex, markdown, reference_table, table1, table2, table3, verdict_table
 from s3ray.store import Store
 from s3ray.sweep import Artefact, Plan
@@ -45,7 +45,7 @@ def tables(results: Results) -> Tables:
     """The tables of a sweep's artefacts, by file name."""
     made: Tables = {}
     for artefact in results.info["artefacts"]:
-        if artefact in _TABLES:
+        if artefact in _TABLES and (artefact in _WITHOUT_ROWS or not results.rows.empty):
             made |= _TABLES[artefact](results)
     if not results.rows.empty:
         made["summary"] = summarize(results.rows)
@@ -94,7 +94,19 @@ def note(name: str, results: Results) -> str:
     if name.startswith(("table4", "table5")):
         return _NOTES[name]
     datasets = "; ".join(_dataset_note(name, facts) for name, facts in results.info["datasets"].items())
-    return f"{_NOTES.get(name, '')} Data: {datasets}.".strip()
+    text = _NOTES.get(name, "")
+    if name == "verdicts":
+        text += f" {_by_chance(results.rows)}"
+    return f"{text} Data: {datasets}.".strip()
+
+
+def _by_chance(rows: pd.DataFrame) -> str:
+    """What luck alone may do to so many curves, each of which is judged by itself."""
+    curves = len(rows.loc[rows["preservation_ratio"] < 1.0, CONFIGURATION].drop_duplicates())
+    return (
+        f"Each curve is judged by itself, so of {curves} without any effect up to {ALPHA * curves:.1f} would be called "
+        f"`peak inside` by chance, and up to {ALPHA * curves:.1f} `falling` or `rising`."
+    )
 
 
 _SEEDS = "Test accuracy, mean over seeds (sample standard deviation)."
@@ -114,8 +126,10 @@ _NOTES = {
     "compare": "Ours, the printed number and their difference in percent with its 90 % interval. Rules: "
     "s3ray/results/compare.py.",
     "references": "What needs no representation learning: the floor of every curve.",
-    "verdicts": "Paired tests over seeds on test, at the p* chosen on validation, Holm-corrected over datasets and χ; "
-    "`peak inside` needs both gains. Rules: s3ray/results/statistics.py.",
+    "verdicts": "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above "
+    "the smallest p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; "
+    "`flat`: equal within the margin. Rises and falls are the mean curve's largest steps, in points. Rules: "
+    "s3ray/results/statistics.py.",
 }
 
 
@@ -164,7 +178,7 @@ def _parameters(results: Results) -> Tables:
 
 
 def _what_is_kept(results: Results) -> Tables:
-    return {"what_is_kept": kept_table(results.kept)} if not results.kept.empty else {}
+    return {} if results.kept.empty else {"what_is_kept": kept_table(results.kept)}
 
 
 _TABLES: Mapping[Artefact, Callable[[Results], Tables]] = {
@@ -174,6 +188,7 @@ _TABLES: Mapping[Artefact, Callable[[Results], Tables]] = {
     "tables4_5": _parameters,
     "what_is_kept": _what_is_kept,
 }
+_WITHOUT_ROWS = ("tables4_5", "what_is_kept")
 
 
 def _figure3(results: Results) -> Figures:
@@ -242,6 +257,7 @@ def _kept_figures(results: Results) -> Figures:
     return {
         f"what_is_kept_{dataset}_batch_{batch_size}": kept_figure(own)
         for (dataset, batch_size), own in results.kept.groupby(["dataset", "batch_size"], sort=False)
+        if is_shown(own)
     }
 
 

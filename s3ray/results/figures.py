@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from s3ray.results.tables import REFERENCES
+from s3ray.results.tables import REFERENCES, references_on_test
 
 SELECTED, UNSELECTED, REFERENCE = "#1f5fa8", "#9a9a9a", "#2e7d32"
 BRANCH_LABELS = {
@@ -57,11 +57,11 @@ def curve_grid(
             axis = axes[row, column]
             chosen = (rows["granularity"] == granularity) & (rows[columns] == value)
             stars = best[(best["granularity"] == granularity) & (best[columns] == value)]
-            shown = rows[chosen & (rows["split"] == "test")]
+            shown = rows[chosen & (rows["split"] == "test") & rows["accuracy"].notna()]
             _panel(axis, shown, stars)
-            if not references.empty:
-                floor = references[references["dataset"].isin(shown["dataset"]) & (references["split"] == "test")]
-                _references(axis, 100 * floor.set_index("reference")["accuracy"])
+            for dataset in shown["dataset"].unique():
+                floor = references_on_test(references, dataset)
+                _references(axis, {name: 100 * accuracy for name, accuracy in floor.items()})
             if row == 0:
                 axis.set_title(_name(rows, columns, value))
             if row == len(granularities) - 1:
@@ -119,11 +119,10 @@ def _panel(axis: Axes, rows: pd.DataFrame, stars: pd.DataFrame) -> None:
             marker="o",
             markersize=3,
             zorder=3,
-            label=f"{BRANCH_LABELS.get(branch, branch)}: mean ± std, n = {curves.shape[1]}",
+            label=f"{BRANCH_LABELS.get(branch, branch)}: {over_seeds(curves.shape[1])}",
         )
         star = stars[stars["branch"] == branch]
-        if not behind and len(star):
-            p_star = star["p_star"].iloc[0]
+        if not behind and len(star) and (p_star := star["p_star"].iloc[0]) in mean:
             axis.plot(
                 p_star,
                 mean[p_star],
@@ -166,14 +165,19 @@ def entropy_grid(entropies: pd.DataFrame, *, title: str) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     seeds = entropies["seed"].nunique()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.suptitle(f"{title} (mean ± std, n = {seeds})", fontsize=11)
+    figure.suptitle(f"{title} ({over_seeds(seeds)})", fontsize=11)
     return figure
 
 
-def _references(axis: Axes, accuracies: pd.Series[float]) -> None:
+def over_seeds(n: int) -> str:
+    """What a mean is of; one seed has no deviation."""
+    return f"mean ± std, n = {n}" if n > 1 else f"n = {n}"
+
+
+def _references(axis: Axes, accuracies: Mapping[str, float]) -> None:
     low, high = axis.get_ylim()
     outside = []
-    for name, accuracy in ((str(name), accuracy) for name, accuracy in accuracies.items()):
+    for name, accuracy in accuracies.items():
         # Not at the price of the curves: a line may stretch the axis by a third of its height.
         if low - (high - low) / 3 <= accuracy <= high + (high - low) / 3:
             style = "-." if name == "raw features" else ":"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from s3ray.results.figures import BRANCH_LABELS, REFERENCE, SELECTED, UNSELECTED
+from s3ray.results.figures import BRANCH_LABELS, REFERENCE, SELECTED, UNSELECTED, over_seeds
 from s3ray.results.tables import METHODS, mean_std
 
 _CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
@@ -72,6 +72,11 @@ def kept_table(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def is_shown(points: pd.DataFrame) -> bool:
+    """Whether there is anything to draw: test values of both modalities."""
+    return not _summary(points).empty
+
+
 def kept_figure(points: pd.DataFrame) -> Figure:
     """R², shares of variance, energy distances and bounds against p, for one dataset at one batch size.
 
@@ -132,7 +137,7 @@ def kept_figure(points: pd.DataFrame) -> Figure:
     s3_setting = f", S3 at χ = {s3['granularity'].iloc[0]}" if branches else ""
     figure.suptitle(
         f"What representations keep: {dataset} ({kind} data){s3_setting}, batch size {batch_size}\n"
-        f"test values, mean ± std, n = {summary['n'].max()}",
+        f"test values, {over_seeds(summary['n'].max())}",
         fontsize=11,
     )
     return figure
@@ -163,7 +168,7 @@ def _summary(points: pd.DataFrame) -> pd.DataFrame:
 
     Shares are in percent.
     """
-    test = points[(points["split"] == "test") & (points["modality"] == "both")]
+    test = points[(points["split"] == "test") & (points["modality"] == "both") & points["value"].notna()]
     test = test.assign(value=test["value"].where(test["quantity"] != _SHARE, 100 * test["value"]))
     keys = [*_CONFIGURATION, *_QUANTITY]
     per_seed = test.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()

@@ -21,7 +21,7 @@ from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
 from s3ray.results.search import SearchResults
 from s3ray.results.statistics import best_ratios
-from s3ray.results.tables import latex, markdown, mean_std
+from s3ray.results.tables import latex, markdown, mean_std, readable, references_on_test
 from s3ray.store import Store
 from s3ray.sweep.cost import duration
 
@@ -53,12 +53,12 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
         all_tables["compare"] = compare_results(results)
     for name, table in all_tables.items():
         # What is computed with rather than read: its CSV file holds it as it is, all else this.
-        readable = _readable_comparison(table) if name == "compare" else table
-        text = {"md": markdown(readable), "csv": table.to_csv(index=False), "tex": latex(readable)}
+        shorter = _readable_comparison(table) if name == "compare" else table
+        text = {"md": markdown(shorter), "csv": table.to_csv(index=False), "tex": latex(shorter)}
         for suffix, content in text.items():
             files[f"tables/{name}.{suffix}"] = content
         if name not in _HIDDEN:
-            shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(readable)})
+            shown.append({"name": name, "title": title(name), "note": note(name, results), **_cells(shorter)})
     for search in searches:
         files[f"tables/{search.name}.csv"] = search.trials.to_csv(index=False)
     files["index.html"] = _render(results, pictures, shown, all_tables, searches)
@@ -104,12 +104,12 @@ def _render(
 def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Every distinct value of what the rows were computed with."""
     columns = ["code_revision", "s3ray", "torch", "scikit_learn", "ray", "python", "hardware", "workers"]
-    return {name: sorted(rows[name].astype(str).unique()) for name in columns if name in rows}
+    return {name: sorted(rows[name].dropna().astype(str).unique()) for name in columns if name in rows}
 
 
 def _cells(table: pd.DataFrame) -> dict[str, Any]:
     """A table's rows and columns; of those that hold words (`+ Selection`) or nothing, that they do."""
-    rows = table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist()
+    rows = readable(table).to_numpy().tolist()
     words = [all(cell.lstrip("+ ")[:1].isalpha() for cell in column if cell) for column in zip(*rows, strict=True)]
     return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
 
@@ -148,11 +148,13 @@ def _curves(results: Results, tables: Mapping[str, pd.DataFrame]) -> list[dict[s
     if results.rows.empty:
         return []
     summary, rows = tables["summary"], results.rows
-    chosen = (summary["method"] == "s3") & (summary["split"] == "test")
+    chosen = (summary["method"] == "s3") & (summary["split"] == "test") & summary["mean"].notna()
     best = best_ratios(rows[(rows["method"] == "s3") & (rows["branch"] == "suff+min")])  # the branch with a star
     curves = []
     for dataset, own in summary[chosen].groupby("dataset", sort=False):
-        figure = _curve_grid(own, best[best["dataset"] == dataset], _test_references(results, str(dataset)))
+        figure = _curve_grid(
+            own, best[best["dataset"] == dataset], references_on_test(results.references, str(dataset))
+        )
         heading = f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)"
         curves.append(_embedded(heading, figure))
     return curves
@@ -173,14 +175,7 @@ def _search(search: SearchResults) -> dict[str, Any]:
     return {"name": search.name, "title": search.title, "note": search.note, "figures": figures, **_cells(table)}
 
 
-def _test_references(results: Results, dataset: str) -> pd.DataFrame:
-    if results.references.empty:
-        return pd.DataFrame(columns=["reference", "accuracy"])
-    table = results.references
-    return table[(table["dataset"] == dataset) & (table["split"] == "test")]
-
-
-def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> go.Figure:
+def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: Mapping[str, float]) -> go.Figure:
     """χ × batch size: test accuracy against p; hovering a point gives mean, std and n."""
     granularities, batches = sorted(summary["granularity"].unique()), sorted(summary["batch_size"].unique())
     titles = [f"χ = {granularity}, batch {batch}" for granularity in granularities for batch in batches]
@@ -200,9 +195,8 @@ def _curve_grid(summary: pd.DataFrame, best: pd.DataFrame, references: pd.DataFr
             for _, choice in best[keys].iterrows():
                 figure.add_trace(_star(choice, "p*" not in named), **place)
                 named.add("p*")
-    for _, reference in references.iterrows():
-        if reference["reference"] == "raw features":
-            figure.add_hline(100 * reference["accuracy"], line={"color": "#2e7d32", "dash": "dashdot", "width": 1})
+    if "raw features" in references:
+        figure.add_hline(100 * references["raw features"], line={"color": "#2e7d32", "dash": "dashdot", "width": 1})
     figure.update_xaxes(autorange="reversed", dtick=0.2)
     figure.update_xaxes(title_text="preservation ratio p", row=len(granularities))
     figure.update_yaxes(title_text="test accuracy (%)", col=1)
@@ -218,9 +212,12 @@ def _trace(curve: pd.DataFrame, name: str, color: str, is_first: bool) -> Any:
         x=curve["preservation_ratio"].tolist(),
         y=(100 * curve["mean"]).tolist(),
         error_y={"array": (100 * curve["std"]).tolist(), "thickness": 1, "width": 3},
-        customdata=[[100 * s, int(n)] for s, n in zip(curve["std"], curve["n"], strict=True)],
-        hovertemplate=f"{name}<br>p %{{x}}<br>mean %{{y:.2f}} %<br>std %{{customdata[0]:.2f}}<br>"
-        "n %{customdata[1]}<extra></extra>",
+        hovertemplate=[
+            f"{name}<br>p %{{x}}<br>mean %{{y:.2f}} %"
+            + (f"<br>std {100 * std:.2f}" if pd.notna(std) else "")
+            + f"<br>n {n}<extra></extra>"
+            for std, n in zip(curve["std"], curve["n"], strict=True)
+        ],
         mode="lines+markers",
         line={"color": color, "width": 2},
         name=name,

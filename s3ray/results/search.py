@@ -63,7 +63,7 @@ def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults
     if name not in {study.study_name for study in storage.get_all_studies()}:  # killed before it had begun
         return None
     study = optuna.load_study(study_name=name, storage=storage)
-    return _results(study, cut) if any(trial.intermediate_values for trial in study.trials) else None
+    return _results(study, cut) if study.get_trials(deepcopy=False, states=_VERDICT) else None
 
 
 def _results(study: optuna.Study, cut: str | None) -> SearchResults:

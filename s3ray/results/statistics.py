@@ -18,30 +18,44 @@ The choice of p
 - The oracle is the ratio below 1 with the highest *test* accuracy. It is reported beside p*, labelled, only
   because the paper's Table 2 chose that way.
 
-The claim of a reverse U (`verdicts`): test accuracy at p* is above p = 1 and above the smallest ratio
+Verdicts on the shape of a curve (`verdicts`), read from p = 1 to the smallest ratio, on test
 
-- All tests are t tests of paired differences over seeds at level 0.05, Holm-corrected (Holm 1979) over a family:
-  the configurations (datasets × χ) of one Selection branch and batch size. The claim's two one-sided tests of
-  all of them are one family; the tests behind `monotone` are another, those behind `flat` a third. A test that
-  cannot be made, for want of seeds, counts as made and not rejected; so does the comparison of p* with itself.
-- The verdict is the first that holds:
-  1. `peak inside`: both corrected tests of the claim reject.
-  2. `monotone`: smallest ratio and p = 1 differ (two-sided), p* is not significantly above the better of the
-     two, and its gain over it is shown to be below the margin (one-sided). Without that last condition, a peak
-     that too few seeds could not show would be called monotone.
-  3. `flat`: p*, p = 1 and the smallest ratio are pairwise equivalent: two one-sided tests (Schuirmann 1987)
-     within the margin, 1 point if not said otherwise. Of the ratios between, this says nothing.
+- Five names. `peak inside`: p* is above p = 1 and above the smallest ratio, the reverse U. `falling`: accuracy falls
+  towards the smallest ratio. `rising`: it rises towards the smallest ratio. `flat`: it stays. `undecided`: none shown.
+- The family of a curve's tests is the curve: its verdict is the same whatever else was run. Of many curves without
+  any effect, each may therefore be misjudged: for each claim 5 in 100 at most, save for the optimism below. How many
+  that are is said beside the table.
+- All tests are t tests of paired differences over seeds at level 0.05. The verdict is the first that holds:
+  1. `peak inside`: p* is above p = 1, and above the smallest ratio (one-sided). Both must be shown, so neither is
+     corrected (intersection-union test; Berger 1982). p* is not above itself.
+  2. `falling`, `rising`: the ends differ (two-sided), and no step against that direction, from any ratio to any
+     smaller one, is shown to exceed the margin (one-sided): a saw-tooth is neither. The largest such step of the mean
+     curve stands in the table, as `rise` and `fall`.
+  3. `flat`: p*, p = 1 and the smallest ratio are pairwise equivalent, by two one-sided tests (Schuirmann 1987) within
+     the margin, 1 point if not said otherwise, and no step either way is shown to exceed it. Or: from two seeds on,
+     every seed has one accuracy at all ratios. Equal numbers need no test to be equal.
   4. `undecided`.
-- `more_seeds`, where undecided: how many more seeds give each test of the claim that has not rejected 80 %
-  power (paired t test, noncentral t) if its observed effect and deviation are the truth, at the level that
-  Bonferroni grants, which is Holm's hardest step. Infinite beyond 100 or if the effect has the wrong sign; NaN
-  below two seeds. An effect seen in few seeds is itself uncertain: a plan, not a promise.
-- An accuracy is a count over the test samples. If rows say how many (`samples`), the deviation of differences is
-  not taken for less than that of two values known to one sample, 1 / (samples · √6): three equal differences
-  on a test set of a hundred are a coincidence, not certainty.
+- Errors of steps are pooled over ratios (two-way layout of seeds and ratios, (n - 1)(k - 1) degrees of freedom), which
+  takes the noise for the same at all ratios. All steps are tested without correction: what stops a direction is
+  found too often rather than too seldom.
+- What `falling` and `rising` do not show: that every step goes that way. A rise within the margin, or within
+  what the noise hides, is not excluded, and a peak that too few seeds can show is such a rise. `rise` says how large.
+- `more_seeds`, where undecided: how many more seeds give every test of a claim 80 % power (paired t tests, noncentral
+  t), if the observed effects and deviations are the truth; `claim` is the one that takes fewest. Only claims that
+  more seeds could decide: of the right sign, and not against a step that is shown already. Infinite beyond 100; NaN
+  where there is no such claim, and below two seeds. An effect seen in few seeds is itself uncertain: a plan, not a
+  promise.
+- An accuracy is a count over the test samples. If rows say how many (`samples`), a value is not taken to be known
+  better than to one sample, deviation 1 / (samples · √12), nor a difference of two than to √2 times that: three equal
+  differences on a test set of a hundred are a coincidence, not certainty. So in tests as in intervals, those of means
+  included (a `std` is what was observed).
+- Simulated (independent noise of one point, ten ratios, three seeds): where nothing has any effect, 2 to 3 of 100
+  curves come out as `falling`, as many as `rising`, and fewer than 1 as `peak inside`; a saw-tooth of 5 points comes
+  out as `falling`, `rising` or `flat` in none of 300. A fall of 6.8 points is found in 96 of 100, in 59 with noise of
+  two points.
 - p* is chosen on validation, but by the models that are tested: what is peculiar to them at p* is chosen along,
   and the tests are optimistic by that much. Where no ratio is better than p = 1 and only the smallest is worse (ten
-  ratios, one configuration, simulated), `peak inside` comes out in 5 of 100 cases if the noise of the two splits
+  ratios, simulated), `peak inside` comes out in 5 of 100 cases if the noise of the two splits
   is independent, in 10 if half of its variance is common, in 16 (three seeds) to 20 (ten) if all of it is.
 """
 
@@ -59,26 +73,36 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIGURATION = ["dataset", "method", "kind", "scale", "granularity", "batch_size", "branch"]
-FAMILY = ["branch", "batch_size"]  # configurations that agree in these are corrected together
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 1999
 MOST_SEEDS = 100  # as many more as are worth saying
+_EQUAL = 1e-9  # accuracies that differ by less differ by rounding
 
+_SUMMARY = ["mean", "std", "n", "half_width", "active_parameters", "active_parameters_paper"]
+_SUMMARY += ["low", "high", "boot_low", "boot_high"]
 _BEST = ["p_star", "valid", "test", "test_full", "gain", "gain_half_width", "oracle_p", "oracle_test", "n"]
 _VERDICT = ["n", "p_star", "smallest", "test", "test_full", "test_smallest"]
-_VERDICT += ["gain_full", "p_full", "holm_full", "gain_smallest", "p_smallest", "holm_smallest"]
-_VERDICT += ["p_monotone", "holm_monotone", "p_flat", "holm_flat", "verdict", "more_seeds", "oracle_p", "oracle_test"]
+_VERDICT += ["gain_full", "p_full", "gain_smallest", "p_smallest", "ends", "p_ends"]
+_VERDICT += ["rise", "p_rise", "fall", "p_fall", "p_flat", "verdict", "more_seeds", "claim", "oracle_p", "oracle_test"]
 
 
-def half_width(values: pd.Series[float]) -> float:
-    """Half of the 95 % t interval of the mean; NaN below two values."""
+def half_width(values: pd.Series[float], resolution: float = 0.0) -> float:
+    """Half of the 95 % t interval of the mean; NaN below two values. Missing values don't count.
+
+    Args:
+        resolution: step of the grid on which values lie.
+    """
+    values = values.dropna()
     n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    if n < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, n - 1) * max(values.std(ddof=1), resolution / math.sqrt(12)) / math.sqrt(n))
 
 
 def bootstrap_interval(values: pd.Series[float]) -> tuple[float, float]:
-    """95 % percentile bootstrap of the mean; NaN below two values."""
+    """95 % percentile bootstrap of the mean; NaN below two values. Missing values don't count."""
+    values = values.dropna()
     if len(values) < 2:
         return float("nan"), float("nan")
     # Sorted, since a fixed generator draws positions: the order of rows must not matter. Not BCa, which has no
@@ -96,19 +120,34 @@ def _resamples(n: int) -> NDArray[np.int64]:
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, std, n and intervals over seeds, per configuration, preservation ratio and split."""
-    grouped = rows.groupby([*CONFIGURATION, "preservation_ratio", "split"], sort=False)
-    summary = grouped.agg(
-        mean=("accuracy", "mean"),
-        std=("accuracy", "std"),
-        n=("seed", "nunique"),
-        half_width=("accuracy", half_width),
-        active_parameters=("active_parameters", "mean"),
-        active_parameters_paper=("active_parameters_paper", "mean"),
-    ).reset_index()
-    summary["low"] = summary["mean"] - summary["half_width"]
-    summary["high"] = summary["mean"] + summary["half_width"]
-    summary[["boot_low", "boot_high"]] = [bootstrap_interval(accuracy) for _, accuracy in grouped["accuracy"]]
-    return summary
+    lines = []
+    keys = [*CONFIGURATION, "preservation_ratio", "split"]
+    for values, group in rows.groupby(keys, sort=False):
+        accuracy = group["accuracy"].dropna()
+        width = half_width(accuracy, _resolution(group))
+        boot_low, boot_high = bootstrap_interval(accuracy)
+        lines.append(
+            dict(zip(keys, values, strict=True))
+            | {
+                "mean": accuracy.mean(),
+                "std": accuracy.std(ddof=1),
+                "n": len(accuracy),
+                "half_width": width,
+                "active_parameters": group["active_parameters"].mean(),
+                "active_parameters_paper": group["active_parameters_paper"].mean(),
+                "low": accuracy.mean() - width,
+                "high": accuracy.mean() + width,
+                "boot_low": boot_low,
+                "boot_high": boot_high,
+            }
+        )
+    return pd.DataFrame(lines, columns=[*keys, *_SUMMARY])
+
+
+def _resolution(rows: pd.DataFrame) -> float:
+    """What one sample changes in an accuracy; 0 if rows do not say."""
+    samples = rows["samples"].min() if "samples" in rows else math.nan
+    return 1 / samples if samples > 0 else 0.0
 
 
 class _Curve(NamedTuple):
@@ -121,22 +160,22 @@ class _Curve(NamedTuple):
 
 
 def _curves(rows: pd.DataFrame) -> Iterator[_Curve]:
-    """The configurations that were measured at p = 1 and below, with their choices of p."""
+    """The configurations that were measured at p = 1 and below, on both splits, with their choices of p."""
     needed = [*CONFIGURATION, "split", "seed", "preservation_ratio", "accuracy", "samples"]
     for configuration, group in rows[rows.columns.intersection(needed)].groupby(CONFIGURATION, sort=False):
+        group = group[group["accuracy"].notna()]
         valid, test = (
             group[group["split"] == split].pivot(index="seed", columns="preservation_ratio", values="accuracy")
             for split in ("valid", "test")
         )
-        pruned = sorted((p for p in map(float, valid.columns) if p < 1.0), reverse=True)
+        pruned = sorted((p for p in map(float, valid.columns) if p < 1.0 and p in test), reverse=True)
         if not pruned or 1.0 not in test:
             continue
-        resolution = 1 / group.loc[group["split"] == "test", "samples"].min() if "samples" in group else 0.0
         yield _Curve(
             configuration=dict(zip(CONFIGURATION, configuration, strict=True)),
             valid=valid,
             test=test,
-            resolution=resolution,
+            resolution=_resolution(group[group["split"] == "test"]),
             p_star=_highest(valid[pruned]),
             oracle=_highest(test[pruned]),
         )
@@ -144,8 +183,9 @@ def _curves(rows: pd.DataFrame) -> Iterator[_Curve]:
 
 def _highest(curves: pd.DataFrame) -> float:
     """The ratio with the highest mean over seeds; of equal ones the first."""
+    complete = curves.dropna()  # means over different seeds would compare seeds, not ratios
     # Equal up to what the order of a sum makes of it; means of accuracies lie further apart.
-    means = curves.mean().round(9)
+    means = (curves if complete.empty else complete).mean().round(9)
     return max(map(float, curves.columns), key=lambda p: float(means[p]))
 
 
@@ -153,23 +193,26 @@ def best_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     """Per configuration: p* and what it gives on test, beside p = 1 and the oracle.
 
     Columns: `p_star`, `valid` and `test` (means at p*), `test_full` (mean at p = 1), `gain` (mean paired
-    difference test(p*) - test(1)) with `gain_half_width`, `oracle_p`, `oracle_test`, `n`.
+    difference test(p*) - test(1)) with `gain_half_width`, `oracle_p`, `oracle_test`, `n`. Seeds that lack either
+    test accuracy don't count.
     """
     results = []
     for curve in _curves(rows):
-        gain = curve.test[curve.p_star] - curve.test[1.0]
+        test = curve.test[[curve.p_star, 1.0]].dropna()
+        gain = Difference.paired(test[curve.p_star], test[1.0], curve.resolution)
+        low, high = gain.interval(0.95)
         results.append(
             curve.configuration
             | {
                 "p_star": curve.p_star,
                 "valid": curve.valid[curve.p_star].mean(),
-                "test": curve.test[curve.p_star].mean(),
-                "test_full": curve.test[1.0].mean(),
-                "gain": gain.mean(),
-                "gain_half_width": half_width(gain),
+                "test": test[curve.p_star].mean(),
+                "test_full": test[1.0].mean(),
+                "gain": gain.mean,
+                "gain_half_width": (high - low) / 2,
                 "oracle_p": curve.oracle,
                 "oracle_test": curve.test[curve.oracle].mean(),
-                "n": len(curve.test),
+                "n": len(test),
             }
         )
     return pd.DataFrame(results, columns=[*CONFIGURATION, *_BEST])
@@ -189,11 +232,18 @@ class Difference:
     @classmethod
     def paired(cls, first: pd.Series[float], second: pd.Series[float], resolution: float = 0.0) -> Difference:
         """Of two series over the same seeds; `resolution` is the step of the grid on which values lie."""
-        differences = first - second
+        differences = (first - second).dropna()
         n = len(differences)
+        if n < 2:
+            return cls(float(differences.mean()), math.nan, math.nan)
         # A value known to one step of the grid has deviation 1/√12 of it, the difference of two 1/√6.
-        deviation = np.maximum(differences.std(ddof=1), resolution / math.sqrt(6))
-        return cls(float(differences.mean()), float(deviation / math.sqrt(n)), n - 1)
+        deviation = max(differences.std(ddof=1), resolution / math.sqrt(6))
+        return cls(float(differences.mean()), deviation / math.sqrt(n), n - 1)
+
+    @property
+    def reversed(self) -> Difference:
+        """Second minus first."""
+        return Difference(-self.mean, self.error, self.freedom)
 
     def p_above(self, bound: float = 0.0) -> float:
         """Of the one-sided test whose alternative is a difference above `bound`."""
@@ -203,7 +253,7 @@ class Difference:
 
     def p_below(self, bound: float = 0.0) -> float:
         """Of the one-sided test whose alternative is a difference below `bound`."""
-        return Difference(-self.mean, self.error, self.freedom).p_above(-bound)
+        return self.reversed.p_above(-bound)
 
     def p_nonzero(self) -> float:
         """Of the two-sided test."""
@@ -216,16 +266,6 @@ class Difference:
     def interval(self, confidence: float) -> tuple[float, float]:
         reach = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.mean - reach, self.mean + reach
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p-values, in the order given. NaN stays and counts as a test that does not reject."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)  # NaN last
-    steps = len(p) - np.arange(len(p))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * p[order]))
-    return adjusted
 
 
 def power(effect: float, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
@@ -242,7 +282,7 @@ def power(effect: float, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
 
 
 def verdicts(rows: pd.DataFrame, margin: float = 1.0) -> pd.DataFrame:
-    """Per configuration with a pruning curve: whether it peaks inside, by the rules above.
+    """Per configuration with a pruning curve: its shape, by the rules above.
 
     Args:
         rows: as collected; only configurations measured at p = 1 and below have a curve.
@@ -250,90 +290,145 @@ def verdicts(rows: pd.DataFrame, margin: float = 1.0) -> pd.DataFrame:
 
     Returns:
         Columns: `n`; `p_star` and `smallest` (ratios); `test`, `test_full`, `test_smallest` (means at p*, 1 and the
-        smallest ratio); `gain_full` and `gain_smallest` (p* over each end) with `p_…` and `holm_…`, raw and
-        corrected; the same of `monotone` and `flat`; `verdict`; `more_seeds`; `oracle_p` and `oracle_test`, chosen
-        on test and no part of the verdict.
+        smallest ratio); `gain_full` and `gain_smallest` (p* over each end) and `ends` (the smallest ratio over p = 1),
+        each with its `p_…`; `rise` and `fall` (the mean curve's largest steps up and down towards the smallest ratio)
+        with the `p_…` of exceeding the margin; `p_flat`; `verdict`; `more_seeds` and the `claim` that they would
+        decide; `oracle_p` and `oracle_test`, chosen on test and no part of the verdict. Seeds that lack one of the
+        three ratios don't count.
     """
-    results, claims = [], []
+    results = []
     for curve in _curves(rows):
-        smallest = min(map(float, curve.test.columns))
-        test = curve.test[sorted({curve.p_star, 1.0, smallest})].dropna()
-        over_full = Difference.paired(test[curve.p_star], test[1.0], curve.resolution)
-        ends = Difference.paired(test[smallest], test[1.0], curve.resolution)
-        # p* equals itself by definition, not by coincidence.
-        coincidence = curve.resolution if curve.p_star != smallest else 0.0
-        over_smallest = Difference.paired(test[curve.p_star], test[smallest], coincidence)
-        over_better = over_full if test[1.0].mean() >= test[smallest].mean() else over_smallest
-        claims.append((over_full, over_smallest))
+        shape = _Shape.of(curve, margin / 100)
+        verdict = shape.verdict()
+        more, claim = shape.more_seeds() if verdict == "undecided" else (0.0, "")
         results.append(
             curve.configuration
             | {
-                "n": len(test),
+                "n": len(shape.test),
                 "p_star": curve.p_star,
-                "smallest": smallest,
-                "test": test[curve.p_star].mean(),
-                "test_full": test[1.0].mean(),
-                "test_smallest": test[smallest].mean(),
-                "gain_full": over_full.mean,
-                "p_full": over_full.p_above(),
-                "gain_smallest": over_smallest.mean,
-                "p_smallest": over_smallest.p_above(),
-                "p_monotone": max(ends.p_nonzero(), over_better.p_below(margin / 100)),
-                "p_flat": max(d.p_within(margin / 100) for d in (over_full, over_smallest, ends)),
+                "smallest": shape.smallest,
+                "test": shape.test[curve.p_star].mean(),
+                "test_full": shape.test[1.0].mean(),
+                "test_smallest": shape.test[shape.smallest].mean(),
+                "gain_full": shape.over_full.mean,
+                "p_full": shape.over_full.p_above(),
+                "gain_smallest": shape.over_smallest.mean,
+                "p_smallest": shape.over_smallest.p_above(),
+                "ends": shape.ends.mean,
+                "p_ends": shape.ends.p_nonzero(),
+                "rise": shape.rise.mean,
+                "p_rise": shape.rise.p_above(shape.margin),
+                "fall": shape.fall.mean,
+                "p_fall": shape.fall.p_above(shape.margin),
+                "p_flat": shape.p_flat(),
+                "verdict": verdict,
+                "more_seeds": more,
+                "claim": claim,
                 "oracle_p": curve.oracle,
                 "oracle_test": curve.test[curve.oracle].mean(),
             }
         )
-    if not results:
-        return pd.DataFrame(columns=[*CONFIGURATION, *_VERDICT])
-    table = pd.DataFrame(results)
-    family = table.groupby(FAMILY).ngroup()
-    claim = _holm_within(pd.concat([family, family]), pd.concat([table["p_full"], table["p_smallest"]]))
-    table["holm_full"], table["holm_smallest"] = np.split(claim, 2)
-    table["holm_monotone"] = _holm_within(family, table["p_monotone"])
-    table["holm_flat"] = _holm_within(family, table["p_flat"])
-    table["verdict"] = [_verdict(tests) for _, tests in table.iterrows()]
-    levels = ALPHA / (2 * family.map(family.value_counts()))
-    table["more_seeds"] = [
-        _more_seeds(pairs, tests, level) if tests["verdict"] == "undecided" else 0.0
-        for pairs, (_, tests), level in zip(claims, table.iterrows(), levels, strict=True)
-    ]
-    return table[[*CONFIGURATION, *_VERDICT]]
+    return pd.DataFrame(results, columns=[*CONFIGURATION, *_VERDICT])
 
 
-def _holm_within(family: pd.Series[int], p_values: pd.Series[float]) -> NDArray[np.float64]:
-    members, p = family.to_numpy(), p_values.to_numpy(float)
-    adjusted = np.empty(len(p))
-    for number in np.unique(members):
-        adjusted[members == number] = holm(p[members == number])
-    return adjusted
+class _Shape(NamedTuple):
+    """A curve's differences and what they show."""
+
+    test: pd.DataFrame  # seed × p*, 1 and the smallest ratio; complete
+    smallest: float
+    over_full: Difference  # p* over p = 1
+    over_smallest: Difference
+    ends: Difference  # the smallest ratio over p = 1
+    rise: Difference  # the largest step up from a ratio to a smaller one
+    fall: Difference  # the largest step down, as a positive number
+    constant: bool  # one accuracy per seed
+    margin: float
+
+    @classmethod
+    def of(cls, curve: _Curve, margin: float) -> _Shape:
+        smallest = min(map(float, curve.test.columns))
+        test = curve.test[sorted({curve.p_star, 1.0, smallest})].dropna()
+        # p* equals itself by definition, not by coincidence.
+        coincidence = curve.resolution if curve.p_star != smallest else 0.0
+        complete = curve.test.dropna()
+        rise, fall = _steps(complete, curve.resolution)
+        return cls(
+            test=test,
+            smallest=smallest,
+            over_full=Difference.paired(test[curve.p_star], test[1.0], curve.resolution),
+            over_smallest=Difference.paired(test[curve.p_star], test[smallest], coincidence),
+            ends=Difference.paired(test[smallest], test[1.0], curve.resolution),
+            rise=rise,
+            fall=fall,
+            constant=len(complete) > 1 and bool((complete.max(axis=1) - complete.min(axis=1) < _EQUAL).all()),
+            margin=margin,
+        )
+
+    def p_flat(self) -> float:
+        return max(d.p_within(self.margin) for d in (self.over_full, self.over_smallest, self.ends))
+
+    def verdict(self) -> str:
+        """The first rule that holds; a missing p-value is below nothing, and above nothing."""
+        no_rise, no_fall = (step.p_above(self.margin) >= ALPHA for step in (self.rise, self.fall))
+        if max(self.over_full.p_above(), self.over_smallest.p_above()) < ALPHA:
+            return "peak inside"
+        if self.ends.p_nonzero() < ALPHA:
+            if self.ends.mean < 0 and no_rise:
+                return "falling"
+            if self.ends.mean > 0 and no_fall:
+                return "rising"
+        if self.constant or (self.p_flat() < ALPHA and no_rise and no_fall):
+            return "flat"
+        return "undecided"
+
+    def more_seeds(self) -> tuple[float, str]:
+        """How many more seeds the claim takes that takes fewest, and its name; NaN and none if there is none."""
+        no_rise, no_fall = (step.p_above(self.margin) >= ALPHA for step in (self.rise, self.fall))
+        claims: dict[str, list[_Test]] = {
+            "peak inside": [(self.over_full, 0.0, ALPHA), (self.over_smallest, 0.0, ALPHA)]
+        }
+        if no_rise:
+            claims["falling"] = [(self.ends.reversed, 0.0, ALPHA / 2)]
+        if no_fall:
+            claims["rising"] = [(self.ends, 0.0, ALPHA / 2)]
+        if no_rise and no_fall:
+            pairs = (self.over_full, self.over_smallest, self.ends)
+            claims["flat"] = [(d, -self.margin, ALPHA) for pair in pairs for d in (pair, pair.reversed)]
+        best, claim = math.nan, ""
+        for name, tests in claims.items():
+            if all(difference.mean > bound for difference, bound, _ in tests):
+                needed = max(_more_pairs(*test) for test in tests)
+                if not claim or needed < best:
+                    best, claim = needed, name
+        return (best, claim) if len(self.test) > 1 else (math.nan, "")
 
 
-def _verdict(tests: pd.Series[Any]) -> str:
-    """The first rule that holds; a missing p-value is below nothing."""
-    over_full, over_smallest = tests["holm_full"] < ALPHA, tests["holm_smallest"] < ALPHA
-    over_better = over_full if tests["test_full"] >= tests["test_smallest"] else over_smallest
-    if over_full and over_smallest:
-        return "peak inside"
-    if tests["holm_monotone"] < ALPHA and not over_better:
-        return "monotone"
-    return "flat" if tests["holm_flat"] < ALPHA else "undecided"
+_Test = tuple[Difference, float, float]  # one-sided, of a difference above a bound, at a level
 
 
-def _more_seeds(claim: tuple[Difference, Difference], tests: pd.Series[Any], alpha: float) -> float:
-    """How many more seeds those tests of the claim need that have not rejected."""
-    corrected = zip(claim, (tests["holm_full"], tests["holm_smallest"]), strict=True)
-    needs = [_more_pairs(difference, alpha) for difference, p in corrected if not p < ALPHA]
-    return float(np.max(needs))  # NaN if one is
+def _steps(complete: pd.DataFrame, resolution: float) -> tuple[Difference, Difference]:
+    """The largest rise and fall of the mean curve from a ratio to a smaller one, with pooled errors."""
+    values = complete[sorted(complete.columns, reverse=True)].to_numpy(float)  # seed × ratio
+    n, k = values.shape
+    if n < 2:
+        unknown = Difference(math.nan, math.nan, math.nan)
+        return unknown, unknown
+    means = values.mean(axis=0)
+    residuals = values - values.mean(axis=1, keepdims=True) - means + values.mean()
+    freedom = (n - 1) * (k - 1)
+    deviation = max(math.sqrt((residuals**2).sum() / freedom), resolution / math.sqrt(12))
+    error = deviation * math.sqrt(2 / n) if deviation > _EQUAL else 0.0
+    steps = (means - means[:, None])[np.triu_indices(k, 1)].round(9)  # to a smaller ratio, minus from a larger
+    rise, fall = max(0.0, float(steps.max())), max(0.0, float(-steps.min()))
+    return Difference(rise, error, freedom), Difference(fall, error, freedom)
 
 
-def _more_pairs(difference: Difference, alpha: float) -> float:
-    if math.isnan(difference.error):
-        return math.nan
-    if difference.mean <= 0:
-        return math.inf
+def _more_pairs(difference: Difference, bound: float, alpha: float) -> float:
+    """How many more pairs give a one-sided test 80 % power; 0 if it has rejected."""
+    if not difference.p_above(bound) >= alpha:
+        return 0.0 if not math.isnan(difference.error) else math.nan
     n = difference.freedom + 1
-    effect = difference.mean / (difference.error * math.sqrt(n))
+    effect = (difference.mean - bound) / (difference.error * math.sqrt(n))
     more = np.arange(1, MOST_SEEDS + 1)
     enough = more[power(effect, n + more, alpha) >= POWER]
     return float(enough[0]) if enough.size else math.inf

@@ -19,44 +19,58 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """A line per (dataset, batch size, χ, Selection branch): test accuracy in percent, `mean (std)`.
 
     Columns: Specialization; Selection; a column per ratio below 1; then p* with its test accuracy, the gain over
-    p = 1 with its 95 % interval, the oracle and n.
+    p = 1 with its 95 % interval, the oracle and n. What was not measured is blank, and so is what p* takes where
+    validation or p = 1 is missing.
     """
-    test = summary[summary["split"] == "test"]
-    lines = []
-    for _, choice in best[best["branch"] != "none"].iterrows():
-        keys = ["dataset", "kind", "scale", "batch_size", "granularity"]
-        cell = test[(test[keys] == choice[keys]).all(axis=1)]
-        unselected = cell[cell["branch"] == "none"].set_index("preservation_ratio")
-        selected = cell[cell["branch"] == choice["branch"]].set_index("preservation_ratio")
-        line = {
-            "dataset": f"{choice['dataset']} ({choice['kind']} data)",
-            "batch size": choice["batch_size"],
-            "χ": choice["granularity"],
-            "Selection loss": choice["branch"],
-            "Specialization": _accuracy(unselected.loc[1.0]) if 1.0 in unselected.index else "",
-            "Selection": _accuracy(selected.loc[1.0]),
-        }
-        for ratio in sorted((p for p in selected.index if p < 1.0), reverse=True):
-            line[f"p {ratio:g}"] = _accuracy(selected.loc[ratio])
-        line |= {
-            "p*": f"{choice['p_star']:g}",
-            "test at p*": f"{100 * choice['test']:.2f}",
-            "gain over p 1 [95 %]": f"{100 * choice['gain']:+.2f}" + _interval(choice["gain_half_width"]),
-            "oracle p": f"{choice['oracle_p']:g}",
-            "oracle test": f"{100 * choice['oracle_test']:.2f}",
-            "n": choice["n"],
-        }
-        lines.append(line)
-        if choice["kind"] == "multibench" and choice["branch"] == "suff+min":
-            lines.append(_printed_line(choice))
-    return pd.DataFrame(lines, dtype=object).fillna("")
+    keys = ["dataset", "kind", "scale", "batch_size", "granularity"]
+    test = summary[(summary["split"] == "test") & summary["mean"].notna()]
+    choices = {tuple(choice[[*keys, "branch"]]): choice for _, choice in best.iterrows()}
+    lines: list[dict[str, Any]] = []
+    for cell, means in test.groupby(keys, sort=False):
+        dataset, kind, _, batch_size, granularity = cell
+        curves = {str(name): own.set_index("preservation_ratio") for name, own in means.groupby("branch", sort=False)}
+        for branch, selected in curves.items():
+            if branch == "none":
+                continue
+            line = {
+                "dataset": f"{dataset} ({kind} data)",
+                "batch size": batch_size,
+                "χ": granularity,
+                "Selection loss": branch,
+                "Specialization": _at(curves.get("none"), 1.0),
+                "Selection": _at(selected, 1.0),
+            }
+            line |= {f"p {p:g}": _accuracy(selected.loc[p]) for p in selected.index if p < 1.0}
+            choice = choices.get((*cell, branch))
+            if choice is not None:
+                line |= {
+                    "p*": f"{choice['p_star']:g}",
+                    "test at p*": percent(choice["test"]),
+                    "gain over p 1 [95 %]": _gain(choice["gain"], choice["gain_half_width"]),
+                    "oracle p": f"{choice['oracle_p']:g}",
+                    "oracle test": percent(choice["oracle_test"]),
+                }
+            lines.append(line | {"n": selected["n"].max()})
+            if kind == "multibench" and branch == "suff+min":
+                lines.append(_printed_line(str(dataset), granularity))
+    if not lines:
+        return pd.DataFrame()
+    ratios = {name for line in lines for name in line if name.startswith("p 0")}
+    columns = ["dataset", "batch size", "χ", "Selection loss", "Specialization", "Selection"]
+    columns += sorted(ratios, key=lambda name: -float(name.removeprefix("p ")))
+    columns += ["p*", "test at p*", "gain over p 1 [95 %]", "oracle p", "oracle test", "n"]
+    return pd.DataFrame(lines, columns=columns, dtype=object).fillna("")
 
 
-def _printed_line(choice: pd.Series[Any]) -> dict[str, Any]:
+def _at(curve: pd.DataFrame | None, ratio: float) -> str:
+    return _accuracy(curve.loc[ratio]) if curve is not None and ratio in curve.index else ""
+
+
+def _printed_line(dataset: str, granularity: Any) -> dict[str, Any]:
     """The paper's line of Table 1 for the same dataset and χ."""
-    line = {"dataset": f"{choice['dataset']} (paper)", "batch size": "", "χ": choice["granularity"]}
+    line = {"dataset": f"{dataset} (paper)", "batch size": "", "χ": granularity}
     printed = published_table(1)
-    own = (printed["dataset"] == choice["dataset"]) & (printed["granularity"] == str(choice["granularity"]))
+    own = (printed["dataset"] == dataset) & (printed["granularity"] == str(granularity))
     for _, cell in printed[own].iterrows():
         name = cell["stage"].capitalize() if cell["preservation_ratio"] == "1.0" else f"p {cell['preservation_ratio']}"
         line[name] = f"{cell['accuracy_mean']} ({cell['accuracy_std']})"
@@ -83,7 +97,7 @@ def table2(rows: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> 
     Prior methods, then S3's stages at χ = 8 (Sparsification at p*, and at the oracle's p, which is what the
     paper prints), then the references. Beside real data stand the paper's own numbers.
     """
-    test = rows[rows["split"] == "test"]
+    test = rows[(rows["split"] == "test") & rows["accuracy"].notna()]
     s3 = test[(test["method"] == "s3") & (test["granularity"] == GRANULARITY)]
     choices = best[(best["branch"] == "suff+min") & (best["granularity"] == GRANULARITY)]
     lines: dict[tuple[int, str], dict[str, str]] = {}
@@ -110,8 +124,8 @@ def table2(rows: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> 
             ):
                 accuracies = selected.loc[selected["preservation_ratio"] == ratio, "accuracy"]
                 put(f"+ Sparsification ({label})", accuracies)
-        for _, row in references[(references["dataset"] == dataset) & (references["split"] == "test")].iterrows():
-            lines.setdefault((batch_size, REFERENCES[row["reference"]]), {})[column] = f"{100 * row['accuracy']:.2f}"
+        for name, accuracy in references_on_test(references, dataset).items():
+            lines.setdefault((batch_size, REFERENCES[name]), {})[column] = percent(accuracy)
     order = [*METHODS.values(), "Specialization", "+ Selection"]
     order += ["+ Sparsification (p* on validation)", "+ Sparsification (oracle: best p on test)", *REFERENCES.values()]
     printed = _published(2, "method", rows)
@@ -126,7 +140,7 @@ def table2(rows: pd.DataFrame, best: pd.DataFrame, references: pd.DataFrame) -> 
 
 def table3(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per (batch size, Selection loss): test accuracy in percent at χ = 8 and p = 1, a column per dataset."""
-    chosen = rows[(rows["split"] == "test") & (rows["granularity"] == GRANULARITY)]
+    chosen = rows[(rows["split"] == "test") & (rows["granularity"] == GRANULARITY) & rows["accuracy"].notna()]
     chosen = chosen[chosen["preservation_ratio"] == 1.0]
     printed = _published(3, "selection_loss", rows)
     table = []
@@ -156,11 +170,11 @@ def _mean_std(accuracies: pd.Series[float]) -> str:
 
 
 def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """A line per curve: p*, its gains on test in points with their Holm-corrected p-values, and the verdict."""
+    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict."""
     lines = []
     for _, curve in verdicts.iterrows():
         more = curve["more_seeds"]
-        needed = "" if pd.isna(more) or not more else "more than 100" if math.isinf(more) else f"{more:.0f}"
+        seeds = "more than 100" if math.isinf(more) else f"{more:.0f}"
         lines.append(
             {
                 "dataset": f"{curve['dataset']} ({curve['kind']} data)",
@@ -169,10 +183,13 @@ def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
                 "Selection loss": curve["branch"],
                 "n": curve["n"],
                 "p*": f"{curve['p_star']:g}",
-                "gain over p 1": _tested(curve["gain_full"], curve["holm_full"]),
-                "over the smallest p": _tested(curve["gain_smallest"], curve["holm_smallest"]),
+                "gain over p 1": _tested(curve["gain_full"], curve["p_full"]),
+                "over the smallest p": _tested(curve["gain_smallest"], curve["p_smallest"]),
+                "smallest p over p 1": _tested(curve["ends"], curve["p_ends"]),
+                "largest rise": percent(curve["rise"]),
+                "largest fall": percent(curve["fall"]),
                 "verdict": curve["verdict"],
-                "more seeds needed": needed,
+                "more seeds needed": f"{seeds} for {curve['claim']}" if curve["claim"] else "",
                 "oracle p": f"{curve['oracle_p']:g}",
             }
         )
@@ -180,7 +197,15 @@ def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tested(gain: float, p_value: float) -> str:
-    return f"{100 * gain:+.2f}" + (f" (p {p_value:.2g})" if pd.notna(p_value) else "")
+    return _gain(gain) + (f" (p {p_value:.2g})" if pd.notna(gain) and pd.notna(p_value) else "")
+
+
+def references_on_test(references: pd.DataFrame, dataset: str) -> dict[str, float]:
+    """A dataset's test accuracies by reference; none if none were measured."""
+    if references.empty:
+        return {}
+    own = references[(references["dataset"] == dataset) & (references["split"] == "test")]
+    return {str(name): float(accuracy) for name, accuracy in own.set_index("reference")["accuracy"].dropna().items()}
 
 
 def reference_table(references: pd.DataFrame) -> pd.DataFrame:
@@ -192,27 +217,39 @@ def reference_table(references: pd.DataFrame) -> pd.DataFrame:
             {
                 "dataset": f"{dataset} ({kind} data)",
                 "reference": REFERENCES[str(reference)],
-                "validation": f"{100 * accuracy['valid']:.2f}",
-                "test": f"{100 * accuracy['test']:.2f}",
+                "validation": percent(accuracy.get("valid", math.nan)),
+                "test": percent(accuracy.get("test", math.nan)),
             }
         )
     return pd.DataFrame(lines)
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Every cell as text; what is missing is blank."""
+    # Not astype(str) alone, which keeps NaN from pandas 3 on.
+    return table.astype(object).where(table.notna(), "").astype(str)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table."""
     header = [str(name) for name in table.columns]
-    lines = [header, ["---"] * len(header), *table.astype(str).to_numpy().tolist()]
+    lines = [header, ["---"] * len(header), *readable(table).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def latex(table: pd.DataFrame) -> str:
     """A tabular environment of booktabs."""
-    return table.to_latex(index=False, escape=True)
+    return table.to_latex(index=False, escape=True, na_rep="")
 
 
-def _interval(half_width: float) -> str:
-    return f" ± {100 * half_width:.2f}" if pd.notna(half_width) else ""
+def percent(share: float) -> str:
+    return "" if pd.isna(share) else f"{100 * share:.2f}"
+
+
+def _gain(share: float, half_width: float = math.nan) -> str:
+    """In points, with its sign; one seed has no interval."""
+    interval = f" ± {percent(half_width)}" if pd.notna(half_width) else ""
+    return "" if pd.isna(share) else f"{100 * share:+.2f}" + interval
 
 
 def _accuracy(row: Any) -> str:
@@ -220,5 +257,7 @@ def _accuracy(row: Any) -> str:
 
 
 def mean_std(mean: float, std: float, digits: int = 2) -> str:
-    """`mean (std)` as the paper prints it; one seed has no deviation."""
+    """`mean (std)` as the paper prints it; one seed has no deviation, none no mean."""
+    if pd.isna(mean):
+        return ""
     return f"{mean:.{digits}f}" + (f" ({std:.{digits}f})" if pd.notna(std) else "")

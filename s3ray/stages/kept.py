@@ -196,13 +196,17 @@ def variance_shares(z_ND: NDArray[Any], truth_NF: NDArray[Any]) -> NDArray[np.fl
 
     Independent factors share out at most 1; what is left is noise and what factors do together. Unlike R², which
     asks whether a factor can be read, this asks how much room it takes. A factor that is not there has share 0 in
-    expectation (adjusted R², one predictor), and scatters about it.
+    expectation (adjusted R², one predictor), and scatters about it. NaN where nothing varies: a factor that has one
+    value, a representation that is one point; and below three samples.
     """
     n = len(z_ND)
     z_ND = np.asarray(z_ND, dtype=np.float64) - z_ND.mean(axis=0, dtype=np.float64)
     truth_NF = np.asarray(truth_NF, dtype=np.float64)
-    standard_NF = (truth_NF - truth_NF.mean(axis=0)) / truth_NF.std(axis=0)
-    explained_F = ((standard_NF.T @ z_ND / n) ** 2).sum(axis=1) / z_ND.var(axis=0).sum()
+    if n < 3:
+        return np.full(truth_NF.shape[1], np.nan)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        standard_NF = (truth_NF - truth_NF.mean(axis=0)) / truth_NF.std(axis=0)
+        explained_F = ((standard_NF.T @ z_ND / n) ** 2).sum(axis=1) / z_ND.var(axis=0).sum()
     shares_F: NDArray[np.float64] = 1 - (1 - explained_F) * (n - 1) / (n - 2)
     return shares_F
 
@@ -244,12 +248,14 @@ def semantic_coherence(z1_ND: NDArray[Any], z2_ND: NDArray[Any], factor_N: NDArr
     asks for more: z also holds what is unique to a modality, and a distance of 0 is sufficient, not necessary.
 
     Args:
-        factor_N: its value per sample; every value needs two samples.
+        factor_N: its value per sample; one that a single sample has is left out. NaN where too few are left.
     """
     from sklearn.preprocessing import normalize
 
     z1_ND, z2_ND = (normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in (z1_ND, z2_ND))
-    members = [factor_N == value for value in np.unique(factor_N)]
+    members = [factor_N == value for value in np.unique(factor_N) if np.count_nonzero(factor_N == value) > 1]
+    if not members:
+        return Coherence(math.nan, math.nan, math.nan)
     given = [_energy(z1_ND[member], z2_ND[member], True) for member in members]
     between = [
         energy_distance(z_ND[first], z_ND[second])
@@ -261,7 +267,7 @@ def semantic_coherence(z1_ND: NDArray[Any], z2_ND: NDArray[Any], factor_N: NDArr
         distance=float(np.mean([distance for distance, _ in given])),
         # A representation that is one point throughout is the same in both modalities: 0, not 0 / 0.
         coefficient=float(np.mean([distance / across if across else 0.0 for distance, across in given])),
-        between_values=float(np.mean(between)),
+        between_values=float(np.mean(between)) if between else math.nan,
     )
 
 

@@ -10,7 +10,17 @@ from s3ray.data.dataset import Split
 from s3ray.model import S3Model
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.collective import gather_rows
-from s3ray.stages.training import Batch, Forward, Metrics, Monitor, Objective, entropy_metrics, reduce_statistics, train
+from s3ray.stages.training import (
+    Batch,
+    Forward,
+    Metrics,
+    Monitor,
+    Objective,
+    entropy_metrics,
+    reduce_statistics,
+    train,
+    weighted_sum,
+)
 
 
 def select(
@@ -29,7 +39,7 @@ def select(
         monitored, not optimised.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or its gradient became NaN or infinite.
     """
 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -41,8 +51,8 @@ def select(
         }
         with torch.no_grad():
             monitored = entropy_metrics(reduce_statistics(views))
-        total = config.lambda_suff * terms["suff"] + config.lambda_min * terms["min"]
-        return total, terms | monitored
+        weighted = (config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"])
+        return weighted_sum(*weighted, outputs=[z1_BD, z2_BD]), terms | monitored
 
     objective = Objective(model.router_parameters(), loss)
     return train(model, [objective], data, config.optimizer, batch_size=batch_size, seed=seed, monitor=monitor)

@@ -19,7 +19,17 @@ from s3ray.objectives.routing import (
     local_entropy_loss,
 )
 from s3ray.stages.collective import gather_rows
-from s3ray.stages.training import Batch, Forward, Metrics, Monitor, Objective, entropy_metrics, reduce_statistics, train
+from s3ray.stages.training import (
+    Batch,
+    Forward,
+    Metrics,
+    Monitor,
+    Objective,
+    entropy_metrics,
+    reduce_statistics,
+    train,
+    weighted_sum,
+)
 
 
 def specialize(
@@ -37,7 +47,7 @@ def specialize(
         Per step: the loss and its terms, and each modality's local and global router entropy.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or its gradient became NaN or infinite.
     """
 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,13 +63,18 @@ def specialize(
             "local": _total(local_entropy_loss, statistics),
             "global": _total(global_entropy_loss, statistics),
         }
-        auxiliary = (
-            config.lambda_imp * terms["imp"]
-            + config.lambda_load * terms["load"]
-            + config.lambda_local * terms["local"]
-            + config.lambda_global * terms["global"]
+        auxiliary = weighted_sum(
+            (config.lambda_imp, terms["imp"]),
+            (config.lambda_load, terms["load"]),
+            (config.lambda_local, terms["local"]),
+            (config.lambda_global, terms["global"]),
         )
-        total = config.lambda_rep * terms["rep"] + config.lambda_dsc * terms["dsc"] + config.lambda_aux * auxiliary
+        total = weighted_sum(
+            (config.lambda_rep, terms["rep"]),
+            (config.lambda_dsc, terms["dsc"]),
+            (config.lambda_aux, auxiliary),
+            outputs=first,
+        )
         return total, terms | entropy_metrics(statistics)
 
     objective = Objective(dict(model.named_parameters()), loss)

@@ -8,7 +8,7 @@ workers draw what one worker draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,12 +25,13 @@ from s3ray.model.draws import generator
 from s3ray.objectives.routing import RoutingStatistics, global_entropy_loss, local_entropy_loss
 from s3ray.stages.collective import average_gradients, rank, sum_over_workers, workers
 
+_HUGE = 1e15  # of a feature: its square, summed over widths and samples, may leave float32
 Metrics = list[dict[str, float]]  # one row per step
 Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that resuming needs
 
 
 class DivergedError(RuntimeError):
-    """A loss that is no longer finite."""
+    """A loss, or its gradient, that is no longer finite."""
 
 
 class Monitor(Protocol):
@@ -69,6 +70,23 @@ class Objective:
     end: float = 1.0
 
 
+def weighted_sum(*terms: tuple[float, Tensor], outputs: Iterable[Tensor] = ()) -> Tensor:
+    """Σ weight · term. What has weight 0 is left out: were its value or its slope infinite, 0 · ∞ would be NaN.
+
+    Args:
+        outputs: of the model. Where a term is left out, they see to it that every parameter still has a gradient,
+            if only 0: DistributedDataParallel and weight decay count on it.
+    """
+    total = terms[0][1].new_zeros(())
+    for weight, term in terms:
+        if weight != 0.0:
+            total = total + weight * term
+    if any(weight == 0.0 for weight, _ in terms):
+        for output in outputs:
+            total = total + (0.0 * output).sum()
+    return total
+
+
 def train(
     model: nn.Module,
     objectives: Sequence[Objective],
@@ -88,7 +106,7 @@ def train(
             batch of an epoch is left out, since contrastive losses depend on the number of negatives.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or its gradient became NaN or infinite.
     """
     assert batch_size <= len(data)
     assert batch_size % workers() == 0
@@ -127,17 +145,23 @@ def train(
                 _require_gradients(model, solver.parameters)
             solver.adamw.zero_grad(set_to_none=True)
             value, terms = solver.loss(forward, batch)
-            names = ["loss", *terms]
-            recorded = torch.stack([value.detach(), *(t.detach() for t in terms.values())]).tolist()
-            if not math.isfinite(recorded[0]):
-                raise _diverged(f"the loss became {recorded[0]}", step, total)
             value.backward()
             if in_turns:
                 average_gradients(solver.parameters.values())
-            nn.utils.clip_grad_norm_(solver.parameters.values(), optimizer.gradient_clip)
+            norm = nn.utils.clip_grad_norm_(solver.parameters.values(), optimizer.gradient_clip)
+            # One transfer for all numbers: on a GPU each would wait for what is under way.
+            length, *recorded = torch.stack([norm, value.detach(), *(t.detach() for t in terms.values())]).tolist()
+            if not (math.isfinite(recorded[0]) and math.isfinite(length)):
+                finite = math.isfinite(recorded[0])
+                what = f"the gradient became {length}" if finite else f"the loss became {recorded[0]}"
+                where = f"{what} at step {step + 1} of {total}"
+                batch = _shard(data, indices, (seed, step), device, dtype)
+                guilty = _not_finite(*solver.loss(model, batch), list(solver.parameters.values()))
+                remedy = _remedy(trained.values(), data.batch(indices), is_first=step == 0)
+                raise DivergedError(f"{where}{guilty}; {remedy}")
             solver.adamw.step()
             solver.schedule.step()
-            for name, number in zip(names, recorded, strict=True):
+            for name, number in zip(["loss", *terms], recorded, strict=True):
                 row.setdefault(name, number)
         metrics.append(row)
 
@@ -153,8 +177,8 @@ def train(
                 }
 
             monitor.stepped(done, total, snapshot_now)
-    if not all(bool(torch.isfinite(p).all()) for p in trained.values()):  # the last step's doing
-        raise _diverged("the parameters became infinite", total - 1, total)
+    if not _are_finite(trained.values()):  # the last step's doing
+        raise DivergedError(f"the parameters became infinite at step {total} of {total}; lower the learning rate")
     model.eval()
     return metrics
 
@@ -201,8 +225,45 @@ def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Te
     return local | {f"global_entropy/{name}": -global_entropy_loss(s) for name, s in statistics.items()}
 
 
-def _diverged(what: str, step: int, total: int) -> DivergedError:
-    return DivergedError(f"{what} at step {step + 1} of {total}; lower the learning rate or raise the temperature")
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in tensors)
+
+
+def _not_finite(value: Tensor, terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> str:
+    """Names the loss's terms whose value or gradient is not finite; all ranks must ask together."""
+    tracked = {name: term for name, term in terms.items() if term.requires_grad}
+    if not tracked:
+        return ""
+    # Those of weight 0 and those that are only recorded have no part in the loss.
+    shares = torch.autograd.grad(value, list(tracked.values()), retain_graph=True, allow_unused=True)
+    used = [name for name, share in zip(tracked, shares, strict=True) if share is not None]
+    bad = []
+    for name in used:
+        slopes = torch.autograd.grad(tracked[name], parameters, retain_graph=True, allow_unused=True)
+        # Lengths, since finite numbers can have an infinite one: that stops training, too.
+        lengths = torch.stack([slope.norm() for slope in slopes if slope is not None])
+        bad.append([float(not _are_finite([tracked[name]])), float(not _are_finite([lengths.norm()]))])
+    # A rank sees the gradient of its own shard alone.
+    by_value, by_slope = sum_over_workers(torch.tensor(bad, device=value.device).reshape(-1, 2)).T.tolist()
+    for flags, kind in ((by_value, ""), (by_slope, "gradient of ")):
+        if guilty := [name for name, flag in zip(used, flags, strict=True) if flag]:
+            return f" ({kind}{', '.join(guilty)})"
+    return ""
+
+
+def _remedy(parameters: Iterable[Tensor], batch: Mapping[str, Ragged], *, is_first: bool) -> str:
+    """What helps, by what can have been the cause. `batch` is the global one: every rank says the same."""
+    if not _are_finite(parameters):
+        return "the step before made the parameters infinite: lower the learning rate"
+    for name, ragged in batch.items():
+        largest = float(ragged.values_TF.abs().max())
+        if not math.isfinite(largest):
+            return f"features of {name} are not finite: replace them in the data"
+        if largest > _HUGE:
+            return f"features of {name} reach {largest:.2g}: scale the data"
+    if is_first:
+        return "no step was taken yet, so it is not the learning rate: raise the temperature or scale the data"
+    return "lower the learning rate or raise the temperature"
 
 
 def _rate(step: int, total: int, warmup: float) -> float:

@@ -74,3 +74,16 @@ def test_draws_are_a_function_of_the_generator() -> None:
     assert not torch.equal(first[0], first[1])
     # The same draw in another precision, so that precisions can be compared.
     assert sample_vmf(mean.double(), 10.0, generator("vmf")).float().allclose(first, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mean_without_direction_gets_a_draw_and_no_gradient(dtype: torch.dtype) -> None:
+    mean = torch.randn(4, 8, dtype=dtype)
+    mean[1] = 0.0
+    mean[2] = torch.eye(8, dtype=dtype)[0]  # the pole, which has no reflection
+    mean.requires_grad_()
+    z = sample_vmf(mean, 10.0, generator("vmf"))
+    assert z.square().sum(1).sub(1).abs().max() < 1e-5
+    (slope,) = torch.autograd.grad((z * torch.randn(4, 8, dtype=dtype)).sum(), mean)
+    assert slope.isfinite().all()
+    assert (slope[1] == 0.0).all()

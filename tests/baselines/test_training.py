@@ -199,3 +199,14 @@ def test_every_method_learns(method: Method, learnable: Dataset) -> None:
         trained = _accuracy(model, learnable, branch, settings)
         deviation = math.sqrt((p * (1 - p) + trained * (1 - trained)) / samples)
         assert trained - p > NormalDist().inv_cdf(0.999) * deviation, (branch, p, trained)
+
+
+@pytest.mark.parametrize("method", ["focal", "jointopt", "disentangledssl"])
+def test_terms_of_weight_0_leave_every_parameter_a_gradient(
+    method: Method, dense: ModelConfig, tiny_dataset: Dataset
+) -> None:
+    config = dataclasses.replace(CONFIG, private_weight=0.0, orthogonality=0.0, alignment=0.0)
+    baseline = build_baseline(method, dense, config, tiny_dataset.features, tiny_dataset.classes, seed=0)
+    metrics = train_baseline(baseline, tiny_dataset.train, OPTIMIZER, batch_size=BATCH, seed=0)
+    assert all(math.isfinite(number) for row in metrics for number in row.values())
+    assert all(p.grad is not None for p in baseline.parameters() if p.requires_grad)

@@ -351,3 +351,22 @@ def test_points_are_tidy_and_bounds_are_the_tightest_on_valid(data: Dataset) -> 
         assert found["I(Z;Y) bound", split].value == expected.label
         assert found["I(Z;X|Y) surrogate", split].value == expected.excess
         assert found["I(Z;Y) bound", split].samples == size
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_does_not_vary_has_no_share_and_no_distance():
+    rng = np.random.default_rng(0)
+    z, factor = rng.normal(size=(8, 3)), np.tile([-1.0, 1.0], 4)
+    both = variance_shares(z, np.stack([factor, np.ones(8)], axis=1))
+    assert math.isfinite(both[0])
+    assert math.isnan(both[1])
+    assert np.isnan(variance_shares(np.ones((8, 3)), factor[:, None])).all()
+    assert np.isnan(variance_shares(z[:2], factor[:2, None])).all()
+    one_value = semantic_coherence(z, z[::-1], np.ones(8))
+    assert math.isfinite(one_value.distance)
+    assert math.isnan(one_value.between_values)
+    # A value that a single sample has is left out.
+    lonely = np.array([*factor, 5.0])
+    grown = semantic_coherence(np.vstack([z, z[:1]]), np.vstack([z[::-1], z[:1]]), lonely)
+    assert grown == semantic_coherence(z, z[::-1], factor)
+    assert math.isnan(semantic_coherence(z[:2], z[:2], factor[:2]).distance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import importlib
 import itertools
 import math
 from collections.abc import Callable
@@ -209,16 +210,129 @@ def _poisoned(split: Split) -> Split:
 @every_stage
 def test_a_diverging_loss_raises(name: str, tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
     data = dataclasses.replace(tiny_dataset, train=_poisoned(tiny_dataset.train))
-    with pytest.raises(DivergedError, match=r"nan at step \d of 9; lower the learning rate"):
+    terms = "suff, min" if name == "select" else "rep, dsc, imp, load, local, global"
+    cause = "features of right are not finite: replace them in the data"
+    with pytest.raises(DivergedError, match=rf"^the loss became nan at step \d of 9 \({terms}\); {cause}$"):
         _run(name, tiny_model, data)
 
 
-def test_a_run_that_blows_up_raises(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
-    optimizer = OptimizerConfig(epochs=3, learning_rate=1e30, gradient_clip=1e30)
+def _scaled(split: Split, factor: float) -> Split:
+    """The split with `right` times `factor`."""
+    right = split.modalities["right"]
+    return dataclasses.replace(
+        split, modalities={**split.modalities, "right": Sequences(right.values * np.float32(factor), right.offsets)}
+    )
+
+
+def _diverges(model: ModelConfig, data: Dataset, train: Split | None = None, **settings: Any) -> str:
+    """What the error says of a Specialization with these settings."""
+    config = dataclasses.replace(STAGES["specialize"][1], **settings)
+    trained = build_model(model, data.features, seed=0)
+    with pytest.raises(DivergedError) as raised:
+        specialize(trained, train or data.train, config, batch_size=BATCH, seed=0)
+    return str(raised.value)
+
+
+def test_a_run_that_blows_up_blames_the_learning_rate(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    said = _diverges(tiny_model, tiny_dataset, optimizer=dataclasses.replace(OPTIMIZER, learning_rate=1e30))
+    assert "at step 2 of 9" in said
+    assert said.endswith("; lower the learning rate or raise the temperature")
+    said = _diverges(tiny_model, tiny_dataset, optimizer=dataclasses.replace(OPTIMIZER, learning_rate=1e39))
+    assert "at step 2 of 9" in said
+    assert said.endswith("; the step before made the parameters infinite: lower the learning rate")
+
+
+def test_before_any_step_the_learning_rate_is_not_to_blame(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    said = _diverges(tiny_model, tiny_dataset, temperature=1e-45)
+    assert said.startswith(
+        "the loss became nan at step 1 of 9 (rep, dsc); no step was taken yet, so it is not the learning rate: "
+    )
+    # Finite, but too long for float32: the gradient's own step, not the one after.
+    said = _diverges(tiny_model, tiny_dataset, temperature=1e-30)
+    assert said.startswith("the gradient became inf at step 1 of 9 (gradient of dsc); no step was taken yet")
+    said = _diverges(tiny_model, tiny_dataset, _scaled(tiny_dataset.train, 1e30))
+    assert said.endswith("; features of right reach 5.7e+30: scale the data")
+
+
+def test_a_gradient_that_is_not_finite_stops_its_own_step_and_names_its_term(
+    tiny_model: ModelConfig, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("s3ray.stages.specialize")
+    calls = itertools.count()
+
+    def steep(statistics: Any) -> Tensor:
+        """√ of 0 from the fourth step on (two modalities a step): 0, with an infinite slope."""
+        return (0.0 * statistics.importance.sum() + (1.0 if next(calls) < 6 else 0.0)).sqrt()
+
+    monkeypatch.setattr(module, "load_loss", steep)
+    said = _diverges(tiny_model, tiny_dataset)
+    assert said.startswith("the gradient became nan at step 4 of 9 (gradient of load); lower the learning rate")
+    # With weight 0 it does no harm.
+    config = dataclasses.replace(STAGES["specialize"][1], lambda_load=0.0)
     model = build_model(tiny_model, tiny_dataset.features, seed=0)
-    config = SpecializationConfig(optimizer=optimizer)
-    with pytest.raises(DivergedError):
-        specialize(model, tiny_dataset.train, config, batch_size=BATCH, seed=0)
+    assert len(specialize(model, tiny_dataset.train, config, batch_size=BATCH, seed=0)) == STEPS
+
+
+def test_an_expert_that_died_does_not_end_the_run(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    """The routers' logits are so far apart that probabilities are exactly 0, in every layer and for every token."""
+    model = build_model(tiny_model, tiny_dataset.features, seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".router." in name:
+                parameter.mul_(1e4)
+    config = STAGES["specialize"][1]
+    rows = specialize(model, tiny_dataset.train, config, batch_size=BATCH, seed=0)
+    assert rows[0]["local"] < 1e-3  # one expert a token
+    assert all(math.isfinite(number) for row in rows for number in row.values())
+
+
+@pytest.mark.parametrize(
+    ("stage", "field", "function"),
+    [
+        ("specialize", "lambda_rep", "representation_loss"),
+        ("specialize", "lambda_dsc", "coherence_loss"),
+        ("specialize", "lambda_imp", "importance_loss"),
+        ("specialize", "lambda_load", "load_loss"),
+        ("specialize", "lambda_local", "local_entropy_loss"),
+        ("specialize", "lambda_global", "global_entropy_loss"),
+        ("select", "lambda_suff", "sufficiency_loss"),
+        ("select", "lambda_min", "minimality_loss"),
+    ],
+)
+def test_a_term_of_weight_0_is_recorded_and_has_no_part_in_the_run(
+    stage: str, field: str, function: str, tiny_model: ModelConfig, tiny_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    train, config, _ = STAGES[stage]
+    config = dataclasses.replace(config, optimizer=dataclasses.replace(OPTIMIZER, epochs=1), **{field: 0.0})
+
+    def run() -> tuple[dict[str, Tensor], Metrics]:
+        model = build_model(tiny_model, tiny_dataset.features, seed=0)
+        return model.state_dict(), train(model, tiny_dataset.train, config, batch_size=BATCH, seed=0)
+
+    state, metrics = run()
+    monkeypatch.setattr(importlib.import_module(f"s3ray.stages.{stage}"), function, lambda *_: torch.tensor(math.nan))
+    without, others = run()
+    assert identical(state, without)
+    term = field.removeprefix("lambda_")
+    for row, other in zip(metrics, others, strict=True):
+        assert math.isfinite(row.pop(term))
+        assert math.isnan(other.pop(term))
+        assert row == other
+
+
+def test_without_any_weight_every_parameter_still_has_a_gradient(
+    tiny_model: ModelConfig, tiny_dataset: Dataset
+) -> None:
+    """Of 0: weight decay alone moves what no term trains."""
+    for stage, weights in (("specialize", ("rep", "dsc", "aux")), ("select", ("suff", "min"))):
+        train, config, _ = STAGES[stage]
+        once = dataclasses.replace(OPTIMIZER, epochs=1)
+        config = dataclasses.replace(config, optimizer=once, **{f"lambda_{weight}": 0.0 for weight in weights})
+        model = build_model(tiny_model, tiny_dataset.features, seed=0)
+        train(model, tiny_dataset.train, config, batch_size=BATCH, seed=0)
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 
 def test_an_epoch_visits_its_samples_once_and_in_a_new_order(
