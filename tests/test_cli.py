@@ -203,7 +203,7 @@ def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch
     assert result.stdout.startswith(f"figure3_batch_size → {tmp_path}/a b\n")
     for arguments, message in (
         (["data", "prepare", "--root=~/data"], f"--root {tmp_path}/data: holds none of"),
-        (["data", "show", "~/data"], f"{tmp_path}/data"),
+        (["data", "show", "~/nothing"], f"{tmp_path}/nothing: no such folder"),
         (["report", "--storage=~/a b", "--output=~/report"], f"--storage {tmp_path}/a b: holds no results"),
         (["plan", "~nobody-here/sweep.py"], "SWEEP ~nobody-here/sweep.py: there is no such home; write the path"),
         (["plan", FIGURE3, "--storage=~nobody-here/x"], "--storage ~nobody-here/x: there is no such home"),

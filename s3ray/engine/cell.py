@@ -55,7 +55,7 @@ class Event:
 
     cell: str
     dataset: str
-    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
+    state: Literal["started", "step", "finished", "cell_finished", "cell_failed", "not_started"]
     stage: str = ""
     step: int = 0
     total: int = 0

@@ -80,8 +80,8 @@ def _complaint(address: str) -> str | None:
             connection.settimeout(_PROBE_SECONDS)
             connection.sendall(_HTTP2_GREETING)
             answer = connection.recv(9)
-    except ValueError:
-        return "it has no port"
+    except (ValueError, OverflowError):
+        return "its port is none"
     except TimeoutError:
         return f"nobody answered within {_PROBE_SECONDS:g} seconds"
     except OSError as error:

@@ -66,7 +66,8 @@ class Progress:
                 continue
             fresh.append(event)
             self._count(event)
-            if self._live is None and (line := self._line(event)):
+            # On a terminal the table shows all but what passes.
+            if (self._live is None or event.state == "not_started") and (line := self._line(event)):
                 self._console.print(line, soft_wrap=True, highlight=False, markup=False)
         self._waiting(bool(fresh))
         if self._watch is not None:
@@ -79,7 +80,11 @@ class Progress:
         elif self._left and time.monotonic() - self._heard >= SILENCE:
             self._heard = time.monotonic()
             if self._live is None:
-                self._console.print(f"{self._position} waiting  for worker groups to find a place", markup=False)
+                self._console.print(
+                    f"{self._position} waiting  no worker group is at work: they start, or wait for free CPUs or GPUs",
+                    markup=False,
+                    soft_wrap=True,
+                )
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
@@ -154,6 +159,8 @@ class Progress:
                 return f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
             case "step":
                 return f"{position} running  {event.cell} {event.stage} step {event.step}/{event.total}"
+            case "not_started":
+                return f"{position} waiting  {event.cell}: {event.cause}; trying again"
             case "started":
                 return ""
         return ""

@@ -14,17 +14,18 @@ import ray
 import ray.train
 import ray.train.torch
 import ray.tune
+from ray.train.torch.config import TorchConfig, _TorchBackend
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine.cell import Event
-from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.cluster import alive_nodes, check_nodes_can_write, connect
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import Ledger, Pack, run_pack
+from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
 from s3ray.sweep import Plan, make_packs
@@ -112,7 +113,7 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
     )
     results = tuner.fit()
     return {
-        result.config["pack"]: (str(result.error).strip().splitlines() or [type(result.error).__name__])[-1]
+        result.config["pack"]: last_line(result.error)
         for result in (results[i] for i in range(len(results)))
         if result.error is not None and result.config is not None
     }
@@ -121,17 +122,38 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
     """Fit worker groups until every cell of the pack is complete or given up.
 
-    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources.
+    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources. When
+    worker groups could not start MAX_ATTEMPTS times, all that is left of the pack is given up; starts while a node
+    went away do not count.
 
     Args:
-        relay: pass the workers' reports on to Tune.
+        relay: pass the workers' reports on to Tune, and why a worker group could not start.
     """
-    claims = Claims(store, pack.run)
+    claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
+    attempts = 0
     while cells := pack.unfinished(store):
-        if any(claims.free(cell.identity) for cell in cells):
-            _fit(pack, store, execution, relay)
-        else:
+        if not any(claims.free(cell.identity) for cell in cells):
             time.sleep(REFRESH_SECONDS)
+            continue
+        nodes = alive_nodes()
+        try:
+            _fit(pack, store, execution, relay)
+        except ray.train.ControllerError as error:
+            attempts += set(nodes) <= set(alive_nodes())
+            cause = f"its worker group could not start: {last_line(error.controller_failure)}"
+            if attempts == MAX_ATTEMPTS:
+                for cell in pack.unfinished(store):
+                    ledger.fail(cell, f"{cause}; given up after {MAX_ATTEMPTS} attempts")
+            elif relay:
+                event = Event(str(cells[0].cell), cells[0].cell.dataset, "not_started", cause=cause)
+                ray.tune.report({"events": json.dumps([asdict(event)])})
+        else:
+            attempts = 0
+
+
+def last_line(error: BaseException | None) -> str:
+    """What an error of Ray's says in the end: before it stand the tracebacks of all processes that it went through."""
+    return ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -139,9 +161,33 @@ def _work(pack: Pack, store: Store, execution: Execution) -> None:
     finish(pack, store, execution)
     # Another sweep may have finished some: the display must know.
     given_up = Ledger(store, pack.run).failures()
-    finished = [cell.cell for cell in pack.cells if cell.identity not in given_up]
-    done = [asdict(Event(str(cell), cell.dataset, "cell_finished")) for cell in finished]
-    ray.tune.report({"events": json.dumps(done)})
+    events = [
+        Event(str(cell.cell), cell.cell.dataset, "cell_failed", cause=given_up[cell.identity])
+        if cell.identity in given_up
+        else Event(str(cell.cell), cell.cell.dataset, "cell_finished")
+        for cell in pack.cells
+    ]
+    ray.tune.report({"events": json.dumps([asdict(event) for event in events])})
+
+
+class _Backend(_TorchBackend):
+    """Torch's process group; when it cannot be set up, the worker group that was there for it goes.
+
+    Ray leaves it, with its placement group and so its CPUs, to nobody: the next attempt would wait for ever.
+    """
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        try:
+            super().on_start(worker_group, backend_config)
+        except Exception:
+            worker_group.shutdown()
+            raise
+
+
+class _Torch(TorchConfig):
+    @property
+    def backend_cls(self) -> type[_Backend]:
+        return _Backend
 
 
 def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
@@ -154,17 +200,17 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
             resources_per_worker=execution.resources_per_worker,
         ),
         # NCCL refuses two ranks on one GPU, which fractions allow.
-        torch_config=ray.train.torch.TorchConfig(backend="gloo" if execution.gpus_per_worker < 1 else "nccl"),
+        torch_config=_Torch(backend="gloo" if execution.gpus_per_worker < 1 else "nccl"),
         run_config=ray.train.RunConfig(
             # A name of its own: progress lives in the store, so Train must not restore an earlier attempt.
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
             callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
-            # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
-            # bounds end a group that never gets that far.
+            # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; this
+            # bound ends a group that never gets that far. Starts are counted in `finish`.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=MAX_RESTARTS + len(pack.cells), controller_failure_limit=MAX_RESTARTS
+                max_failures=MAX_RESTARTS + len(pack.cells), controller_failure_limit=0
             ),
         ),
     )

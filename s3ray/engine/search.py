@@ -42,7 +42,7 @@ from s3ray.config import UserError
 from s3ray.data import Dataset
 from s3ray.engine.cluster import check_nodes_can_write, connect
 from s3ray.engine.preflight import Capacity, Execution, check_storage
-from s3ray.engine.run import finish
+from s3ray.engine.run import finish, last_line
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
 from s3ray.store import Claims, HeldError, Store
@@ -437,7 +437,7 @@ class _Progress(ray.tune.Callback):
         self._line(text)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self._failed((str(trial.get_error()).strip().splitlines() or ["unknown"])[-1])
+        self._failed(last_line(trial.get_error()))
 
     def _failed(self, cause: str) -> None:
         self.failures.append(cause)

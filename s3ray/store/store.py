@@ -399,4 +399,10 @@ class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no ann
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "s3ray" / "data"
+    """Where this machine keeps copies of datasets; with no home, or none that takes them, the temporary folder."""
+    with suppress(OSError, RuntimeError):
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3ray" / "data"
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return home
+    return Path(tempfile.gettempdir()) / f"s3ray-{os.getuid()}" / "data"

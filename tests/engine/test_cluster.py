@@ -19,8 +19,9 @@ print(*ray.get(survivor.hold.remote()))
 """
 
 REAP = """
+import os
 capacity = connect(Execution())
-print(capacity.cpus, capacity.nodes, local_capacity())
+print(capacity.cpus, capacity.nodes, cluster_address() == os.environ["RAY_ADDRESS"])
 deadline = time.monotonic() + 30
 while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
     time.sleep(0.2)
@@ -50,6 +51,6 @@ def test_leaked_placement_groups_are_removed_and_others_are_not(head):
     reaped = head.python(REAP)
     assert reaped.returncode == 0, reaped.stderr
     capacity, available, states = reaped.stdout.splitlines()
-    assert capacity == "2.0 1 None"
+    assert capacity == "2.0 1 True"
     assert float(available) == 1.0
     assert {f"{anonymous}:REMOVED", f"{named}:CREATED"} <= set(states.split())

@@ -89,15 +89,38 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-def test_ctrl_c_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
+INTERRUPTED = "interrupted; what was committed stays, run again to continue"
+
+
+def test_sigterm_ends_the_sweep_as_ctrl_c_does_without_failing_cells(tiny_sweep, tmp_path):
+    """What schedulers and `ray job stop` send; whoever sends it may be impatient."""
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store)
     process = start(tiny_sweep, tmp_path)
     wait_for(lambda: checkpointed(store, plan), process)
-    process.send_signal(signal.SIGINT)
-    _, output = finish(process)
-    assert "KeyboardInterrupt" in output
+    children = psutil.Process(process.pid).children(recursive=True)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(0.1)
+    code, output = finish(process)
+    assert code == 128 + signal.SIGTERM, output
+    first, *events, last = output.splitlines()
+    assert last == INTERRUPTED
+    assert [line for line in [first, *events] if not line.startswith(("[", "2 cells in"))] == []
     assert "FAILED" not in output
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
+def test_a_worker_group_that_cannot_start_frees_its_place_and_fails_with_the_cause(tiny_sweep, tmp_path):
+    """Both cells have their turn, though the first group's attempts took both CPUs."""
+    code, output = finish(start(tiny_sweep, tmp_path, "2", GLOO_SOCKET_IFNAME="ib0", TINY_SEEDS="1"))
+    assert code == 1, output
+    assert output.count("could not start: RuntimeError") == 2 + 2  # attempts, then the cell's line and the summary's
+    summary = output.splitlines()[-1]
+    assert summary.startswith("FAILED digits χ=2 batch=32 seed=0: its worker group could not start: RuntimeError")
+    assert summary.endswith("ib0; given up after 3 attempts")
+    assert "Traceback" not in output
 
 
 def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):

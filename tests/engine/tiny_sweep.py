@@ -11,6 +11,7 @@ import sys
 from rich.console import Console
 
 from s3ray.config import OptimizerConfig, settings_for
+from s3ray.console import user_errors
 from s3ray.data.digits import DigitsConfig, digits
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
@@ -53,16 +54,18 @@ def diverging(plan: Plan, seed: int) -> Plan:
 
 
 if __name__ == "__main__":
-    from s3ray.engine.preflight import Execution
-    from s3ray.engine.run import run_plan
+    with user_errors():
+        from s3ray.engine.preflight import Execution
+        from s3ray.engine.run import run_plan
 
-    store = Store(sys.argv[1])
-    plan = tiny_plan(store, int(os.environ.get("TINY_SEEDS", 2)), int(os.environ.get("TINY_EPOCHS", 6)))
-    if seed := os.environ.get("TINY_DIVERGE"):
-        plan = diverging(plan, int(seed))
-    workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    execution = Execution(workers_per_trial=workers, checkpoint_interval=float(os.environ.get("TINY_INTERVAL", 0.2)))
-    outcome = run_plan(plan, store, {"digits": DATA}, execution, Console())
-    for cell, cause in outcome.failures.items():
-        print(f"FAILED {cell}: {cause}")
+        store = Store(sys.argv[1])
+        plan = tiny_plan(store, int(os.environ.get("TINY_SEEDS", 2)), int(os.environ.get("TINY_EPOCHS", 6)))
+        if seed := os.environ.get("TINY_DIVERGE"):
+            plan = diverging(plan, int(seed))
+        workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+        interval = float(os.environ.get("TINY_INTERVAL", 0.2))
+        execution = Execution(workers_per_trial=workers, checkpoint_interval=interval)
+        outcome = run_plan(plan, store, {"digits": DATA}, execution, Console())
+        for cell, cause in outcome.failures.items():
+            print(f"FAILED {cell}: {cause}")
     sys.exit(bool(outcome.failures))
