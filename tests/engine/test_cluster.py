@@ -19,9 +19,8 @@ print(*ray.get(survivor.hold.remote()))
 """
 
 REAP = """
-import os
 capacity = connect(Execution())
-print(capacity.cpus, capacity.nodes, cluster_address() == os.environ["RAY_ADDRESS"])
+print(capacity.cpus, capacity.nodes, cluster_address() is not None)
 deadline = time.monotonic() + 30
 while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
     time.sleep(0.2)
