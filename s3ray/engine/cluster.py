@@ -4,30 +4,95 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import tempfile
+import threading
 import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import ray
 import ray.util.state
 import yaml
 from ray import PlacementGroupID
+from ray._common.utils import get_default_ray_temp_dir, get_default_system_temp_dir, get_ray_address_file
+from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import get_num_cpus
+from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state.exception import RayStateApiException
 
 from s3ray.config import UserError
-from s3ray.engine import ENVIRONMENT
+from s3ray.engine import DEFAULTS, ENVIRONMENT
 from s3ray.engine.preflight import Capacity, Execution, cluster_capacity
 from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
 
+_ANSWER_SECONDS = 5.0
 _LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Ray is said to run."""
+
+    address: str  # HOST:PORT of its GCS
+    source: str  # the variable or file that says so, for people
+    remedy: str
+
+
+def cluster_address() -> Address | None:
+    """The Ray to connect to; None if it is to be started here. Nothing is contacted.
+
+    Raises:
+        UserError: RAY_ADDRESS or the address file that `ray start` leaves is no address.
+    """
+    value = os.environ.get("RAY_ADDRESS", "")
+    scheme, separator, _ = value.partition("://")
+    if separator and scheme in ("http", "https"):
+        raise UserError(
+            f"RAY_ADDRESS={value}: is a dashboard, to which jobs are submitted (ray job submit -- python …); to run "
+            f"from here set HOST:PORT of a Ray whose node this is, or RAY_ADDRESS=local to start Ray on this machine"
+        )
+    if separator:
+        raise UserError(
+            f"RAY_ADDRESS={value}: Ray Client and its like are not supported; submit a job (ray job submit), or set "
+            f"HOST:PORT of a Ray whose node this is, or RAY_ADDRESS=local to start Ray on this machine"
+        )
+    file = Path(get_ray_address_file(None))
+    if value not in ("", "auto"):
+        source = f"RAY_ADDRESS={value}"
+        remedy = "correct it, or set RAY_ADDRESS=local to start Ray on this machine"
+    elif file.exists():
+        source = str(file)
+        remedy = "delete the file if that Ray is gone, or set RAY_ADDRESS=local to start Ray on this machine"
+    else:
+        source, remedy = "RAY_ADDRESS=auto", "start one (ray start --head), or unset it to start Ray on this machine"
+    try:
+        # None is what ray.init passes.
+        address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
+    except ConnectionError:
+        raise UserError(f"{source}: no Ray runs on this machine; {remedy}") from None
+    except (OSError, ValueError):
+        raise UserError(f"{source}: is no HOST:PORT of a Ray; {remedy}") from None
+    if address is None:
+        return None
+    port = address.rpartition(":")[2]
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"{source}: is no HOST:PORT of a Ray; {remedy}")
+    return Address(address, source, remedy)
 
 
 def local_capacity() -> Capacity | None:
@@ -35,22 +100,76 @@ def local_capacity() -> Capacity | None:
 
     Asked before Ray is started, so that a request that cannot fit costs nothing.
     """
-    if canonicalize_bootstrap_address(None) is not None:  # type: ignore[arg-type]  # None is what ray.init passes
+    if cluster_address() is not None:
         return None
     accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
     gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
     return Capacity(float(get_num_cpus()), float(gpus), 1, is_local=True)
 
 
+def check_answers(at: Address) -> None:
+    """UserError unless a Ray of this version answers there, within seconds: ray.init tries for a quarter of an hour."""
+    try:
+        with init_grpc_channel(at.address) as channel:
+            ask = NodeInfoGcsServiceStub(channel).CheckAlive
+            version = ask(CheckAliveRequest(), timeout=_ANSWER_SECONDS).ray_version
+    except grpc.RpcError as error:
+        match error.code():
+            case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+                return  # a Ray that wants a token: ray.init says which
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                reason = f"no answer in {_ANSWER_SECONDS:g} s"
+            case grpc.StatusCode.UNIMPLEMENTED:
+                reason = "something else listens there"
+            case _:
+                details = error.details() or ""
+                reason = (
+                    "something else listens there" if "HTTP/2" in details else details.rpartition(": ")[2].strip()
+                ) or str(error.code())
+        raise UserError(f"{at.source}: no Ray answers at {at.address} ({reason}); {at.remedy}") from None
+    except (RuntimeError, OSError, ValueError):  # no token where one is wanted, no certificates
+        return  # ray.init says it in words of its own
+    if version and version != ray.__version__:
+        raise UserError(
+            f"{at.source}: runs Ray {version}, this is Ray {ray.__version__}; install the cluster's version here"
+        )
+
+
+# What Ray puts below its temporary folder, at its longest; the numbers are date, time and process.
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_SOCKET_BYTES = 107  # a Unix socket's path
+
+
+def check_temporary_folder() -> None:
+    """UserError unless Ray can keep its sockets and logs in the temporary folder."""
+    folder = get_default_system_temp_dir()
+    named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name) == folder), None)
+    where = f"{named}={folder}" if named else folder
+    remedy = "set RAY_TMPDIR to a short folder that you may write to, such as RAY_TMPDIR=/tmp"
+    if excess := max(len(os.fsencode(os.path.abspath(os.path.join(folder, _SOCKET)))) - _SOCKET_BYTES, 0):
+        raise UserError(
+            f"{where}: {excess} bytes too long, since Ray's sockets below it may have {_SOCKET_BYTES}; {remedy}"
+        )
+    try:
+        inside = os.path.join(folder, "ray")
+        os.makedirs(inside, exist_ok=True)
+        with tempfile.TemporaryFile(dir=inside) as file:
+            file.write(bytes(2**20))  # a full disk takes an empty file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{where}: Ray cannot write there ({reason}); {remedy}") from None
+
+
 def quiet_ray(verbose: bool) -> None:
     """Keep Ray's own chatter off the terminal, in this process and those it starts."""
     if verbose:
         return
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new reporter prints even at verbosity 0
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's new reporter prints even at verbosity 0
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     warnings.filterwarnings("ignore", module=r"ray\..*")
+    # Tune and Train log every failed attempt with its traceback; the cause is in our own line.
     for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # The raylet's notes (such as the number of worker processes) come through here, past every log level.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
@@ -62,37 +181,71 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group (raised before Ray is started), the cluster cannot be
-            reached, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
+        UserError: this machine cannot hold one worker group or Ray's files (raised before Ray is started), the cluster
+            cannot be reached or Ray not be started, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
-    local = local_capacity()
     quiet_ray(execution.verbose)
+    address = cluster_address()
+    local = local_capacity()
     options: dict[str, Any] = {
         "log_to_driver": execution.verbose,
-        "logging_level": logging.INFO if execution.verbose else logging.ERROR,
+        "logging_level": logging.INFO if execution.verbose else logging.CRITICAL,
     }
     if local is not None:
         local.slots(execution)
+        check_temporary_folder()
         # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
-    else:
+    elif address is not None:
+        check_answers(address)
         # Processes on other machines do not inherit this one's environment.
-        variables = {name: os.environ[name] for name in ENVIRONMENT}
+        variables = {name: os.environ[name] for name in (*ENVIRONMENT, *DEFAULTS)}
         variables["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
         options |= {"runtime_env": {"env_vars": variables}}
     try:
-        ray.init(**options)
-    except (ConnectionError, RayError) as error:
-        address = os.environ.get("RAY_ADDRESS", "of this machine")
+        with own_signals():
+            ray.init(**options)
+    except Exception as error:  # whatever it is, it is not a bug of the sweep that asked
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if address is None:
+            logs = os.path.join(get_default_ray_temp_dir(), "session_latest", "logs")
+            raise UserError(
+                f"Ray cannot be started on this machine ({reason}); see its logs in {logs}, or set RAY_TMPDIR to "
+                f"another folder"
+            ) from error
         raise UserError(
-            f"Ray at {address}: cannot be reached ({str(error).splitlines()[0]}); check RAY_ADDRESS, and, if the "
-            f"cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            f"Ray at {address.address}: cannot be reached ({reason}); check {address.source.partition('=')[0]}, and, "
+            f"if the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error
     if local is not None:
         return local
     reap_placement_groups()
     return cluster_capacity(ray.cluster_resources(), len(alive_nodes()), autoscaling_config())
+
+
+def disconnect() -> None:
+    """End what `connect` began: the connection, and a Ray that was started here."""
+    with own_signals():
+        ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep this process's way of ending: Ray takes SIGTERM for itself, in Python and once more in C++."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    set_handler = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = set_handler
+        for number, handler in ours.items():
+            if handler is not None:  # None: set by other code than Python's
+                signal.signal(number, handler)
 
 
 def autoscaling_config() -> dict[str, Any] | None:
@@ -162,3 +315,44 @@ def reap_placement_groups() -> list[str]:
     for identifier in leaked:
         ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(identifier)))
     return leaked
+
+
+def free_placement_groups() -> None:
+    """Remove what the Train runs of this process hold, all of which are over.
+
+    A worker group that fails while its backend starts is forgotten by Train's controller, and its CPUs with it, for as
+    long as the job lasts.
+    """
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    me = ray.get_runtime_context().get_worker_id()
+    for group in _placement_groups():
+        if group.state == PlacementGroupTableData.REMOVED or not group.creator_actor_id:
+            continue
+        found = accessor.get_actor_info(ray.ActorID(group.creator_actor_id))
+        if found is not None and ActorTableData.FromString(found).owner_address.worker_id.hex() == me:
+            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
+
+
+def waiting_for() -> str:
+    """What is known of why nothing runs: the worker groups that wait for a place, and what the cluster has free."""
+    job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    wanted: Counter[str] = Counter()
+    waiting = 0
+    for group in _placement_groups():
+        if group.creator_job_id == job and group.state == PlacementGroupTableData.PENDING:
+            waiting += 1
+            for bundle in group.bundles:
+                wanted.update(bundle.unit_resources)
+    if not waiting:
+        return "no worker group waits for a place"
+    held, free = ray.cluster_resources(), ray.available_resources()
+    places = ", ".join(
+        f"{amount:g} {name} of which {free.get(name, 0.0):g} of {held.get(name, 0.0):g} are free"
+        for name, amount in sorted(wanted.items())
+    )
+    return f"{waiting} worker groups wait for {places}"
+
+
+def _placement_groups() -> list[Any]:
+    found = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    return [PlacementGroupTableData.FromString(group) for group in found]

@@ -28,10 +28,16 @@ class Progress:
     """
 
     def __init__(
-        self, plan: Plan, slots: int, console: Console, watch: Callable[[list[Event], States], None] | None = None
+        self,
+        plan: Plan,
+        slots: int,
+        console: Console,
+        watch: Callable[[list[Event], States], None] | None = None,
+        waiting_for: Callable[[], str] | None = None,
     ) -> None:
-        """`watch` is told the same events, and where all cells stand after them."""
-        self._console, self._watch = console, watch
+        """`watch` is told the same events, and where all cells stand after them; `waiting_for` says what is known of
+        why nothing runs."""
+        self._console, self._watch, self._waiting_for = console, watch, waiting_for
         self._slots = slots
         self._started = time.monotonic()
         pending = {str(cell.cell) for cell in plan.pending}
@@ -76,9 +82,12 @@ class Progress:
         if heard or self._running:
             self._heard = time.monotonic()
         elif self._left and time.monotonic() - self._heard >= SILENCE:
-            self._heard = time.monotonic()
+            silence, self._heard = time.monotonic() - self._heard, time.monotonic()
             if self._live is None:
-                self._console.print(f"{self._position} waiting  for worker groups to find a place", markup=False)
+                line = f"{self._position} waiting  nothing has run for {duration(silence)}"
+                if self._waiting_for is not None:
+                    line += f"; {self._waiting_for()}"
+                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":

@@ -14,17 +14,18 @@ import ray
 import ray.train
 import ray.train.torch
 import ray.tune
+from ray.exceptions import RayTaskError
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine.cell import Event
-from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import Ledger, Pack, run_pack
+from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
 from s3ray.sweep import Plan, make_packs
@@ -78,13 +79,13 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             f"starting worker groups",
             highlight=False,
         )
-        with Progress(plan, slots, console, SweepMetrics(plan)) as progress:
+        with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress)
         failures = _failures(plan, packs, store, errors)
         if not failures:
             store.drop_run(run)
     finally:
-        ray.shutdown()
+        disconnect()
     return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
 
 
@@ -110,9 +111,12 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
             verbose=2 if execution.verbose else 0,
         ),
     )
-    results = tuner.fit()
+    try:
+        results = tuner.fit()
+    except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
+        return dict.fromkeys(by_name, cause(error))
     return {
-        result.config["pack"]: (str(result.error).strip().splitlines() or [type(result.error).__name__])[-1]
+        result.config["pack"]: cause(result.error)
         for result in (results[i] for i in range(len(results)))
         if result.error is not None and result.config is not None
     }
@@ -121,17 +125,49 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
     """Fit worker groups until every cell of the pack is complete or given up.
 
-    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources.
+    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources. Cells are
+    given up when their worker group could not be started, or failed, MAX_ATTEMPTS times without progress in between.
 
     Args:
         relay: pass the workers' reports on to Tune.
     """
-    claims = Claims(store, pack.run)
+    claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
+    attempts = 0
     while cells := pack.unfinished(store):
-        if any(claims.free(cell.identity) for cell in cells):
-            _fit(pack, store, execution, relay)
-        else:
+        free = [cell for cell in cells if claims.free(cell.identity)]
+        if not free:
             time.sleep(REFRESH_SECONDS)
+            continue
+        before = [ledger.progress(cell) for cell in cells]
+        try:
+            _fit(pack, store, execution, relay)
+        except Exception as error:
+            attempts = attempts + 1 if before == [ledger.progress(cell) for cell in cells] else 0
+            if attempts == MAX_ATTEMPTS:
+                for cell in free:
+                    known = ledger.last_error(cell) or cause(error)
+                    ledger.fail(cell, f"{known}; given up after {MAX_ATTEMPTS} attempts without progress")
+                attempts = 0
+        else:
+            attempts = 0
+
+
+def cause(error: BaseException) -> str:
+    """What lies below the errors that Ray wraps around it, in one line."""
+    while True:
+        failures = getattr(error, "worker_failures", None)
+        inner = [
+            getattr(error, "controller_failure", None),
+            next(iter(failures.values()), None) if failures else None,
+            getattr(error, "_base_exc", None),
+            error.cause if isinstance(error, RayTaskError) else None,
+        ]
+        below = next((found for found in inner if isinstance(found, BaseException) and found is not error), None)
+        if below is None:
+            break
+        error = below
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + '…'}"
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -139,9 +175,16 @@ def _work(pack: Pack, store: Store, execution: Execution) -> None:
     finish(pack, store, execution)
     # Another sweep may have finished some: the display must know.
     given_up = Ledger(store, pack.run).failures()
-    finished = [cell.cell for cell in pack.cells if cell.identity not in given_up]
-    done = [asdict(Event(str(cell), cell.dataset, "cell_finished")) for cell in finished]
-    ray.tune.report({"events": json.dumps(done)})
+    events = [
+        Event(
+            str(cell.cell),
+            cell.cell.dataset,
+            "cell_failed" if cell.identity in given_up else "cell_finished",
+            cause=given_up.get(cell.identity, ""),
+        )
+        for cell in pack.cells
+    ]
+    ray.tune.report({"events": json.dumps([asdict(event) for event in events])})
 
 
 def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
@@ -164,11 +207,15 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
             # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
             # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=MAX_RESTARTS + len(pack.cells), controller_failure_limit=MAX_RESTARTS
+                max_failures=MAX_RESTARTS + len(pack.cells),
+                controller_failure_limit=MAX_ATTEMPTS if pack.preemptible else 0,  # nodes that leave during a start
             ),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    finally:
+        free_placement_groups()
 
 
 class _Relay(ray.tune.Callback):

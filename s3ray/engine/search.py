@@ -35,9 +35,9 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from s3ray.data import Dataset
-from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect
 from s3ray.engine.preflight import Capacity, Execution, check_storage
-from s3ray.engine.run import finish
+from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
 from s3ray.store import Store
@@ -152,7 +152,7 @@ def run_searches(
                     try_again(study)
                     failures[search.dataset] = _tune(search, study, store, execution, capacity, trials, seed, console)
         finally:
-            ray.shutdown()
+            disconnect()
     return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
 
 
@@ -226,7 +226,10 @@ def _tune(
         highlight=False,
         soft_wrap=True,
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception as error:  # Tune's own
+        progress.failed(error)
     if not progress.failures:
         store.drop_run(run)
     return progress.failures
@@ -334,7 +337,10 @@ class _Progress(ray.tune.Callback):
         self._line(text)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self._failed((str(trial.get_error()).strip().splitlines() or ["unknown"])[-1])
+        self.failed(trial.get_error())
+
+    def failed(self, error: BaseException) -> None:
+        self._failed(cause(error))
 
     def _failed(self, cause: str) -> None:
         self.failures.append(cause)

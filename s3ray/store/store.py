@@ -74,7 +74,10 @@ class Store:
                 f"give them through the environment"
             )
         self.option = option
-        self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
+        try:
+            self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
+        except RuntimeError:  # a user without a name, as in some containers
+            raise UserError(f"{option} {uri}: there is no home folder; set HOME, or {option} to another path") from None
         with self.explained("opened", "check the place and your access to it"):
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
@@ -301,4 +304,8 @@ class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no ann
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "s3ray" / "data"
+    folder = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(folder or Path.home() / ".cache") / "s3ray" / "data"
+    except RuntimeError:  # a user without a name, as in some containers
+        return Path(tempfile.gettempdir()) / f"s3ray-{os.getuid()}" / "data"
