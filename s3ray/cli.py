@@ -389,9 +389,9 @@ def tensorboard(
     port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535)] = 6006,
 ) -> None:
     """Open the training curves of all sweeps of a storage in TensorBoard, those that still grow included."""
-    from s3ray.engine.tensorboard import serve
-
     with user_errors():
+        from s3ray.engine.tensorboard import serve
+
         raise SystemExit(serve(Store(storage), port))
 
 

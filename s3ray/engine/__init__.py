@@ -1,6 +1,16 @@
 """Ray, and only here: preflight, Tune trials, Train worker groups, progress."""
 
 import os
+from pathlib import Path
+
+from s3ray.config import UserError
+
+try:
+    Path.home()
+except RuntimeError:  # a user without a name, as in some containers; importing Ray fails without
+    raise UserError(
+        "HOME: there is no home folder, where Ray keeps files; set HOME to a folder that you may write to"
+    ) from None
 
 # Read by Ray when it is imported or started, so set before any module of this package imports it. The engine relies on
 # these: what a profile, an image or another project says instead does not count.

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,26 +226,44 @@ def connect(execution: Execution) -> Capacity:
 
 def disconnect() -> None:
     """End what `connect` began: the connection, and a Ray that was started here."""
-    with own_signals():
+    with own_signals() as restore:
+        if (node := ray._private.worker._global_node) is not None:
+            kill = node.kill_all_processes
+
+            def restore_and_kill(**options: Any) -> None:
+                # Its library has just let go of SIGTERM, and the rest takes seconds: an impatient second signal must
+                # not leave half of the processes behind.
+                restore()
+                kill(**options)
+
+            node.kill_all_processes = restore_and_kill
         ray.shutdown()
 
 
 @contextmanager
-def own_signals() -> Iterator[None]:
-    """Keep this process's way of ending: Ray takes SIGTERM for itself, in Python and once more in C++."""
+def own_signals() -> Iterator[Callable[[], None]]:
+    """Keep this process's way of ending: Ray takes SIGTERM for itself, in Python and once more in C++.
+
+    Yields:
+        The function that gives the signals back to those who had them; called at the end, too.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    set_handler = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda _: None
-    try:
-        yield
-    finally:
-        ray._private.utils.set_sigterm_handler = set_handler
+
+    def restore() -> None:
         for number, handler in ours.items():
             if handler is not None:  # None: set by other code than Python's
                 signal.signal(number, handler)
+
+    set_handler = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield restore
+    finally:
+        ray._private.utils.set_sigterm_handler = set_handler
+        restore()
 
 
 def autoscaling_config() -> dict[str, Any] | None:

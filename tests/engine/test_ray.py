@@ -89,15 +89,38 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-def test_ctrl_c_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
-    store = Store(str(tmp_path))
-    plan = tiny_sweep.tiny_plan(store)
+@pytest.mark.parametrize(
+    ("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGTERM, signal.SIGTERM], 143)]
+)
+def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path, signals, code):
     process = start(tiny_sweep, tmp_path)
-    wait_for(lambda: checkpointed(store, plan), process)
-    process.send_signal(signal.SIGINT)
-    _, output = finish(process)
-    assert "KeyboardInterrupt" in output
+    while "finished" not in process.stdout.readline():
+        assert process.poll() is None
+    started_by_it = psutil.Process(process.pid).children(recursive=True)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.5)
+    ended, output = finish(process)
+    assert ended == code, output
+    *events, last = output.splitlines()
+    assert last == "interrupted; what was committed stays, run again to continue"
+    assert [line for line in events if not line.startswith("[")] == []
     assert "FAILED" not in output
+    assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
+
+
+def test_a_worker_group_that_cannot_start_fails_its_cells_with_the_cause(tiny_sweep, tmp_path):
+    """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
+    code, output = finish(start(tiny_sweep, tmp_path, "2", GLOO_SOCKET_IFNAME="no_such_interface"))
+    assert code == 1, output
+    failed = [line for line in output.splitlines() if line.startswith("FAILED digits")]
+    assert len(failed) == 2
+    for line in failed:
+        assert "RuntimeError" in line
+        assert "no_such_interface" in line
+        assert "given up after 3 attempts" in line
+    others = [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))]
+    assert others == []
 
 
 def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):

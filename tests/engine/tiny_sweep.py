@@ -11,6 +11,7 @@ import sys
 from rich.console import Console
 
 from s3ray.config import OptimizerConfig, settings_for
+from s3ray.console import user_errors
 from s3ray.data.digits import DigitsConfig, digits
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
@@ -62,7 +63,8 @@ if __name__ == "__main__":
         plan = diverging(plan, int(seed))
     workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     execution = Execution(workers_per_trial=workers, checkpoint_interval=float(os.environ.get("TINY_INTERVAL", 0.2)))
-    outcome = run_plan(plan, store, {"digits": DATA}, execution, Console())
+    with user_errors():
+        outcome = run_plan(plan, store, {"digits": DATA}, execution, Console())
     for cell, cause in outcome.failures.items():
         print(f"FAILED {cell}: {cause}")
     sys.exit(bool(outcome.failures))
