@@ -89,9 +89,7 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-@pytest.mark.parametrize(
-    ("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGTERM, signal.SIGTERM], 143)]
-)
+@pytest.mark.parametrize(("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM, signal.SIGTERM], 143)])
 def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path, signals, code):
     process = start(tiny_sweep, tmp_path)
     while "finished" not in process.stdout.readline():
