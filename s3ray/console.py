@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -15,38 +17,76 @@ from typer.core import TyperCommand
 
 from s3ray.config import UserError
 
+_SHUTDOWN_SECONDS = 20.0  # of an orderly end after a signal
+
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """One sentence and exit code 2 for bad input; nothing lost and 128 + its number for a signal that ends us.
+    """One sentence and exit code 2 for bad input; nothing lost and exit code 128 + signal for Ctrl-C and its like.
 
-    Ctrl-C, SIGTERM (what schedulers and `ray job stop` send) and SIGHUP (the terminal is gone) are one thing. Those
-    that follow while we clean up are ignored: they would cut the cleaning short.
+    SIGTERM (schedulers, `ray job stop`, docker stop) and SIGHUP (a terminal closed) end a command as Ctrl-C does. Once
+    one came the others are ignored, so that an impatient second leaves nothing behind; an end that takes too long is
+    cut short.
     """
+    with _signals() as received:
+        try:
+            yield
+        except UserError as error:
+            if received:
+                _interrupted(received[0])
+            _say(f"error: {error}")
+            raise SystemExit(2) from None
+        except BaseException as error:
+            # Whatever is raised on the way out follows from the signal.
+            if received or isinstance(error, KeyboardInterrupt):
+                _interrupted(received[0] if received else signal.SIGINT)
+            raise
+
+
+def _interrupted(number: int) -> NoReturn:
+    _say(_INTERRUPTED)
+    raise SystemExit(128 + number) from None
+
+
+_INTERRUPTED = "interrupted; what was committed stays, run again to continue"
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """KeyboardInterrupt for the first signal that ends a process; it is in the list that is yielded."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What is ignored from outside, as by nohup, stays so.
+    before = {n: h for n in numbers if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
 
-    def leave(number: int, frame: object) -> None:
-        if not received:
-            received.append(number)
-            raise KeyboardInterrupt
+    def cut_short() -> None:
+        _say(_INTERRUPTED)
+        os._exit(128 + received[0])
 
-    earlier = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background of a script
-                earlier[number] = signal.signal(number, leave)
+    def end(number: int, frame: FrameType | None) -> None:
+        if received:
+            return
+        received.append(number)
+        timer = threading.Timer(_SHUTDOWN_SECONDS, cut_short)
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, end)
     try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        with suppress(OSError):  # nobody may listen any more
-            print("interrupted; what was committed stays, run again to continue", file=sys.stderr)
-        raise SystemExit(128 + (received or [signal.SIGINT])[0]) from None
+        yield received
     finally:
         if not received:
-            for number, handler in earlier.items():
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
 

@@ -1,8 +1,16 @@
 """Ray, and only here: preflight, Tune trials, Train worker groups, progress."""
 
 import os
+from pathlib import Path
 
 from s3ray.config import UserError
+
+try:
+    Path.home()
+except RuntimeError:  # a user without a name, as in some containers; importing Ray fails without
+    raise UserError(
+        "HOME: there is no home folder, where Ray keeps files; set HOME to a folder that you may write to"
+    ) from None
 
 # Read by Ray when it is imported or started, so set before any module of this package imports it; the user's
 # own settings win, but for those that REQUIRED names.
@@ -15,6 +23,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial's results are our events, of no use as CSV or curves
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of failing its cells
+    # A job may bring variables of the same names, which Ray would otherwise refuse to combine with these.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about workers without GPU
 }
 REQUIRED = {

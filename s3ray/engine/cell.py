@@ -55,7 +55,7 @@ class Event:
 
     cell: str
     dataset: str
-    state: Literal["started", "step", "finished", "cell_finished", "cell_failed", "not_started"]
+    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
     stage: str = ""
     step: int = 0
     total: int = 0

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import signal
+import tempfile
+import threading
 import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import ray
 import ray.util.state
 import yaml
 from ray import PlacementGroupID
-from ray._common.network_utils import parse_address  # type: ignore[attr-defined]
-from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
+from ray._common.utils import get_default_ray_temp_dir, get_default_system_temp_dir, get_ray_address_file
+from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import get_num_cpus
+from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -30,97 +40,138 @@ from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
 
+_ANSWER_SECONDS = 5.0
 _LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
 
 
-_PROBE_SECONDS = 3.0
-# What a client of HTTP/2, and so of gRPC, says first, and then empty SETTINGS.
-_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Ray is said to run."""
+
+    address: str  # HOST:PORT of its GCS
+    source: str  # the variable or file that says so, for people
+    remedy: str
 
 
-def cluster_address() -> str | None:
-    """HOST:PORT of the cluster that `ray.init` would connect to; None if it would start Ray here.
+def cluster_address() -> Address | None:
+    """The Ray to connect to; None if it is to be started here. Nothing is contacted.
 
     Raises:
-        UserError: nobody answers there, or it is no address of that kind. Ray itself would try for minutes.
+        UserError: RAY_ADDRESS or the address file that `ray start` leaves is no address.
     """
-    named = os.environ.get("RAY_ADDRESS", "")
-    scheme, separator, _ = named.partition("://")
-    if separator:
-        reason = {
-            "http": "is the dashboard's, which ray job submit --address takes",
-            "https": "is the dashboard's, which ray job submit --address takes",
-            "ray": "is Ray Client's, through which no sweep can run",
-        }.get(scheme, "is none of Ray's")
+    value = os.environ.get("RAY_ADDRESS", "")
+    scheme, separator, _ = value.partition("://")
+    if separator and scheme in ("http", "https"):
         raise UserError(
-            f"RAY_ADDRESS={named}: this address {reason}; submit the sweep as a job, or, on a machine of the cluster, "
-            f"set RAY_ADDRESS to HOST:PORT of its head (unset: the cluster of this machine, or Ray starts here)"
+            f"RAY_ADDRESS={value}: is a dashboard, to which jobs are submitted (ray job submit -- python …); to run "
+            f"from here set HOST:PORT of a Ray whose node this is, or RAY_ADDRESS=local to start Ray on this machine"
         )
-    try:
-        address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]  # None is what ray.init passes
-    except (ValueError, OSError) as error:  # ConnectionError: "auto", and there is no cluster
+    if separator:
         raise UserError(
-            f"RAY_ADDRESS={named}: leads to no cluster ({_sentence(error)}); correct it, or unset it to start Ray here"
-        ) from error
-    if address is None or (complaint := _complaint(address)) is None:
-        return address
-    if named not in ("", "auto"):
-        raise UserError(f"RAY_ADDRESS={named}: {complaint}; correct it, or unset it to start Ray here")
-    file = get_ray_address_file(None)
-    raise UserError(f"{file}: names a Ray at {address}, and {complaint}; delete the file, or start that Ray again")
-
-
-def _complaint(address: str) -> str | None:
-    """What keeps this address from being a Ray's; None if one seems to listen there."""
-    host, port = parse_address(address) or (address, "")
+            f"RAY_ADDRESS={value}: Ray Client and its like are not supported; submit a job (ray job submit), or set "
+            f"HOST:PORT of a Ray whose node this is, or RAY_ADDRESS=local to start Ray on this machine"
+        )
+    file = Path(get_ray_address_file(None))
+    if value not in ("", "auto"):
+        source = f"RAY_ADDRESS={value}"
+        remedy = "correct it, or set RAY_ADDRESS=local to start Ray on this machine"
+    elif file.exists():
+        source = str(file)
+        remedy = "delete the file if that Ray is gone, or set RAY_ADDRESS=local to start Ray on this machine"
+    else:
+        source, remedy = "RAY_ADDRESS=auto", "start one (ray start --head), or unset it to start Ray on this machine"
     try:
-        with socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-                return None
-            connection.settimeout(_PROBE_SECONDS)
-            connection.sendall(_HTTP2_GREETING)
-            answer = connection.recv(9)
-    except (ValueError, OverflowError):
-        return "its port is none"
-    except TimeoutError:
-        return f"nobody answered within {_PROBE_SECONDS:g} seconds"
-    except OSError as error:
-        return f"nobody answers there ({error.strerror or error})"
-    return None if answer[3:4] == b"\x04" else "what answers there is no Ray"  # its SETTINGS
+        # None is what ray.init passes.
+        address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
+    except ConnectionError:
+        raise UserError(f"{source}: no Ray runs on this machine; {remedy}") from None
+    except (OSError, ValueError):
+        raise UserError(f"{source}: is no HOST:PORT of a Ray; {remedy}") from None
+    if address is None:
+        return None
+    port = address.rpartition(":")[2]
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"{source}: is no HOST:PORT of a Ray; {remedy}")
+    return Address(address, source, remedy)
 
 
-def _sentence(error: BaseException) -> str:
-    """An error of Ray's in one line: theirs go over several, some a page long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"
+def local_capacity() -> Capacity | None:
+    """This machine's capacity if `connect` would start Ray here; None if there is a cluster to connect to.
 
-
-def local_capacity() -> Capacity:
-    """This machine's capacity. Asked before Ray is started, so that a request that cannot fit costs nothing."""
+    Asked before Ray is started, so that a request that cannot fit costs nothing.
+    """
+    if cluster_address() is not None:
+        return None
     accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
     gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
     return Capacity(float(get_num_cpus()), float(gpus), 1, is_local=True)
+
+
+def check_answers(at: Address) -> None:
+    """UserError unless a Ray of this version answers there, within seconds: ray.init tries for a quarter of an hour."""
+    try:
+        with init_grpc_channel(at.address) as channel:
+            ask = NodeInfoGcsServiceStub(channel).CheckAlive
+            version = ask(CheckAliveRequest(), timeout=_ANSWER_SECONDS).ray_version
+    except grpc.RpcError as error:
+        match error.code():
+            case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+                return  # a Ray that wants a token: ray.init says which
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                reason = f"no answer in {_ANSWER_SECONDS:g} s"
+            case grpc.StatusCode.UNIMPLEMENTED:
+                reason = "something else listens there"
+            case _:
+                details = error.details() or ""
+                reason = (
+                    "something else listens there" if "HTTP/2" in details else details.rpartition(": ")[2].strip()
+                ) or str(error.code())
+        raise UserError(f"{at.source}: no Ray answers at {at.address} ({reason}); {at.remedy}") from None
+    except (RuntimeError, OSError, ValueError):  # no token where one is wanted, no certificates
+        return  # ray.init says it in words of its own
+    if version and version != ray.__version__:
+        raise UserError(
+            f"{at.source}: runs Ray {version}, this is Ray {ray.__version__}; install the cluster's version here"
+        )
+
+
+# What Ray puts below its temporary folder, at its longest; the numbers are date, time and process.
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_SOCKET_BYTES = 107  # a Unix socket's path
+
+
+def check_temporary_folder() -> None:
+    """UserError unless Ray can keep its sockets and logs in the temporary folder."""
+    folder = get_default_system_temp_dir()
+    named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name) == folder), None)
+    where = f"{named}={folder}" if named else folder
+    remedy = "set RAY_TMPDIR to a short folder that you may write to, such as RAY_TMPDIR=/tmp"
+    if excess := max(len(os.fsencode(os.path.abspath(os.path.join(folder, _SOCKET)))) - _SOCKET_BYTES, 0):
+        raise UserError(
+            f"{where}: {excess} bytes too long, since Ray's sockets below it may have {_SOCKET_BYTES}; {remedy}"
+        )
+    try:
+        inside = os.path.join(folder, "ray")
+        os.makedirs(inside, exist_ok=True)
+        with tempfile.TemporaryFile(dir=inside) as file:
+            file.write(bytes(2**20))  # a full disk takes an empty file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{where}: Ray cannot write there ({reason}); {remedy}") from None
 
 
 def quiet_ray(verbose: bool) -> None:
     """Keep Ray's own chatter off the terminal, in this process and those it starts."""
     if verbose:
         return
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new reporter prints even at verbosity 0
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's new reporter prints even at verbosity 0
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     warnings.filterwarnings("ignore", module=r"ray\..*")
+    # Tune and Train log every failed attempt with its traceback; the cause is in our own line.
     for name in ("ray", "ray.tune", "ray.train"):
-        # Errors too: what fails is said in our own words, and Tune's are pages of traceback.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # The raylet's notes (such as the number of worker processes) come through here, past every log level.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
-
-
-def keep_signals() -> None:
-    """Let signals end the sweep as everywhere else (console.py): Ray's handlers exit in their own ways, with a C++
-    stack or without a word."""
-    ray._private.ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
-    ray._private.utils.set_sigterm_handler = lambda handler: None
 
 
 def connect(execution: Execution) -> Capacity:
@@ -130,44 +181,90 @@ def connect(execution: Execution) -> Capacity:
         The capacity that the cluster can grow to: with autoscaling its configured maximum.
 
     Raises:
-        UserError: this machine cannot hold one worker group (raised before Ray is started), Ray cannot be started or
-            the cluster not be reached, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
+        UserError: this machine cannot hold one worker group or Ray's files (raised before Ray is started), the cluster
+            cannot be reached or Ray not be started, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
-    address = cluster_address()
-    local = local_capacity() if address is None else None
     quiet_ray(execution.verbose)
-    keep_signals()
+    address = cluster_address()
+    local = local_capacity()
     options: dict[str, Any] = {
         "log_to_driver": execution.verbose,
-        "logging_level": logging.INFO if execution.verbose else logging.ERROR,
+        "logging_level": logging.INFO if execution.verbose else logging.CRITICAL,
     }
     if local is not None:
         local.slots(execution)
+        check_temporary_folder()
         # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
-    else:
+    elif address is not None:
+        check_answers(address)
         # Processes on other machines do not inherit this one's environment.
         variables = {name: os.environ[name] for name in ENVIRONMENT}
         variables["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
         options |= {"runtime_env": {"env_vars": variables}}
     try:
-        ray.init(**options)
-    except Exception as error:  # whatever it is, it is one sentence
-        if local is None:
+        with own_signals():
+            ray.init(**options)
+    except Exception as error:  # whatever it is, it is not a bug of the sweep that asked
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if address is None:
+            logs = os.path.join(get_default_ray_temp_dir(), "session_latest", "logs")
             raise UserError(
-                f"Ray at {address}: cannot be reached ({_sentence(error)}); check RAY_ADDRESS, and, if the "
-                f"cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+                f"Ray cannot be started on this machine ({reason}); see its logs in {logs}, or set RAY_TMPDIR to "
+                f"another folder"
             ) from error
-        folder = get_default_ray_temp_dir()
         raise UserError(
-            f"Ray cannot be started on this machine ({_sentence(error)}); set RAY_TMPDIR to a short path that you may "
-            f"write to, on a disk with room, or see what is in {folder}/session_latest/logs"
+            f"Ray at {address.address}: cannot be reached ({reason}); check {address.source.partition('=')[0]}, and, "
+            f"if the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error
     if local is not None:
         return local
     reap_placement_groups()
     return cluster_capacity(ray.cluster_resources(), len(alive_nodes()), autoscaling_config())
+
+
+def disconnect() -> None:
+    """End what `connect` began: the connection, and a Ray that was started here."""
+    with own_signals() as restore:
+        if (node := ray._private.worker._global_node) is not None:
+            kill = node.kill_all_processes
+
+            def restore_and_kill(**options: Any) -> None:
+                # Its library has just let go of SIGTERM, and the rest takes seconds: an impatient second signal must
+                # not leave half of the processes behind.
+                restore()
+                kill(**options)
+
+            node.kill_all_processes = restore_and_kill
+        ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[Callable[[], None]]:
+    """Keep this process's way of ending: Ray takes SIGTERM for itself, in Python and once more in C++.
+
+    Yields:
+        The function that gives the signals back to those who had them; called at the end, too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+
+    def restore() -> None:
+        for number, handler in ours.items():
+            if handler is not None:  # None: set by other code than Python's
+                signal.signal(number, handler)
+
+    ray._private.ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # the one in C++: a stack, then abort
+    set_handler = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield restore
+    finally:
+        ray._private.utils.set_sigterm_handler = set_handler
+        restore()
 
 
 def autoscaling_config() -> dict[str, Any] | None:
@@ -237,3 +334,44 @@ def reap_placement_groups() -> list[str]:
     for identifier in leaked:
         ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(identifier)))
     return leaked
+
+
+def free_placement_groups() -> None:
+    """Remove what the Train runs of this process hold, all of which are over.
+
+    A worker group that fails while its backend starts is forgotten by Train's controller, and its CPUs with it, for as
+    long as the job lasts.
+    """
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    me = ray.get_runtime_context().get_worker_id()
+    for group in _placement_groups():
+        if group.state == PlacementGroupTableData.REMOVED or not group.creator_actor_id:
+            continue
+        found = accessor.get_actor_info(ray.ActorID(group.creator_actor_id))
+        if found is not None and ActorTableData.FromString(found).owner_address.worker_id.hex() == me:
+            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
+
+
+def waiting_for() -> str:
+    """What is known of why nothing runs: the worker groups that wait for a place, and what the cluster has free."""
+    job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    wanted: Counter[str] = Counter()
+    waiting = 0
+    for group in _placement_groups():
+        if group.creator_job_id == job and group.state == PlacementGroupTableData.PENDING:
+            waiting += 1
+            for bundle in group.bundles:
+                wanted.update(bundle.unit_resources)
+    if not waiting:
+        return "no worker group waits for a place"
+    held, free = ray.cluster_resources(), ray.available_resources()
+    places = ", ".join(
+        f"{amount:g} {name} of which {free.get(name, 0.0):g} of {held.get(name, 0.0):g} are free"
+        for name, amount in sorted(wanted.items())
+    )
+    return f"{waiting} worker groups wait for {places}"
+
+
+def _placement_groups() -> list[Any]:
+    found = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    return [PlacementGroupTableData.FromString(group) for group in found]

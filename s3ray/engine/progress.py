@@ -28,10 +28,16 @@ class Progress:
     """
 
     def __init__(
-        self, plan: Plan, slots: int, console: Console, watch: Callable[[list[Event], States], None] | None = None
+        self,
+        plan: Plan,
+        slots: int,
+        console: Console,
+        watch: Callable[[list[Event], States], None] | None = None,
+        waiting_for: Callable[[], str] | None = None,
     ) -> None:
-        """`watch` is told the same events, and where all cells stand after them."""
-        self._console, self._watch = console, watch
+        """`watch` is told the same events, and where all cells stand after them; `waiting_for` says what is known of
+        why nothing runs."""
+        self._console, self._watch, self._waiting_for = console, watch, waiting_for
         self._slots = slots
         self._started = time.monotonic()
         pending = {str(cell.cell) for cell in plan.pending}
@@ -66,8 +72,7 @@ class Progress:
                 continue
             fresh.append(event)
             self._count(event)
-            # On a terminal the table shows all but what passes.
-            if (self._live is None or event.state == "not_started") and (line := self._line(event)):
+            if self._live is None and (line := self._line(event)):
                 self._console.print(line, soft_wrap=True, highlight=False, markup=False)
         self._waiting(bool(fresh))
         if self._watch is not None:
@@ -78,13 +83,12 @@ class Progress:
         if heard or self._running:
             self._heard = time.monotonic()
         elif self._left and time.monotonic() - self._heard >= SILENCE:
-            self._heard = time.monotonic()
+            silence, self._heard = time.monotonic() - self._heard, time.monotonic()
             if self._live is None:
-                self._console.print(
-                    f"{self._position} waiting  no worker group is at work: they start, or wait for free CPUs or GPUs",
-                    markup=False,
-                    soft_wrap=True,
-                )
+                line = f"{self._position} waiting  nothing has run for {duration(silence)}"
+                if self._waiting_for is not None:
+                    line += f"; {self._waiting_for()}"
+                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
@@ -159,8 +163,6 @@ class Progress:
                 return f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
             case "step":
                 return f"{position} running  {event.cell} {event.stage} step {event.step}/{event.total}"
-            case "not_started":
-                return f"{position} waiting  {event.cell}: {event.cause}; trying again"
             case "started":
                 return ""
         return ""

@@ -14,14 +14,14 @@ import ray
 import ray.train
 import ray.train.torch
 import ray.tune
-from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.exceptions import RayTaskError
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine.cell import Event
-from s3ray.engine.cluster import alive_nodes, check_nodes_can_write, connect
+from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
@@ -79,13 +79,13 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             f"starting worker groups",
             highlight=False,
         )
-        with Progress(plan, slots, console, SweepMetrics(plan)) as progress:
+        with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress)
         failures = _failures(plan, packs, store, errors)
         if not failures:
             store.drop_run(run)
     finally:
-        ray.shutdown()
+        disconnect()
     return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
 
 
@@ -111,9 +111,12 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
             verbose=2 if execution.verbose else 0,
         ),
     )
-    results = tuner.fit()
+    try:
+        results = tuner.fit()
+    except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
+        return dict.fromkeys(by_name, cause(error))
     return {
-        result.config["pack"]: last_line(result.error)
+        result.config["pack"]: cause(result.error)
         for result in (results[i] for i in range(len(results)))
         if result.error is not None and result.config is not None
     }
@@ -122,38 +125,49 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
     """Fit worker groups until every cell of the pack is complete or given up.
 
-    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources. When
-    worker groups could not start MAX_ATTEMPTS times, all that is left of the pack is given up; starts while a node
-    went away do not count.
+    What another sweep is at work on is awaited here, where waiting holds none of the cluster's resources. Cells are
+    given up when their worker group could not be started, or failed, MAX_ATTEMPTS times without progress in between.
 
     Args:
-        relay: pass the workers' reports on to Tune, and why a worker group could not start.
+        relay: pass the workers' reports on to Tune.
     """
     claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
     attempts = 0
     while cells := pack.unfinished(store):
-        if not any(claims.free(cell.identity) for cell in cells):
+        free = [cell for cell in cells if claims.free(cell.identity)]
+        if not free:
             time.sleep(REFRESH_SECONDS)
             continue
-        nodes = alive_nodes()
+        before = [ledger.progress(cell) for cell in cells]
         try:
             _fit(pack, store, execution, relay)
-        except ray.train.ControllerError as error:
-            attempts += set(nodes) <= set(alive_nodes())
-            cause = f"its worker group could not start: {last_line(error.controller_failure)}"
+        except Exception as error:
+            attempts = attempts + 1 if before == [ledger.progress(cell) for cell in cells] else 0
             if attempts == MAX_ATTEMPTS:
-                for cell in pack.unfinished(store):
-                    ledger.fail(cell, f"{cause}; given up after {MAX_ATTEMPTS} attempts")
-            elif relay:
-                event = Event(str(cells[0].cell), cells[0].cell.dataset, "not_started", cause=cause)
-                ray.tune.report({"events": json.dumps([asdict(event)])})
+                for cell in free:
+                    known = ledger.last_error(cell) or cause(error)
+                    ledger.fail(cell, f"{known}; given up after {MAX_ATTEMPTS} attempts without progress")
+                attempts = 0
         else:
             attempts = 0
 
 
-def last_line(error: BaseException | None) -> str:
-    """What an error of Ray's says in the end: before it stand the tracebacks of all processes that it went through."""
-    return ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
+def cause(error: BaseException) -> str:
+    """What lies below the errors that Ray wraps around it, in one line."""
+    while True:
+        failures = getattr(error, "worker_failures", None)
+        inner = [
+            getattr(error, "controller_failure", None),
+            next(iter(failures.values()), None) if failures else None,
+            getattr(error, "_base_exc", None),
+            error.cause if isinstance(error, RayTaskError) else None,
+        ]
+        below = next((found for found in inner if isinstance(found, BaseException) and found is not error), None)
+        if below is None:
+            break
+        error = below
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + '…'}"
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -162,32 +176,15 @@ def _work(pack: Pack, store: Store, execution: Execution) -> None:
     # Another sweep may have finished some: the display must know.
     given_up = Ledger(store, pack.run).failures()
     events = [
-        Event(str(cell.cell), cell.cell.dataset, "cell_failed", cause=given_up[cell.identity])
-        if cell.identity in given_up
-        else Event(str(cell.cell), cell.cell.dataset, "cell_finished")
+        Event(
+            str(cell.cell),
+            cell.cell.dataset,
+            "cell_failed" if cell.identity in given_up else "cell_finished",
+            cause=given_up.get(cell.identity, ""),
+        )
         for cell in pack.cells
     ]
     ray.tune.report({"events": json.dumps([asdict(event) for event in events])})
-
-
-class _Backend(_TorchBackend):
-    """Torch's process group; when it cannot be set up, the worker group that was there for it goes.
-
-    Ray leaves it, with its placement group and so its CPUs, to nobody: the next attempt would wait for ever.
-    """
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        try:
-            super().on_start(worker_group, backend_config)
-        except Exception:
-            worker_group.shutdown()
-            raise
-
-
-class _Torch(TorchConfig):
-    @property
-    def backend_cls(self) -> type[_Backend]:
-        return _Backend
 
 
 def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
@@ -200,21 +197,25 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
             resources_per_worker=execution.resources_per_worker,
         ),
         # NCCL refuses two ranks on one GPU, which fractions allow.
-        torch_config=_Torch(backend="gloo" if execution.gpus_per_worker < 1 else "nccl"),
+        torch_config=ray.train.torch.TorchConfig(backend="gloo" if execution.gpus_per_worker < 1 else "nccl"),
         run_config=ray.train.RunConfig(
             # A name of its own: progress lives in the store, so Train must not restore an earlier attempt.
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
             callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
-            # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; this
-            # bound ends a group that never gets that far. Starts are counted in `finish`.
+            # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
+            # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=MAX_RESTARTS + len(pack.cells), controller_failure_limit=0
+                max_failures=MAX_RESTARTS + len(pack.cells),
+                controller_failure_limit=MAX_ATTEMPTS if pack.preemptible else 0,  # nodes that leave during a start
             ),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    finally:
+        free_placement_groups()
 
 
 class _Relay(ray.tune.Callback):

@@ -40,9 +40,9 @@ from rich.console import Console
 
 from s3ray.config import UserError
 from s3ray.data import Dataset
-from s3ray.engine.cluster import check_nodes_can_write, connect
+from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect
 from s3ray.engine.preflight import Capacity, Execution, check_storage
-from s3ray.engine.run import finish, last_line
+from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
 from s3ray.store import Claims, HeldError, Store
@@ -205,7 +205,7 @@ def run_searches(
                         found = _tune(search, study, store, execution, capacity, trials, seed, console)
                         failures[search.dataset] = found
             finally:
-                ray.shutdown()
+                disconnect()
         return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
 
 
@@ -300,7 +300,10 @@ def _tune(
         highlight=False,
         soft_wrap=True,
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception as error:  # Tune's own
+        progress.failed(error)
     if searcher.lost:
         raise UserError(
             f"study {search.name}: another search took it over while this one stood still, and runs again what ran "
@@ -437,7 +440,10 @@ class _Progress(ray.tune.Callback):
         self._line(text)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self._failed(last_line(trial.get_error()))
+        self.failed(trial.get_error())
+
+    def failed(self, error: BaseException) -> None:
+        self._failed(cause(error))
 
     def _failed(self, cause: str) -> None:
         self.failures.append(cause)

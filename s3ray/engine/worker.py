@@ -57,12 +57,16 @@ class Ledger:
         machine was taken away.
         """
         store = self._store
-        missing = cell.missing(store.markers(cell.runs))
-        step = max((store.checkpoint_step(run) or 0 for run in missing), default=0)
-        folder = ("runs", self._run, "attempts", cell.identity, f"{len(missing)}-{step}")
+        folder = ("runs", self._run, "attempts", cell.identity, self.progress(cell))
         earlier = [store.read(*folder, name).decode().split() for name in store.names(*folder)]
         store.write("\n".join(nodes), *folder, str(len(earlier) + 1))
         return 1 + sum(set(alive).issuperset(used) for used in earlier)
+
+    def progress(self, cell: CellPlan) -> str:
+        """How far the cell is: the number of stages it misses, and the step of its last checkpoint."""
+        missing = cell.missing(self._store.markers(cell.runs))
+        step = max((self._store.checkpoint_step(run) or 0 for run in missing), default=0)
+        return f"{len(missing)}-{step}"
 
     def error(self, cell: CellPlan, cause: str) -> None:
         """Remember why an attempt ended; of several ranks' errors the first, which the others follow from."""

@@ -79,7 +79,10 @@ class Store:
                 f"give them through the environment"
             )
         self.option = option
-        self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
+        try:
+            self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
+        except RuntimeError:  # a user without a name, as in some containers
+            raise UserError(f"{option} {uri}: there is no home folder; set HOME, or {option} to another path") from None
         with self.explained("opened", "check the place and your access to it"):
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(self.uri)

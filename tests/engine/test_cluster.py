@@ -1,8 +1,114 @@
-"""Against a real head with dashboard, started for these tests on loopback."""
+"""Where Ray is; and against a real head with dashboard, started for these tests on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+from s3ray.config import UserError
+from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_address
+
+FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
+
+
+@pytest.fixture
+def ray_folder(monkeypatch):
+    """Ray's temporary folder, of this test alone; short, and nothing in it."""
+    with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("http://127.0.0.1:8265", "RAY_ADDRESS=http://127.0.0.1:8265: is a dashboard"),
+        ("https://ray.example", "is a dashboard, to which jobs are submitted"),
+        ("ray://127.0.0.1:10001", "RAY_ADDRESS=ray://127.0.0.1:10001: Ray Client and its like are not supported"),
+        ("somewhere", "RAY_ADDRESS=somewhere: is no HOST:PORT"),
+        ("somewhere:", "is no HOST:PORT"),
+        ("somewhere:ray", "is no HOST:PORT"),
+        ("127.0.0.1:99999", "is no HOST:PORT"),
+    ],
+)
+def test_what_is_no_address(ray_folder, monkeypatch, value, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    with pytest.raises(UserError, match=r"RAY_ADDRESS=.*set .*RAY_ADDRESS=local to start Ray") as raised:
+        cluster_address()
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["", "local", None])
+def test_without_an_address_ray_is_started_here(ray_folder, monkeypatch, value):
+    if value is not None:
+        monkeypatch.setenv("RAY_ADDRESS", value)
+    assert cluster_address() is None
+
+
+def test_an_address_file_that_names_nothing_is_named(ray_folder):
+    file = ray_folder / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    file.write_text("")
+    with pytest.raises(UserError, match=f"{file}: is no HOST:PORT of a Ray; delete the file"):
+        cluster_address()
+
+
+def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
+    monkeypatch.setattr("s3ray.engine.cluster._ANSWER_SECONDS", 0.2)
+    file = ray_folder / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    with socket.socket() as silent, socket.socket() as dead:
+        silent.bind(("", 0))
+        silent.listen()
+        dead.bind(("", 0))  # and does not listen
+        file.write_text(f"127.0.0.1:{dead.getsockname()[1]}")
+        with pytest.raises(UserError, match=f"{file}: no Ray answers at .*Connection refused.*delete the file"):
+            check_answers(cluster_address())
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(UserError, match=r"RAY_ADDRESS=127.*no answer in 0.2 s.*correct it, or set RAY_ADDRESS=loc"):
+            check_answers(cluster_address())
+
+
+def test_ray_needs_a_short_folder_that_it_may_write(ray_folder, monkeypatch):
+    check_temporary_folder()
+    monkeypatch.setenv("RAY_TMPDIR", f"{ray_folder}/{'deep/' * 20}")
+    with pytest.raises(UserError, match=r"RAY_TMPDIR=.* bytes too long.*set RAY_TMPDIR to a short folder"):
+        check_temporary_folder()
+    (ray_folder / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", f"{ray_folder}/file")
+    with pytest.raises(UserError, match=r"RAY_TMPDIR=.*/file: Ray cannot write there \(Not a directory\); set"):
+        check_temporary_folder()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path):
+    """Ray itself tries for a quarter of an hour."""
+    ended = subprocess.run(
+        [sys.executable, str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path)],
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: RAY_ADDRESS=127.0.0.1:1: no Ray answers")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["RAY_TRAIN_V2_ENABLED", "TUNE_DISABLE_SIGINT_HANDLER"])
+def test_a_variable_of_another_project_that_we_cannot_run_with(name):
+    program = "from s3ray.console import user_errors\nwith user_errors():\n    import s3ray.engine"
+    environment = os.environ | {name: "0"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"error: {name}=0: ")
+    assert run.stderr.endswith("; unset it, or set it to 1\n")
+
 
 LEAK = """
 @ray.remote(num_cpus=0)
@@ -38,11 +144,15 @@ print(capacity.cpus, capacity.gpus, capacity.nodes)
 """
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_cluster_that_grows_counts_as_what_its_file_says(head):
     grown = head.python(GROWS)
     assert grown.stdout.split() == ["32.0", "8.0", "2"], grown.stderr
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_leaked_placement_groups_are_removed_and_others_are_not(head):
     leaked = head.python(LEAK)
     assert leaked.returncode == 0, leaked.stderr

@@ -88,9 +88,10 @@ def test_waiting_is_said_when_nothing_runs(plan, monkeypatch):
     monkeypatch.setattr(progress_module, "SILENCE", 0.0)
     output = io.StringIO()
     name = str(plan.pending[0].cell)
-    with Progress(plan, 2, Console(file=output, width=200)) as progress:
+    known = "2 worker groups wait for 2 CPU"
+    with Progress(plan, 2, Console(file=output, width=40), waiting_for=lambda: known) as progress:
         progress.update([])
-        assert output.getvalue() == "[1/3] waiting  for worker groups to find a place\n"
+        assert output.getvalue() == f"[1/3] waiting  nothing has run for 0 s; {known}\n"
         progress.update([Event(name, "digits", "started", "specialization")])
         progress.update([])
         assert output.getvalue().count("\n") == 1

@@ -89,38 +89,36 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-INTERRUPTED = "interrupted; what was committed stays, run again to continue"
-
-
-def test_sigterm_ends_the_sweep_as_ctrl_c_does_without_failing_cells(tiny_sweep, tmp_path):
+def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
     """What schedulers and `ray job stop` send; whoever sends it may be impatient."""
-    store = Store(str(tmp_path))
-    plan = tiny_sweep.tiny_plan(store)
     process = start(tiny_sweep, tmp_path)
-    wait_for(lambda: checkpointed(store, plan), process)
-    children = psutil.Process(process.pid).children(recursive=True)
+    while "finished" not in process.stdout.readline():
+        assert process.poll() is None
+    started_by_it = psutil.Process(process.pid).children(recursive=True)
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         process.send_signal(number)
-        time.sleep(0.1)
-    code, output = finish(process)
-    assert code == 128 + signal.SIGTERM, output
-    first, *events, last = output.splitlines()
-    assert last == INTERRUPTED
-    assert [line for line in [first, *events] if not line.startswith(("[", "2 cells in"))] == []
+        time.sleep(0.5)
+    ended, output = finish(process)
+    assert ended == 128 + signal.SIGTERM, output
+    *events, last = output.splitlines()
+    assert last == "interrupted; what was committed stays, run again to continue"
+    assert [line for line in events if not line.startswith("[")] == []
     assert "FAILED" not in output
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert alive == []
+    assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
 
 
-def test_a_worker_group_that_cannot_start_frees_its_place_and_fails_with_the_cause(tiny_sweep, tmp_path):
-    """Both cells have their turn, though the first group's attempts took both CPUs."""
-    code, output = finish(start(tiny_sweep, tmp_path, "2", GLOO_SOCKET_IFNAME="ib0", TINY_SEEDS="1"))
+def test_a_worker_group_that_cannot_start_fails_its_cells_with_the_cause(tiny_sweep, tmp_path):
+    """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
+    code, output = finish(start(tiny_sweep, tmp_path, "2", GLOO_SOCKET_IFNAME="no_such_interface"))
     assert code == 1, output
-    assert output.count("could not start: RuntimeError") == 2 + 2  # attempts, then the cell's line and the summary's
-    summary = output.splitlines()[-1]
-    assert summary.startswith("FAILED digits χ=2 batch=32 seed=0: its worker group could not start: RuntimeError")
-    assert summary.endswith("ib0; given up after 3 attempts")
-    assert "Traceback" not in output
+    failed = [line for line in output.splitlines() if line.startswith("FAILED digits")]
+    assert len(failed) == 2
+    for line in failed:
+        assert "RuntimeError" in line
+        assert "no_such_interface" in line
+        assert "given up after 3 attempts" in line
+    others = [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))]
+    assert others == []
 
 
 def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):
