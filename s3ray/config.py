@@ -59,7 +59,7 @@ def local_path(text: Path | str, option: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{option} {text}: there is no such home; write the path in full") from error
+        raise UserError(f"{option} {text}: there is no such home; write the path in full, or set HOME") from error
 
 
 # What a float32 holds without losing digits, and what checkpoints, tables and libraries hold of integers.
