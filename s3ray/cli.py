@@ -289,7 +289,8 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
         for cell, cause in failures.items():
             console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
         plan = make_plan(plan.sweep, plan.study, store)
-    written = write_results(plan, store)
+    with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
+        written = write_results(plan, store)
     if written:
         console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
         stems = dict.fromkeys(name.partition(".")[0] for name in written)
@@ -407,7 +408,8 @@ def report(
         results = Results.load(store, sweep)
         target = _store(output, "--output")
         target.check_writable()
-        print(write_report(results, target, load_searches(store, _warn)))
+        with target.explained("written", "make room or choose a place you may write to"):
+            print(write_report(results, target, load_searches(store, _warn)))
 
 
 def _warn(text: str) -> None:

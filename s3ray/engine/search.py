@@ -305,10 +305,7 @@ def _tune(
     except Exception as error:  # Tune's own
         progress.failed(error)
     if searcher.lost:
-        raise UserError(
-            f"study {search.name}: another search took it over while this one stood still, and runs again what ran "
-            f"here; wait for it to end, then run again"
-        )
+        raise UserError(f"study {search.name}: {searcher.lost}")
     if not progress.failures:
         store.drop_run(run)
     return progress.failures
@@ -364,7 +361,7 @@ class OptunaTrials(OptunaSearch):
     def __init__(self, seeds: int, **options: Any) -> None:
         super().__init__(**options)
         self._seeds = seeds
-        self.lost = False  # the study is another process's now
+        self.lost = ""  # why the study can no longer be told
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Searcher has it
         with self._ours():
@@ -378,8 +375,13 @@ class OptunaTrials(OptunaSearch):
         """A process that stood still for long is thought dead: another one has its trials failed and tried again."""
         try:
             yield
-        except (UpdateFinishedTrialError, UserError):
-            self.lost = True
+        except UpdateFinishedTrialError:
+            self.lost = (
+                "another search took it over while this one stood still, and runs again what ran here; wait for it to "
+                "end, then run again"
+            )
+        except (OSError, UserError) as error:
+            self.lost = f"its journal cannot be written ({error}); mend that, then run again"
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "seeds" in result and not result.get("done"):  # the last one comes twice

@@ -204,8 +204,7 @@ def _data_labels(cell: CellPlan) -> dict[str, Any]:
 
 
 def _measured(store: Store, run: StageRun, marker: Marker, file: str, labels: Mapping[str, Any]) -> pd.DataFrame:
-    content = store.read("artifacts", run.stage, run.identity, marker.attempt, file)
-    return _labelled(pd.read_parquet(io.BytesIO(content)), labels)
+    return _labelled(pd.read_parquet(io.BytesIO(store.artifact(run, file, marker))), labels)
 
 
 def _labelled(rows: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from s3ray.config import UserError
 from s3ray.results.artefacts import figures, note, tables, title
 from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results
@@ -36,7 +37,12 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
     """Write `index.html`, `figures/` and `tables/` to `output`; returns where the page is.
 
     The page needs no network: scripts and pictures are inside. Files of an earlier report give way.
+
+    Raises:
+        UserError: a page is there that is no report.
     """
+    if "index.html" in output.names() and "files.json" not in output.names():
+        raise UserError(f"{output.address('index.html')}: is somebody's own; choose another folder for the report")
     files: dict[str, bytes | str] = {}
     pictures = []
     for name, figure in figures(results).items():

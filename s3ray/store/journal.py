@@ -178,7 +178,10 @@ def journal_storage(store: Store, study: str) -> JournalStorage:
     with store.explained("read", "check the place and your access to it"):
         journal = StoreJournal(store, study)
     try:
-        return JournalStorage(journal)
+        storage = JournalStorage(journal)
+        if journal.read_logs(0) and not storage.get_all_studies():
+            raise LookupError("no line creates one")
+        return storage
     except (AssertionError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{store.address('search', study, FILE)}: does not tell of a study ({type(error).__name__}: {error}); put "

@@ -36,7 +36,7 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from s3ray.config import UserError
-from s3ray.data.dataset import Dataset, put_in_place
+from s3ray.data.dataset import Dataset, array_digest, put_in_place
 from s3ray.store.identity import StageRun
 
 _Item = TypeVar("_Item")
@@ -53,7 +53,7 @@ class Marker:
     identity: str
     document: Mapping[str, Any]
     attempt: str
-    files: Mapping[str, int]  # bytes
+    files: Mapping[str, tuple[int, str]]  # bytes and sha256
     seconds: float
     committed_at: str
     provenance: Mapping[str, Any]
@@ -167,13 +167,15 @@ class Store:
         `listing` is written last: `info`, and under `files` the sha256 of each.
         """
         try:
-            earlier = list(self.folder_info(*parts, listing=listing)["files"])
+            earlier = self.folder_info(*parts, listing=listing)
         except (FileNotFoundError, UserError):
-            earlier = []
+            earlier = {"files": {}}
         contents = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
         self._write({self.path(*parts, name): content for name, content in contents.items()})
-        for name in set(earlier) - contents.keys():
-            with suppress(OSError):  # already gone
+        for name in earlier["files"].keys() - contents.keys():
+            # Gone, or not what we wrote (a list may be somebody else's): not ours to delete.
+            with suppress(OSError, UserError):
+                self.read_listed(earlier, name, *parts)
                 self.fs.delete_file(self.path(*parts, name))
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         self.write(json.dumps({**info, "files": digests}, indent=1), *parts, listing)
@@ -196,6 +198,8 @@ class Store:
 
     def read_listed(self, info: Mapping[str, Any], name: str, *parts: str) -> bytes:
         """A file of a folder whose `folder_info` is `info`; UserError if it is not the one that was written."""
+        if not set(name.split("/")).isdisjoint({"", ".", ".."}):
+            raise self._unlike_its_list(*parts, name)  # it leads out of the folder
         try:
             content = self.read(*parts, name)
         except FileNotFoundError as error:
@@ -238,7 +242,7 @@ class Store:
             "identity": run.identity,
             "document": run.document,
             "attempt": attempt,
-            "files": {name: len(content) for name, content in files.items()},
+            "files": {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
             "seconds": seconds,
             "committed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "provenance": dict(provenance),
@@ -251,13 +255,13 @@ class Store:
         folder = ("artifacts", run.stage, run.identity)
         try:
             marker = Marker(**json.loads(self.read(*folder, "commit.json")))
+            sizes = {name: int(size) for name, (size, _) in marker.files.items()}
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):  # cut off while it was written to an object store
+        except (ValueError, TypeError, AttributeError):  # cut off while it was written to an object store
             return None
         # Only now: an attempt is whole before the marker that names it appears.
-        present = self.sizes(*folder, marker.attempt)
-        return marker if all(present.get(name) == size for name, size in marker.files.items()) else None
+        return marker if sizes.items() <= self.sizes(*folder, marker.attempt).items() else None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
         """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
@@ -271,16 +275,29 @@ class Store:
         with ThreadPoolExecutor(16) as pool:
             return list(pool.map(read, items))
 
-    def artifact(self, run: StageRun, name: str) -> bytes:
+    def artifact(self, run: StageRun, name: str, marker: Marker | None = None) -> bytes:
         """A file of a committed run.
+
+        Args:
+            marker: the run's, where it is known.
 
         Raises:
             FileNotFoundError: the run is not committed.
+            UserError: the file is not the one that was committed. Its marker is gone then: the run counts as missing.
         """
-        marker = self.marker(run)
+        marker = marker or self.marker(run)
         if marker is None:
             raise FileNotFoundError(f"{self.uri}: {run.stage} {run.identity[:12]} is not committed")
-        return self.read("artifacts", run.stage, run.identity, marker.attempt, name)
+        folder = ("artifacts", run.stage, run.identity)
+        content = self.read(*folder, marker.attempt, name)
+        if hashlib.sha256(content).hexdigest() != marker.files[name][1]:
+            with suppress(OSError):  # another reader was first
+                self.fs.delete_file(self.path(*folder, "commit.json"))
+            raise UserError(
+                f"{self.address(*folder, marker.attempt, name)}: damaged, and left out from now on; run again to "
+                f"compute it again"
+            )
+        return content
 
     def save_checkpoint(self, run: StageRun, step: int, content: bytes) -> None:
         """Keep `content` as the run's progress and drop earlier progress."""
@@ -336,8 +353,10 @@ class Store:
 
     def _is_published(self, data: Dataset, fingerprint: str) -> bool:
         try:
-            json.loads(self.read("data", fingerprint, "manifest.json"))
-        except (FileNotFoundError, ValueError):
+            digests = json.loads(self.read("data", fingerprint, "manifest.json"))["arrays"]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return False
+        if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
         return data.file_sizes().items() <= self.sizes("data", fingerprint).items()
 

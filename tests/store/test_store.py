@@ -137,12 +137,31 @@ def test_a_marker_whose_payload_is_gone_does_not_count(store, harm):
     assert store.artifact(RUN, "b.bin") == b"again"
 
 
+def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(store):
+    commit(store)
+    folder = ("artifacts", RUN.stage, RUN.identity, store.marker(RUN).attempt)
+    store.write(bytes(len(b"payload")), *folder, "b.bin")
+    assert store.artifact(RUN, "a.bin") == b"payload"
+    with pytest.raises(UserError, match=r"b\.bin: damaged, and left out from now on; run again to compute it again$"):
+        store.artifact(RUN, "b.bin")
+    assert store.markers([RUN]) == {}
+
+
+def test_a_list_deletes_nothing_that_is_not_ours(store, tmp_path):
+    """Somebody else's list, or one that was changed."""
+    store.write("mine", "precious")
+    store.write("mine", "folder", "thesis.tex")
+    store.write('{"files": {"../precious": "x", "thesis.tex": "x", "/etc/hosts": "x"}}', "folder", "info.json")
+    store.write_folder({"table.csv": "1"}, {}, "folder")
+    assert store.read("precious") == store.read("folder", "thesis.tex") == b"mine"
+
+
 def test_a_result_without_files_counts(store):
     store.commit(RUN, {}, seconds=1.0, provenance={})
     assert store.marker(RUN) is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}", b'{"files": []}'])
 def test_a_marker_that_is_no_marker_does_not_count(store, content):
     store.write(content, "artifacts", RUN.stage, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
@@ -215,7 +234,7 @@ def test_published_datasets_come_back_memory_mapped(store, tiny_dataset):
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
 
 
-@pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied"])
+@pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied", "manifest of nothing"])
 def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_dataset, harm):
     fingerprint = tiny_dataset.fingerprint()
     store.publish_dataset(tiny_dataset, fingerprint)
@@ -227,6 +246,8 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_da
             store.write(store.read(*array)[:-1], *array)
         case "manifest emptied":
             store.write(b"", "data", fingerprint, "manifest.json")
+        case "manifest of nothing":
+            store.write(b"{}", "data", fingerprint, "manifest.json")
     with pytest.raises(
         UserError, match=rf"/data/{fingerprint}: the published dataset is not whole; run the sweep again"
     ):
