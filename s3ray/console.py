@@ -37,8 +37,9 @@ def user_errors() -> Iterator[None]:
             _say(f"error: {error}")
             raise SystemExit(2) from None
         except BaseException as error:
-            # Whatever is raised on the way out follows from the signal.
-            if received or isinstance(error, KeyboardInterrupt):
+            # Whatever is raised on the way out follows from the signal, but for exit 0: there it is how one leaves.
+            left = isinstance(error, SystemExit) and not error.code
+            if (received and not left) or isinstance(error, KeyboardInterrupt):
                 _interrupted(received[0] if received else signal.SIGINT)
             raise
 
