@@ -28,7 +28,7 @@ from ray._private.utils import get_num_cpus
 from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state.exception import RayStateApiException
@@ -116,7 +116,7 @@ def check_answers(at: Address) -> None:
     except grpc.RpcError as error:
         match error.code():
             case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-                return  # a Ray that wants a token: ray.init says which
+                raise _wants_token(at, "not this one") from None
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 reason = f"no answer in {_ANSWER_SECONDS:g} s"
             case grpc.StatusCode.UNIMPLEMENTED:
@@ -127,12 +127,21 @@ def check_answers(at: Address) -> None:
                     "something else listens there" if "HTTP/2" in details else details.rpartition(": ")[2].strip()
                 ) or str(error.code())
         raise UserError(f"{at.source}: no Ray answers at {at.address} ({reason}); {at.remedy}") from None
-    except (RuntimeError, OSError, ValueError):  # no token where one is wanted, no certificates
+    except AuthenticationError:
+        raise _wants_token(at, "there is none here") from None
+    except (RuntimeError, OSError, ValueError):  # no certificates
         return  # ray.init says it in words of its own
     if version and version != ray.__version__:
         raise UserError(
             f"{at.source}: runs Ray {version}, this is Ray {ray.__version__}; install the cluster's version here"
         )
+
+
+def _wants_token(at: Address, reason: str) -> UserError:
+    return UserError(
+        f"{at.source}: cannot be reached, since the cluster wants a token, and {reason}; set RAY_AUTH_MODE=token and "
+        f"RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+    )
 
 
 # What Ray puts below its temporary folder, at its longest; the numbers are date, time and process.
