@@ -320,7 +320,7 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
         wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
         console.print(
             f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
-            f"{cpus} CPUs, start-up included",
+            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included",
             highlight=False,
             soft_wrap=True,
         )

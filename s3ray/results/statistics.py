@@ -350,7 +350,7 @@ class _Shape(NamedTuple):
         test = curve.test[sorted({curve.p_star, 1.0, smallest})].dropna()
         # p* equals itself by definition, not by coincidence.
         coincidence = curve.resolution if curve.p_star != smallest else 0.0
-        complete = curve.test.dropna()
+        complete = curve.test.loc[test.index].dropna(axis=1)  # the steps between ratios that all these seeds have
         rise, fall = _steps(complete, curve.resolution)
         return cls(
             test=test,

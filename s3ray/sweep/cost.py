@@ -1,7 +1,7 @@
 """What a stage will cost, in seconds of one worker, and a plan until it ends.
 
 A rough model of the operations, with constants measured on one core of a 2-core cloud machine
-(benchmarks/RESULTS.md), corrected by what the store has measured for the same kind of stage.
+(benchmarks/RESULTS.md), corrected by what the stages of the same plan took that the store already has.
 """
 
 from __future__ import annotations

@@ -284,6 +284,15 @@ def test_a_fall_in_every_seed_is_falling_however_the_seeds_scatter():
     assert (result["more_seeds"], result["claim"]) == (0, "")
 
 
+def test_missing_inner_ratios_do_not_hide_a_fall():
+    """Two seeds lack a ratio each, another one; all have both ends."""
+    nan = float("nan")
+    test = {1.0: [0.70, 0.71, 0.72], 0.9: [0.70, 0.71, 0.72], 0.1: [0.63, 0.64, 0.65]}
+    test |= {0.6: [nan, 0.68, 0.69], 0.5: [0.66, nan, 0.68]}
+    result = verdict(test, samples=1000)
+    assert (result["n"], result["verdict"]) == (3, "falling")
+
+
 def test_the_ends_decide_the_direction_and_steps_on_the_way_may_forbid_it():
     fall = {1.0: [0.70, 0.71, 0.72], 0.9: [0.66, 0.68, 0.67], 0.5: [0.70, 0.70, 0.73], 0.1: [0.60, 0.61, 0.62]}
     result = verdict(fall)
