@@ -287,8 +287,8 @@ def test_a_fall_in_every_seed_is_falling_however_the_seeds_scatter():
 def test_missing_inner_ratios_do_not_hide_a_fall():
     """Two seeds lack a ratio each, another one; all have both ends."""
     nan = float("nan")
-    test = {1.0: [0.70, 0.71, 0.72], 0.9: [0.70, 0.71, 0.72], 0.1: [0.63, 0.64, 0.65]}
-    test |= {0.6: [nan, 0.68, 0.69], 0.5: [0.66, nan, 0.68]}
+    test = {1.0: [0.70, 0.71, 0.72], 0.5: [0.69, 0.70, 0.71], 0.1: [0.63, 0.64, 0.65]}
+    test |= {0.9: [nan, 0.70, 0.72], 0.3: [0.66, nan, 0.68]}
     result = verdict(test, samples=1000)
     assert (result["n"], result["verdict"]) == (3, "falling")
 
