@@ -377,7 +377,8 @@ def _where_it_belongs(name: str, value: Any, root: type, hints: Mapping[str, Any
         found = [".".join(path) + (", above the first [table]" if len(path) == 1 else "") for path in every]
         near = [text for text, path in zip(found, every, strict=True) if path[-1] == close]
         if near:
-            return f"did you mean {' or '.join(near)}?"
+            here = difflib.get_close_matches(name, hints, n=1, cutoff=0.75)
+            return f"did you mean {' or '.join(dict.fromkeys([*here, *near]))}?"
     return nearest(name, hints)
 
 

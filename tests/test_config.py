@@ -261,3 +261,12 @@ def test_a_key_that_stands_twice_a_folder_and_a_windows_file(tmp_path: Path) -> 
         read_overrides("")
     (tmp_path / "notepad.toml").write_bytes(b"\xef\xbb\xbfseeds = [0]\r\n")
     assert read_overrides(tmp_path / "notepad.toml") == {"seeds": [0]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [({"batch_size": 64}, "did you mean batch_sizes or "), ({"granularity": 2}, "did you mean granularit")],
+)
+def test_a_near_name_in_the_same_table_comes_first(typed, meant):
+    with pytest.raises(UserError, match=meant):
+        settings_for("digits", "smoke", typed)

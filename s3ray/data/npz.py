@@ -151,6 +151,12 @@ def read_npz(name: str, path: Path) -> Dataset:
         _check_labels(archive)
         modalities = _modality_names(archive)
         unused = _check_leftovers(archive, modalities)
+        for modality in modalities:
+            given = [split for split in SPLITS if f"{split}_{modality}_length" in archive.entries]
+            if 0 < len(given) < len(SPLITS):
+                unused.append(
+                    f"{modality} has lengths in {' and '.join(given)} alone: elsewhere padding is read as data"
+                )
         looks: dict[str, dict[str, Look]] = {split: {} for split in SPLITS}
         splits = {split: _read_split(archive, split, modalities, looks[split]) for split in SPLITS}
     train = splits["train"]
@@ -244,7 +250,7 @@ def _modality_names(archive: Archive) -> list[str]:
     path, entries = archive.path, archive.entries
     stems = [stem for stem in _stems(archive, "train") if stem != "label"]
     besides = {f"{other}_{what}" for other in stems for what in ("length", "mask")}
-    names = [stem for stem in stems if stem not in besides]
+    names = [stem for stem in stems if stem not in besides and not _stands_beside(entries[f"train_{stem}"], stem)]
 
     def may_be_one(stem: str) -> bool:
         entry = entries[f"train_{stem}"]
@@ -257,9 +263,12 @@ def _modality_names(archive: Archive) -> list[str]:
         names += [s for s in suspects if s.lower() not in _IDS][: 2 - len(names)]
     names = [stem for stem in names if may_be_one(stem) or not _is_ids(entries[f"train_{stem}"], stem)]
     if len(names) != 2:
+        others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in stems if s not in (*names, *besides)])
         raise UserError(
-            f"{path}: expected two modalities train_{{modality}}, found {len(names)} "
-            f"({', '.join(names) or 'none'}); keep exactly two"
+            f"{path}: expected two modalities train_{{modality}}, found {len(names)} ({', '.join(names) or 'none'})"
+            + (f" beside {others}" if len(names) < 2 and others != "nothing" else "")
+            + "; keep exactly two"
+            + (", numbers of shape (n, steps, features) or (n, features)" if len(names) < 2 else "")
         )
     for name in names:
         # Modalities name torch submodules, which must not hide attributes such as `values`.
@@ -269,6 +278,17 @@ def _modality_names(archive: Archive) -> list[str]:
                 f"rename its keys"
             )
     return names
+
+
+def _stands_beside(entry: Entry, stem: str) -> bool:
+    """Whether a key is, by its name and shape, no modality: as one, the labels would be an input."""
+    word = stem.lower()
+    is_column = len(entry.shape) == 2 and entry.shape[1] == 1
+    return (
+        likely("label", [stem]) is not None
+        or any(part in word for part in ("label", "onehot", "one_hot", "mask"))
+        or (is_column and (word in _IDS or _LENGTH.fullmatch(stem) is not None))
+    )
 
 
 def _is_ids(entry: Entry, stem: str) -> bool:
@@ -282,10 +302,10 @@ def _check_leftovers(archive: Archive, modalities: list[str]) -> list[str]:
     renamed = _renamed(archive)
     unused = []
     for key, entry in archive.entries.items():
-        split, _, stem = key.partition("_")
+        split, separator, stem = key.partition("_")
         if key in known:
             continue
-        if split in SPLITS:
+        if split in SPLITS and separator:
             missing = [f"{split}_{m}" for m in modalities if f"{split}_{m}" not in archive.entries]
             raise UserError(f"{archive.path}: {_leftover(archive, split, stem, entry, modalities, known, missing)}")
         if renamed.get(key) in known:
@@ -344,9 +364,9 @@ def _read_split(archive: Archive, split: str, modalities: list[str], looks: dict
             )
     entry = archive.entries[f"{split}_label"]
     if len(entry.shape) != 1 or not np.issubdtype(entry.dtype, np.integer):
-        raise UserError(
-            f"{path}: {split}_label must be one integer class per sample, not {entry}; {_label_remedy(entry)}"
-        )
+        missing = int(np.isnan(archive[f"{split}_label"]).sum()) if entry.dtype.kind == "f" else 0
+        remedy = f"{missing} are NaN: drop those samples first" if missing else _label_remedy(entry)
+        raise UserError(f"{path}: {split}_label must be one integer class per sample, not {entry}; {remedy}")
     labels = archive[f"{split}_label"]
     if not len(labels):
         raise UserError(f"{path}: split {split} is empty; give it samples")

@@ -104,7 +104,8 @@ class Look:
         """The one value that lies far beyond all others, as numbers for 'no data' do; else nothing."""
         size = abs(self.most)
         far = size >= (10 if self.most_count > 1 else 100) * self.second
-        return f"{self.most:g}" if far and self.second > 0 and size >= 100 else ""
+        everywhere = self.most_count >= self._rows  # a feature that is constant
+        return f"{self.most:g}" if far and self.second > 0 and size >= 100 and not everywhere else ""
 
     def refusal(self, key: str) -> str:
         """Why float32 cannot hold these values, with the remedy; nothing if it can."""

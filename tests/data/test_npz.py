@@ -558,3 +558,45 @@ def test_warnings_do_not_change_the_fingerprint(path: Path) -> None:
     data = read_npz("own", path)
     assert data.warnings
     assert data.fingerprint() == dataclasses.replace(data, facts={}).fingerprint()
+
+
+SECOND_LABELS = {
+    "train_labels": lambda n: np.arange(n)[:, None] % 2,
+    "train_onehot": lambda n: np.eye(2)[np.arange(n) % 2],
+    "train_y": lambda n: np.arange(n)[:, None] % 2,
+    "train_audio_mask": lambda n: np.ones((n, 3)),
+    "train_index": lambda n: np.arange(n)[:, None],
+}
+
+
+@pytest.mark.parametrize("name", SECOND_LABELS)
+def test_what_stands_beside_the_data_is_never_taken_for_a_modality(tmp_path, name):
+    """With one modality only, a second form of the labels would be an input."""
+    arrays = {}
+    for split, n in (("train", 12), ("valid", 6), ("test", 6)):
+        arrays[f"{split}_audio"] = np.random.default_rng(0).normal(size=(n, 3, 4))
+        arrays[f"{split}_label"] = np.arange(n) % 2
+        arrays[name.replace("train", split)] = SECOND_LABELS[name](n)
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(UserError, match=rf"found 1 \(audio\)( beside {name} |; keep exactly two)"):
+        read_npz("own", tmp_path / "own.npz")
+
+
+def test_lengths_of_some_splits_are_said_and_nan_labels_are_counted(tmp_path):
+    arrays = {}
+    for split, n in (("train", 12), ("valid", 6), ("test", 6)):
+        arrays[f"{split}_audio"] = np.random.default_rng(0).normal(size=(n, 3, 4))
+        arrays[f"{split}_text"] = np.random.default_rng(1).normal(size=(n, 4))
+        arrays[f"{split}_label"] = np.arange(n) % 2
+    arrays["train_audio_length"] = np.full(12, 2)
+    arrays["train"] = np.arange(3)
+    np.savez(tmp_path / "own.npz", **arrays)
+    warnings = read_npz("own", tmp_path / "own.npz").warnings
+    assert "audio has lengths in train alone: elsewhere padding is read as data" in warnings
+    assert "key train is not used" in warnings
+    arrays["test_label"] = np.array([0.0, 1.0, np.nan, 0.0, 1.0, np.nan])
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(
+        UserError, match=r"test_label must be one integer class .*; 2 are NaN: drop those samples first"
+    ):
+        read_npz("own", tmp_path / "own.npz")
