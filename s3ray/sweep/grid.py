@@ -122,7 +122,7 @@ class Study:
         if not 2 <= cell.batch_size <= samples:
             raise UserError(
                 f"{cell.dataset}: batch size {cell.batch_size} must lie between 2 and the training split's "
-                f"{samples} samples; set batch_sizes in --config"
+                f"{samples} samples; set batch_sizes under [dataset.{cell.dataset}] in --config"
             )
         steps = samples // cell.batch_size
         for stage in ("specialization", "selection"):
