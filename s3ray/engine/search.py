@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import ray
@@ -46,7 +46,7 @@ from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.stages import DivergedError
 from s3ray.store import Claims, HeldError, Store
-from s3ray.store.journal import journal_storage
+from s3ray.store.journal import StudyStorage, journal_storage
 from s3ray.sweep.cost import duration
 from s3ray.sweep.search import Search, readable, score, validation_curve
 
@@ -187,7 +187,7 @@ def run_searches(
             held.enter_context(_held(search, store, console))
         studies = {search.dataset: open_study(search, store) for search in searches}
         for study in studies.values():
-            if cut := study._storage._backend.cut:  # type: ignore[attr-defined]  # ours, store/journal.py
+            if cut := cast(StudyStorage, study._storage).cut:
                 console.print(f"warning: {cut}", style="yellow", highlight=False, soft_wrap=True)
         failures: dict[str, list[str]] = {search.dataset: [] for search in searches}
         if any(counted(study) < trials for study in studies.values()):

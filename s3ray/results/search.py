@@ -58,7 +58,7 @@ def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults
     except UserError as error:  # the others are in the report all the same
         warn(str(error))
         return None
-    if cut := storage._backend.cut:  # type: ignore[attr-defined]  # ours, store/journal.py
+    if cut := storage.cut:
         warn(cut)
     if name not in {study.study_name for study in storage.get_all_studies()}:  # killed before it had begun
         return None

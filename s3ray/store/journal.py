@@ -169,7 +169,15 @@ def _write(file: Any, content: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def journal_storage(store: Store, study: str) -> JournalStorage:
+class StudyStorage(JournalStorage):
+    """Optuna's storage of one study, on its journal; `cut` as the journal has it."""
+
+    def __init__(self, journal: StoreJournal) -> None:
+        super().__init__(journal)
+        self.cut = journal.cut
+
+
+def journal_storage(store: Store, study: str) -> StudyStorage:
     """Optuna's storage of a study, its journal `search/<study>/journal.log`.
 
     Raises:
@@ -178,7 +186,7 @@ def journal_storage(store: Store, study: str) -> JournalStorage:
     with store.explained("read", "check the place and your access to it"):
         journal = StoreJournal(store, study)
     try:
-        storage = JournalStorage(journal)
+        storage = StudyStorage(journal)
         if journal.read_logs(0) and not storage.get_all_studies():
             raise LookupError("no line creates one")
         return storage
