@@ -176,7 +176,7 @@ def _unsplit(path: Path, sequences: str) -> UserError:
     )
 
 
-def checked_splits(name: str, path: Path, content: Any) -> dict[str, dict[str, Any]]:
+def checked_splits(path: Path, content: Any) -> dict[str, dict[str, Any]]:
     """The splits' arrays, if they have the structure of the published files."""
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not splits; expected a dict of train, valid, test")
@@ -198,7 +198,6 @@ def checked_splits(name: str, path: Path, content: Any) -> dict[str, dict[str, A
             raise UserError(f"{path}: {split} has no key {', '.join(missing)}; {_instead(missing, arrays)}")
         splits[split] = arrays
         _check_shapes(path, split, arrays)
-    check_layout(name, path, splits)
     return splits
 
 

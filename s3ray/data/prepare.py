@@ -87,14 +87,15 @@ def prepare(
         if earlier is not None:
             return Prepared(directory, path, True, earlier)
         with opened(path) as content:
-            splits = checked_splits(name, path, content)
+            splits = checked_splits(path, content)
+            doubts = check_layout(name, path, splits)
             warnings, kind = check_ids(path, splits)
             labels = {
                 split: classes(name, path, split, arrays["labels"], options.neutral) for split, arrays in splits.items()
             }
             warnings += beyond_scale(name, path, {split: arrays["labels"] for split, arrays in splits.items()})
             if kind != "simulated":  # such a file may have any size
-                warnings += check_layout(name, path, splits)
+                warnings += doubts
             with DatasetWriter(directory) as writer:
                 looks = {
                     split: {key: Look(arrays[key].shape[2]) for key in MODALITIES} for split, arrays in splits.items()

@@ -267,7 +267,7 @@ def test_a_layout_and_sizes_are_shown_in_numbers(output: Path, tmp_path: Path) -
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_layout_is_accepted_in_any_size(name: str) -> None:
     content = _published(name, SIZES)
-    assert checked_splits(name, Path("file.pkl"), content) == content
+    assert checked_splits(Path("file.pkl"), content) == content
     assert _checked(name, tuple(FILES[name].samples.values()), name) == []  # type: ignore[arg-type]
 
 
@@ -344,7 +344,7 @@ def test_classes_in_place_of_sentiments_are_named() -> None:
 def test_keys_of_other_loaders_are_recognised(keys: dict[str, str], words: str) -> None:
     content = {split: {keys.get(key, key): v for key, v in arrays.items()} for split, arrays in _good().items()}
     with pytest.raises(UserError) as error:
-        checked_splits("mosi", Path("file"), content)
+        checked_splits(Path("file"), content)
     assert words in str(error.value)
 
 
@@ -357,14 +357,14 @@ def test_a_long_list_of_keys_has_the_near_one_first_and_says_how_many_more() -> 
     with pytest.raises(
         UserError, match=r"no key labels; found label, .+ … and 25 more; did you mean label\? rename to"
     ):
-        checked_splits("mosi", Path("file"), content)
+        checked_splits(Path("file"), content)
 
 
 def test_a_split_by_another_name_is_recognised() -> None:
     content = _good()
     content["dev"] = content.pop("valid")
     with pytest.raises(UserError, match=r"found train, test, dev; did you mean dev\? rename to valid"):
-        checked_splits("mosi", Path("file"), content)
+        checked_splits(Path("file"), content)
 
 
 def test_transposed_modalities_are_recognised() -> None:
@@ -373,7 +373,7 @@ def test_transposed_modalities_are_recognised() -> None:
     with pytest.raises(
         UserError, match=r"shape \(4, 2, 4\), text \(4, 3, 4\): they look transposed; swap the last two"
     ):
-        checked_splits("mosi", Path("file"), content)
+        checked_splits(Path("file"), content)
 
 
 @pytest.mark.parametrize("shape", [(6, 1, 1), (6, 1), (6,)])

@@ -192,7 +192,7 @@ def test_the_reader_takes_it_and_says_that_it_is_simulated(
     path: Path, content: dict[str, dict[str, Any]], name: str
 ) -> None:
     found = read_pickle(path)
-    splits = checked_splits(name, path, found)
+    splits = checked_splits(path, found)
     assert check_ids(path, splits) == ([], "simulated")
     for split in SPLITS:
         for key in KEYS:
