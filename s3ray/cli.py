@@ -16,19 +16,12 @@ import typer
 from rich.console import Console
 
 from s3ray import cli_data
-from s3ray.config import (
-    PAPER_DATASETS,
-    Cell,
-    UserError,
-    default_scale,
-    local_path,
-    nearest,
-    read_overrides,
-    settings_for,
-)
+from s3ray.config import PAPER_DATASETS, Cell, default_scale, read_overrides, settings_for
 from s3ray.console import OnceCommand, user_errors
 from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
+from s3ray.errors import UserError, nearest
+from s3ray.paths import local_path
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 from s3ray.sweep.grid import check_name

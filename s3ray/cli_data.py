@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from s3ray.config import UserError, local_path
 from s3ray.console import OnceCommand, byte_progress, user_errors
 from s3ray.data.dataset import Dataset
 from s3ray.data.foreign import foreign
@@ -22,6 +21,8 @@ from s3ray.data.prepare import PrepareOptions
 from s3ray.data.prepare import prepare as prepare_file
 from s3ray.data.simulate import simulate as simulate_file
 from s3ray.data.sources import prepared_datasets
+from s3ray.errors import UserError
+from s3ray.paths import local_path
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 

@@ -11,12 +11,15 @@ import difflib
 import math
 import reprlib
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from s3ray.errors import UserError, nearest
+from s3ray.paths import local_path
 
 Positions = Literal["none", "sinusoidal"]
 Activation = Literal["identity", "gelu", "tanh"]
@@ -31,35 +34,6 @@ PRESERVATION_RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 def method_branches(method: Method) -> tuple[Branch, ...]:
     """What a prior method's encoders are probed as."""
     return ("emb", "proj") if method == "factorcl" else ("none",)
-
-
-class UserError(ValueError):
-    """Bad input. One sentence that says what is wrong, where, and what to do about it."""
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The sentence's remedy for a mistyped name: the closest candidate first, then all of them."""
-    names = sorted(candidates)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    suggestion = f"did you mean {close[0]!r}? " if close else ""
-    return f"{suggestion}known: {', '.join(names)}"
-
-
-def local_path(text: Path | str, option: str) -> Path:
-    """A path as people type it: `~` is their home.
-
-    Args:
-        option: what complaints name, such as `--data`.
-
-    Raises:
-        UserError: nothing is given, or somebody's home who is not known.
-    """
-    if not str(text).strip():
-        raise UserError(f"{option}: is empty; name a file or folder, or leave the option out")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{option} {text}: there is no such home; write the path in full, or set HOME") from error
 
 
 # What a float32 holds without losing digits, and what checkpoints, tables and libraries hold of integers.

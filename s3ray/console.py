@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 
 _SHUTDOWN_SECONDS = 20.0  # of an orderly end after a signal
 

@@ -16,13 +16,12 @@ from s3ray.config import (
     Settings,
     SparsificationConfig,
     SpecializationConfig,
-    UserError,
     default_scale,
-    nearest,
     override,
     read_overrides,
     settings_for,
 )
+from s3ray.errors import UserError, nearest
 
 
 @pytest.mark.parametrize("granularity", [2, 4, 8])

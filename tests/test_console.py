@@ -10,7 +10,7 @@ import pytest
 PRELUDE = """
 import os, signal, time
 from s3ray import console
-from s3ray.config import UserError
+from s3ray.errors import UserError
 """
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s3ray.config import UserError, nearest
+from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
 
 SPLITS = ("train", "valid", "test")

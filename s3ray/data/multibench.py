@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.config import UserError, nearest
 from s3ray.data.dataset import SPLITS, DataKind
 from s3ray.data.foreign import HDF5_MAGIC, unsplit_hdf5
 from s3ray.data.names import likely, listed, split_named
 from s3ray.data.pickled import read_pickle, said
+from s3ray.errors import UserError, nearest
 
 MODALITIES = ("vision", "audio", "text")
 # Ids of files made by `s3ray data simulate` start with this; what is prepared from them is named simulated.

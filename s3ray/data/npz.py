@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from s3ray.config import UserError
 from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench import FILES
 from s3ray.data.names import did_you_mean, likely, listed, split_named
 from s3ray.data.values import Look, modality_warnings, shared_samples
+from s3ray.errors import UserError
 
 # Keys that stand for samples, not for what is known of them.
 _IDS = {"id", "ids", "idx", "index", "uid", "uids", "name", "names", "key", "keys", "segment", "segments", "video"}

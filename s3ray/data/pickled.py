@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.config import UserError
 from s3ray.data.foreign import foreign
+from s3ray.errors import UserError
 
 # Payloads from this size on are mapped, not read.
 _MAPPED_BYTES = 1 << 16

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, DatasetWriter
 from s3ray.data.multibench import (
     MODALITIES,
@@ -33,6 +32,7 @@ from s3ray.data.multibench import (
     opened,
 )
 from s3ray.data.values import LARGEST, Look, modality_warnings, shared_samples
+from s3ray.errors import UserError
 
 MAX_STEPS = 50
 _STANDARDISE = "--z-norm brings every sample and feature to mean 0 and deviation 1"

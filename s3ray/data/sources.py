@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3ray.config import PAPER_DATASETS, UserError, local_path, nearest
+from s3ray.config import PAPER_DATASETS
 from s3ray.data.dataset import Dataset
 from s3ray.data.digits import digits
 from s3ray.data.latent_factors import latent_factors
 from s3ray.data.multibench import FILES, find_file
 from s3ray.data.names import listed
 from s3ray.data.npz import read_npz
+from s3ray.errors import UserError, nearest
+from s3ray.paths import local_path
 
 EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits, "latent_factors": latent_factors}
 

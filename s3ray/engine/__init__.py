@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 
 try:
     Path.home()

@@ -33,9 +33,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state.exception import RayStateApiException
 
-from s3ray.config import UserError
 from s3ray.engine import ENVIRONMENT
 from s3ray.engine.preflight import Capacity, Execution, cluster_capacity
+from s3ray.errors import UserError
 from s3ray.store import Store
 
 logger = logging.getLogger(__name__)

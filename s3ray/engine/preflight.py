@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.sweep import Plan
 

@@ -38,12 +38,12 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
-from s3ray.config import UserError
 from s3ray.data import Dataset
 from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect
 from s3ray.engine.preflight import Capacity, Execution, check_storage
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
+from s3ray.errors import UserError
 from s3ray.stages import DivergedError
 from s3ray.store import Claims, HeldError, Store
 from s3ray.store.journal import StudyStorage, journal_storage

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from pyarrow import fs as pafs
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import Marker, StageRun, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 

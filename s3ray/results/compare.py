@@ -30,8 +30,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from s3ray.config import UserError
 from s3ray.data.multibench import FILES
+from s3ray.errors import UserError
 from s3ray.results.collect import Results
 from s3ray.results.parameters import parameter_table
 from s3ray.results.published import SEEDS, is_mean_of_seeds, published_table

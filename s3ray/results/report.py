@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.results.artefacts import figures, note, tables, title
 from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results

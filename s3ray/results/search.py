@@ -12,7 +12,7 @@ from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.store.journal import journal_storage, journals
 from s3ray.sweep.search import readable

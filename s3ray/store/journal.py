@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from pyarrow import fs as pafs
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store.store import Store
 
 FILE = "journal.log"

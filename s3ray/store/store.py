@@ -35,8 +35,8 @@ import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, array_digest, put_in_place
+from s3ray.errors import UserError
 from s3ray.store.identity import StageRun
 
 _Item = TypeVar("_Item")

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from s3ray.config import Branch, Cell, Method, Settings, UserError, method_branches
+from s3ray.config import Branch, Cell, Method, Settings, method_branches
 from s3ray.data.dataset import DataKind, Dataset
+from s3ray.errors import UserError
 
 # What results make of a sweep's rows; `results/artefacts.py` knows how.
 Artefact = Literal[

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from s3ray.config import Branch, Cell, Settings, UserError
+from s3ray.config import Branch, Cell, Settings
+from s3ray.errors import UserError
 from s3ray.stages import VERSIONS
 from s3ray.store import Marker, StageRun, Store
 from s3ray.sweep import cost

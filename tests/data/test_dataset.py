@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split
+from s3ray.errors import UserError
 
 
 def test_from_padded_cuts_the_right_padding() -> None:

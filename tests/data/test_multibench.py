@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 
-from s3ray.config import UserError
 from s3ray.data.dataset import Dataset
 from s3ray.data.multibench import (
     FILES,
@@ -29,6 +28,7 @@ from s3ray.data.multibench import (
     label_rule,
 )
 from s3ray.data.prepare import prepare
+from s3ray.errors import UserError
 
 Content = dict[str, Any]
 SIZES = {"train": 4, "valid": 2, "test": 3}

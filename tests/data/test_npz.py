@@ -15,11 +15,11 @@ import pytest
 import scipy.sparse
 import torch
 
-from s3ray.config import UserError
 from s3ray.data.digits import digits
 from s3ray.data.latent_factors import latent_factors
 from s3ray.data.npz import read_npz
 from s3ray.data.values import Look, modality_warnings, shared_samples
+from s3ray.errors import UserError
 
 Arrays = dict[str, Any]
 

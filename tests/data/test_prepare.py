@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3ray.config import UserError
 from s3ray.data import prepare as module
 from s3ray.data.dataset import Dataset, Sequences
 from s3ray.data.prepare import Prepared, PrepareOptions, prepare
 from s3ray.data.simulate import simulate
+from s3ray.errors import UserError
 
 Content = dict[str, Any]
 NAN, INF = np.nan, np.inf

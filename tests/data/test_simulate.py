@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3ray.config import UserError
 from s3ray.data import simulate as simulation
 from s3ray.data.multibench import check_ids, checked_splits
 from s3ray.data.pickled import read_pickle
 from s3ray.data.simulate import simulate
+from s3ray.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 MODALITIES = ("vision", "audio", "text")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3ray.config import UserError
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.sources import load_sources, prepared_datasets, resolve_sources
+from s3ray.errors import UserError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from s3ray.config import UserError
 from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_address
+from s3ray.errors import UserError
 
 FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
 

@@ -1,7 +1,7 @@
 import pytest
 
-from s3ray.config import UserError
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity
+from s3ray.errors import UserError
 from s3ray.store import Store
 
 

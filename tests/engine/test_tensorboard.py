@@ -20,9 +20,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from heads import free_port
-from s3ray.config import UserError
 from s3ray.engine.cell import run_cell
 from s3ray.engine.tensorboard import FOLDER, Curve, mirror, serve
+from s3ray.errors import UserError
 from s3ray.store import Store
 
 

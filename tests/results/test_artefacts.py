@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.results import Results, write_results
 from s3ray.results.artefacts import figures, note, tables
 from s3ray.results.figures import SELECTED

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from s3ray.config import UserError
 from s3ray.data.multibench import FILES
+from s3ray.errors import UserError
 from s3ray.results.compare import compare, differs, summary
 from s3ray.results.published import published_table
 from s3ray.results.tables import METHODS

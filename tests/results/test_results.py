@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.config import UserError, settings_for
+from s3ray.config import settings_for
+from s3ray.errors import UserError
 from s3ray.results import collect, references, write_results
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan

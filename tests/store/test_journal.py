@@ -10,7 +10,7 @@ import optuna
 import pytest
 from pyarrow import fs as pafs
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.store.journal import journal_storage
 
@@ -101,7 +101,7 @@ def test_writers_of_several_processes_at_once_lose_nothing_on_a_local_disk(tmp_p
     store = Store(str(tmp_path))
     opened(store)
     program = f"""
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.store.journal import StoreJournal
 journal = StoreJournal(Store({str(tmp_path)!r}), "study")

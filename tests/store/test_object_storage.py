@@ -11,7 +11,7 @@ import time
 import pytest
 from pyarrow import fs as pafs
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import StageRun, Store
 
 RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from s3ray.config import UserError
+from s3ray.errors import UserError
 from s3ray.store import StageRun, Store
 
 RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")

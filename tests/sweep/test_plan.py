@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig, UserError, settings_for
+from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig, settings_for
+from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, cost, load_sweep, make_plan, union
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from s3ray.config import UserError, default_scale, read_overrides, settings_for
+from s3ray.config import default_scale, read_overrides, settings_for
+from s3ray.errors import UserError
 from s3ray.results import best_ratios
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
