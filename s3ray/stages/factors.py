@@ -1,4 +1,4 @@
-"""What was kept: representations held against the factors that a simulation's inputs were made of.
+"""Factors: what representations still hold of the factors that a simulation's inputs were made of.
 
 - R² per factor, and the share of the representation's variance that it makes up: does contrastive training drop
   unique factors (Proposition 2.5), does Selection keep the relevant ones, does pruning drop nuisance first?
@@ -11,9 +11,10 @@ Shape suffixes: N, M samples, B samples of a batch, D width, F factors.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
+from s3ray.data.facts import DataFacts
+from s3ray.model import TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
+from s3ray.stages.collective import rank
+from s3ray.stages.encode import SAMPLES_AT_ONCE, Pruning, encode_splits
+from s3ray.stages.probe import probing_seconds
+from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 Quantity = Literal[
     "R2",
@@ -41,8 +48,17 @@ BOTH = "both"  # the modality of what is read from both representations
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorsConfig:
+    """All that is read beside the data, their factors and the trained model."""
+
+    output: str  # what is measured of the model
+    on_sphere: bool
+    pruning: Pruning | None
+
+
 @dataclass(frozen=True, slots=True)
-class KeptPoint:
+class FactorPoint:
     """One measured value; `factor` and `factor_kind` are empty where a quantity belongs to no factor."""
 
     quantity: Quantity
@@ -56,7 +72,7 @@ class KeptPoint:
 
 @dataclass(frozen=True, slots=True)
 class Coherence:
-    """Eq. 16 for the values of one shared factor, averaged over them."""
+    """Eq. 16 for the values of one shared factor, averaged over them and over pairs of modalities."""
 
     distance: float  # energy distance between the modalities, given the value; 0 where Eq. 16 holds
     coefficient: float  # the same, free of scale: 0 for equal distributions, 1 for the farthest apart
@@ -74,7 +90,7 @@ class InformationBounds:
     spread: float  # 1 - μᵀμ̂
 
 
-def kept_points(
+def factor_points(
     representations: Mapping[str, Mapping[str, NDArray[Any]]],
     data: Dataset,
     *,
@@ -82,19 +98,19 @@ def kept_points(
     temperatures: Sequence[float] = TEMPERATURES,
     concentration: float = 10.0,
     seed: int = 0,
-) -> list[KeptPoint]:
+) -> list[FactorPoint]:
     """All quantities on valid and test; regressions are fitted on train.
 
     Args:
         representations: per split and modality (n, width), in sample order; the modalities equally wide.
-        data: with known `truth` and the fact `relevant_factors`.
+        data: with known `truth`.
         batch_size: of the bounds. Like all that follows the same for whatever is to be compared, however it was
             trained: the cell's own batch size or temperature would be compared instead.
         temperatures: candidates for the bounds. Each bound takes the one that makes it tightest on valid: Eq. 61
             holds for any, and far from the best a bound says more about the temperature than about z.
         concentration: κ of the surrogate.
     """
-    names, relevant = data.truth_names, data.facts["relevant_factors"]
+    names, relevant = data.truth_names, data.relevant_factors
     kinds = {name: factor_kind(name, relevant) for name in names}
     truth: dict[str, NDArray[Any]] = {}
     for split in representations:
@@ -106,36 +122,35 @@ def kept_points(
         reads[modality] = {split: z[modality] for split, z in representations.items()}
 
     def bounds(split: str, temperature: float) -> InformationBounds:
-        z1, z2 = representations[split].values()
-        labels = data.splits[split].labels
-        return information_bounds(z1, z2, labels, temperature, batch_size, seed, concentration=concentration)
+        z, labels = list(representations[split].values()), data.splits[split].labels
+        return information_bounds(z, labels, temperature, batch_size, seed, concentration=concentration)
 
     on_valid = {temperature: bounds("valid", temperature) for temperature in temperatures}
     tightest_input = max(temperatures, key=lambda temperature: on_valid[temperature].input)
     tightest_label = max(temperatures, key=lambda temperature: on_valid[temperature].label)
 
-    points: list[KeptPoint] = []
+    points: list[FactorPoint] = []
     for modality, features in reads.items():
         for split, scores in factor_scores(features, truth, names).items():
             shares = dict(zip(names, variance_shares(features[split], truth[split]).tolist(), strict=True))
             measured: dict[Quantity, dict[str, float]] = {"R2": scores, "share of variance": shares}
             points += [
-                KeptPoint(quantity, name, kinds[name], modality, split, value, len(truth[split]))
+                FactorPoint(quantity, name, kinds[name], modality, split, value, len(truth[split]))
                 for quantity, values in measured.items()
                 for name, value in values.items()
             ]
     for split in ("valid", "test"):
-        z1, z2 = representations[split].values()
+        z = list(representations[split].values())
         for column, name in enumerate(names):
             if not kinds[name].startswith("shared"):
                 continue
-            coherence = semantic_coherence(z1, z2, truth[split][:, column])
+            coherence = semantic_coherence(z, truth[split][:, column])
             distances: dict[Quantity, float] = {
                 "energy distance": coherence.distance,
                 "energy coefficient": coherence.coefficient,
                 "energy distance between values": coherence.between_values,
             }
-            points += [KeptPoint(q, name, kinds[name], BOTH, split, v, len(z1)) for q, v in distances.items()]
+            points += [FactorPoint(q, name, kinds[name], BOTH, split, v, len(z[0])) for q, v in distances.items()]
         of_input, of_label = bounds(split, tightest_input), bounds(split, tightest_label)
         estimates: dict[Quantity, float] = {
             "I(X;Z) bound": of_input.input,
@@ -143,7 +158,7 @@ def kept_points(
             "I(Z;X|Y) surrogate": of_label.excess,
             "1 - cosine to class mean": of_label.spread,
         }
-        points += [KeptPoint(q, "", "", BOTH, split, v, of_label.batch_size) for q, v in estimates.items()]
+        points += [FactorPoint(q, "", "", BOTH, split, v, of_label.batch_size) for q, v in estimates.items()]
     return points
 
 
@@ -240,7 +255,7 @@ def _energy(a_ND: NDArray[Any], b_MD: NDArray[Any], paired: bool) -> tuple[float
     return across - mean(a_ND, a_ND, True) - mean(b_MD, b_MD, True), across
 
 
-def semantic_coherence(z1_ND: NDArray[Any], z2_ND: NDArray[Any], factor_N: NDArray[Any]) -> Coherence:
+def semantic_coherence(z: Sequence[NDArray[Any]], factor_N: NDArray[Any]) -> Coherence:
     """Distributional Semantic Coherence (Eq. 16) for a shared factor, each of whose values is a concept.
 
     For every value v the energy distance between p(Z¹ | v) and p(Z² | v) on the sphere. Eq. 16 speaks of the
@@ -248,18 +263,20 @@ def semantic_coherence(z1_ND: NDArray[Any], z2_ND: NDArray[Any], factor_N: NDArr
     asks for more: z also holds what is unique to a modality, and a distance of 0 is sufficient, not necessary.
 
     Args:
+        z: (N, D) per modality.
         factor_N: its value per sample; one that a single sample has is left out. NaN where too few are left.
     """
     from sklearn.preprocessing import normalize
 
-    z1_ND, z2_ND = (normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in (z1_ND, z2_ND))
+    z = [normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in z]
     members = [factor_N == value for value in np.unique(factor_N) if np.count_nonzero(factor_N == value) > 1]
     if not members:
         return Coherence(math.nan, math.nan, math.nan)
-    given = [_energy(z1_ND[member], z2_ND[member], True) for member in members]
+    pairs = itertools.combinations(z, 2)
+    given = [_energy(a_ND[member], b_ND[member], True) for a_ND, b_ND in pairs for member in members]
     between = [
         energy_distance(z_ND[first], z_ND[second])
-        for z_ND in (z1_ND, z2_ND)
+        for z_ND in z
         for index, first in enumerate(members)
         for second in members[:index]
     ]
@@ -272,8 +289,7 @@ def semantic_coherence(z1_ND: NDArray[Any], z2_ND: NDArray[Any], factor_N: NDArr
 
 
 def information_bounds(
-    z1_ND: NDArray[Any],
-    z2_ND: NDArray[Any],
+    z: Sequence[NDArray[Any]],
     labels_N: NDArray[np.int64],
     temperature: float,
     batch_size: int,
@@ -293,24 +309,25 @@ def information_bounds(
       concentration. A sample counts in its own class mean, so small batches seem compact.
 
     Args:
+        z: (N, D) per modality.
         batch_size: with fewer samples than that, all of them are one batch; incomplete batches are left out.
         concentration: κ of Eq. 91.
         rounds: passes over the samples, each in another order.
     """
-    z1_ND, z2_ND = (np.asarray(z_ND, dtype=np.float64) for z_ND in (z1_ND, z2_ND))
+    z = [np.asarray(z_ND, dtype=np.float64) for z_ND in z]
     size = min(batch_size, len(labels_N))
     losses = []
     for batch in _batches(len(labels_N), size, rounds, seed):
-        z1_BD, z2_BD, labels_B = (torch.from_numpy(array[batch]) for array in (z1_ND, z2_ND, labels_N))
+        *z_B, labels_B = (torch.from_numpy(array[batch]) for array in (*z, labels_N))
         losses.append(
             (
-                coherence_loss(z1_BD, z2_BD, temperature).item(),
-                sufficiency_loss(z1_BD, z2_BD, labels_B, temperature).item(),
-                1 + minimality_loss(z1_BD, z2_BD, labels_B).item(),
+                coherence_loss(z_B, temperature).item(),
+                sufficiency_loss(z_B, labels_B, temperature).item(),
+                1 + minimality_loss(z_B, labels_B).item(),
             )
         )
     info_nce, sup_con, spread = np.mean(losses, axis=0).tolist()
-    excess = concentration * mean_resultant_length(concentration, z1_ND.shape[1]) * spread
+    excess = concentration * mean_resultant_length(concentration, z[0].shape[1]) * spread
     return InformationBounds(size, math.log(size) - info_nce, math.log(size) - sup_con, excess, spread)
 
 
@@ -332,3 +349,28 @@ def mean_resultant_length(concentration: float, width: int) -> float:
     for step in reversed(range(int(concentration) + 50)):
         ratio = 1 / ((width + 2 * step) / concentration + ratio)
     return ratio
+
+
+def _run(config: FactorsConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
+    assert parent is not None
+    encoded = encode_splits(
+        parent, data, output=config.output, on_sphere=config.on_sphere, pruning=config.pruning
+    )
+    if rank() != 0:
+        return Outcome([])
+    by_modality = {
+        name: dict(zip(data.features, np.split(e.z, len(data.features), axis=1), strict=True))
+        for name, e in encoded.items()
+    }
+    ratio = config.pruning.ratio if config.pruning else 1.0
+    return Outcome([{"preservation_ratio": ratio, **asdict(point)} for point in factor_points(by_modality, data)])
+
+
+def _estimate(run: StageRun, facts: DataFacts) -> float:
+    pruning: Pruning | None = run.config.pruning
+    at_once, ratio = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, 1.0)
+    return probing_seconds(run, facts, at_once, ratio) + _SECONDS
+
+
+_SECONDS = 0.35  # beside what a probe takes
+FACTORS = Stage("factors", 1, FactorsConfig, _run, _estimate, reads_truth=True)
