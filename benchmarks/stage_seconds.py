@@ -35,7 +35,11 @@ def long(steps):
     return Dataset(f"long_{steps}", "simulated", split(64), split(16), split(16))
 
 
-DATASETS = {**EMBEDDED, "long_300": lambda: long(300), "long_1250": lambda: long(1250)}
+DATASETS = {
+    **{name: embedded.load for name, embedded in EMBEDDED.items()},
+    "long_300": lambda: long(300),
+    "long_1250": lambda: long(1250),
+}
 
 
 def short(config):

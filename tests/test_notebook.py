@@ -12,7 +12,7 @@ import torch
 from nbclient import NotebookClient
 
 from s3ray.config import settings_for
-from s3ray.data.latent_factors import LatentFactorsConfig, latent_factors
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
 from s3ray.engine.cell import run_cell
 from s3ray.results import write_results
 from s3ray.store import Store

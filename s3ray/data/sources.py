@@ -6,17 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3ray.config import PAPER_DATASETS
 from s3ray.data.dataset import Dataset
-from s3ray.data.digits import digits
-from s3ray.data.latent_factors import latent_factors
-from s3ray.data.multibench import FILES, find_file
+from s3ray.data.embedded import EMBEDDED
+from s3ray.data.multibench.files import FILES, find_file
 from s3ray.data.names import listed
 from s3ray.data.npz import read_npz
 from s3ray.errors import UserError, nearest
 from s3ray.paths import local_path
-
-EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits, "latent_factors": latent_factors}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +86,14 @@ def resolve_sources(
                 )
         places[name], brought[name] = path, _npz_source(name, path)
 
-    known = {name: Source(name, load) for name, load in EMBEDDED.items()} | brought
+    known = {name: Source(name, embedded.load) for name, embedded in EMBEDDED.items()} | brought
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
     for name in chosen:
         if name in EMBEDDED and name in brought:
             place = f"--dataset {name}={places[name]}" if name in places else f"--data {folder}"
             raise UserError(f"{place}: {name} is the name of an embedded dataset; give yours another name")
         if name not in known:
-            if name in PAPER_DATASETS:
+            if name in FILES:
                 raise UserError(
                     f"--datasets: {name} is not prepared in --data {folder or 'DIR'}; put {FILES[name].names[0]} into "
                     f"a folder DIR, run s3ray data prepare --root DIR, and give --data DIR"

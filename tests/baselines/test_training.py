@@ -17,7 +17,7 @@ from recorder import Recorder, StoppedError, identical
 from s3ray.baselines import BASELINES, USES_LABELS, Baseline, build_baseline, train_baseline
 from s3ray.config import BaselineConfig, Branch, Method, ModelConfig, OptimizerConfig, Settings, settings_for
 from s3ray.data.dataset import Dataset, Split
-from s3ray.data.latent_factors import LatentFactorsConfig, latent_factors
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
 from s3ray.stages import Metrics, Snapshot, probe
 
 # 26 samples in batches of 8: three steps an epoch; six in all, of which DisentangledSSL gives three to each half.

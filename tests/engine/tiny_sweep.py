@@ -12,7 +12,7 @@ from rich.console import Console
 
 from s3ray.config import OptimizerConfig, settings_for
 from s3ray.console import user_errors
-from s3ray.data.digits import DigitsConfig, digits
+from s3ray.data.embedded.digits import DigitsConfig, digits
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
 

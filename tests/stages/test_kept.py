@@ -13,7 +13,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
-from s3ray.data.latent_factors import LatentFactorsConfig, latent_factors
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
 from s3ray.stages.kept import (
     BOTH,
     energy_distance,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3ray.data import simulate as simulation
-from s3ray.data.multibench import check_ids, checked_splits
-from s3ray.data.pickled import read_pickle
-from s3ray.data.simulate import simulate
+from s3ray.data.multibench import simulate as simulation
+from s3ray.data.multibench.layout import check_ids, checked_splits
+from s3ray.data.multibench.pickled import read_pickle
+from s3ray.data.multibench.simulate import simulate
 from s3ray.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -33,8 +33,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from s3ray.data.pickled import read_pickle
-from s3ray.data.prepare import prepare
+from s3ray.data.multibench.pickled import read_pickle
+from s3ray.data.multibench.prepare import prepare
 from s3ray.errors import UserError
 
 PROTOCOLS = range(6)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import SPLITS
-from s3ray.data.multibench import FILES, MODALITIES, SIMULATED
+from s3ray.data.multibench.files import FILES, MODALITIES, SIMULATED
 from s3ray.errors import UserError
 
 # Python 3.6, whose default this was, wrote the files; their sizes tell the types.

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from s3ray.data.dataset import Dataset, Split
-from s3ray.data.digits import DigitsConfig, digits
+from s3ray.data.embedded.digits import DigitsConfig, digits
 
 
 def _images(split: Split, view: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.embedded.declaration import Embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +62,13 @@ def _corrupted(images: NDArray[np.float32], config: DigitsConfig, rng: np.random
     blank = (column >= first) & (column < first + config.blanked_columns)
     kept = np.where(blank[:, None, :], np.float32(0), images)
     return kept + rng.normal(0.0, config.noise, images.shape).astype(np.float32)
+
+
+DATASET = Embedded(
+    name="digits",
+    load=digits,
+    scales={
+        "paper": {"model": {"positions": "sinusoidal"}},
+        "smoke": {"model": {"positions": "sinusoidal"}, "probe": {"inverse_regularization": 0.05}},
+    },
+)

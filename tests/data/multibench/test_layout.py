@@ -14,20 +14,17 @@ import numpy as np
 import pytest
 
 from s3ray.data.dataset import Dataset
-from s3ray.data.multibench import (
-    FILES,
-    MODALITIES,
+from s3ray.data.multibench.files import FILES, MODALITIES, chosen_datasets, find_file
+from s3ray.data.multibench.layout import (
     Neutral,
     beyond_scale,
     check_ids,
     check_layout,
     checked_splits,
-    chosen_datasets,
     classes,
-    find_file,
     label_rule,
 )
-from s3ray.data.prepare import prepare
+from s3ray.data.multibench.prepare import prepare
 from s3ray.errors import UserError
 
 Content = dict[str, Any]

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3ray.data import prepare as module
 from s3ray.data.dataset import Dataset, Sequences
-from s3ray.data.prepare import Prepared, PrepareOptions, prepare
-from s3ray.data.simulate import simulate
+from s3ray.data.multibench import prepare as module
+from s3ray.data.multibench.prepare import Prepared, PrepareOptions, prepare
+from s3ray.data.multibench.simulate import simulate
 from s3ray.errors import UserError
 
 Content = dict[str, Any]
@@ -258,7 +258,7 @@ def test_chunks_give_the_same_files_as_one_piece(
 ) -> None:
     path = _dump(_any(), tmp_path)
     prepare("mosi", path, tmp_path / "whole", options)
-    monkeypatch.setattr(module, "_CHUNK_SAMPLES", chunk)
+    monkeypatch.setattr(module, "CHUNK_SAMPLES", chunk)
     prepare("mosi", path, tmp_path / "chunks", options)
     whole, chunks = _state(tmp_path / "whole"), _state(tmp_path / "chunks")
     assert {name: content for name, (_, content) in whole.items()} == {
@@ -366,7 +366,7 @@ def test_whoever_has_the_replaced_version_open_keeps_its_values(tmp_path: Path) 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from s3ray.data import prepare as module
+from s3ray.data.multibench import prepare as module
 
 calls = []
 
@@ -375,7 +375,7 @@ def progress(what, done, total):
     if calls.count("converting") == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-module._CHUNK_SAMPLES = 1
+module.CHUNK_SAMPLES = 1
 module.prepare("mosi", Path(sys.argv[1]), Path(sys.argv[2]), module.PrepareOptions(z_norm=True), progress)
 """
 
@@ -533,7 +533,7 @@ def test_a_link_to_the_file_is_as_good(tmp_path: Path) -> None:
 
 
 def test_progress_grows_to_its_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK_SAMPLES", 2)
+    monkeypatch.setattr(module, "CHUNK_SAMPLES", 2)
     path = _dump(_any(), tmp_path)
     calls: list[tuple[str, int, int]] = []
     prepare("mosi", path, tmp_path / "output", progress=lambda *call: calls.append(call))
@@ -550,7 +550,7 @@ def test_progress_grows_to_its_total(tmp_path: Path, monkeypatch: pytest.MonkeyP
 _LIMITED = """
 import resource, sys
 from pathlib import Path
-from s3ray.data.prepare import prepare
+from s3ray.data.multibench.prepare import prepare
 
 status = Path("/proc/self/status").read_text()
 used = 1024 * int(status.partition("VmData:")[2].split()[0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s3ray.data.dataset import Dataset
-from s3ray.data.latent_factors import LatentFactorsConfig, best_accuracy, latent_factors
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, best_accuracy, latent_factors
 
 COUNTS = LatentFactorsConfig(
     shared=4, unique=4, nuisance=8, relevant_shared=2, relevant_unique=2, label_strength=1.5, valid=20, test=20

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset, DatasetWriter
-from s3ray.data.multibench import (
-    MODALITIES,
+from s3ray.data.multibench.files import MODALITIES
+from s3ray.data.multibench.layout import (
     Neutral,
     beyond_scale,
     check_ids,
@@ -36,7 +36,7 @@ from s3ray.errors import UserError
 
 MAX_STEPS = 50
 _STANDARDISE = "--z-norm brings every sample and feature to mean 0 and deviation 1"
-_CHUNK_SAMPLES = 256
+CHUNK_SAMPLES = 256
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
@@ -178,8 +178,8 @@ def _convert(
         samples = len(labels[split])
         kept = np.zeros(samples, dtype=bool)
         lengths, non_finite, truncated = [], dict.fromkeys(MODALITIES, 0), 0
-        for start in range(0, samples, _CHUNK_SAMPLES):
-            window = slice(start, min(start + _CHUNK_SAMPLES, samples))
+        for start in range(0, samples, CHUNK_SAMPLES):
+            window = slice(start, min(start + CHUNK_SAMPLES, samples))
             try:
                 chunk = Chunk.of({key: arrays[key][window] for key in MODALITIES})
             except OSError as error:  # HDF5 finds damage where it is read

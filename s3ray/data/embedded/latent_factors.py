@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.embedded.declaration import Embedded
 
 MODALITIES = ("first", "second")
 
@@ -101,3 +102,16 @@ def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: i
         modalities[name] = Sequences.from_padded(tokens, present.sum(axis=1))
     truth = np.concatenate([signed(shared), signed(own[0]), signed(own[1])], axis=1).astype(np.float32)
     return Split(modalities, labels, truth)
+
+
+DATASET = Embedded(
+    name="latent_factors",
+    load=latent_factors,
+    scales={
+        "paper": {"model": {"positions": "sinusoidal"}},
+        "smoke": {
+            "specialization": {"optimizer": {"epochs": 6, "learning_rate": 4e-3}, "lambda_local": 2.0},
+            "selection": {"optimizer": {"learning_rate": 3e-3}},
+        },
+    },
+)
