@@ -7,6 +7,7 @@ A configuration lives beside the code that reads it. What a stage is given is wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -24,7 +25,7 @@ def added(default: _T, *, neutral: _T) -> _T:
     the field stays valid. `neutral` is the value that does what was done before; it is written out, and stays when
     the default changes.
     """
-    return cast(_T, dataclasses.field(default=default, metadata={_NEUTRAL: neutral}))
+    return dataclasses.field(default=default, metadata={_NEUTRAL: neutral})
 
 
 def document(config: Any) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def document(config: Any) -> dict[str, Any]:
 
     Numbers have the type that their field declares, whatever was given: 1 and 1.0 are one float.
     """
-    hints = get_type_hints(type(config))
+    hints = _hints(type(config))
     plain = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -40,6 +41,11 @@ def document(config: Any) -> dict[str, Any]:
             continue
         plain[field.name] = _plain(hints[field.name], value)
     return plain
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _plain(hint: Any, value: Any) -> Any:
@@ -55,7 +61,7 @@ def _plain(hint: Any, value: Any) -> Any:
 
 def restored(kind: type[_T], plain: Mapping[str, Any]) -> _T:
     """The configuration whose `document` is `plain`."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values = {}
     for field in dataclasses.fields(cast(Any, kind)):
         if field.name not in plain:

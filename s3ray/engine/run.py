@@ -18,17 +18,16 @@ from ray.exceptions import RayTaskError
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
-from s3ray.config import Cell
 from s3ray.data import Dataset
-from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Plan, make_packs
+from s3ray.sweep import Cell, Plan, make_packs
 
 MAX_RESTARTS = 20
 

@@ -44,7 +44,7 @@ from s3ray.engine.preflight import Capacity, Execution, check_storage
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.errors import UserError
-from s3ray.stages import DivergedError
+from s3ray.stages.training import DivergedError
 from s3ray.store import Claims, HeldError, Store
 from s3ray.store.journal import StudyStorage, journal_storage
 from s3ray.sweep.cost import duration

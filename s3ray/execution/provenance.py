@@ -26,9 +26,21 @@ def provenance(device: torch.device) -> dict[str, str | int]:
         "scikit_learn": version("scikit-learn"),
         "ray": version("ray"),
         "python": platform.python_version(),
+        "machine": machine_kind(device),
         "hardware": f"{platform.machine()} {hardware}",
         "workers": workers(),
     }
+
+
+def machine_kind(device: torch.device) -> str:
+    """Type and instruction set or compute capability: what alone moves results by rounding, and seconds by much.
+
+    It stands beside results, not in their identity: a store filled on GPUs serves a laptop.
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"cuda sm_{major}{minor}"
+    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @functools.cache

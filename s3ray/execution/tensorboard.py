@@ -20,10 +20,11 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
-from s3ray.config import Cell
 from s3ray.errors import UserError
-from s3ray.stages import Metrics
-from s3ray.store import StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.stages.training import Metrics
+from s3ray.store import Store
+from s3ray.sweep import Cell
 
 FOLDER = "tensorboard"
 

@@ -18,14 +18,13 @@ KEPT_OF_DROPPED = 5  # one step in five is zeroed; rounded down, as the authors 
 def augment(x: Ragged, draws: Draws) -> Ragged:
     """Each sample's steps permuted, with noise of deviation 0.1, with a fifth of them zeroed, or as they are.
 
-    Which of the four is drawn per sample, uniformly. All draws are the global batch's and per token, so that W
+    Which of the four is drawn per sample, uniformly. All draws are per token of the global batch, so that W
     workers draw what one worker draws.
     """
     first_T = Layout(x.lengths_B).position_T == 0
     # float64: a tie between two of a sample's steps would favour their old order.
-    u_T2 = torch.rand(draws.tokens, 2, generator=draws.source, dtype=torch.float64, device=draws.source.device)
+    u_T2 = draws.uniform(2, torch.float64)
     noise_TF = draws.normal(x.values_TF.shape[1], x.values_TF.dtype)
-    u_T2 = u_T2[draws.rows]
     kind_B = (4 * u_T2[first_T, 0]).long()
     return transformed(x, kind_B, u_T2[:, 1], noise_TF)
 

@@ -6,14 +6,16 @@ Shape suffixes: B samples, D width, H hidden units of a critic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from s3ray.baselines.base import Baseline, gather, two_views
-from s3ray.config import BaselineConfig, Branch, ModelConfig
-from s3ray.model import Ragged
+from s3ray.configuration import check_whole
+from s3ray.methods.method import Method
+from s3ray.methods.prior import PriorModel, gather, two_views
+from s3ray.model import ModelConfig, Ragged
 from s3ray.objectives.prior import club_bound, nce_bound
 from s3ray.stages.training import Batch, Forward, Objective
 
@@ -58,14 +60,22 @@ class Term(nn.Module):
         return scores_BB
 
 
-class FactorCL(Baseline):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorCLSettings:
+    critic_width: int = 512  # hidden units of a critic
+
+    def __post_init__(self) -> None:
+        check_whole(self, "critic_width")
+
+
+class FactorCL(PriorModel):
     """Six bounds on four informations; `emb` is the encoders' z, `proj` all heads' outputs."""
 
-    branches: tuple[Branch, ...] = ("emb", "proj")
+    outputs = ("emb", "proj")
 
-    def __init__(self, model: ModelConfig, config: BaselineConfig, features: Mapping[str, int], classes: int) -> None:
-        super().__init__(model, config, features, classes)
-        D, H = model.width, config.critic_width
+    def __init__(self, model: ModelConfig, settings: Any, features: Mapping[str, int], classes: int) -> None:
+        super().__init__(model, settings, features, classes)
+        D, H = model.width, settings.critic_width
         terms = {
             "nce": Term(D, H),
             "club": Term(D, H),
@@ -114,13 +124,25 @@ class FactorCL(Baseline):
         scores_BB: Tensor = self.terms[term](*sides)
         return scores_BB
 
-    def parts(self, batch: Mapping[str, Ragged], branch: Branch) -> list[Tensor]:
-        z1, z2 = z = super().parts(batch, branch)
-        if branch == "emb":
+    def parts(self, batch: Mapping[str, Ragged], output: str) -> list[Tensor]:
+        z1, z2 = z = super().parts(batch, output)
+        if output == "emb":
             return z
         of_first: list[Tensor] = [term.heads[0](z1) for name, term in self.terms.items() if name != "nce_second"]
         of_second: list[Tensor] = [term.heads[-1](z2) for name, term in self.terms.items() if name != "nce_first"]
         return of_first + of_second
 
-    def used(self, branch: Branch) -> list[nn.Module]:
-        return super().used(branch) + ([] if branch == "emb" else [term.heads for term in self.terms.values()])
+    def used(self, output: str) -> list[nn.Module]:
+        return super().used(output) + ([] if output == "emb" else [term.heads for term in self.terms.values()])
+
+
+METHOD = Method(
+    name="factorcl",
+    version=1,
+    outputs={"emb": "FactorCL-emb", "proj": "FactorCL-proj"},
+    model=FactorCL,
+    settings=FactorCLSettings,
+    scales={"smoke": {"critic_width": 64}},
+    passes=4.0,
+    modalities=2,
+)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s3ray.model import Source
 from s3ray.objectives.sphere import normalize
 
 
-def sample_vmf(mean_BD: Tensor, concentration: float, source: torch.Generator) -> Tensor:
+def sample_vmf(mean_BD: Tensor, concentration: float, source: Source) -> Tensor:
     """One draw z_i ~ vMF(mean_i / |mean_i|, κ) per row.
 
     Draws around the pole (1, 0, …, 0) do not depend on the means. The Householder reflection that exchanges
@@ -29,7 +30,7 @@ def sample_vmf(mean_BD: Tensor, concentration: float, source: torch.Generator) -
     return x_BD - 2.0 * (x_BD * normal_BD).sum(1, keepdim=True) / squared_B1 * normal_BD
 
 
-def _around_pole(samples: int, width: int, concentration: float, source: torch.Generator) -> Tensor:
+def _around_pole(samples: int, width: int, concentration: float, source: Source) -> Tensor:
     """Draws (B, D) of vMF((1, 0, …, 0), κ) in float64: Wood's rejection sampler (1994), all rows at once.
 
     His proposal needs Beta((D-1)/2, (D-1)/2), which is the law of (1 + u_1) / 2 for u uniform on the sphere. The
@@ -43,8 +44,8 @@ def _around_pole(samples: int, width: int, concentration: float, source: torch.G
     open_B = torch.ones(samples, dtype=torch.bool, device=source.device)
     while bool(open_B.any()):
         # Every round draws for all rows, so that what a row gets does not hang on how many are still open.
-        g_BD = torch.randn(samples, width, generator=source, dtype=torch.float64, device=source.device)
-        v_B = torch.rand(samples, generator=source, dtype=torch.float64, device=source.device)
+        g_BD = source.normal(samples, width, torch.float64)
+        v_B = source.uniform(samples, 1, torch.float64)[:, 0]
         u_B = F.normalize(g_BD, dim=1)[:, 0]
         w_B = (1.0 - b + (1.0 + b) * u_B) / (1.0 + b + (1.0 - b) * u_B)
         accepted_B = concentration * w_B + m * torch.log(1.0 - x0 * w_B) - c >= torch.log(v_B)

@@ -12,7 +12,8 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from s3ray.errors import UserError
-from s3ray.store import Marker, StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 
 _Task = TypeVar("_Task")

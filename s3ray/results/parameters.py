@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from s3ray.config import PAPER_DATASETS, PRESERVATION_RATIOS, settings_for
 from s3ray.data.multibench import FILES
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.model.parameters import ParameterCount, count_parameters
+from s3ray.settings import PAPER_DATASETS, settings_for
+from s3ray.stages.sparsification import PRESERVATION_RATIOS
 
 GRANULARITIES = (2, 4, 8)
 

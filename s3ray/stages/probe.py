@@ -36,9 +36,7 @@ class ProbeSettings:
 
     @property
     def classifier(self) -> ClassifierConfig:
-        return ClassifierConfig(
-            inverse_regularization=self.inverse_regularization, max_iterations=self.max_iterations
-        )
+        return ClassifierConfig(inverse_regularization=self.inverse_regularization, max_iterations=self.max_iterations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -250,9 +250,7 @@ class _Solver:
             self.adamw, lambda step: _rate(step, len(self.steps), config.warmup)
         )
 
-    def gradients(
-        self, forward: Forward, batch: Batch, *, average: bool
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def gradients(self, forward: Forward, batch: Batch, *, average: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Gradients of the global batch's loss, clipped; their length before, the loss and its terms.
 
         Args:

@@ -17,6 +17,7 @@ stage runs again. A published dataset that lacks an array is published again.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -37,7 +38,7 @@ from pyarrow import fs as pafs
 
 from s3ray.data.dataset import Dataset, array_digest, put_in_place
 from s3ray.errors import UserError
-from s3ray.store.identity import StageRun
+from s3ray.stages.stage import Inputs, StageRun
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -48,15 +49,32 @@ _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A commit marker: the stage run's document, its files with their sizes, seconds, and where they come from."""
+    """A commit marker: the stage run's document, its files, seconds, and where they come from.
+
+    Attributes:
+        seconds: of all attempts that the result stands on, those before a resumption included.
+        parent_stage: name of the stage of the document's parent, whose folder has its artifact.
+        inputs: what a model's shape takes from the data: `features` (width per modality) and `classes`.
+    """
 
     identity: str
     document: Mapping[str, Any]
+    parent_stage: str | None
+    inputs: Mapping[str, Any]
     attempt: str
     files: Mapping[str, tuple[int, str]]  # bytes and sha256
     seconds: float
     committed_at: str
     provenance: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        return str(self.document["stage"])
+
+    @property
+    def machine(self) -> str | None:
+        """The kind of machine that it ran on."""
+        return self.provenance.get("machine")
 
 
 class Store:
@@ -232,27 +250,35 @@ class Store:
         return [info for info in infos if info.is_file and not info.base_name.endswith(".tmp")]
 
     def commit(
-        self, run: StageRun, files: Mapping[str, bytes], *, seconds: float, provenance: Mapping[str, Any]
+        self,
+        run: StageRun,
+        files: Mapping[str, bytes],
+        inputs: Inputs,
+        *,
+        seconds: float,
+        provenance: Mapping[str, Any],
     ) -> None:
         """Write a stage run's payload, then its marker, then drop the checkpoints it no longer needs."""
         attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
-            self.write(content, "artifacts", run.stage, run.identity, attempt, name)
+            self.write(content, "artifacts", run.stage.name, run.identity, attempt, name)
         marker = {
             "identity": run.identity,
             "document": run.document,
+            "parent_stage": run.parent.stage.name if run.parent else None,
+            "inputs": dataclasses.asdict(inputs),
             "attempt": attempt,
             "files": {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
             "seconds": seconds,
             "committed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "provenance": dict(provenance),
         }
-        self.write(json.dumps(marker, indent=1), "artifacts", run.stage, run.identity, "commit.json")
+        self.write(json.dumps(marker, indent=1), "artifacts", run.stage.name, run.identity, "commit.json")
         self.drop_checkpoints(run)
 
     def marker(self, run: StageRun) -> Marker | None:
         """The run's commit marker, or None if its result does not count (yet), or no longer: payload is missing."""
-        folder = ("artifacts", run.stage, run.identity)
+        folder = ("artifacts", run.stage.name, run.identity)
         try:
             marker = Marker(**json.loads(self.read(*folder, "commit.json")))
             sizes = {name: int(size) for name, (size, _) in marker.files.items()}
@@ -287,8 +313,8 @@ class Store:
         """
         marker = marker or self.marker(run)
         if marker is None:
-            raise FileNotFoundError(f"{self.uri}: {run.stage} {run.identity[:12]} is not committed")
-        folder = ("artifacts", run.stage, run.identity)
+            raise FileNotFoundError(f"{self.uri}: {run.stage.name} {run.identity[:12]} is not committed")
+        folder = ("artifacts", run.stage.name, run.identity)
         content = self.read(*folder, marker.attempt, name)
         if hashlib.sha256(content).hexdigest() != marker.files[name][1]:
             with suppress(OSError):  # another reader was first

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import tomli_w
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from s3ray.config import merged, override
 from s3ray.errors import UserError, nearest
+from s3ray.settings import merged, override
 from s3ray.store import Store
 from s3ray.sweep.grid import StudyDataset
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell

@@ -20,9 +20,7 @@ class SuffMin:
 
 
 def _configure(settings: SelectionSettings) -> SuffMin:
-    return SuffMin(
-        temperature=settings.temperature, lambda_suff=settings.lambda_suff, lambda_min=settings.lambda_min
-    )
+    return SuffMin(temperature=settings.temperature, lambda_suff=settings.lambda_suff, lambda_min=settings.lambda_min)
 
 
 def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,39 +1,33 @@
-"""What the prior methods have in common: dense encoders, objectives on the global batch, a representation.
+"""What the prior methods' models have in common: dense encoders, objectives on the global batch, a representation.
 
 Shape suffixes: B samples, D width.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from s3ray.baselines.augment import augment
-from s3ray.config import BaselineConfig, Branch, ModelConfig, OptimizerConfig
-from s3ray.data.dataset import Split
-from s3ray.model import Draws, Encoded, Ragged, S3Model
+from s3ray.methods.augment import augment
+from s3ray.model import Draws, Encoded, Encoding, ModelConfig, Ragged, S3Model, TrainedModel
 from s3ray.stages.collective import gather_rows
-from s3ray.stages.training import Batch, Forward, Metrics, Monitor, Objective, train
+from s3ray.stages.training import Batch, Forward, Objective
 
 Views = Sequence[Mapping[str, Ragged]]
 
 
-class Baseline(nn.Module):
+class PriorModel(TrainedModel):
     """A prior method on one dense encoder per modality; a subclass says what trains it and what is probed."""
 
-    branches: tuple[Branch, ...] = ("none",)
-
-    def __init__(self, model: ModelConfig, config: BaselineConfig, features: Mapping[str, int], classes: int) -> None:
+    def __init__(self, model: ModelConfig, settings: Any, features: Mapping[str, int], classes: int) -> None:
         super().__init__()
         # One expert of the full FFN width with routing weight softmax(·) = 1 is a dense FFN.
         assert model.granularity == model.expansion == 1
-        self.config = config
+        self.settings = settings
         self.encoders = S3Model(model, features)
 
     def forward(self, views: Views, draws: Mapping[str, Draws] | None = None) -> list[dict[str, Encoded]]:
@@ -48,41 +42,19 @@ class Baseline(nn.Module):
         """The global batch's loss and the terms to record."""
         raise NotImplementedError
 
-    def parts(self, batch: Mapping[str, Ragged], branch: Branch) -> list[Tensor]:
+    def parts(self, batch: Mapping[str, Ragged], output: str) -> list[Tensor]:
         """What is probed, modality by modality."""
         return [encoded.z_BD for encoded in self([batch])[0].values()]
 
-    def used(self, branch: Branch) -> list[nn.Module]:
+    def used(self, output: str) -> list[nn.Module]:
         """The modules that `parts` runs: their parameters are the active ones."""
         return [self.encoders]
 
-    def represent(self, batch: Mapping[str, Ragged], branch: Branch, on_sphere: bool = True) -> Tensor:
-        """The parts side by side (B, ·), the modalities equally wide; `on_sphere`: each part l2-normalised."""
-        assert branch in self.branches
-        parts = self.parts(batch, branch)
-        return torch.cat([F.normalize(part, dim=1) if on_sphere else part for part in parts], dim=1)
-
-
-def train_baseline(
-    model: Baseline,
-    data: Split,
-    optimizer: OptimizerConfig,
-    *,
-    batch_size: int,
-    seed: int,
-    monitor: Monitor | None = None,
-) -> Metrics:
-    """Train `model` in place with its method.
-
-    Returns:
-        Per step: the loss and its terms.
-
-    Raises:
-        DivergedError: the loss or its gradient became NaN or infinite.
-    """
-    # A classifier's outputs count up from 0; a dataset's classes need not.
-    data = dataclasses.replace(data, labels=np.unique(data.labels, return_inverse=True)[1])
-    return train(model, model.objectives(), data, optimizer, batch_size=batch_size, seed=seed, monitor=monitor)
+    def encode(self, batch: Mapping[str, Ragged], output: str, keep: float | None = None) -> Encoding:
+        """The method's representation; dense encoders route nothing."""
+        assert output in self.outputs
+        assert keep is None, "prior methods are not pruned"
+        return Encoding(self.parts(batch, output), 0, 0)
 
 
 def two_views(batch: Batch) -> list[Mapping[str, Ragged]]:
