@@ -1,6 +1,7 @@
 """Sweep → cells → plan → packs. Pure: no Ray."""
 
-from s3ray.sweep.grid import Artefact, DataFacts, Study, StudyDataset, Sweep, load_sweep, union
+from s3ray.data.facts import DataFacts
+from s3ray.sweep.grid import Artefact, Study, StudyDataset, Sweep, load_sweep, union
 from s3ray.sweep.packs import make_packs
 from s3ray.sweep.plan import BranchPlan, CellPlan, Plan, make_plan
 

@@ -11,10 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from s3ray.config import Branch, Cell, Method, Settings, method_branches
-from s3ray.data.dataset import DataKind, Dataset
+from s3ray.data.facts import DataFacts as DataFacts  # the planner and its costs take it from here
 from s3ray.errors import UserError
 
 # What results make of a sweep's rows; `results/artefacts.py` knows how.
@@ -24,46 +22,6 @@ Artefact = Literal[
 
 
 MOST_STEPS = 10**9  # of a training stage: checkpoints are named by their step, in nine digits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataFacts:
-    """What planning needs to know of a dataset."""
-
-    fingerprint: str
-    kind: DataKind
-    features: Mapping[str, int]
-    classes: int
-    samples: Mapping[str, int]  # per split
-    tokens: Mapping[str, int]  # per split, both modalities
-    squares: Mapping[str, int]  # per split, both modalities: pairs of tokens that attention looks at, padding included
-    label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
-    best_accuracy: float | None = None  # the best achievable, where a simulation knows it
-    has_truth: bool = False  # a simulation's factors are known
-    warnings: tuple[str, ...] = ()  # what is odd about the data
-
-    @classmethod
-    def of(cls, data: Dataset) -> DataFacts:
-        splits = data.splits
-        return cls(
-            fingerprint=data.fingerprint(),
-            kind=data.kind,
-            features=data.features,
-            classes=data.classes,
-            samples={name: len(split) for name, split in splits.items()},
-            tokens={
-                name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
-            },
-            squares={
-                # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
-                name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
-                for name, split in splits.items()
-            },
-            label_rule=data.facts.get("label_rule"),
-            best_accuracy=data.facts.get("best_accuracy"),
-            has_truth=bool(data.truth_names),
-            warnings=data.warnings,
-        )
 
 
 @dataclass(frozen=True)
@@ -184,7 +142,7 @@ class Sweep:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)
             branches = self.branches if cell.method == "s3" else method_branches(cell.method)
-            yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
+            yield cell, branches, self.kept and study.entries[cell.dataset].facts.truth is not None
         everywhere = dataclasses.replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)

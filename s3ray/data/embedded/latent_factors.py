@@ -70,11 +70,8 @@ def latent_factors(config: LatentFactorsConfig = LatentFactorsConfig()) -> Datas
         splits["valid"],
         splits["test"],
         truth_names=tuple(names),
-        facts={
-            "best_accuracy": best_accuracy(config),
-            "relevant_factors": relevant,
-            "config": asdict(config),
-        },
+        relevant_factors=tuple(relevant),
+        facts={"best_accuracy": best_accuracy(config), "config": asdict(config)},
     )
 
 
