@@ -22,7 +22,7 @@ METHODS = ("clip", "factorcl", "focal", "jointopt", "disentangledssl", "supcon",
 
 def cells(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
-        if not study.entries[dataset].facts.has_truth:
+        if study.entries[dataset].facts.truth is None:
             continue
         for batch_size in study.usual_batch_sizes(dataset):
             for seed in study.seeds(dataset):

@@ -66,7 +66,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         if not capacity.is_local:
             check_nodes_can_write(store.uri)
         for name in {cell.cell.dataset for cell in plan.pending}:
-            store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
+            store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [

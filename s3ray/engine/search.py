@@ -200,7 +200,7 @@ def run_searches(
                 for search in searches:
                     study = studies[search.dataset]
                     if counted(study) < trials:
-                        store.publish_dataset(data[search.dataset], search.entry.facts.fingerprint)
+                        store.publish_dataset(data[search.dataset])
                         try_again(study)
                         found = _tune(search, study, store, execution, capacity, trials, seed, console)
                         failures[search.dataset] = found

@@ -3,7 +3,7 @@
     artifacts/<stage>/<identity>/commit.json      the marker, written last; names the attempt that counts, its files
     artifacts/<stage>/<identity>/<attempt>/…      payload; every writer has an attempt of its own
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
-    data/<fingerprint>/                           prepared datasets
+    data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
     claims/<cell>/                                who is at work on a cell (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
@@ -360,49 +360,59 @@ class Store:
         with suppress(OSError):  # not there, or another writer drops it too; nothing reads it any more
             self.fs.delete_dir(self.path(*parts))
 
-    def publish_dataset(self, data: Dataset, fingerprint: str) -> None:
-        """Put a dataset where every worker can fetch it; nothing happens if it is there and whole."""
-        if self._is_published(data, fingerprint):
+    def publish_dataset(self, data: Dataset) -> None:
+        """Put a dataset where every worker can fetch it by its `content()`; nothing happens if it is there and whole.
+
+        Files of a prepared dataset on the store's own disk are linked, not copied.
+
+        Raises:
+            UserError: it is not what was prepared.
+        """
+        content = data.content()
+        if self._is_published(data, content):
             return
         if self.is_local:
-            data.save(Path(self.path("data", fingerprint)), replace=True)
+            data.save(Path(self.path("data", content)), replace=True, link=True)
             return
         with tempfile.TemporaryDirectory() as scratch:
-            prepared = Path(scratch) / fingerprint
-            data.save(prepared)
+            prepared = Path(scratch) / content
+            data.save(prepared, link=True)
             files = sorted(prepared.iterdir(), key=lambda path: path.name == "manifest.json")
             # The manifest last: it is this folder's commit marker. Not copy_files: it says nothing of an upload that
             # fails at its end.
             for file in files:
                 with pa.memory_map(str(file)) as mapped:
-                    self.write(mapped.read_buffer(), "data", fingerprint, file.name)
+                    self.write(mapped.read_buffer(), "data", content, file.name)
 
-    def _is_published(self, data: Dataset, fingerprint: str) -> bool:
+    def _is_published(self, data: Dataset, content: str) -> bool:
         try:
-            digests = json.loads(self.read("data", fingerprint, "manifest.json"))["arrays"]
+            digests = json.loads(self.read("data", content, "manifest.json"))["arrays"]
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return False
         if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
-        return data.file_sizes().items() <= self.sizes("data", fingerprint).items()
+        return data.file_sizes().items() <= self.sizes("data", content).items()
 
-    def fetch_dataset(self, fingerprint: str) -> Dataset:
+    def fetch_dataset(self, content: str) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
+
+        Args:
+            content: the dataset's `content()`.
 
         Raises:
             UserError: it is not there, or not whole.
         """
         if self.is_local:
-            return self._opened(Path(self.path("data", fingerprint)), fingerprint)
-        cached = _cache_folder() / fingerprint
+            return self._opened(Path(self.path("data", content)), content)
+        cached = _cache_folder() / content
         with suppress(UserError):
             return Dataset.open(cached)
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
-            copy = Path(scratch) / fingerprint
+            copy = Path(scratch) / content
             copy.mkdir()
-            pafs.copy_files(self.path("data", fingerprint), str(copy), self.fs, pafs.LocalFileSystem())
-            self._opened(copy, fingerprint)
+            pafs.copy_files(self.path("data", content), str(copy), self.fs, pafs.LocalFileSystem())
+            self._opened(copy, content)
             try:
                 os.replace(copy, cached)
             except OSError:  # another worker of this machine was first, or what is there is damaged
@@ -411,12 +421,12 @@ class Store:
                 put_in_place(copy, cached)
         return Dataset.open(cached)
 
-    def _opened(self, directory: Path, fingerprint: str) -> Dataset:
+    def _opened(self, directory: Path, content: str) -> Dataset:
         try:
             return Dataset.open(directory)
         except UserError as error:
             raise UserError(
-                f"{self.option} {self.address('data', fingerprint)}: the published dataset is not whole; "
+                f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
                 f"run the sweep again, which publishes it again"
             ) from error
 

@@ -113,7 +113,7 @@ def facts(dataset):
             tokens={name: 16 * count for name, count in samples.items()},
             squares={name: 128 * count for name, count in samples.items()},
             best_accuracy=0.9 if is_simulated else None,
-            has_truth=is_simulated,
+            truth=f"truth of {dataset}" if is_simulated else None,
         )
     file = FILES[dataset]
     return DataFacts(

@@ -86,7 +86,7 @@ def test_every_operation_survives_throttling(store, object_storage, tiny_dataset
     assert store.artifact(RUN, "a.bin") == b"payload"
     assert store.latest_checkpoint(RUN) is None
     fingerprint = tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
     store.write("", "runs", "one", "attempts", "1")
     store.drop_run("one")
@@ -222,16 +222,16 @@ def test_a_dataset_whose_publisher_was_stopped_is_published_by_the_next(store, o
     fingerprint, faults = tiny_dataset.fingerprint(), object_storage.faults
     object_storage.fault = lambda method, path: faults.DENIED if method == "PUT" and "manifest" in path else None
     with pytest.raises(OSError, match="ACCESS_DENIED"):
-        store.publish_dataset(tiny_dataset, fingerprint)
+        store.publish_dataset(tiny_dataset)
     object_storage.fault = lambda method, path: None
     assert f"data/{fingerprint}/train.labels.npy" in object_storage.objects()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
 
 
 def test_a_dataset_is_fetched_once(store, object_storage, tiny_dataset):
     fingerprint = tiny_dataset.fingerprint()
-    threads = [threading.Thread(target=store.publish_dataset, args=(tiny_dataset, fingerprint)) for _ in range(2)]
+    threads = [threading.Thread(target=store.publish_dataset, args=(tiny_dataset,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

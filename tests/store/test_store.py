@@ -1,7 +1,11 @@
+import dataclasses
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.store import StageRun, Store
 
@@ -229,15 +233,46 @@ def test_bad_uris_are_refused_without_showing_secrets(uri, message):
 
 def test_published_datasets_come_back_memory_mapped(store, tiny_dataset):
     fingerprint = tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
-    store.publish_dataset(tiny_dataset, fingerprint)  # a second sweep: nothing happens
+    store.publish_dataset(tiny_dataset)
+    store.publish_dataset(tiny_dataset)  # a second sweep: nothing happens
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
+
+
+def _with_truth(data: Dataset, relevant: tuple[str, ...]) -> Dataset:
+    splits = {
+        name: dataclasses.replace(split, truth=np.ones((len(split), 1), np.float32))
+        for name, split in data.splits.items()
+    }
+    return dataclasses.replace(data, **splits, truth_names=("u",), relevant_factors=relevant)
+
+
+def test_data_published_without_their_truth_are_published_again_with_it(store: Store, tiny_dataset: Dataset) -> None:
+    published = [tiny_dataset, _with_truth(tiny_dataset, ()), _with_truth(tiny_dataset, ("u",))]
+    assert len({data.fingerprint() for data in published}) == 1
+    for data in published:
+        store.publish_dataset(data)
+    for data in published:
+        fetched = store.fetch_dataset(data.content())
+        assert (fetched.truth_names, fetched.relevant_factors) == (data.truth_names, data.relevant_factors)
+
+
+def test_a_prepared_dataset_is_linked_into_a_store_on_its_disk(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "prepared")
+    data = Dataset.open(tmp_path / "prepared")
+    store = Store(str(tmp_path / "store"))
+    store.publish_dataset(data)
+    store.publish_dataset(data)
+    published = tmp_path / "store" / "data" / data.content()
+    for file in (tmp_path / "prepared").glob("*.npy"):
+        assert (published / file.name).samefile(file)
+    store.drop("data", data.content())
+    assert data.damaged() == []
 
 
 @pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied", "manifest of nothing"])
 def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_dataset, harm):
     fingerprint = tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     array = ("data", fingerprint, "train.left.values.npy")
     match harm:
         case "array deleted":
@@ -252,7 +287,7 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_da
         UserError, match=rf"/data/{fingerprint}: the published dataset is not whole; run the sweep again"
     ):
         store.fetch_dataset(fingerprint)
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(fingerprint).arrays()["train.left.values"].sum() == pytest.approx(
         tiny_dataset.train.modalities["left"].values.sum()
     )
@@ -261,7 +296,7 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_da
 def test_a_cached_copy_that_is_not_whole_is_fetched_again(object_storage, tiny_dataset, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store, fingerprint = Store(object_storage.uri), tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     store.fetch_dataset(fingerprint)
     cached = tmp_path / "s3ray" / "data" / fingerprint
     (cached / "test.labels.npy").write_bytes(b"")

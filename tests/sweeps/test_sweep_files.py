@@ -41,7 +41,7 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
             squares={"train": 2_500_000, "valid": 250_000, "test": 250_000},
-            has_truth=name == "latent_factors",
+            truth="truth" if name == "latent_factors" else None,
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name), overrides))
 

@@ -49,14 +49,14 @@ def test_truth_columns(data: Dataset) -> None:
     assert data.truth_names[:5] == ("shared_0", "shared_1", "shared_2", "shared_3", "first_unique_0")
     assert data.truth_names[8] == "first_nuisance_0"
     assert data.truth_names[16] == "second_unique_0"
-    assert data.facts["relevant_factors"] == [
+    assert data.relevant_factors == (
         "shared_0",
         "shared_1",
         "first_unique_0",
         "first_unique_1",
         "second_unique_0",
         "second_unique_1",
-    ]
+    )
     for split in data.splits.values():
         assert split.truth is not None
         assert split.truth.shape == (len(split), 28)
@@ -74,7 +74,7 @@ def test_labels_depend_on_the_relevant_factors_alone(data: Dataset) -> None:
     for name in data.truth_names:
         column = _truth(data, [name])[:, 0]
         effect = labels[column > 0].mean() - labels[column < 0].mean()
-        if name in data.facts["relevant_factors"]:
+        if name in data.relevant_factors:
             # Six factors of log-odds 1.5: a single one moves the label's rate by about 0.3.
             assert effect > 0.2, name
         else:
@@ -83,7 +83,7 @@ def test_labels_depend_on_the_relevant_factors_alone(data: Dataset) -> None:
 
 
 def test_an_oracle_on_the_labels_reaches_the_best_accuracy_and_one_modality_does_not(data: Dataset) -> None:
-    relevant: list[str] = data.facts["relevant_factors"]
+    relevant = list(data.relevant_factors)
     n, labels = len(data.train), data.train.labels
 
     def accuracy(names: list[str]) -> float:
