@@ -158,7 +158,7 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
     try:
         run_cell(
             cell,
-            store.fetch_dataset(cell.facts.fingerprint),
+            store.fetch_dataset(cell.facts.content),
             store,
             report,
             device=ray.train.torch.get_device(),
