@@ -9,19 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from s3ray.config import Branch, Cell, Method, Settings, method_branches
 from s3ray.data.dataset import DataKind, Dataset
 from s3ray.errors import UserError
-
-# What results make of a sweep's rows; `results/artefacts.py` knows how.
-Artefact = Literal[
-    "table1", "table2", "table3", "tables4_5", "figure3", "figure5", "figure6", "figures7_10", "what_is_kept"
-]
-
 
 MOST_STEPS = 10**9  # of a training stage: checkpoints are named by their step, in nine digits
 
@@ -97,7 +90,7 @@ class Study:
         return self.entries[dataset].settings.batch_sizes
 
     def usual_batch_sizes(self, dataset: str) -> tuple[int, ...]:
-        """The batch size of the artefacts that do not vary it; in the full grid, all."""
+        """The batch size of the exhibits that do not vary it; in the full grid, all."""
         return self.batch_sizes(dataset) if self.every_batch_size else self.batch_sizes(dataset)[:1]
 
     def cell(self, dataset: str, granularity: int, batch_size: int, seed: int) -> Cell:
@@ -139,13 +132,19 @@ class Study:
             raise UserError(f"{cell.dataset}: {error}") from None
 
 
+def _no_cells(study: Study) -> Iterable[Cell]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """One file of `sweeps/`: which cells, with which branches, for which artefacts.
+    """One file of `sweeps/`: which cells, with which branches, for which exhibits.
 
     Attributes:
+        cells: what is computed; nothing if left out.
         branches: of S3's cells; prior methods have their own.
-        kept: also measure what representations keep of a simulation's factors.
+        exhibits: the tables and figures that results are made of, by the names in `results/exhibits/`.
+        factors: also measure what representations hold of a simulation's factors.
         parts: sweeps that this one unites, at every batch size.
 
     Raises:
@@ -153,16 +152,16 @@ class Sweep:
     """
 
     name: str
-    cells: Callable[[Study], Iterable[Cell]] = lambda study: ()
+    cells: Callable[[Study], Iterable[Cell]] = _no_cells
     branches: tuple[Branch, ...] = ()
-    artefacts: tuple[Artefact, ...] = ()
-    kept: bool = False
+    exhibits: tuple[str, ...] = ()
+    factors: bool = False
     parts: tuple[Sweep, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*", self.name):
             raise UserError(f"sweep {self.name!r}: its results' folder has this name; use letters, digits, _ and -")
-        names = {"branches": self.branches, "artefacts": self.artefacts, "parts": [part.name for part in self.parts]}
+        names = {"branches": self.branches, "exhibits": self.exhibits, "parts": [part.name for part in self.parts]}
         for field, values in names.items():
             for value in values:
                 if values.count(value) > 1:
@@ -172,8 +171,13 @@ class Sweep:
     def title(self) -> str:
         return self.name.replace("_", " ")
 
+    @cached_property
+    def computes(self) -> bool:
+        """Whether it asks for cells, or a part does; the tables of what can be counted need none."""
+        return self.cells is not _no_cells or any(part.computes for part in self.parts)
+
     def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[Branch, ...], bool]]:
-        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell.
+        """Cells with their branches and whether to measure factors; parts may ask for the same cell.
 
         Raises:
             UserError: the sweep itself asks for a cell twice.
@@ -184,16 +188,16 @@ class Sweep:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)
             branches = self.branches if cell.method == "s3" else method_branches(cell.method)
-            yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
+            yield cell, branches, self.factors and study.entries[cell.dataset].facts.has_truth
         everywhere = dataclasses.replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)
 
 
 def union(name: str, parts: Sequence[Sweep]) -> Sweep:
-    """Everything that `parts` ask for, at every batch size, and all of their artefacts."""
-    artefacts = dict.fromkeys(artefact for part in parts for artefact in part.artefacts)
-    return Sweep(name, artefacts=tuple(artefacts), parts=tuple(parts))
+    """Everything that `parts` ask for, at every batch size, and all of their exhibits."""
+    exhibits = dict.fromkeys(exhibit for part in parts for exhibit in part.exhibits)
+    return Sweep(name, exhibits=tuple(exhibits), parts=tuple(parts))
 
 
 def load_sweep(path: Path) -> Sweep:

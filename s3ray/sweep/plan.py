@@ -220,6 +220,6 @@ def make_plan(sweep: Sweep, study: Study, store: Store) -> Plan:
         )
         for cell, branches in wanted.items()
     )
-    if not cells and "tables4_5" not in sweep.artefacts:
+    if not cells and sweep.computes:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive)
