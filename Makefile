@@ -1,4 +1,4 @@
-# `make sweep`: pruning curves on embedded data. `make artefacts`: everything of the paper, and the report.
+# `make sweep`: pruning curves on embedded data. `make exhibits`: everything of the paper, and the report.
 # `make test`. `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first;
 # only Python 3.11 and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -6,12 +6,12 @@ STORAGE ?= storage
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep artefacts test cluster-test clean
+.PHONY: sweep exhibits test cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
 
-artefacts: $(VENV)/installed
+exhibits: $(VENV)/installed
 	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
 	$(BIN)/s3ray report --storage $(STORAGE) --output $(STORAGE)/report
 

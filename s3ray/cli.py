@@ -98,6 +98,9 @@ def _resolve(
     storage: str,
     config: str | None,
 ) -> Request:
+    from s3ray.results.exhibits import asked_for
+
+    asked_for(sweep.name, sweep.exhibits)
     overrides = _overrides(config)
     store = _store(storage)
     names, pair = _split(datasets), _split(modalities)
@@ -368,7 +371,7 @@ def params(
     ] = AccountingName.paper,
 ) -> None:
     """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
-    from s3ray.results.parameters import parameter_table
+    from s3ray.results.parameter_tables import parameter_table
 
     frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
     renderers: dict[TableFormat, Callable[[], Any]] = {
@@ -395,7 +398,7 @@ def report(
     """Write a sweep's results and the searches as one self-contained page, with its figures and tables as files."""
     from s3ray.results import Results
     from s3ray.results.report import write_report
-    from s3ray.results.search import load_searches
+    from s3ray.results.searches import load_searches
 
     with user_errors():
         store = _store(storage)

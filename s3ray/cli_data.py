@@ -142,7 +142,7 @@ def show(
     ],
 ) -> None:
     """Show what datasets hold, whether they are whole, and how they compare with what is known."""
-    from s3ray.results.datasets import print_npz, print_prepared
+    from s3ray.results.describe import print_npz, print_prepared
 
     with user_errors():
         console = _console()

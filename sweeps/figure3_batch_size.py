@@ -23,7 +23,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figure3_batch_size", cells=cells, branches=("none", "suff+min"), artefacts=("figure3", "table1"))
+SWEEP = Sweep(name="figure3_batch_size", cells=cells, branches=("none", "suff+min"), exhibits=("figure3", "table1"))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

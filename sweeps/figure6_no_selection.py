@@ -22,7 +22,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figure6_no_selection", cells=cells, branches=("none",), artefacts=("figure6",))
+SWEEP = Sweep(name="figure6_no_selection", cells=cells, branches=("none",), exhibits=("figure6",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

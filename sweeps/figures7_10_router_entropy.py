@@ -22,7 +22,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figures7_10_router_entropy", cells=cells, branches=("suff+min",), artefacts=("figures7_10",))
+SWEEP = Sweep(name="figures7_10_router_entropy", cells=cells, branches=("suff+min",), exhibits=("figures7_10",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

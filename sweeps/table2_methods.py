@@ -37,7 +37,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.baseline(dataset, method, batch_size, seed)
 
 
-SWEEP = Sweep(name="table2_methods", cells=cells, branches=("none", "suff+min"), artefacts=("table2",))
+SWEEP = Sweep(name="table2_methods", cells=cells, branches=("none", "suff+min"), exhibits=("table2",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

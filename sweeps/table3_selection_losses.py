@@ -31,7 +31,7 @@ SWEEP = Sweep(
     name="table3_selection_losses",
     cells=cells,
     branches=("none", "suff+min", "suff", "min"),
-    artefacts=("table3",),
+    exhibits=("table3",),
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Everything a sweep has measured, as tables: what artefacts, report, comparison and notebook read."""
+"""Everything a sweep has measured, as tables: what exhibits, report, comparison and notebook read."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from s3ray.errors import UserError
-from s3ray.stages.stage import StageRun
-from s3ray.store import Marker, Store
+from s3ray.results.columns import COLUMNS
+from s3ray.store import Marker, StageRun, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 
 _Task = TypeVar("_Task")
@@ -21,40 +21,41 @@ _Task = TypeVar("_Task")
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of a sweep.
+    """The tables of a sweep, whose columns `COLUMNS` describes; one that has no line has no columns either.
 
     Attributes:
-        rows: per cell, branch, preservation ratio and split (see `collect`).
-        references: per dataset, reference and split (see `references`).
-        entropies: per cell, branch, Selection step, modality and scope (local, global): router entropy in nats.
-        kept: per cell, branch, preservation ratio, split and quantity: what representations keep of a
-            simulation's factors.
-        info: the sweep's name, title and artefacts; its datasets; counts and seconds per stage.
+        rows: per cell, branch, preservation ratio and split: test and validation accuracy.
+        references: per dataset, reference and split: accuracy without representation learning.
+        entropies: per cell, branch, Selection step, modality and scope: router entropy.
+        factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
+            hold of a simulation's factors.
+        info: the sweep's name, title and exhibits; its datasets; counts and seconds per stage.
     """
 
     rows: pd.DataFrame
     references: pd.DataFrame
     entropies: pd.DataFrame
-    kept: pd.DataFrame
+    factors: pd.DataFrame
     info: Mapping[str, Any]
 
     @classmethod
     def collect(cls, plan: Plan, store: Store) -> Results:
         """Read what a plan's cells have committed."""
         return cls(
-            collect(plan, store), references(plan, store), _entropies(plan, store), _kept(plan, store), _info(plan)
+            collect(plan, store), references(plan, store), _entropies(plan, store), _factors(plan, store), _info(plan)
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
         """Make `results/<sweep>/` hold the tables, where `load` finds them, and `more`; returns the names."""
-        tables = {f"{name}.parquet": table for name, table in self._tables.items() if not table.empty}
+        tables = {f"{name}.parquet": table for name, table in self.frames.items() if not table.empty}
         files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
         store.write_folder(files, self.info, "results", self.info["sweep"])
         return [*files, "info.json"]
 
     @property
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        return {"rows": self.rows, "references": self.references, "entropies": self.entropies, "kept": self.kept}
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tables by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
     @classmethod
     def load(cls, store: Store, sweep: str | None = None) -> Results:
@@ -79,7 +80,7 @@ class Results:
                 return pd.DataFrame()
             return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
 
-        return cls(**{t: table(f"{t}.parquet") for t in ("rows", "references", "entropies", "kept")}, info=info)
+        return cls(**{name: table(f"{name}.parquet") for name in COLUMNS}, info=info)
 
 
 def _latest(store: Store) -> str:
@@ -98,7 +99,7 @@ def _info(plan: Plan) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.name,
         "title": plan.sweep.title,
-        "artefacts": list(plan.sweep.artefacts),
+        "exhibits": list(plan.sweep.exhibits),
         "plan": plan.summary(),
         "stage_seconds": seconds,
         "datasets": {
@@ -120,12 +121,7 @@ def _info(plan: Plan) -> dict[str, Any]:
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:
-    """The committed rows of a plan's cells.
-
-    Columns: the cell (`dataset` … `scale`) and its data's `kind`, `modalities` and `label_rule`; `branch`; what
-    the stage measured (`CurvePoint`, active parameters); seconds per stage; provenance: identities, data
-    fingerprint, time, code revision, versions, hardware, workers. A cell that has not finished has no rows.
-    """
+    """The committed rows of a plan's cells; a curve that has not finished has none."""
     tasks = [
         (cell, branch) for cell in plan.cells for branch in cell.branches if branch.curve.identity in plan.committed
     ]
@@ -133,16 +129,12 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
 
 
 def references(plan: Plan, store: Store) -> pd.DataFrame:
-    """The committed reference accuracies: a row per dataset, reference and split.
-
-    Columns: `dataset`, its data's labels and `scale`; what the stage measured (`ReferencePoint`); seconds and
-    provenance.
-    """
+    """The committed reference accuracies."""
     cells = {cell.cell.dataset: cell for cell in plan.cells if cell.reference.identity in plan.committed}
     return _concat(store, lambda cell: _references(plan, store, cell), list(cells.values()))
 
 
-def _kept(plan: Plan, store: Store) -> pd.DataFrame:
+def _factors(plan: Plan, store: Store) -> pd.DataFrame:
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
         cell, branch, run = task
         return _measured(store, run, plan.committed[run.identity], "rows.parquet", _cell_labels(cell, branch))

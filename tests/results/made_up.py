@@ -12,8 +12,8 @@ import pandas as pd
 
 from s3ray.config import PAPER_DATASETS, default_scale, settings_for
 from s3ray.data.multibench import FILES
+from s3ray.results import labels
 from s3ray.results.published import published_table
-from s3ray.results.tables import METHODS
 from s3ray.stages.kept import KeptPoint
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, make_plan
@@ -50,7 +50,7 @@ def formula(cell, branch, ratio, split):
     """
     height = {"digits": 60.0, "latent_factors": 50.0}[cell.dataset] + cell.batch_size / 100 + cell.seed - 1
     if cell.method != "s3":
-        return height - 1 + list(METHODS).index((cell.method, branch))
+        return height - 1 + labels.prior_methods().index((cell.method, branch))
     height += cell.granularity / 2
     if branch == "none":
         return height - 10 * (1 - ratio)
@@ -81,7 +81,7 @@ def _published(number, *keys):
 
 def _printed(dataset, method, granularity, branch, ratio):
     if method != "s3":
-        return _published(2, "dataset", "method").get((dataset, METHODS[method, branch]), (80.0, 1.0))
+        return _published(2, "dataset", "method").get((dataset, labels.title(method, branch)), (80.0, 1.0))
     if branch in ("suff", "min"):
         mean, deviation = _published(3, "dataset", "selection_loss")[dataset, branch]
         return mean - 10 * (1 - ratio), deviation

@@ -1,4 +1,4 @@
-"""What was kept – beyond the paper: which of a simulation's factors a representation still holds.
+"""Factors – beyond the paper: which of a simulation's factors a representation still holds.
 
 For each stage, method and preservation ratio, on data whose factors are known (`latent_factors`): R² of every
 shared, unique and nuisance factor, and its share of the representation's variance; the distance between the
@@ -32,7 +32,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.baseline(dataset, method, batch_size, seed)
 
 
-SWEEP = Sweep(name="what_is_kept", cells=cells, branches=("none", "suff+min"), artefacts=("what_is_kept",), kept=True)
+SWEEP = Sweep(name="factors", cells=cells, branches=("none", "suff+min"), exhibits=("factors",), factors=True)
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep
