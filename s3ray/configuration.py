@@ -33,7 +33,8 @@ def document(config: Any) -> dict[str, Any]:
 
     Numbers have the type that their field declares, whatever was given: 1 and 1.0 are one float.
     """
-    hints = _hints(type(config))
+    kind: Any = type(config)
+    hints = _hints(kind)
     plain = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -61,9 +62,10 @@ def _plain(hint: Any, value: Any) -> Any:
 
 def restored(kind: type[_T], plain: Mapping[str, Any]) -> _T:
     """The configuration whose `document` is `plain`."""
-    hints = _hints(kind)
+    fields: Any = kind
+    hints = _hints(fields)
     values = {}
-    for field in dataclasses.fields(cast(Any, kind)):
+    for field in dataclasses.fields(fields):
         if field.name not in plain:
             values[field.name] = field.metadata[_NEUTRAL]
             continue

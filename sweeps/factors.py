@@ -14,8 +14,7 @@ per curve.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 METHODS = ("clip", "factorcl", "focal", "jointopt", "disentangledssl", "supcon", "cross_entropy")
 
@@ -29,7 +28,7 @@ def cells(study: Study) -> Iterator[Cell]:
                 for granularity in study.granularities(dataset):
                     yield study.cell(dataset, granularity, batch_size, seed)
                 for method in METHODS:
-                    yield study.baseline(dataset, method, batch_size, seed)
+                    yield study.prior(dataset, method, batch_size, seed)
 
 
 SWEEP = Sweep(name="factors", cells=cells, branches=("none", "suff+min"), exhibits=("factors",), factors=True)

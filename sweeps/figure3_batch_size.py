@@ -11,8 +11,7 @@ two cores.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:

@@ -10,8 +10,7 @@ Costs nothing that Table 1 does not have.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:

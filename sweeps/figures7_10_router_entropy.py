@@ -10,8 +10,7 @@ Costs nothing that Table 1 does not have: the entropies are recorded at every st
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:

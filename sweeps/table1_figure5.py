@@ -15,8 +15,7 @@ Costs 36 Specializations on the four datasets; on the embedded data, 18 cells, s
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:

@@ -29,6 +29,7 @@ _PROVENANCE = {
     "scikit_learn": "version",
     "ray": "version",
     "python": "version",
+    "machine": "kind of machine: type and instruction set or compute capability",
     "hardware": "processor or accelerator",
     "workers": "of the group that ran it",
 }
@@ -52,7 +53,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "training_seconds": "of Specialization, or of a prior method's training",
         "selection_seconds": "of Selection; NaN without",
         "curve_seconds": "of the whole curve",
-        "training_identity": "hash of the training that the curve stands on",
+        "trained_stage": "stage of the model that was probed",
+        "trained_identity": "hash of that stage's run",
         **_PROVENANCE,
     },
     "references": {

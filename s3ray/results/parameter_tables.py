@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from s3ray.data.multibench import FILES
@@ -23,7 +25,7 @@ def parameter_table(number: int, *, all_layers: bool = False) -> pd.DataFrame:
     lines = []
     for dataset in PAPER_DATASETS:
         for granularity in GRANULARITIES:
-            model = settings_for(dataset, "paper").for_granularity(granularity).model
+            model = replace(settings_for(dataset, "paper").model, granularity=granularity)
             count = count_parameters(model, {name: FILES[dataset].widths[name] for name in DEFAULT_PAIR})
             line = {"dataset": dataset, "granularity": str(granularity)}
             lines += _table4(line, count, all_layers) if number == 4 else _table5(line, count, all_layers)
