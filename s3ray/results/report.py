@@ -20,9 +20,9 @@ from s3ray.results.collect import Results
 from s3ray.results.compare import compare_results
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.figures import BRANCH_LABELS, SELECTED, UNSELECTED, render
-from s3ray.results.search import SearchResults
 from s3ray.results.statistics import best_ratios
 from s3ray.results.tables import latex, markdown, mean_std, readable, references_on_test
+from s3ray.search.findings import SearchResults
 from s3ray.store import Store
 from s3ray.sweep.cost import duration
 
