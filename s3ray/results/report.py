@@ -19,7 +19,7 @@ from s3ray.results.exhibit import Table
 from s3ray.results.formatting import readable
 from s3ray.results.interactive import interactive
 from s3ray.results.render import Rendered, chart_files, charts, render, table_files, tables
-from s3ray.results.searches import SearchResults
+from s3ray.search.findings import SearchResults
 from s3ray.store import Store
 from s3ray.sweep.cost import duration
 

@@ -97,12 +97,16 @@ class Study:
                 )
 
 
+def _no_cells(study: Study) -> Iterable[Cell]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One file of `sweeps/`: which cells, with which branches, for which exhibits.
 
     Attributes:
-        cells: yields them, each once; None: there is nothing to run.
+        cells: what is computed, each cell once; nothing if left out.
         branches: of S3's cells, Selection variants; prior methods have their own.
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
@@ -113,7 +117,7 @@ class Sweep:
     """
 
     name: str
-    cells: Callable[[Study], Iterable[Cell]] | None = None
+    cells: Callable[[Study], Iterable[Cell]] = _no_cells
     branches: tuple[str, ...] = ()
     exhibits: tuple[str, ...] = ()
     factors: bool = False
@@ -136,9 +140,9 @@ class Sweep:
         return self.name.replace("_", " ")
 
     @property
-    def needs_cells(self) -> bool:
-        """Whether it has anything to run; a sweep of parameter counts has not."""
-        return self.cells is not None or any(part.needs_cells for part in self.parts)
+    def computes(self) -> bool:
+        """Whether it asks for cells, or a part does; the tables of what can be counted need none."""
+        return self.cells is not _no_cells or any(part.computes for part in self.parts)
 
     def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[str, ...], bool]]:
         """Cells with their branches and whether to measure factors; parts may ask for the same cell.
@@ -147,7 +151,7 @@ class Sweep:
             UserError: the sweep itself asks for a cell twice.
         """
         asked: set[Cell] = set()
-        for cell in self.cells(study) if self.cells else ():
+        for cell in self.cells(study):
             if cell in asked:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)

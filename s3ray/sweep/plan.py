@@ -60,7 +60,7 @@ class BranchPlan:
 
     @property
     def selection(self) -> StageRun | None:
-        return self.trained if self.trained.stage is SELECTION else None
+        return self.trained if self.trained.parent else None
 
     @property
     def runs(self) -> list[StageRun]:
@@ -306,6 +306,6 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         naive.update(run.stage.name for branch in alone.branches for run in [alone.training, *branch.runs])
         naive[alone.reference.stage.name] += 1
     cells = tuple(planned(cell, asked, any(asked.values())) for cell, asked in wanted.items())
-    if not cells and sweep.needs_cells:
+    if not cells and sweep.computes:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)

@@ -18,12 +18,12 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from s3ray.cli import app
-from s3ray.engine import search as engine
+from s3ray.engine import trials as engine
 from s3ray.engine.preflight import Execution
-from s3ray.engine.search import OptunaTrials, open_study, scheduler, try_again, try_configuration
+from s3ray.engine.trials import OptunaTrials, open_study, scheduler, try_again, try_configuration
 from s3ray.engine.worker import Ledger, Pack
+from s3ray.search.space import Score, Search
 from s3ray.store import Store
-from s3ray.sweep.search import Score, Search
 
 SEARCH = Path(__file__).parents[2] / "sweeps" / "search_weights.py"
 SPACE = {"specialization.temperature": 5, "selection.lambda_min": 10}

@@ -13,9 +13,9 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from s3ray.errors import UserError
+from s3ray.search.journal import journal_storage, journals
+from s3ray.search.space import readable
 from s3ray.store import Store
-from s3ray.store.journal import journal_storage, journals
-from s3ray.sweep.search import readable
 
 _VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
 # Importance: what sets the better half of the trials apart. Where two of eleven settings decide, both come first in 5

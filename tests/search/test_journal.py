@@ -11,8 +11,8 @@ import pytest
 from pyarrow import fs as pafs
 
 from s3ray.errors import UserError
+from s3ray.search.journal import journal_storage
 from s3ray.store import Store
-from s3ray.store.journal import journal_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -103,7 +103,7 @@ def test_writers_of_several_processes_at_once_lose_nothing_on_a_local_disk(tmp_p
     program = f"""
 from s3ray.errors import UserError
 from s3ray.store import Store
-from s3ray.store.journal import StoreJournal
+from s3ray.search.journal import StoreJournal
 journal = StoreJournal(Store({str(tmp_path)!r}), "study")
 for number in range(50):
     journal.append_logs([{{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {{str(number): "x" * 5000}}}}])

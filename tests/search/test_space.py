@@ -9,9 +9,9 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from s3ray.config import default_scale, read_overrides, settings_for
 from s3ray.errors import UserError
 from s3ray.results import best_ratios
+from s3ray.search.space import Search, best_configuration, merged, nested, score, validation_curve
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
-from s3ray.sweep.search import Search, best_configuration, merged, nested, score, validation_curve
 
 SPACE = {"specialization.optimizer.learning_rate": 10, "specialization.optimizer.epochs": 2, "selection.lambda_min": 4}
 

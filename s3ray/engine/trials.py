@@ -21,7 +21,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -44,11 +44,11 @@ from s3ray.engine.preflight import Capacity, Execution, check_storage
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
 from s3ray.errors import UserError
+from s3ray.search.journal import StudyStorage, journal_storage
+from s3ray.search.space import Search, readable, score, validation_curve
 from s3ray.stages.training import DivergedError
 from s3ray.store import Claims, HeldError, Store
-from s3ray.store.journal import StudyStorage, journal_storage
 from s3ray.sweep.cost import duration
-from s3ray.sweep.search import Search, readable, score, validation_curve
 
 REDUCTION = 2  # of three seeds: a half goes on after the first, a half of those after the second
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -166,7 +166,7 @@ def try_again(study: optuna.Study) -> None:
 def run_searches(
     searches: Sequence[Search],
     store: Store,
-    data: dict[str, Dataset],
+    data: Mapping[str, Dataset],
     execution: Execution,
     *,
     trials: int,
@@ -324,7 +324,7 @@ def try_configuration(
         finish(replace(empty, name=f"trial-{cell.identity[:8]}", cells=(cell,)), store, execution, relay=False)
         if (cause := Ledger(store, empty.run).failures().get(cell.identity)) is not None:
             # Without `seeds`: nothing for ASHA to compare. Tune insists on the metric.
-            stage = next((run.stage for run in cell.missing(store.markers(cell.runs))), cell.training.stage)
+            stage = next((run.stage.name for run in cell.missing(store.markers(cell.runs))), cell.training.stage.name)
             ray.tune.report({"accuracy": math.nan, "cause": cause, "stage": stage})
             return
         curves.append(validation_curve(store, cell))
