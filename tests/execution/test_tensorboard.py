@@ -20,9 +20,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from heads import free_port
-from s3ray.engine.cell import run_cell
-from s3ray.engine.tensorboard import FOLDER, Curve, mirror, serve
 from s3ray.errors import UserError
+from s3ray.execution import run_cell
+from s3ray.execution.tensorboard import FOLDER, Curve, mirror, serve
 from s3ray.store import Store
 
 
@@ -43,7 +43,7 @@ def runs_of(cell):
 
 
 def metrics_of(store, run):
-    return pd.read_parquet(io.BytesIO(store.artifact(run, "metrics.parquet"))).set_index("step")
+    return pd.read_parquet(io.BytesIO(store.artifact(run, "rows.parquet"))).set_index("step")
 
 
 def assert_curves(folder, store, run):
@@ -126,7 +126,7 @@ COMMAND = "from s3ray.cli import main; main()"
 # An object store differs from a folder in that TensorBoard cannot read it.
 REMOTE = """
 import sys
-from s3ray.engine.tensorboard import serve
+from s3ray.execution.tensorboard import serve
 from s3ray.store import Store
 
 store = Store(sys.argv[3])
