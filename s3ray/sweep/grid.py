@@ -74,9 +74,17 @@ class Study:
         """The cell's settings.
 
         Raises:
-            UserError: χ does not divide the FFN width, or the batch size does not fit the training split.
+            UserError: χ does not divide the FFN width, the batch size does not fit the training split, or the data
+                have another number of modalities than the losses compare.
         """
         entry = self.entries[cell.dataset]
+        # The one place that counts modalities: every loss contrasts the first's view of a sample with the second's.
+        if (count := len(entry.facts.features)) != 2:
+            raise UserError(
+                f"{cell.dataset}: has {count} {'modality' if count == 1 else 'modalities'} "
+                f"({', '.join(entry.facts.features)}), and the losses compare two; give two, of prepared data with "
+                f"--modalities A,B"
+            )
         samples = entry.facts.samples["train"]
         if not 2 <= cell.batch_size <= samples:
             raise UserError(
