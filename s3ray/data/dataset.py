@@ -50,7 +50,7 @@ class Sequences:
     offsets: NDArray[np.int64]  # (n + 1,)
 
     @classmethod
-    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Sequences:
+    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Self:
         """From (n, steps, features), or (n, features) read as single steps; `lengths` cuts the right padding."""
         if values.ndim == 2:
             values = values[:, None, :]
@@ -58,8 +58,13 @@ class Sequences:
         if lengths is None:
             lengths = np.full(count, steps)
         valid = np.arange(steps) < np.asarray(lengths)[:, None]
+        return cls.from_rows(values[valid].reshape(-1, features), np.asarray(lengths))
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[Any], lengths: NDArray[Any]) -> Self:
+        """From the steps of all sequences one after another, (Σ lengths, features)."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return cls(np.ascontiguousarray(values[valid], dtype=np.float32).reshape(-1, features), offsets)
+        return cls(np.ascontiguousarray(rows, dtype=np.float32), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -144,5 +144,4 @@ METHOD = Method(
     settings=FactorCLSettings,
     scales={"smoke": {"critic_width": 64}},
     passes=4.0,
-    modalities=2,
 )
