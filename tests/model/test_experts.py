@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s3ray.config import ModelConfig
 from s3ray.model import experts as experts_module
+from s3ray.model.config import ModelConfig
 from s3ray.model.experts import Experts, grouped_matmul
 
 # d = 8, N = 6 experts of width 8, top-3.
