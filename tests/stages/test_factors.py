@@ -1,9 +1,10 @@
-"""What was kept: expected values by hand, by loops from the equations, or by permutation."""
+"""Factors: expected values by hand, by loops from the equations, or by permutation."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,22 @@ from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
-from s3ray.stages.kept import (
+from s3ray.model import ModelConfig, build_model
+from s3ray.stages.encode import Pruning, encode_splits
+from s3ray.stages.factors import (
     BOTH,
+    FACTORS,
+    FactorsConfig,
     energy_distance,
     factor_kind,
+    factor_points,
     factor_scores,
     information_bounds,
-    kept_points,
     mean_resultant_length,
     semantic_coherence,
     variance_shares,
 )
+from s3ray.stages.stage import Context
 
 Array = NDArray[Any]
 
@@ -174,7 +180,7 @@ def test_coherence_of_equal_representations_is_zero() -> None:
     rng = np.random.default_rng(0)
     factor = _signs(rng, 40)
     z = rng.normal(size=(40, 5)) + 2 * factor[:, None]
-    coherence = semantic_coherence(z, 3 * z, factor)  # lengths don't count on the sphere
+    coherence = semantic_coherence([z, 3 * z], factor)  # lengths don't count on the sphere
     assert coherence.distance == pytest.approx(0.0, abs=1e-12)
     assert coherence.coefficient == pytest.approx(0.0, abs=1e-12)
     assert coherence.between_values > 0.5
@@ -186,15 +192,27 @@ def test_coherence_of_concepts_at_points_by_hand() -> None:
     factor = np.tile([-1.0, 1.0], 5)
     axes = np.eye(4)
     z1, z2 = axes[(factor > 0).astype(int)], 9 * axes[2 + (factor > 0).astype(int)]
-    coherence = semantic_coherence(z1, z2, factor)
+    coherence = semantic_coherence([z1, z2], factor)
     assert coherence.distance == pytest.approx(2 * math.sqrt(2))
     assert coherence.between_values == pytest.approx(2 * math.sqrt(2))
     assert coherence.coefficient == pytest.approx(1.0)
 
 
 def test_coherence_of_a_collapsed_representation_is_zero_and_so_is_what_it_tells_apart() -> None:
-    coherence = semantic_coherence(np.ones((8, 3)), np.ones((8, 3)), np.tile([-1.0, 1.0], 4))
+    coherence = semantic_coherence([np.ones((8, 3)), np.ones((8, 3))], np.tile([-1.0, 1.0], 4))
     assert (coherence.distance, coherence.coefficient, coherence.between_values) == (0.0, 0.0, 0.0)
+
+
+def test_coherence_of_three_modalities_is_the_mean_over_their_pairs() -> None:
+    rng = np.random.default_rng(0)
+    factor = _signs(rng, 30)
+    z = [rng.normal(shift, size=(30, 4)) + factor[:, None] for shift in (0.0, 0.5, 2.0)]
+    pairs = [semantic_coherence([a, b], factor) for a, b in itertools.combinations(z, 2)]
+    whole = semantic_coherence(z, factor)
+    assert whole.distance == pytest.approx(np.mean([pair.distance for pair in pairs]))
+    assert whole.coefficient == pytest.approx(np.mean([pair.coefficient for pair in pairs]))
+    # Every modality stands in two of the three pairs.
+    assert whole.between_values == pytest.approx(np.mean([pair.between_values for pair in pairs]))
 
 
 def _sample(count: int = 12, width: int = 3) -> tuple[Array, Array, Array]:
@@ -224,7 +242,7 @@ def test_bounds_equal_the_equations_loops() -> None:
     cross = [(u[0], u[1]), (u[1], u[0])]
     pairs = [(u[0], u[0]), (u[1], u[1]), *cross]
     info_nce = -np.mean([log_softmax(a, b, i, i) for a, b in cross for i in range(count)])
-    bounds = information_bounds(z1, z2, y, tau, 100, 0, concentration=kappa)
+    bounds = information_bounds([z1, z2], y, tau, 100, 0, concentration=kappa)
     assert bounds.batch_size == count  # fewer than asked for
     assert bounds.input == pytest.approx(math.log(count) - info_nce, rel=1e-9)
     assert bounds.label == pytest.approx(math.log(count) - np.mean([sup_con(a, b) for a, b in pairs]), rel=1e-9)
@@ -236,7 +254,7 @@ def test_bounds_equal_the_equations_loops() -> None:
 @pytest.mark.parametrize("batch_size", [4, 10])
 def test_the_input_bound_ends_at_log_b(batch_size: int) -> None:
     z = np.eye(10)
-    bounds = information_bounds(z, z, np.arange(10), 0.01, batch_size, 0, concentration=1.0)
+    bounds = information_bounds([z, z], np.arange(10), 0.01, batch_size, 0, concentration=1.0)
     assert bounds.input == pytest.approx(math.log(batch_size))
     assert bounds.batch_size == batch_size
 
@@ -244,27 +262,45 @@ def test_the_input_bound_ends_at_log_b(batch_size: int) -> None:
 def test_the_label_bound_ends_at_the_labels_entropy() -> None:
     y = np.repeat([0, 1], [6, 2])
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    collapsed = information_bounds(np.eye(2)[y], np.eye(2)[y], y, 0.01, 8, 0, concentration=1.0)
+    collapsed = information_bounds([np.eye(2)[y], np.eye(2)[y]], y, 0.01, 8, 0, concentration=1.0)
     assert collapsed.label == pytest.approx(entropy)
     assert collapsed.spread == pytest.approx(0.0, abs=1e-12)
     rng = np.random.default_rng(0)
     for temperature in (0.05, 0.5, 5.0):
         z = rng.normal(size=(8, 3)) + 3 * y[:, None]
-        assert information_bounds(z, z, y, temperature, 8, 0, concentration=1.0).label < entropy
+        assert information_bounds([z, z], y, temperature, 8, 0, concentration=1.0).label < entropy
 
 
 def test_bounds_are_those_of_the_seeds_batches() -> None:
     z1, z2, y = _sample(50)
 
     def bounds(seed: int, batch_size: int = 20) -> Any:
-        return information_bounds(z1, z2, y, 0.5, batch_size, seed, concentration=1.0)
+        return information_bounds([z1, z2], y, 0.5, batch_size, seed, concentration=1.0)
 
     assert bounds(0) == bounds(0)
     assert bounds(0) != bounds(1)
     order = np.random.default_rng(1).permutation(50)
-    turned = information_bounds(z1[order], z2[order], y[order], 0.5, 50, 0, concentration=1.0)
+    turned = information_bounds([z1[order], z2[order]], y[order], 0.5, 50, 0, concentration=1.0)
     assert turned.input == pytest.approx(bounds(0, 50).input)  # in one batch the order does not count
     assert turned.label == pytest.approx(bounds(0, 50).label)
+
+
+def test_bounds_of_three_modalities_are_means_over_their_ordered_pairs() -> None:
+    z1, z2, y = _sample()
+    z3 = z2[:, ::-1] + 0.3 * z1
+
+    def bounds(*z: Array) -> Any:
+        return information_bounds(list(z), y, 0.4, 12, 0, concentration=3.0)
+
+    whole, pairs = bounds(z1, z2, z3), [bounds(*pair) for pair in itertools.combinations((z1, z2, z3), 2)]
+    # Both directions of each pair of different ones.
+    assert whole.input == pytest.approx(np.mean([pair.input for pair in pairs]))
+    # Of a pair's four the two with themselves come twice among three pairs, but once among the nine of three. A
+    # modality twice is a pair of which all four are with itself.
+    for name in ("label", "spread", "excess"):
+        of_pairs = 4 * sum(getattr(pair, name) for pair in pairs)
+        of_own = sum(getattr(bounds(z, z), name) for z in (z1, z2, z3))
+        assert getattr(whole, name) == pytest.approx((of_pairs - of_own) / 9)
 
 
 def test_mean_resultant_length() -> None:
@@ -292,7 +328,7 @@ def _holding(data: Dataset, held: dict[str, list[str]]) -> dict[str, dict[str, A
 
 def test_a_representation_of_shared_factors_keeps_these_alone(data: Dataset) -> None:
     shared = [f"shared_{i}" for i in range(4)]
-    points = kept_points(_holding(data, {"first": shared, "second": shared}), data)
+    points = factor_points(_holding(data, {"first": shared, "second": shared}), data)
     r2 = [p for p in points if p.quantity == "R2"]
     assert {p.split for p in r2} == {"valid", "test"}
     for point in r2:
@@ -311,7 +347,7 @@ def test_a_representation_of_shared_factors_keeps_these_alone(data: Dataset) -> 
 
 def test_a_factor_is_read_from_its_own_modality(data: Dataset) -> None:
     names = {m: ["shared_0", f"{m}_unique_0"] for m in ("first", "second")}
-    points = kept_points(_holding(data, names), data)
+    points = factor_points(_holding(data, names), data)
     r2 = {(p.modality, p.factor): p.value for p in points if p.quantity == "R2" and p.split == "test"}
     for modality in (BOTH, "first", "second"):
         assert r2[modality, "shared_0"] == pytest.approx(1.0, abs=1e-6)
@@ -328,7 +364,7 @@ def test_points_are_tidy_and_bounds_are_the_tightest_on_valid(data: Dataset) -> 
     # On valid, and there alone, the representation is the label: the lowest temperature is the best, elsewhere not.
     representations["valid"] = dict.fromkeys(representations["valid"], np.eye(24)[data.valid.labels])
     temperatures = (0.1, 0.5, 2.0)
-    points = kept_points(representations, data, temperatures=temperatures, batch_size=150, concentration=4.0)
+    points = factor_points(representations, data, temperatures=temperatures, batch_size=150, concentration=4.0)
     keys = [(p.quantity, p.factor, p.modality, p.split) for p in points]
     assert len(set(keys)) == len(keys)
     # Two readings of 16 factors from 3 representations, 3 distances of 4 shared factors, 4 estimates; two splits.
@@ -340,7 +376,7 @@ def test_points_are_tidy_and_bounds_are_the_tightest_on_valid(data: Dataset) -> 
     def bounds(split: str, temperature: float) -> Any:
         z1, z2 = representations[split].values()
         labels = data.splits[split].labels
-        return information_bounds(z1, z2, labels, temperature, 150, 0, concentration=4.0)
+        return information_bounds([z1, z2], labels, temperature, 150, 0, concentration=4.0)
 
     best = 0.1
     assert max(temperatures, key=lambda temperature: bounds("valid", temperature).label) == best
@@ -353,8 +389,23 @@ def test_points_are_tidy_and_bounds_are_the_tightest_on_valid(data: Dataset) -> 
         assert found["I(Z;Y) bound", split].samples == size
 
 
+@pytest.mark.parametrize("pruning", [None, Pruning(ratio=0.3, pool=50)])
+def test_the_stage_measures_each_modality_of_what_is_encoded(
+    tiny_model: ModelConfig, data: Dataset, pruning: Pruning | None
+) -> None:
+    model = build_model(tiny_model, data.features, seed=0)
+    config = FactorsConfig(output="none", on_sphere=True, pruning=pruning)
+    outcome = FACTORS.run(config, data, model, Context())
+    encoded = encode_splits(model, data, output="none", on_sphere=True, pruning=pruning)
+    representations = {name: {"first": e.z[:, :16], "second": e.z[:, 16:]} for name, e in encoded.items()}
+    ratio = 0.3 if pruning else 1.0
+    expected = [{"preservation_ratio": ratio, **asdict(p)} for p in factor_points(representations, data)]
+    assert outcome.rows == expected
+    assert outcome.weights is None
+
+
 @pytest.mark.filterwarnings("error")
-def test_what_does_not_vary_has_no_share_and_no_distance():
+def test_what_does_not_vary_has_no_share_and_no_distance() -> None:
     rng = np.random.default_rng(0)
     z, factor = rng.normal(size=(8, 3)), np.tile([-1.0, 1.0], 4)
     both = variance_shares(z, np.stack([factor, np.ones(8)], axis=1))
@@ -362,11 +413,11 @@ def test_what_does_not_vary_has_no_share_and_no_distance():
     assert math.isnan(both[1])
     assert np.isnan(variance_shares(np.ones((8, 3)), factor[:, None])).all()
     assert np.isnan(variance_shares(z[:2], factor[:2, None])).all()
-    one_value = semantic_coherence(z, z[::-1], np.ones(8))
+    one_value = semantic_coherence([z, z[::-1]], np.ones(8))
     assert math.isfinite(one_value.distance)
     assert math.isnan(one_value.between_values)
     # A value that a single sample has is left out.
     lonely = np.array([*factor, 5.0])
-    grown = semantic_coherence(np.vstack([z, z[:1]]), np.vstack([z[::-1], z[:1]]), lonely)
-    assert grown == semantic_coherence(z, z[::-1], factor)
-    assert math.isnan(semantic_coherence(z[:2], z[:2], factor[:2]).distance)
+    grown = semantic_coherence([np.vstack([z, z[:1]]), np.vstack([z[::-1], z[:1]])], lonely)
+    assert grown == semantic_coherence([z, z[::-1]], factor)
+    assert math.isnan(semantic_coherence([z[:2], z[:2]], factor[:2]).distance)
