@@ -8,8 +8,8 @@ import torch
 from hypothesis import settings
 
 import object_storage as s3_server
-from s3ray.config import ModelConfig
 from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.model.config import ModelConfig
 
 torch.set_num_threads(1)
 # The same examples in every run, no memory of earlier ones, no time limit for the first (slow) call.
