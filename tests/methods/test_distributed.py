@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 
 from gloo_workers import be_worker, gap, run_workers
-from s3ray.baselines import BASELINES, build_baseline, train_baseline
-from s3ray.config import BaselineConfig, Method, ModelConfig, OptimizerConfig
+from prior_methods import configured
 from s3ray.data.dataset import Dataset
+from s3ray.methods import METHODS, MethodConfig
+from s3ray.methods.method import build
+from s3ray.model import ModelConfig
+from s3ray.stages.stage import Context, Inputs
+from s3ray.stages.training import OptimizerConfig
 
 BATCH, STEPS = 12, 6  # 26 samples: two steps an epoch, three epochs
-MODEL = ModelConfig(width=16, layers=1, granularity=1, expansion=1, ffn_multiple=2, heads=2, dropout=0.1)
-CONFIG = BaselineConfig(temperature=0.2, critic_width=16)
+MODEL = ModelConfig(width=16, layers=1, ffn_multiple=2, heads=2, dropout=0.1)
+VALUES = {
+    "temperature": 0.2,
+    "critic_width": 16,
+    "private_weight": 1.0,
+    "orthogonality": 1.0,
+    "alignment": 1.0,
+    "concentration": 1000.0,
+}
 OPTIMIZER = OptimizerConfig(epochs=3, learning_rate=1e-3)
+
+
+@contextmanager
+def _float64() -> Iterator[None]:
+    """Models are built, and so trained, in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _config(method: str) -> MethodConfig:
+    return configured(method, MODEL, OPTIMIZER, VALUES, batch_size=BATCH, seed=0)
 
 
 def train_all(data: Dataset) -> dict[str, Any]:
     """Every method in float64; on one worker, or on every rank of a group."""
     results: dict[str, Any] = {}
-    for method in BASELINES:
-        model = build_baseline(method, MODEL, CONFIG, data.features, data.classes, seed=0).double()
-        metrics = train_baseline(model, data.train, OPTIMIZER, batch_size=BATCH, seed=0)
-        assert len(metrics) == STEPS
-        results[method] = {"state": model.state_dict(), "metrics": metrics}
+    with _float64():
+        for name, method in METHODS.items():
+            outcome = method.stage.run(_config(name), data, None, Context())
+            assert outcome.weights is not None
+            results[name] = {"weights": dict(outcome.weights), "rows": outcome.rows}
     return results
 
 
@@ -39,17 +68,19 @@ def ranks(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> li
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", BASELINES)
-def test_parameters_equal_those_of_one_worker(
-    alone: dict[str, Any], ranks: list[dict[str, Any]], method: Method
-) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_parameters_equal_those_of_one_worker(alone: dict[str, Any], ranks: list[dict[str, Any]], method: str) -> None:
     tolerance = 1e-9
-    start = build_baseline(method, MODEL, CONFIG, {"left": 5, "right": 3}, 3, seed=0).double().state_dict()
-    assert gap(alone[method]["state"], start) > 1e-3  # they moved by far more than the tolerance
-    assert gap(ranks[0][method]["state"], alone[method]["state"]) < tolerance
-    assert gap(ranks[1][method]["state"], ranks[0][method]["state"]) == 0.0
-    for row, expected in zip(ranks[0][method]["metrics"], alone[method]["metrics"], strict=True):
-        assert row == pytest.approx(expected, rel=10 * tolerance, abs=10 * tolerance)
+    with _float64():
+        start = build(METHODS[method].model, _config(method), Inputs({"left": 5, "right": 3}, 3)).state_dict()
+    expected, (first, second) = alone[method], [each[method] for each in ranks]
+    assert all(tensor.dtype == torch.float64 for tensor in expected["weights"].values())
+    assert len(expected["rows"]) == len(first["rows"]) == STEPS
+    assert gap(expected["weights"], start) > 1e-3  # they moved by far more than the tolerance
+    assert gap(first["weights"], expected["weights"]) < tolerance
+    assert gap(second["weights"], first["weights"]) == 0.0
+    for row, other in zip(first["rows"], expected["rows"], strict=True):
+        assert row == pytest.approx(other, rel=10 * tolerance, abs=10 * tolerance)
 
 
 if __name__ == "__main__":
