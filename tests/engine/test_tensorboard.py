@@ -69,6 +69,7 @@ class Killed(BaseException):
     """Like a signal: nothing in the stages catches it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "save_checkpoint"])
 def test_a_resumed_stage_has_one_curve(finished, tiny_sweep, tmp_path, monkeypatch, method):
     """Die between writing a part and its checkpoint, or right after both; then run with other intervals."""
