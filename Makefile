@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 VENV := .venv
 BIN := $(VENV)/bin
-PARALLEL := --numprocesses 2 --dist loadgroup  # tests/conftest.py says what stays together
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: sweep exhibits check test cluster-test clean
 

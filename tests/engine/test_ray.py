@@ -10,19 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 
+from object_storage import ObjectStorage
 from s3ray.store import Store
+from s3ray.sweep import Plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TIMEOUT = 240
 
 
-def start(tiny_sweep, storage, *arguments, **environment):
+def start(tiny_sweep: ModuleType, storage: Path | str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """The tiny sweep as a process of its own, on a Ray of its own."""
     return subprocess.Popen(
         [sys.executable, tiny_sweep.__file__, str(storage), *arguments],
@@ -33,12 +39,12 @@ def start(tiny_sweep, storage, *arguments, **environment):
     )
 
 
-def finish(process):
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=TIMEOUT)
     return process.returncode, output
 
 
-def wait_for(condition, process):
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
@@ -47,17 +53,17 @@ def wait_for(condition, process):
     return found
 
 
-def train_workers(process):
+def train_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
     assert found
     return found
 
 
-def checkpointed(store, plan):
+def checkpointed(store: Store, plan: Plan) -> bool:
     return any(store.checkpoint_step(cell.training) for cell in plan.cells)
 
 
-def assert_same_results(store, expected, cells):
+def assert_same_results(store: Store, expected: Store, cells: Any) -> None:
     for cell in cells:
         for run in cell.runs:
             trained = run.stage in ("specialization", "selection")
@@ -72,7 +78,7 @@ def assert_same_results(store, expected, cells):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_sweep, tmp_path_factory):
+def uninterrupted(tiny_sweep: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
     """The tiny sweep, run once without trouble."""
     storage = tmp_path_factory.mktemp("uninterrupted")
     code, output = finish(start(tiny_sweep, storage))
@@ -80,7 +86,7 @@ def uninterrupted(tiny_sweep, tmp_path_factory):
     return Store(str(storage)), output
 
 
-def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
+def test_a_sweep_runs_every_cell_quietly(uninterrupted: tuple[Store, str], tiny_sweep: ModuleType) -> None:
     store, output = uninterrupted
     plan = tiny_sweep.tiny_plan(store)
     assert plan.pending == ()
@@ -92,7 +98,7 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
+def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """What schedulers and `ray job stop` send; whoever sends it may be impatient."""
     process = start(tiny_sweep, tmp_path, TINY_SEEDS="1")
     while "finished" not in process.stdout.readline():
@@ -110,7 +116,7 @@ def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
     assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
 
 
-def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_sweep, tmp_path):
+def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
     code, output = finish(start(tiny_sweep, tmp_path, "2", TINY_SEEDS="1", GLOO_SOCKET_IFNAME="no_such_interface"))
     assert code == 1, output
@@ -122,7 +128,9 @@ def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_swe
     assert others == []
 
 
-def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):
+def test_a_killed_driver_continues_and_recomputes_nothing(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store, seeds=1)
     process = start(tiny_sweep, tmp_path, TINY_SEEDS="1")
@@ -144,7 +152,9 @@ def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sw
 DIVERGED = "FAILED digits χ=2 batch=32 seed=1: DivergedError: the loss became"
 
 
-def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(uninterrupted, tiny_sweep, tmp_path):
+def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store)
     process = start(tiny_sweep, tmp_path, TINY_DIVERGE="1")
@@ -158,7 +168,9 @@ def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(u
     assert_same_results(store, uninterrupted[0], plan.cells[:1])
 
 
-def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrupted, tiny_sweep, tmp_path):
+def test_two_workers_of_which_one_is_killed_compute_what_one_computes(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     """The other rank sees a broken connection before Ray sees the death; that must not fail the cell."""
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store, seeds=1)
@@ -176,8 +188,8 @@ def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrup
 
 
 def test_a_sweep_on_throttled_object_storage_computes_what_it_computes_on_a_disk(
-    uninterrupted, tiny_sweep, object_storage, tmp_path
-):
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
     draw, throttled = random.Random(0), object_storage.faults.THROTTLED
     object_storage.fault = lambda method, path: throttled if draw.random() < 0.2 else None
     code, output = finish(start(tiny_sweep, object_storage.uri, TINY_SEEDS="1", XDG_CACHE_HOME=str(tmp_path)))

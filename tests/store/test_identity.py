@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -22,21 +23,21 @@ RUN = StageRun(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_everything_hashes(change):
+def test_everything_hashes(change: Any) -> None:
     assert dataclasses.replace(RUN, **change).identity != RUN.identity
 
 
-def test_only_the_exclusion_list_does_not_hash():
+def test_only_the_exclusion_list_does_not_hash() -> None:
     assert {"dataset", "scale"} == UNHASHED
     relabelled = dataclasses.replace(RUN, config={**RUN.config, "dataset": "other", "scale": "paper"})
     assert relabelled.identity == RUN.identity
 
 
-def test_order_of_fields_does_not_matter():
+def test_order_of_fields_does_not_matter() -> None:
     reordered = dataclasses.replace(RUN, config=dict(reversed(RUN.config.items())))
     assert reordered.identity == RUN.identity
 
 
-def test_a_value_that_json_cannot_hold_is_refused():
+def test_a_value_that_json_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         _ = dataclasses.replace(RUN, config={"rate": float("nan")}).identity
