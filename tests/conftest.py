@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -13,11 +15,17 @@ import object_storage as s3_server
 from s3ray.data.dataset import Dataset
 from s3ray.model.config import ModelConfig
 from tiny_data import tiny_dataset
+from object_storage import ObjectStorage
 
 torch.set_num_threads(1)
 # The same examples in every run, no memory of earlier ones, no time limit for the first (slow) call.
 settings.register_profile("s3ray", deadline=None, derandomize=True, database=None)
 settings.load_profile("s3ray")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest starts first, so that no worker is alone with it at the end."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("ray", "slow")])
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +46,7 @@ def tiny_sweep() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def _object_storage():
+def _object_storage() -> Iterator[s3_server.ObjectStorage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "made-up")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
@@ -52,7 +60,7 @@ def _object_storage():
 
 
 @pytest.fixture
-def object_storage(_object_storage):
+def object_storage(_object_storage: ObjectStorage) -> Iterator[s3_server.ObjectStorage]:
     """An S3-compatible server (object_storage.py); a place of its own per test, and nothing fails yet."""
     _object_storage.reset()
     yield _object_storage

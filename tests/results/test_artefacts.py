@@ -45,6 +45,7 @@ def part_of(embedded, sweep):
     return make_plan(load_sweep(SWEEPS[sweep]), Study(entries), embedded.store)
 
 
+@pytest.mark.slow  # paints every figure twice, as PNG and PDF
 @pytest.mark.parametrize("sweep", PROMISED)
 def test_a_sweep_writes_what_its_artefacts_promise_and_no_more(sweep, embedded):
     store = embedded.store

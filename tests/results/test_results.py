@@ -88,6 +88,7 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
     assert rows["accuracy"].notna().all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_the_written_table_has_the_layout_of_table_1(finished):
     plan, store = finished
     write_results(plan, store)
@@ -144,6 +145,7 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     plt.close(figure)
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
     from s3ray.results import Results
@@ -166,6 +168,7 @@ def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     assert Results.load(store).rows.empty
 
 
+@pytest.mark.usefixtures("without_pixels")
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
 def test_results_that_are_not_whole_are_one_sentence(finished, harm):
     from s3ray.results import Results
@@ -230,6 +233,7 @@ def test_references_are_one_row_per_reference_and_split(finished):
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_references_are_written_as_a_table(finished):
     plan, store = finished
     written = write_results(plan, store)
