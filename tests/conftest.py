@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import settings
 
 import object_storage as s3_server
+from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.model.config import ModelConfig
 from tiny_data import tiny_dataset
-from object_storage import ObjectStorage
 
 torch.set_num_threads(1)
 # The same examples in every run, no memory of earlier ones, no time limit for the first (slow) call.

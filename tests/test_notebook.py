@@ -13,12 +13,13 @@ import torch
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from s3ray.config import settings_for
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
-from s3ray.engine.cell import run_cell
+from s3ray.data.facts import DataFacts
+from s3ray.execution import run_cell
 from s3ray.results import write_results
+from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, load_sweep, make_plan
+from s3ray.sweep import Study, StudyDataset, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from s3ray.engine import progress as progress_module
-from s3ray.engine.cell import Event
 from s3ray.engine.progress import Progress
+from s3ray.execution import Event
 from s3ray.store import Store
 from s3ray.sweep import Plan
 from s3ray.sweep.cost import duration

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from s3ray.engine.worker import Ledger
-from s3ray.store import StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.store import Store
 from s3ray.sweep.plan import CellPlan
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from s3ray.results.artefacts import figures, note, tables
+from s3ray.results.figures import SELECTED
 
 from s3ray.errors import UserError
 from s3ray.results import Results, write_results
-from s3ray.results.artefacts import figures, note, tables
-from s3ray.results.figures import SELECTED
 from s3ray.results.published import published_table
 from s3ray.store import Store
 from s3ray.sweep import Study, load_sweep, make_plan

@@ -14,9 +14,9 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from s3ray.results.artefacts import tables
 
 from s3ray.results import Results, best_ratios, summarize, write_results
-from s3ray.results.artefacts import tables
 from s3ray.results.report import write_report
 from s3ray.results.statistics import verdicts
 from s3ray.search.findings import load_searches

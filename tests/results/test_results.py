@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.config import settings_for
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.results import collect, references, write_results
+from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)
 SWEEP = Sweep(
@@ -121,9 +122,9 @@ def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
 
 def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     import matplotlib.pyplot as plt
+    from s3ray.results.figures import curve_grid
 
     from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
 
     plan, store = finished
     rows = collect(plan, store)
@@ -262,9 +263,9 @@ def test_references_are_written_as_a_table(finished):
 )
 def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, raw_on_test, height, words):
     import matplotlib.pyplot as plt
+    from s3ray.results.figures import curve_grid
 
     from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
 
     plan, store = finished
     rows = collect(plan, store)

@@ -17,14 +17,16 @@ from pyarrow import fs as pafs
 from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.store import StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.store import Store
 
 RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")
 PATIENCE = 120  # seconds; only catches a hang
 LARGE = 11 * 2**20  # bytes; pyarrow uploads it in two parts
 WRITER = """
 import sys
-from s3ray.store import StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.store import Store
 run = StageRun("selection", 1, {"seed": 0}, "parent", "data")
 store, size = Store(sys.argv[2]), int(sys.argv[3])
 if sys.argv[1] == "commit":

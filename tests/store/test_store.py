@@ -9,7 +9,8 @@ import pytest
 from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.store import StageRun, Store
+from s3ray.stages.stage import StageRun
+from s3ray.store import Store
 
 RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")
 

@@ -23,7 +23,6 @@ from s3ray.store import Store
 from s3ray.sweep import (
     Cell,
     CellPlan,
-    Plan,
     Study,
     StudyDataset,
     Sweep,

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from s3ray.config import settings_for
 from s3ray.data import DataFacts, Dataset, Split
 from s3ray.errors import UserError
+from s3ray.settings import settings_for
 from s3ray.sweep import Study, StudyDataset
 
 

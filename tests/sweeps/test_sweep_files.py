@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from s3ray.config import default_scale, settings_for
+from s3ray.data.facts import DataFacts
+from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
+from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
