@@ -4,7 +4,7 @@ from s3ray.data.arrays import from_arrays
 from s3ray.data.dataset import DataKind, Dataset, Sequences, Split
 from s3ray.data.embedded import EMBEDDED, Embedded
 from s3ray.data.facts import DataFacts
-from s3ray.data.sources import Source, declared_scales, load_sources, resolve_sources
+from s3ray.data.sources import Source, load_sources, resolve_sources
 
 __all__ = [
     "EMBEDDED",
@@ -15,7 +15,6 @@ __all__ = [
     "Sequences",
     "Source",
     "Split",
-    "declared_scales",
     "from_arrays",
     "load_sources",
     "resolve_sources",

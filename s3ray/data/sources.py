@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded import EMBEDDED
@@ -104,12 +103,6 @@ def resolve_sources(
             raise UserError(f"--datasets: unknown dataset {name!r}; {nearest(name, known)}")
     asked = {*names, *(a.partition("=")[0] for a in assignments)}
     return [replace(known[name], asked=name in asked or name not in brought) for name in chosen or EMBEDDED]
-
-
-def declared_scales(dataset: str) -> Mapping[str, Mapping[str, Any]]:
-    """Per scale the settings that a dataset's declaration differs in; a dataset of the user's declares none."""
-    declaration = EMBEDDED.get(dataset) or FILES.get(dataset)
-    return declaration.scales if declaration else {}
 
 
 def prepared_datasets(folder: Path) -> dict[str, Path]:

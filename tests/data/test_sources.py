@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s3ray.data.dataset import Dataset, Sequences, Split
-from s3ray.data.sources import declared_scales, load_sources, prepared_datasets, resolve_sources
+from s3ray.data.sources import load_sources, prepared_datasets, resolve_sources
 from s3ray.errors import UserError
 
 
@@ -289,9 +289,3 @@ def test_prepared_datasets_are_opened_only_when_loaded(prepared: Path) -> None:
     _, source = resolve_sources(["mosei", "mosi"], [], prepared)
     with pytest.raises(UserError, match=r"mosi/manifest\.json: damaged .+; prepare the dataset again"):
         source.load()
-
-
-def test_settings_of_a_dataset_stand_in_its_declaration_whatever_its_kind() -> None:
-    assert declared_scales("mustard") == {"paper": {"model": {"width": 128}, "batch_sizes": (128, 64, 256, 384)}}
-    assert declared_scales("digits")["smoke"]["probe"] == {"inverse_regularization": 0.05}
-    assert declared_scales("mosi") == declared_scales("own") == {}
