@@ -122,8 +122,9 @@ class _CellRunner:
         if outcome.weights is not None:
             self._weights[run.identity] = outcome.weights
         if rank() == 0:
-            inputs, origin = Inputs.of(self.data), provenance(self.device)
-            self.store.commit(run, _files(outcome), inputs, seconds=seconds, provenance=origin)
+            inputs = Inputs.of(self.data) if run.stage.trains else None
+            origin = provenance(self.device)
+            self.store.commit(run, _files(outcome), seconds=seconds, provenance=origin, inputs=inputs)
         return seconds, outcome.rows
 
     def _model(self, run: StageRun) -> TrainedModel:

@@ -54,13 +54,14 @@ class Marker:
     Attributes:
         seconds: of all attempts that the result stands on, those before a resumption included.
         parent_stage: name of the stage of the document's parent, whose folder has its artifact.
-        inputs: what a model's shape takes from the data: `features` (width per modality) and `classes`.
+        inputs: of a trained model, what its shape takes from the data: `features` (width per modality) and
+            `classes`.
     """
 
     identity: str
     document: Mapping[str, Any]
     parent_stage: str | None
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any] | None
     attempt: str
     files: Mapping[str, tuple[int, str]]  # bytes and sha256
     seconds: float
@@ -253,10 +254,10 @@ class Store:
         self,
         run: StageRun,
         files: Mapping[str, bytes],
-        inputs: Inputs,
         *,
         seconds: float,
         provenance: Mapping[str, Any],
+        inputs: Inputs | None = None,
     ) -> None:
         """Write a stage run's payload, then its marker, then drop the checkpoints it no longer needs."""
         attempt = uuid.uuid4().hex[:12]
@@ -266,7 +267,7 @@ class Store:
             "identity": run.identity,
             "document": run.document,
             "parent_stage": run.parent.stage.name if run.parent else None,
-            "inputs": dataclasses.asdict(inputs),
+            "inputs": dataclasses.asdict(inputs) if inputs else None,
             "attempt": attempt,
             "files": {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
             "seconds": seconds,

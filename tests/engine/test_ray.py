@@ -66,15 +66,13 @@ def checkpointed(store: Store, plan: Plan) -> bool:
 def assert_same_results(store: Store, expected: Store, cells: Any) -> None:
     for cell in cells:
         for run in cell.runs:
-            trained = run.stage in ("specialization", "selection")
-            names = ["weights.safetensors", "metrics.parquet"] if trained else ["rows.parquet"]
-            for name in names:
+            for name in ["weights.safetensors", "rows.parquet"] if run.stage.trains else ["rows.parquet"]:
                 found, wanted = store.artifact(run, name), expected.artifact(run, name)
-                if name == "rows.parquet":
+                if not run.stage.trains:
                     columns = "preservation_ratio|split|accuracy|pairs_kept"
                     tables = (pd.read_parquet(io.BytesIO(b)) for b in (found, wanted))
                     found, wanted = (table.filter(regex=f"^({columns})$").to_csv() for table in tables)
-                assert found == wanted, (cell.cell, run.stage, name)
+                assert found == wanted, (cell.cell, run.stage.name, name)
 
 
 @pytest.fixture(scope="module")

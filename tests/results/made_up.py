@@ -9,7 +9,6 @@ import math
 from dataclasses import fields
 
 import pandas as pd
-from s3ray.stages.kept import KeptPoint
 
 from s3ray.data.facts import DataFacts
 from s3ray.data.multibench import FILES

@@ -49,9 +49,12 @@ def rows(accuracies: Mapping[float, float]) -> pd.DataFrame:
 
 def commit(store: Store, cell: CellPlan, accuracies: Mapping[float, float]) -> None:
     """The cell has run, with these accuracies on validation by preservation ratio."""
-    buffer = io.BytesIO()
-    rows(accuracies).to_parquet(buffer)
-    store.commit(cell.branches[0].curve, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
+    for run in cell.branches[0].curve:
+        ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
+        if ratio in accuracies:
+            buffer = io.BytesIO()
+            rows({ratio: accuracies[ratio]}).to_parquet(buffer)
+            store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
 
 
 Result = float | str  # of a cell: its accuracy at p = 0.5, or why it failed

@@ -17,17 +17,17 @@ from pyarrow import fs as pafs
 from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.stages.stage import StageRun
 from s3ray.store import Store
+from toy_runs import toy_run
 
-RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")
+RUN = toy_run()
 PATIENCE = 120  # seconds; only catches a hang
 LARGE = 11 * 2**20  # bytes; pyarrow uploads it in two parts
 WRITER = """
 import sys
-from s3ray.stages.stage import StageRun
 from s3ray.store import Store
-run = StageRun("selection", 1, {"seed": 0}, "parent", "data")
+from toy_runs import toy_run
+run = toy_run()
 store, size = Store(sys.argv[2]), int(sys.argv[3])
 if sys.argv[1] == "commit":
     store.commit(run, {"a.bin": b"1" * size, "b.bin": b"1" * size}, seconds=1, provenance={})
@@ -70,7 +70,8 @@ class Reached:
 def killed_at(storage: str, hits: Callable[[str, str], bool], *arguments: object) -> None:
     """A writer in a process of its own, killed while it waits for the answer to the request that `hits`."""
     storage.fault = fault = Reached(storage, hits)
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, *map(str, arguments)])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, *map(str, arguments)], env=environment)
     try:
         assert fault.reached.wait(PATIENCE)
     finally:
@@ -118,7 +119,7 @@ def test_a_copy_that_ray_has_pickled_is_as_patient(store: Store, object_storage:
 def test_a_server_that_is_down_is_said_to_be_so_soon(object_storage: ObjectStorage) -> None:
     throttled(object_storage, 1.0, (object_storage.faults.BROKEN, object_storage.faults.DROPPED))
     store, started = Store(object_storage.uri), time.monotonic()
-    runs = [StageRun("selection", 1, {"seed": seed}, "parent", "data") for seed in range(100)]
+    runs = [toy_run(seed) for seed in range(100)]
     with pytest.raises(UserError, match=r"^--storage s3://.*: cannot be read \(.*\); check the place and your access"):
         store.markers(runs)
     with pytest.raises(UserError, match=r"^--storage s3://.*: cannot be written \(.*\); choose a place"):

@@ -9,10 +9,10 @@ import pytest
 from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.stages.stage import StageRun
 from s3ray.store import Store
+from toy_runs import toy_run
 
-RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")
+RUN = toy_run()
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_another_writer_may_drop_checkpoints_first(store: Store, monkeypatch: py
 
 def test_a_marker_that_was_cut_off_does_not_count(store: Store) -> None:
     commit(store)
-    store.write('{"identity": "', "artifacts", RUN.stage, RUN.identity, "commit.json")
+    store.write('{"identity": "', "artifacts", RUN.stage.name, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
     assert store.markers([RUN]) == {}
 
@@ -134,7 +134,7 @@ def test_a_marker_that_was_cut_off_does_not_count(store: Store) -> None:
 def test_a_marker_whose_payload_is_gone_does_not_count(store: Store, harm: str) -> None:
     commit(store)
     attempt = store.marker(RUN).attempt
-    folder = ("artifacts", RUN.stage, RUN.identity, attempt)
+    folder = ("artifacts", RUN.stage.name, RUN.identity, attempt)
     if harm == "emptied":
         store.write(b"", *folder, "b.bin")
     for name in {"deleted": ["b.bin"], "all deleted": ["a.bin", "b.bin"]}.get(harm, []):
@@ -148,7 +148,7 @@ def test_a_marker_whose_payload_is_gone_does_not_count(store: Store, harm: str) 
 
 def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(store: Store) -> None:
     commit(store)
-    folder = ("artifacts", RUN.stage, RUN.identity, store.marker(RUN).attempt)
+    folder = ("artifacts", RUN.stage.name, RUN.identity, store.marker(RUN).attempt)
     store.write(bytes(len(b"payload")), *folder, "b.bin")
     assert store.artifact(RUN, "a.bin") == b"payload"
     with pytest.raises(UserError, match=r"b\.bin: damaged, and left out from now on; run again to compute it again$"):
@@ -172,7 +172,7 @@ def test_a_result_without_files_counts(store: Store) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}", b'{"files": []}'])
 def test_a_marker_that_is_no_marker_does_not_count(store: Store, content: bytes) -> None:
-    store.write(content, "artifacts", RUN.stage, RUN.identity, "commit.json")
+    store.write(content, "artifacts", RUN.stage.name, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
 
 

@@ -16,7 +16,7 @@ from s3ray.errors import UserError
 from s3ray.model.config import ModelConfig
 from s3ray.settings import settings_for
 from s3ray.stages.specialization import SpecializationSettings
-from s3ray.stages.stage import Inputs, StageRun
+from s3ray.stages.stage import StageRun
 from s3ray.stages.training import OptimizerConfig
 from s3ray.stages.variants import SelectionSettings
 from s3ray.store import Store
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def commit(store: Store, run: StageRun, seconds: float = 1.0, provenance: dict[str, str] = HERE) -> None:
-    store.commit(run, {}, Inputs({}, 2), seconds=seconds, provenance=provenance)
+    store.commit(run, {}, seconds=seconds, provenance=provenance)
 
 
 def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset: Dataset, store: Store) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from s3ray.data.facts import DataFacts
+from s3ray.methods import METHODS
 from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
 from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
@@ -28,7 +29,7 @@ EXPECTED_CELLS = {
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
     "search_weights": 3 * 3,  # the scale's own configuration
-    "what_is_kept": 3 * (3 + 7),  # latent_factors alone has known factors
+    "factors": 3 * (3 + 7),  # latent_factors alone has known factors
     "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
 }
 
@@ -58,14 +59,10 @@ def test_cells_and_identities(path: Path, tmp_path: Path) -> None:
     assert len(plan.cells) == EXPECTED_CELLS[path.stem]
     assert len({cell.training.identity for cell in plan.cells}) == len(plan.cells)
     for cell in plan.cells:
-        wants_kept = path.stem in ("what_is_kept", "full_grid") and cell.cell.dataset == "latent_factors"
-        assert all((branch.kept is not None) == wants_kept for branch in cell.branches)
-    identities = {
-        f"{cell.cell} {run.stage} {number}": run.identity[:16]
-        for cell in plan.cells
-        for number, run in enumerate(cell.runs)
-        if cell.cell.seed == 0
-    }
+        wants_factors = path.stem in ("factors", "full_grid") and cell.cell.dataset == "latent_factors"
+        assert all(bool(branch.factors) == wants_factors for branch in cell.branches)
+    # Of a cell: all of its stage runs.
+    identities = {str(cell.cell): cell.identity[:16] for cell in plan.cells if cell.cell.seed == 0}
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("S3RAY_UPDATE_GOLDEN"):
         golden[path.stem] = identities
@@ -87,8 +84,10 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path)
     assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + 4 + 3 + 3)
     # 3 χ with suff+min, and suff and min at χ = 8.
     assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + 2)
-    assert stages["baseline"]["unique"] == 4 * 4 * 3 * 7
-    assert stages["probe"]["unique"] == 4 * 4 * 3 * 8  # FactorCL is probed twice
+    assert all(stages[method]["unique"] == 4 * 4 * 3 for method in METHODS)
+    # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, FactorCL's two.
+    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2 + 8)
+    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2) * 9
     assert stages["reference"]["unique"] == 4
 
 
