@@ -14,12 +14,13 @@ import time
 import numpy as np
 import torch
 
-from s3ray.config import settings_for
 from s3ray.data import EMBEDDED
 from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.facts import DataFacts
 from s3ray.model import build_model
+from s3ray.settings import settings_for
 from s3ray.stages import pruning_curve, s3_representation, select, specialize
-from s3ray.sweep import DataFacts, cost
+from s3ray.sweep import cost
 
 EPOCHS = 2
 

@@ -21,7 +21,9 @@ def test_the_exact_versions_lie_in_the_ranges() -> None:
     ranges = [Requirement(entry) for entry in (*PROJECT["dependencies"], *extras)]
     wanted = [entry for entry in ranges if entry.name != PROJECT["name"]]
     assert len(wanted) > 20
-    assert [str(entry) for entry in wanted if exact.get(canonicalize_name(entry.name), "0") not in entry.specifier] == []
+    assert [
+        str(entry) for entry in wanted if exact.get(canonicalize_name(entry.name), "0") not in entry.specifier
+    ] == []
 
 
 def test_the_citation_has_the_projects_license() -> None:

@@ -50,7 +50,7 @@ class Sequences:
     offsets: NDArray[np.int64]  # (n + 1,)
 
     @classmethod
-    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Sequences:
+    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Self:
         """From (n, steps, features), or (n, features) read as single steps; `lengths` cuts the right padding."""
         if values.ndim == 2:
             values = values[:, None, :]
@@ -58,8 +58,13 @@ class Sequences:
         if lengths is None:
             lengths = np.full(count, steps)
         valid = np.arange(steps) < np.asarray(lengths)[:, None]
+        return cls.from_rows(values[valid].reshape(-1, features), np.asarray(lengths))
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[Any], lengths: NDArray[Any]) -> Self:
+        """From the steps of all sequences one after another, (Σ lengths, features)."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return cls(np.ascontiguousarray(values[valid], dtype=np.float32).reshape(-1, features), offsets)
+        return cls(np.ascontiguousarray(rows, dtype=np.float32), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -324,22 +329,22 @@ class DatasetWriter:
         Returns:
             The sha256 of what it holds.
         """
-        if link and (linked := self._link(name, array, digest or array_digest(array))):
-            self._linked[name] = linked
-            return linked
+        if link and (source := getattr(array, "filename", None)):
+            digest = digest or array_digest(array)
+            if self._link(name, source, array, digest):
+                self._linked[name] = digest
+                return digest
         self.append(name, array)
         written: str = self._columns[name].digest.hexdigest()
         return written
 
-    def _link(self, name: str, array: NDArray[Any], digest: str) -> str | None:
-        """Link the file that `array` maps; its sha256, or None if it cannot be linked or holds something else."""
-        source, target = getattr(array, "filename", None), self._staging / f"{name}.npy"
-        if source is None:
-            return None
+    def _link(self, name: str, source: Path | str, array: NDArray[Any], digest: str) -> bool:
+        """Link the file that `array` maps, if that can be done and it holds this array and no other."""
+        target = self._staging / f"{name}.npy"
         try:
             os.link(source, target)
         except OSError:  # another disk, one without hard links, or somebody else's file
-            return None
+            return False
         # Only what stands under the new name counts: a map may be a part of its file, or of one that has been replaced.
         try:
             linked = np.load(target, mmap_mode="r")
@@ -348,11 +353,11 @@ class DatasetWriter:
                 and target.stat().st_size == _file_size(array)
                 and array_digest(linked) == digest
             ):
-                return digest
+                return True
         except (OSError, ValueError, EOFError):
             pass
         target.unlink()
-        return None
+        return False
 
     def commit(
         self,

@@ -44,12 +44,12 @@ def load_sources(sources: Sequence[Source]) -> tuple[dict[str, Dataset], list[st
     return loaded, [f"{error} (left out; going on with {', '.join(loaded)})" for error in bad]
 
 
-# Which two modalities a prepared dataset of three is seen through.
+# The modalities that a prepared dataset is seen through unless told otherwise.
 DEFAULT_PAIR = ("vision", "text")
 
 
 def resolve_sources(
-    names: Sequence[str], assignments: Sequence[str], folder: Path | None, pair: Sequence[str] = DEFAULT_PAIR
+    names: Sequence[str], assignments: Sequence[str], folder: Path | None, modalities: Sequence[str] = DEFAULT_PAIR
 ) -> list[Source]:
     """The datasets that a command line asks for, in its order.
 
@@ -58,7 +58,7 @@ def resolve_sources(
             of `assignments` and `folder`, or if there are none, all embedded ones.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
         folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
-        pair: `--modalities`, the two that are taken of each prepared dataset in `folder`.
+        modalities: `--modalities`, those that are taken of each prepared dataset in `folder`, in this order.
 
     Raises:
         UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
@@ -68,9 +68,11 @@ def resolve_sources(
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: not a folder; {_no_folder(folder)}")
-        brought = _in_folder(folder, pair)
-    elif tuple(pair) != DEFAULT_PAIR:
-        raise UserError(f"--modalities {','.join(pair)}: is for prepared datasets; give their folder with --data DIR")
+        brought = _in_folder(folder, modalities)
+    elif tuple(modalities) != DEFAULT_PAIR:
+        raise UserError(
+            f"--modalities {','.join(modalities)}: is for prepared datasets; give their folder with --data DIR"
+        )
     for assignment in assignments:
         name, separator, path_text = assignment.partition("=")
         if not separator or not name.isidentifier() or not path_text:
@@ -109,17 +111,17 @@ def prepared_datasets(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in [*FILES, *found] if name in found}
 
 
-def _in_folder(folder: Path, pair: Sequence[str]) -> dict[str, Source]:
-    if len(set(pair)) != 2:
-        raise UserError(f"--modalities {','.join(pair)}: name two different modalities, such as vision,text")
+def _in_folder(folder: Path, modalities: Sequence[str]) -> dict[str, Source]:
+    if not modalities or len(set(modalities)) < len(modalities):
+        raise UserError(f"--modalities {','.join(modalities)}: name different modalities, such as vision,text")
 
     def prepared(path: Path) -> Callable[[], Dataset]:
-        return lambda: Dataset.open(path, pair)
+        return lambda: Dataset.open(path, modalities)
 
     sources = {name: Source(name, prepared(path)) for name, path in prepared_datasets(folder).items()}
-    if not sources and tuple(pair) != DEFAULT_PAIR:
+    if not sources and tuple(modalities) != DEFAULT_PAIR:
         raise UserError(
-            f"--modalities {','.join(pair)}: is for prepared datasets, and {folder} holds none; leave it out"
+            f"--modalities {','.join(modalities)}: is for prepared datasets, and {folder} holds none; leave it out"
         )
     for path in sorted(folder.glob("*.npz")):
         if path.stem in sources:

@@ -6,7 +6,8 @@ import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
-from s3ray.engine.preflight import Execution, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
@@ -59,12 +60,8 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     """
     started = time.monotonic()
     check_plan(plan, store, execution)
-    try:
-        capacity = connect(execution)
+    with connected(store, execution) as capacity:
         slots = capacity.slots(execution)
-        check_storage(store, capacity)
-        if not capacity.is_local:
-            check_nodes_can_write(store.uri)
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -83,9 +80,25 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         failures = _failures(plan, packs, store, errors)
         if not failures:
             store.drop_run(run)
+    return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
+
+
+@contextmanager
+def connected(store: Store, execution: Execution) -> Iterator[Capacity]:
+    """A cluster that can run this with this storage, until the context is left.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        capacity = connect(execution)
+        capacity.slots(execution)
+        check_storage(store, capacity)
+        if not capacity.is_local:
+            check_nodes_can_write(store.uri)
+        yield capacity
     finally:
         disconnect()
-    return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
 
 
 def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:

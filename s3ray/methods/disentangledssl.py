@@ -62,5 +62,4 @@ METHOD = Method(
     settings=DisentangledSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
     passes=2.0,
-    modalities=2,
 )

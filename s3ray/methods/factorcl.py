@@ -71,8 +71,6 @@ class FactorCLSettings:
 class FactorCL(PriorModel):
     """Six bounds on four informations; `emb` is the encoders' z, `proj` all heads' outputs."""
 
-    outputs = ("emb", "proj")
-
     def __init__(self, model: ModelConfig, settings: Any, features: Mapping[str, int], classes: int) -> None:
         super().__init__(model, settings, features, classes)
         D, H = model.width, settings.critic_width
@@ -144,5 +142,4 @@ METHOD = Method(
     settings=FactorCLSettings,
     scales={"smoke": {"critic_width": 64}},
     passes=4.0,
-    modalities=2,
 )

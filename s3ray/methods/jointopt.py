@@ -52,5 +52,4 @@ METHOD = Method(
     settings=JointOptSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
     passes=4.0,
-    modalities=2,
 )

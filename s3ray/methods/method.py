@@ -45,7 +45,6 @@ class Method:
         scales: per scale the settings in which it differs from those.
         uses_labels: labels train its encoders.
         passes: over the training split, in units of Specialization's: views, and objectives that take turns.
-        modalities: how many it is defined for; None: any.
     """
 
     name: str
@@ -56,7 +55,6 @@ class Method:
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     uses_labels: bool = False
     passes: float = 1.0
-    modalities: int | None = None
 
     @cached_property
     def stage(self) -> Stage[MethodConfig]:

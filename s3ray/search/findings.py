@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from s3ray.errors import UserError
 from s3ray.search.journal import journal_storage, journals
+from s3ray.search.outcome import VERDICT
 from s3ray.search.space import readable
 from s3ray.store import Store
 
-_VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
 # Importance: what sets the better half of the trials apart. Where two of eleven settings decide, both come first in 5
 # of 8 simulated studies of 30 trials, with the best quarter in 3, with the best tenth (Optuna's default) in none, by
 # fANOVA in 2: a hint at best.
@@ -63,7 +63,7 @@ def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults
     if name not in {study.study_name for study in storage.get_all_studies()}:  # killed before it had begun
         return None
     study = optuna.load_study(study_name=name, storage=storage)
-    return _results(study, cut) if study.get_trials(deepcopy=False, states=_VERDICT) else None
+    return _results(study, cut) if study.get_trials(deepcopy=False, states=VERDICT) else None
 
 
 def _results(study: optuna.Study, cut: str | None) -> SearchResults:
@@ -86,7 +86,7 @@ def after_one_seed(study: optuna.Study) -> optuna.Study:
     Those that ran on all seeds are the good ones: among them alone what matters most looks unimportant.
     """
     equal = optuna.create_study(direction="maximize")
-    for trial in study.get_trials(states=_VERDICT):
+    for trial in study.get_trials(states=VERDICT):
         if trial.intermediate_values:
             equal.add_trial(
                 optuna.trial.create_trial(
@@ -133,7 +133,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     those seeds) at `p`; the settings.
     """
     rows = []
-    for trial in study.get_trials(deepcopy=False, states=_VERDICT):
+    for trial in study.get_trials(deepcopy=False, states=VERDICT):
         steps = trial.intermediate_values
         seeds = max(steps, default=0)
         rows.append(

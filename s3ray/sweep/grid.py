@@ -67,18 +67,17 @@ class Study:
         return dataclasses.replace(self.cell(dataset, 1, batch_size, seed), method=method)
 
     def check(self, cell: Cell) -> None:
-        """UserError if a cell cannot work: its method is unknown, or not for these data, or its batches are not."""
+        """UserError if a cell cannot work: its method is unknown, or its data or batches do not fit."""
         entry = self.entries[cell.dataset]
-        modalities = len(entry.facts.features)
-        if cell.method != S3:
-            if cell.method not in METHODS:
-                raise UserError(f"{cell.dataset}: unknown method {cell.method!r}; {nearest(cell.method, METHODS)}")
-            wanted = METHODS[cell.method].modalities
-            if wanted not in (None, modalities):
-                raise UserError(
-                    f"{cell.dataset}: has {modalities} modalities, and {cell.method} is defined for {wanted}; leave "
-                    f"the method or the dataset out"
-                )
+        if cell.method != S3 and cell.method not in METHODS:
+            raise UserError(f"{cell.dataset}: unknown method {cell.method!r}; {nearest(cell.method, METHODS)}")
+        # The one place that counts modalities: every loss contrasts the first's view of a sample with the second's.
+        if (count := len(entry.facts.features)) != 2:
+            raise UserError(
+                f"{cell.dataset}: has {count} {'modality' if count == 1 else 'modalities'} "
+                f"({', '.join(entry.facts.features)}), and the losses compare two; give two, of prepared data with "
+                f"--modalities A,B"
+            )
         samples = entry.facts.samples["train"]
         if not 2 <= cell.batch_size <= samples:
             raise UserError(

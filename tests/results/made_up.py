@@ -9,14 +9,15 @@ import math
 from dataclasses import fields
 
 import pandas as pd
+from s3ray.stages.kept import KeptPoint
 
-from s3ray.config import PAPER_DATASETS, default_scale, settings_for
+from s3ray.data.facts import DataFacts
 from s3ray.data.multibench import FILES
 from s3ray.results import labels
 from s3ray.results.published import published_table
-from s3ray.stages.kept import KeptPoint
+from s3ray.settings import PAPER_DATASETS, default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, make_plan
+from s3ray.sweep import Study, StudyDataset, make_plan
 
 RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 EMBEDDED = ("digits", "latent_factors")

@@ -1,17 +1,20 @@
-import importlib.util
+"""A search over three seeds of the tiny dataset, and a store."""
+
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-TINY_SWEEP = Path(__file__).parents[1] / "engine" / "tiny_sweep.py"
+import tiny_search
+from s3ray.data import Dataset
+from s3ray.search.space import Search
+from s3ray.store import Store
 
 
-@pytest.fixture(scope="session")
-def tiny_sweep() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_sweep", TINY_SWEEP)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+@pytest.fixture
+def search(tiny_dataset: Dataset, store: Store) -> Search:
+    return Search.of(tiny_search.plan_of(tiny_search.study_of(tiny_dataset), store), "digits", tiny_search.SPACE)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from s3ray.config import (
+from s3ray.errors import UserError, nearest
+from s3ray.model.config import ModelConfig
+from s3ray.settings import (
     PAPER_DATASETS,
     SCALES,
-    ModelConfig,
-    OptimizerConfig,
-    SelectionConfig,
     Settings,
-    SparsificationConfig,
-    SpecializationConfig,
     default_scale,
     override,
     read_overrides,
     settings_for,
 )
-from s3ray.errors import UserError, nearest
+from s3ray.stages.sparsification import SparsificationSettings
+from s3ray.stages.specialization import SpecializationSettings
+from s3ray.stages.training import OptimizerConfig
+from s3ray.stages.variants import SelectionSettings
 
 
 @pytest.mark.parametrize("granularity", [2, 4, 8])
 def test_granularity_fixes_experts_and_their_width(granularity: int) -> None:
     # d = 256: FFN width 1024 = χ · d_e (Eq. 21), N = ρ · χ with ρ = 8 (Eq. 22), top-k = χ.
-    model = Settings().for_granularity(granularity).model
+    model = replace(Settings().model, granularity=granularity)
     assert (model.ffn_width, model.expert_width) == (1024, {2: 512, 4: 256, 8: 128}[granularity])
     assert (model.experts, model.top_k) == ({2: 16, 4: 32, 8: 64}[granularity], granularity)
 
@@ -56,17 +57,17 @@ def test_impossible_models_are_refused(fields: dict[str, Any], words: list[str])
     [
         (lambda: OptimizerConfig(epochs=0, learning_rate=1e-3), "epochs 0"),
         (lambda: OptimizerConfig(epochs=1, learning_rate=0.0), "learning_rate 0.0"),
-        (lambda: SpecializationConfig(temperature=0.0), "temperature 0.0"),
-        (lambda: SelectionConfig(temperature=-1.0), "temperature -1.0"),
-        (lambda: SparsificationConfig(ratios=(1.0, 1.1)), "1.1"),
-        (lambda: SparsificationConfig(ratios=()), "ratios is empty"),
-        (lambda: SparsificationConfig(ratios=(1.0, 0.5, 0.5)), "ratios [1.0, 0.5, 0.5] has 0.5 more than once"),
-        (lambda: SparsificationConfig(ratios=(0.5, 0.1)), "hold 1.0"),
+        (lambda: SpecializationSettings(temperature=0.0), "temperature 0.0"),
+        (lambda: SelectionSettings(temperature=-1.0), "temperature -1.0"),
+        (lambda: SparsificationSettings(ratios=(1.0, 1.1)), "1.1"),
+        (lambda: SparsificationSettings(ratios=()), "ratios is empty"),
+        (lambda: SparsificationSettings(ratios=(1.0, 0.5, 0.5)), "ratios [1.0, 0.5, 0.5] has 0.5 more than once"),
+        (lambda: SparsificationSettings(ratios=(0.5, 0.1)), "hold 1.0"),
         (lambda: OptimizerConfig(epochs=10**12, learning_rate=1e-3), "epochs 1000000000000 must lie between 1 and"),
         (lambda: OptimizerConfig(epochs=1, learning_rate=float("nan")), "learning_rate nan must be positive"),
         (lambda: OptimizerConfig(epochs=1, learning_rate=1.0, weight_decay=-1.0), "weight_decay -1.0 is negative"),
-        (lambda: SpecializationConfig(lambda_load=-1.0), "lambda_load -1.0 is negative"),
-        (lambda: SelectionConfig(lambda_min=float("nan")), "lambda_min nan is negative"),
+        (lambda: SpecializationSettings(lambda_load=-1.0), "lambda_load -1.0 is negative"),
+        (lambda: SelectionSettings(lambda_min=float("nan")), "lambda_min nan is negative"),
         (lambda: ModelConfig(width=2**20), "parameters per encoder"),
         (lambda: Settings(seeds=()), "seeds is empty; give one or more"),
         (lambda: Settings(seeds=(0, 1, 0)), "seeds [0, 1, 0] has 0 more than once"),
@@ -75,23 +76,14 @@ def test_impossible_models_are_refused(fields: dict[str, Any], words: list[str])
         (lambda: Settings(batch_sizes=(64, 64)), "batch_sizes [64, 64] has 64 more than once"),
         (lambda: Settings(seeds=(-1,)), "must lie between 0 and 2^63 - 1"),
         (lambda: Settings(seeds=(2**63,)), "must lie between 0 and 2^63 - 1"),
-        (lambda: Settings(specialization=SpecializationConfig(views="dropout")), "set model.dropout above 0"),
-        (lambda: SparsificationConfig(batch_size=0), "batch_size 0"),
+        (lambda: Settings(specialization=SpecializationSettings(views="dropout")), "set model.dropout above 0"),
+        (lambda: SparsificationSettings(batch_size=0), "batch_size 0"),
     ],
 )
 def test_values_out_of_range_are_refused(build: Any, word: str) -> None:
     with pytest.raises(UserError) as error:
         build()
     assert word in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("branch", "suff", "minimal"),
-    [("none", 0.0, 0.0), ("suff+min", 2.0, 3.0), ("suff", 2.0, 0.0), ("min", 0.0, 3.0)],
-)
-def test_branches_switch_the_terms_of_selection(branch: Any, suff: float, minimal: float) -> None:
-    config = SelectionConfig(lambda_suff=2.0, lambda_min=3.0, temperature=0.7).for_branch(branch)
-    assert (config.lambda_suff, config.lambda_min, config.temperature) == (suff, minimal, 0.7)
 
 
 def test_override_reaches_nested_fields_and_leaves_the_rest() -> None:
@@ -206,8 +198,8 @@ def test_what_tables_hold_together_is_judged_together() -> None:
 @pytest.mark.parametrize("dataset", [*PAPER_DATASETS, "digits", "latent_factors", "own"])
 @pytest.mark.parametrize("granularity", [2, 4, 8])
 def test_every_scale_resolves_for_every_dataset(scale: str, dataset: str, granularity: int) -> None:
-    settings = settings_for(dataset, scale).for_granularity(granularity)
-    assert settings.model.granularity == granularity
+    settings = settings_for(dataset, scale)
+    assert replace(settings.model, granularity=granularity).top_k == granularity
     assert settings.sparsification.ratios == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
@@ -266,6 +258,16 @@ def test_a_key_that_stands_twice_a_folder_and_a_windows_file(tmp_path: Path) -> 
     ("typed", "meant"),
     [({"batch_size": 64}, "did you mean batch_sizes or "), ({"granularity": 2}, "did you mean granularit")],
 )
-def test_a_near_name_in_the_same_table_comes_first(typed, meant):
+def test_a_near_name_in_the_same_table_comes_first(typed: dict[str, Any], meant: str) -> None:
     with pytest.raises(UserError, match=meant):
         settings_for("digits", "smoke", typed)
+
+
+def test_each_prior_method_has_a_table_of_its_own() -> None:
+    smoke = settings_for("digits", "smoke")
+    assert (smoke.method.clip.temperature, settings_for("digits", "paper").method.clip.temperature) == (0.2, 0.07)
+    changed = settings_for("digits", "smoke", {"method": {"factorcl": {"critic_width": 32}}})
+    assert changed.method.factorcl.critic_width == 32
+    assert changed.method.clip == smoke.method.clip
+    with pytest.raises(UserError, match=r"method\.clip: unknown field 'critic_width'; did you mean method\.factorcl\."):
+        settings_for("digits", "smoke", {"method": {"clip": {"critic_width": 32}}})

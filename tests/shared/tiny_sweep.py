@@ -4,22 +4,26 @@ Exit code 1 if a cell failed. Environment variables: TINY_DIVERGE makes the cell
 TINY_EPOCHS and TINY_INTERVAL (seconds between checkpoints) change its size.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import sys
 
 from rich.console import Console
 
-from s3ray.config import OptimizerConfig, settings_for
 from s3ray.console import user_errors
 from s3ray.data.embedded.digits import DigitsConfig, digits
+from s3ray.data.facts import DataFacts
+from s3ray.settings import Settings, settings_for
+from s3ray.stages.training import OptimizerConfig
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan, plan_cell
 
 DATA = digits(DigitsConfig(held_out=700))
 
 
-def settings(epochs: int = 6):
+def settings(epochs: int = 6) -> Settings:
     smoke = settings_for("digits", "smoke")
     optimizer = OptimizerConfig(epochs=epochs, learning_rate=1e-3)
     return dataclasses.replace(
@@ -44,11 +48,13 @@ def tiny_plan(store: Store, seeds: int = 2, epochs: int = 6) -> Plan:
 def diverging(plan: Plan, seed: int) -> Plan:
     """The plan with a temperature so small for one seed that its loss is no longer finite."""
 
-    def spoil(cell):
+    def spoil(cell: CellPlan) -> CellPlan:
         if cell.cell.seed != seed:
             return cell
-        special = dataclasses.replace(cell.settings.specialization, temperature=1e-45)
-        return dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, specialization=special))
+        own = plan.study.entries["digits"].settings
+        special = dataclasses.replace(own.specialization, temperature=1e-45)
+        spoilt = dataclasses.replace(own, specialization=special)
+        return plan_cell(cell.cell, spoilt, cell.facts, [branch.branch for branch in cell.branches])
 
     return dataclasses.replace(plan, cells=tuple(spoil(cell) for cell in plan.cells))
 

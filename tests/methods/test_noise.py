@@ -10,8 +10,9 @@ from scipy.special import ive
 from scipy.stats import chi2
 from torch.nn import functional as F
 
-from s3ray.baselines.noise import sample_vmf
-from s3ray.model.draws import generator
+from s3ray.methods.noise import sample_vmf
+from s3ray.model import Source
+from s3ray.model.draws import generator, seed_of
 
 COUNT = 10_000
 
@@ -26,7 +27,7 @@ def _mean_cosine(width: int, concentration: float) -> float:
 )
 def test_mean_direction_and_mean_cosine(width: int, concentration: float) -> None:
     mean = F.normalize(torch.randn(width, dtype=torch.float64, generator=generator("mean")), dim=0)
-    z = sample_vmf(3.0 * mean.expand(COUNT, -1), concentration, generator("vmf"))
+    z = sample_vmf(3.0 * mean.expand(COUNT, -1), concentration, Source(seed_of("vmf")))
     assert z.square().sum(1).sub(1).abs().max() < 1e-12
     a = _mean_cosine(width, concentration)
     # Var cos = 1 - A² - (D-1) A / κ, so the mean of n cosines has that over n; five deviations.
@@ -39,7 +40,9 @@ def test_mean_direction_and_mean_cosine(width: int, concentration: float) -> Non
 
 def test_the_tangent_is_isotropic() -> None:
     """The covariance across the mean is A/κ times the identity."""
-    z = sample_vmf(torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64).expand(COUNT, -1), 2.0, generator("vmf"))
+    z = sample_vmf(
+        torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64).expand(COUNT, -1), 2.0, Source(seed_of("vmf"))
+    )
     across = z[:, :3]
     variance = _mean_cosine(4, 2.0) / 2.0
     # A squared coordinate lies in [0, 1], a product of two in [-½, ½]: deviations of at most ½ per sample.
@@ -48,7 +51,7 @@ def test_the_tangent_is_isotropic() -> None:
 
 def test_the_pole_itself() -> None:
     pole = torch.eye(4)[:1].clone().requires_grad_()
-    z = sample_vmf(pole, 10.0, generator("vmf"))
+    z = sample_vmf(pole, 10.0, Source(seed_of("vmf")))
     z.sum().backward()
     assert z.isfinite().all()
     assert pole.grad is not None
@@ -57,23 +60,23 @@ def test_the_pole_itself() -> None:
 
 def test_gradients_reach_the_mean() -> None:
     mean = torch.randn(5, 4, dtype=torch.float64, generator=generator("mean")).requires_grad_()
-    assert torch.autograd.gradcheck(lambda m: sample_vmf(m, 20.0, generator("vmf")), (mean,))
+    assert torch.autograd.gradcheck(lambda m: sample_vmf(m, 20.0, Source(seed_of("vmf"))), (mean,))
     # Almost without noise, z is the mean direction and turns with it.
-    z = sample_vmf(mean, 1e12, generator("vmf"))
+    z = sample_vmf(mean, 1e12, Source(seed_of("vmf")))
     target = torch.randn(5, 4, dtype=torch.float64, generator=generator("target"))
     (through_noise,) = torch.autograd.grad((z * target).sum(), mean)
     (direct,) = torch.autograd.grad((F.normalize(mean, dim=1) * target).sum(), mean)
     assert through_noise.allclose(direct, atol=1e-4)
 
 
-def test_draws_are_a_function_of_the_generator() -> None:
+def test_draws_are_a_function_of_the_source() -> None:
     mean = torch.ones(6, 5)
-    first, second = (sample_vmf(mean, 10.0, generator("vmf")) for _ in range(2))
+    first, second = (sample_vmf(mean, 10.0, Source(seed_of("vmf"))) for _ in range(2))
     assert torch.equal(first, second)
     assert first.dtype == torch.float32
     assert not torch.equal(first[0], first[1])
     # The same draw in another precision, so that precisions can be compared.
-    assert sample_vmf(mean.double(), 10.0, generator("vmf")).float().allclose(first, atol=1e-6)
+    assert sample_vmf(mean.double(), 10.0, Source(seed_of("vmf"))).float().allclose(first, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -82,7 +85,7 @@ def test_a_mean_without_direction_gets_a_draw_and_no_gradient(dtype: torch.dtype
     mean[1] = 0.0
     mean[2] = torch.eye(8, dtype=dtype)[0]  # the pole, which has no reflection
     mean.requires_grad_()
-    z = sample_vmf(mean, 10.0, generator("vmf"))
+    z = sample_vmf(mean, 10.0, Source(seed_of("vmf")))
     assert z.square().sum(1).sub(1).abs().max() < 1e-5
     (slope,) = torch.autograd.grad((z * torch.randn(4, 8, dtype=dtype)).sum(), mean)
     assert slope.isfinite().all()

@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from s3ray.baselines.augment import DROP, NOISE, NONE, PERMUTE, augment, transformed
-from s3ray.model import Draws, Ragged
-from s3ray.model.draws import generator
+from s3ray.methods.augment import DROP, NOISE, NONE, PERMUTE, augment, transformed
+from s3ray.model import Draws, Ragged, Source
+from s3ray.model.draws import seed_of
 
 # Two samples of 5 and 3 steps with one feature each.
 X = Ragged(torch.tensor([[10.0], [11.0], [12.0], [13.0], [14.0], [20.0], [21.0], [22.0]]), torch.tensor([5, 3]))
@@ -57,7 +57,7 @@ def _batch(samples: int) -> Ragged:
 
 def _draws(x: Ragged, rows: slice | None = None) -> Draws:
     tokens = len(x.values_TF)
-    return Draws(generator("test"), tokens, rows or slice(0, tokens))
+    return Draws(Source(seed_of("test")), tokens, rows or slice(0, tokens))
 
 
 def _kind(before: Tensor, after: Tensor) -> int:

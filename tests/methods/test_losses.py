@@ -11,27 +11,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3ray.baselines import BASELINES, Baseline, build_baseline
-from s3ray.baselines.factorcl import Critic, FactorCL
-from s3ray.config import BaselineConfig, Method, ModelConfig
+from prior_methods import configured
 from s3ray.data.dataset import Dataset
-from s3ray.model import Draws, Encoded
-from s3ray.model.draws import generator
-from s3ray.stages.training import Batch
+from s3ray.methods import METHODS
+from s3ray.methods.factorcl import Critic, FactorCL
+from s3ray.methods.method import build
+from s3ray.methods.prior import PriorModel
+from s3ray.model import Draws, Encoded, ModelConfig, Source
+from s3ray.model.draws import generator, seed_of
+from s3ray.stages.stage import Inputs
+from s3ray.stages.training import Batch, OptimizerConfig
 
-DENSE = ModelConfig(width=8, layers=1, granularity=1, expansion=1, ffn_multiple=2, heads=2)
-CONFIG = BaselineConfig(
-    temperature=0.3, critic_width=6, orthogonality=0.7, private_weight=1.9, alignment=0.6, concentration=50.0
-)
+SHAPE = ModelConfig(width=8, layers=1, granularity=2, ffn_multiple=2, heads=2)
+VALUES = {
+    "temperature": 0.3,
+    "critic_width": 6,
+    "orthogonality": 0.7,
+    "private_weight": 1.9,
+    "alignment": 0.6,
+    "concentration": 50.0,
+}
+INPUTS = Inputs({"left": 5, "right": 3}, 3)  # of tiny_dataset
 SAMPLES = 6
 LABELS = torch.arange(SAMPLES) % 3  # of tiny_dataset
 
 Vectors = list[list[float]]
-every_method = pytest.mark.parametrize("method", BASELINES)
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def _model(method: Method) -> Any:
-    return build_baseline(method, DENSE, CONFIG, {"left": 5, "right": 3}, classes=3, seed=0).double()
+def _model(method: str, seed: int = 0, inputs: Inputs = INPUTS) -> Any:
+    optimizer = OptimizerConfig(epochs=1, learning_rate=1e-3)
+    config = configured(method, SHAPE, optimizer, VALUES, batch_size=SAMPLES, seed=seed)
+    return build(METHODS[method].model, config, inputs).double()
 
 
 def _batch(data: Dataset) -> Batch:
@@ -40,23 +51,27 @@ def _batch(data: Dataset) -> Batch:
         for name, ragged in data.train.batch(torch.arange(SAMPLES).numpy()).items()
     }
     draws = {
-        name: Draws(generator("draws", name), len(x.values_TF), slice(0, len(x.values_TF))) for name, x in shard.items()
+        name: Draws(Source(seed_of("draws", name)), len(x.values_TF), slice(0, len(x.values_TF)))
+        for name, x in shard.items()
     }
     return Batch(shard, torch.from_numpy(data.train.labels[:SAMPLES]), draws)
 
 
-def _z(count: int) -> list[Tensor]:
-    """Two modalities' z for each of `count` encodings, one after another."""
+def _z(count: int, modalities: int = 2) -> list[Tensor]:
+    """The modalities' z for each of `count` encodings, one after another."""
     source = torch.Generator().manual_seed(0)
-    return [torch.randn(SAMPLES, DENSE.width, dtype=torch.float64, generator=source) for _ in range(2 * count)]
+    number = modalities * count
+    return [torch.randn(SAMPLES, SHAPE.width, dtype=torch.float64, generator=source) for _ in range(number)]
 
 
-def _loss(model: Baseline, data: Dataset, z: Sequence[Tensor], loss: str = "loss") -> tuple[float, dict[str, float]]:
+def _loss(
+    model: PriorModel, data: Dataset, z: Sequence[Tensor], loss: str = "loss", modalities: int = 2
+) -> tuple[float, dict[str, float]]:
     """A method's loss if its encoders say `z`."""
 
     def forward(views: Any, draws: Any, **_: Any) -> list[dict[str, Encoded]]:
-        pairs = zip(z[::2], z[1::2], strict=True)
-        return [{"left": Encoded(a, (), 0, 0), "right": Encoded(b, (), 0, 0)} for a, b in pairs]
+        encodings = [z[start : start + modalities] for start in range(0, len(z), modalities)]
+        return [{str(m): Encoded(z_BD, (), 0, 0) for m, z_BD in enumerate(encoding)} for encoding in encodings]
 
     value, terms = getattr(model, loss)(forward, _batch(data))
     return value.item(), {name: term.item() for name, term in terms.items()}
@@ -72,7 +87,7 @@ def _info_nce(a: Vectors, b: Vectors) -> float:
     total = 0.0
     for x, y in ((a, b), (b, a)):
         for i in range(len(x)):
-            exponentials = [math.exp(_cos(x[i], other) / CONFIG.temperature) for other in y]
+            exponentials = [math.exp(_cos(x[i], other) / VALUES["temperature"]) for other in y]
             total -= math.log(exponentials[i] / sum(exponentials)) / len(x)
     return total / 2
 
@@ -80,7 +95,7 @@ def _info_nce(a: Vectors, b: Vectors) -> float:
 def _sup_con(a: Vectors, b: Vectors) -> float:
     total = 0.0
     for i in range(len(a)):
-        exponentials = [math.exp(_cos(a[i], other) / CONFIG.temperature) for other in b]
+        exponentials = [math.exp(_cos(a[i], other) / VALUES["temperature"]) for other in b]
         positives = [s for s in range(len(b)) if LABELS[s] == LABELS[i]]
         total -= sum(math.log(exponentials[s] / sum(exponentials)) for s in positives) / len(positives)
     return total / len(a)
@@ -146,6 +161,34 @@ def test_focal(tiny_dataset: Dataset) -> None:
     assert value == pytest.approx(shared + 1.9 * private + 0.7 * orthogonality, rel=1e-12)
 
 
+def test_clip_and_focal_take_every_pair_of_three_modalities(tiny_dataset: Dataset) -> None:
+    z = _z(1, modalities=3)
+    value, _ = _loss(_model("clip"), tiny_dataset, z, modalities=3)
+    pairs = list(itertools.combinations([x.tolist() for x in z], 2))
+    assert value == pytest.approx(sum(_info_nce(a, b) for a, b in pairs) / 3, rel=1e-12)
+
+    z = _z(2, modalities=3)
+    _, terms = _loss(_model("focal"), tiny_dataset, z, modalities=3)
+    shared, private = ([x.tolist() for x in half] for half in zip(*(x.chunk(2, dim=1) for x in z), strict=True))
+    within = [*itertools.combinations(range(3), 2), *itertools.combinations(range(3, 6), 2)]  # each view by itself
+    orthogonality = sum(_mean_cosine(s, p) for s, p in zip(shared, private, strict=True))
+    orthogonality += sum(_mean_cosine(private[a], private[b]) for a, b in within)
+    expected = {
+        "shared": sum(_info_nce(shared[a], shared[b]) for a, b in within),
+        "private": sum(_info_nce(private[m], private[m + 3]) for m in range(3)),
+        "orthogonality": orthogonality,
+    }
+    assert terms == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("modalities", [1, 3])
+def test_supcon_on_other_numbers_of_modalities(modalities: int, tiny_dataset: Dataset) -> None:
+    z = _z(1, modalities)
+    value, _ = _loss(_model("supcon"), tiny_dataset, z, modalities=modalities)
+    pairs = itertools.product([x.tolist() for x in z], repeat=2)
+    assert value == pytest.approx(sum(_sup_con(a, b) for a, b in pairs) / modalities**2, rel=1e-12)
+
+
 def test_a_critic_scores_concatenations() -> None:
     critic = Critic(3, 5).double()
     x, y = (torch.randn(4, 3, dtype=torch.float64, generator=generator(name)) for name in "xy")
@@ -204,13 +247,13 @@ def known_noise(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Noise that a loop can follow: the k-th mean z is shifted by k + 1 in its first feature. Its κ's."""
     concentrations: list[float] = []
 
-    def shifted(mean_BD: Tensor, concentration: float, source: torch.Generator) -> Tensor:
+    def shifted(mean_BD: Tensor, concentration: float, source: Source) -> Tensor:
         concentrations.append(concentration)
         shift = torch.zeros_like(mean_BD)
         shift[:, 0] = len(concentrations)
         return mean_BD + shift
 
-    monkeypatch.setattr("s3ray.baselines.disentangled.sample_vmf", shifted)
+    monkeypatch.setattr("s3ray.methods.shared_private.sample_vmf", shifted)
     return concentrations
 
 
@@ -276,7 +319,7 @@ def test_private_encoders_take_the_features_and_the_shared_z(tiny_dataset: Datas
 
 
 @every_method
-def test_the_objectives_train_every_parameter_once_and_only_their_own(method: Method, tiny_dataset: Dataset) -> None:
+def test_the_objectives_train_every_parameter_once_and_only_their_own(method: str, tiny_dataset: Dataset) -> None:
     model = _model(method)
     objectives = model.objectives()
     names = [name for objective in objectives for name in objective.parameters]
@@ -295,10 +338,11 @@ def test_the_objectives_train_every_parameter_once_and_only_their_own(method: Me
 
 
 def test_objectives_split_the_work() -> None:
-    factorcl = _model("factorcl").objectives()
-    critics = {("_terms", "club", "critic"), ("_terms", "club_given_views", "critic")}
-    assert {tuple(name.split(".")[:3]) for name in factorcl[1].parameters} == critics
-    assert [(o.begin, o.end) for o in factorcl] == [(0.0, 1.0)] * 2
+    model = _model("factorcl")
+    both = model.objectives()
+    critics = {p for term in ("club", "club_given_views") for p in model.terms[term].critic.parameters()}
+    assert set(both[1].parameters.values()) == critics
+    assert [(o.begin, o.end) for o in both] == [(0.0, 1.0)] * 2
     shared, private = _model("disentangledssl").objectives()
     assert {name.split(".")[0] for name in shared.parameters} == {"encoders"}
     assert {name.split(".")[0] for name in private.parameters} == {"private"}
@@ -306,42 +350,49 @@ def test_objectives_split_the_work() -> None:
 
 
 @every_method
-def test_representations(method: Method, tiny_dataset: Dataset) -> None:
-    """Parts of unit length side by side, the modalities equally wide; `parts` per modality and branch."""
+def test_representations(method: str, tiny_dataset: Dataset) -> None:
+    """Parts of unit length side by side, the modalities equally wide; `parts` per modality and output."""
     expected = {"factorcl": {"emb": [8] * 2, "proj": [8] * 10}, "focal": {"none": [4] * 4}}
     two_encoders = {"jointopt", "disentangledssl"}
     model, batch = _model(method), _batch(tiny_dataset).shard
     widths = expected.get(method, {"none": [8] * (4 if method in two_encoders else 2)})
-    assert model.branches == tuple(widths)
-    for branch, parts in widths.items():
-        raw = model.represent(batch, branch, on_sphere=False)
-        z = model.represent(batch, branch)
+    assert tuple(METHODS[method].outputs) == tuple(widths)
+    for output, parts in widths.items():
+        encoding = model.encode(batch, output)
+        assert [part.shape[1] for part in encoding.parts] == parts
+        assert (encoding.pairs_computed, encoding.pairs_routed) == (0, 0)
+        raw, z = encoding.joined(on_sphere=False), encoding.joined(on_sphere=True)
         assert z.shape == (SAMPLES, sum(parts))
         for part, unscaled in zip(z.split(parts, dim=1), raw.split(parts, dim=1), strict=True):
             assert part.norm(dim=1).allclose(torch.ones(SAMPLES, dtype=torch.float64))
             assert (part * unscaled.norm(dim=1, keepdim=True)).allclose(unscaled)
         # The first half hangs on the first modality alone.
         other = {**batch, "right": type(batch["right"])(batch["right"].values_TF + 1.0, batch["right"].lengths_B)}
-        changed = (model.represent(other, branch) - z).abs().amax(dim=0) > 0
+        changed = (model.encode(other, output).joined(on_sphere=True) - z).abs().amax(dim=0) > 0
         assert not changed[: sum(parts) // 2].any()
         assert changed[sum(parts) // 2 :].any()
 
 
 @every_method
-def test_initialised_from_the_seed_alone(method: Method) -> None:
+def test_initialised_from_the_seed_alone(method: str) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first, second = _model(method).state_dict(), _model(method).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = build_baseline(method, DENSE, CONFIG, {"left": 5, "right": 3}, classes=3, seed=1).double()
-    assert not torch.equal(next(iter(first.values())), next(other.parameters()))
+    assert not torch.equal(next(iter(first.values())), next(_model(method, seed=1).parameters()))
 
 
 @pytest.mark.parametrize("sparse", [ModelConfig(granularity=2, expansion=1), ModelConfig(granularity=1, expansion=8)])
 def test_encoders_must_be_dense(sparse: ModelConfig) -> None:
     with pytest.raises(AssertionError):
-        build_baseline("clip", sparse, CONFIG, {"left": 5, "right": 3}, classes=3, seed=0)
+        METHODS["clip"].model(sparse, METHODS["clip"].settings(), INPUTS.features, INPUTS.classes)
+
+
+@every_method
+def test_dense_encoders_are_not_pruned(method: str, tiny_dataset: Dataset) -> None:
+    with pytest.raises(AssertionError, match="not pruned"):
+        _model(method).encode(_batch(tiny_dataset).shard, next(iter(METHODS[method].outputs)), keep=0.5)
 
 
 def test_one_expert_of_full_width_is_a_dense_ffn(tiny_dataset: Dataset) -> None:

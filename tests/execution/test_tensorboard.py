@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -20,14 +23,16 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from heads import free_port
-from s3ray.engine.cell import run_cell
-from s3ray.engine.tensorboard import FOLDER, Curve, mirror, serve
 from s3ray.errors import UserError
+from s3ray.execution import run_cell
+from s3ray.execution.tensorboard import FOLDER, Curve, mirror, serve
+from s3ray.stages.stage import StageRun
 from s3ray.store import Store
+from s3ray.sweep import CellPlan
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_sweep, tmp_path_factory):
+def finished(tiny_sweep: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, CellPlan]:
     """A store with one cell, whose stages wrote a part of their curve after every step; and the cell's plan."""
     store = Store(str(tmp_path_factory.mktemp("finished")))
     cell = tiny_sweep.tiny_plan(store, seeds=1).cells[0]
@@ -35,18 +40,18 @@ def finished(tiny_sweep, tmp_path_factory):
     return store, cell
 
 
-def runs_of(cell):
+def runs_of(cell: Any) -> dict[str, StageRun]:
     """Folder under tensorboard/ per run that trains."""
     selection = cell.branches[1].selection
     stages = {"specialization": cell.training, "selection_suff+min": selection}
     return {f"digits/chi2_batch32_seed0/{name}.{run.identity[:8]}": run for name, run in stages.items()}
 
 
-def metrics_of(store, run):
-    return pd.read_parquet(io.BytesIO(store.artifact(run, "metrics.parquet"))).set_index("step")
+def metrics_of(store: Store, run: StageRun) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(store.artifact(run, "rows.parquet"))).set_index("step")
 
 
-def assert_curves(folder, store, run):
+def assert_curves(folder: Path, store: Store, run: StageRun) -> None:
     events = EventAccumulator(str(folder)).Reload()
     metrics = metrics_of(store, run)
     assert set(events.Tags()["scalars"]) == set(metrics.columns)
@@ -57,7 +62,7 @@ def assert_curves(folder, store, run):
         assert [s.wall_time for s in scalars] == sorted(s.wall_time for s in scalars)
 
 
-def test_parts_add_up_to_the_metrics(finished):
+def test_parts_add_up_to_the_metrics(finished: tuple[Store, CellPlan]) -> None:
     store, cell = finished
     for name, run in runs_of(cell).items():
         folder = Path(store.path(FOLDER)) / name
@@ -69,13 +74,20 @@ class Killed(BaseException):
     """Like a signal: nothing in the stages catches it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "save_checkpoint"])
-def test_a_resumed_stage_has_one_curve(finished, tiny_sweep, tmp_path, monkeypatch, method):
+def test_a_resumed_stage_has_one_curve(
+    finished: tuple[Store, CellPlan],
+    tiny_sweep: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
     """Die between writing a part and its checkpoint, or right after both; then run with other intervals."""
     store = Store(str(tmp_path))
     original = getattr(Store, method)
 
-    def and_die(self, *arguments):
+    def and_die(self: Store, *arguments: object) -> None:
         original(self, *arguments)
         if arguments[-1] == "events.out.tfevents.000000030" or arguments[1] == 30:
             raise Killed
@@ -91,7 +103,7 @@ def test_a_resumed_stage_has_one_curve(finished, tiny_sweep, tmp_path, monkeypat
         assert_curves(tmp_path / FOLDER / name, store, run)
 
 
-def test_a_stage_that_starts_afresh_replaces_its_curve(finished, tmp_path):
+def test_a_stage_that_starts_afresh_replaces_its_curve(finished: tuple[Store, CellPlan], tmp_path: Path) -> None:
     plain, cell = finished
     store = Store(str(tmp_path))
     rows = metrics_of(plain, cell.training).reset_index().to_dict("records")
@@ -107,7 +119,7 @@ def test_a_stage_that_starts_afresh_replaces_its_curve(finished, tmp_path):
         assert_curves(folder, plain, cell.training)
 
 
-def test_the_mirror_follows(finished, tmp_path):
+def test_the_mirror_follows(finished: tuple[Store, CellPlan], tmp_path: Path) -> None:
     store, cell = finished
     for _ in range(2):
         mirror(store, tmp_path)
@@ -116,7 +128,7 @@ def test_the_mirror_follows(finished, tmp_path):
         next(tmp_path.rglob("*tfevents*")).unlink()
 
 
-def get(url):
+def get(url: str) -> Any:
     """The JSON that `url` answers with."""
     with urllib.request.urlopen(url, timeout=60) as response:
         return json.load(response)
@@ -126,7 +138,7 @@ COMMAND = "from s3ray.cli import main; main()"
 # An object store differs from a folder in that TensorBoard cannot read it.
 REMOTE = """
 import sys
-from s3ray.engine.tensorboard import serve
+from s3ray.execution.tensorboard import serve
 from s3ray.store import Store
 
 store = Store(sys.argv[3])
@@ -137,7 +149,7 @@ sys.exit(serve(store, int(sys.argv[5]), refresh=1.0))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [COMMAND, REMOTE], ids=["local", "remote"])
-def test_one_command_opens_them_and_follows(finished, tmp_path, code):
+def test_one_command_opens_them_and_follows(finished: tuple[Store, CellPlan], tmp_path: Path, code: str) -> None:
     port = free_port()
     store, cell = finished
     runs = runs_of(cell)
@@ -152,10 +164,10 @@ def test_one_command_opens_them_and_follows(finished, tmp_path, code):
     )
     url, deadline = f"http://localhost:{port}/data/plugin/scalars", time.monotonic() + 120
 
-    def scalars(name, tag="loss"):
+    def scalars(name: str, tag: str = "loss") -> Any:
         return get(f"{url}/scalars?{urlencode({'run': name, 'tag': tag})}")
 
-    def wait_for(condition):
+    def wait_for(condition: Callable[[], Any]) -> None:
         while True:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
@@ -183,7 +195,9 @@ def test_one_command_opens_them_and_follows(finished, tmp_path, code):
     assert process.returncode == 0
 
 
-def test_what_is_missing_is_said(finished, tmp_path, monkeypatch):
+def test_what_is_missing_is_said(
+    finished: tuple[Store, CellPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"holds no training curves; run a sweep on it first"):
         serve(Store(str(tmp_path)), 6006)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
