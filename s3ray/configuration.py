@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar, cast, get_type_hints
 
 from s3ray.errors import UserError
@@ -60,8 +61,12 @@ def _plain(hint: Any, value: Any) -> Any:
     return value
 
 
-def restored(kind: type[_T], plain: Mapping[str, Any]) -> _T:
-    """The configuration whose `document` is `plain`."""
+def restored(kind: type[_T], plain: Mapping[str, Any], types: Mapping[str, type[Any]] = MappingProxyType({})) -> _T:
+    """The configuration whose `document` is `plain`.
+
+    Args:
+        types: of fields that `kind` leaves open.
+    """
     fields: Any = kind
     hints = _hints(fields)
     values = {}
@@ -69,7 +74,7 @@ def restored(kind: type[_T], plain: Mapping[str, Any]) -> _T:
         if field.name not in plain:
             values[field.name] = field.metadata[_NEUTRAL]
             continue
-        hint, value = hints[field.name], plain[field.name]
+        hint, value = types.get(field.name, hints[field.name]), plain[field.name]
         nested = next((h for h in (hint, *getattr(hint, "__args__", ())) if dataclasses.is_dataclass(h)), None)
         if isinstance(value, Mapping) and nested is not None:
             values[field.name] = restored(cast(Any, nested), value)

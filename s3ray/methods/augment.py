@@ -23,7 +23,7 @@ def augment(x: Ragged, draws: Draws) -> Ragged:
     """
     first_T = Layout(x.lengths_B).position_T == 0
     # float64: a tie between two of a sample's steps would favour their old order.
-    u_T2 = draws.uniform(2, torch.float64)
+    u_T2 = draws.uniform(2)
     noise_TF = draws.normal(x.values_TF.shape[1], x.values_TF.dtype)
     kind_B = (4 * u_T2[first_T, 0]).long()
     return transformed(x, kind_B, u_T2[:, 1], noise_TF)

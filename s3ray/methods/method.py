@@ -66,6 +66,7 @@ class Method:
             partial(_run, self.model),
             partial(_estimate, self.passes),
             partial(_restore, self.model),
+            partial(_types, self.settings),
         )
 
 
@@ -109,6 +110,10 @@ def _restore(
     built = build(model, config, inputs)
     built.load_state_dict(dict(weights))
     return built
+
+
+def _types(settings: type[Any], plain: Mapping[str, Any]) -> Mapping[str, type[Any]]:
+    return {"loss": settings}
 
 
 def _estimate(passes: float, run: StageRun, facts: DataFacts) -> float:

@@ -45,7 +45,7 @@ def _around_pole(samples: int, width: int, concentration: float, source: Source)
     while bool(open_B.any()):
         # Every round draws for all rows, so that what a row gets does not hang on how many are still open.
         g_BD = source.normal(samples, width, torch.float64)
-        v_B = source.uniform(samples, 1, torch.float64)[:, 0]
+        v_B = source.uniform(samples, 1)[:, 0]
         u_B = F.normalize(g_BD, dim=1)[:, 0]
         w_B = (1.0 - b + (1.0 + b) * u_B) / (1.0 + b + (1.0 - b) * u_B)
         accepted_B = concentration * w_B + m * torch.log(1.0 - x0 * w_B) - c >= torch.log(v_B)

@@ -43,9 +43,9 @@ class Source:
     device: torch.device | str = "cpu"
     _drawn: int = 0
 
-    def uniform(self, rows: int, columns: int, dtype: torch.dtype, own: slice = slice(None)) -> Tensor:
-        """Uniform in [0, 1): `own` of `rows`, each of `columns` numbers of 53 random bits."""
-        return (_right(self._bits(rows, columns, own), 11).to(torch.float64) * 2.0**-53).to(dtype)
+    def uniform(self, rows: int, columns: int, own: slice = slice(None)) -> Tensor:
+        """Uniform in [0, 1), float64: `own` of `rows`, each of `columns` numbers of 53 random bits."""
+        return _right(self._bits(rows, columns, own), 11).to(torch.float64) * 2.0**-53
 
     def normal(self, rows: int, columns: int, dtype: torch.dtype, own: slice = slice(None)) -> Tensor:
         """Standard normal: `own` of `rows`, each of `columns` numbers (Box and Muller 1958)."""
@@ -84,10 +84,10 @@ class Draws:
         """Standard normal draws (rows, columns)."""
         return self.source.normal(self.tokens, columns, dtype, self.rows)
 
-    def uniform(self, columns: int, dtype: torch.dtype) -> Tensor:
-        """Uniform draws in [0, 1): (rows, columns)."""
-        return self.source.uniform(self.tokens, columns, dtype, self.rows)
+    def uniform(self, columns: int) -> Tensor:
+        """Uniform draws in [0, 1), float64: (rows, columns)."""
+        return self.source.uniform(self.tokens, columns, self.rows)
 
     def dropout(self, columns: int, rate: float, dtype: torch.dtype) -> Tensor:
         """Inverted-dropout multipliers (rows, columns): 0, or 1 / (1 - rate)."""
-        return (self.uniform(columns, torch.float64) >= rate).to(dtype) / (1.0 - rate)
+        return (self.uniform(columns) >= rate).to(dtype) / (1.0 - rate)

@@ -47,7 +47,7 @@ def title(method: str, branch: str) -> str:
 
 def uses_labels(method: str, branch: str) -> bool:
     """Whether training looks at labels; Selection does."""
-    return VARIANTS[branch].configure is not None if method == S3 else METHODS[method].uses_labels
+    return VARIANTS[branch].config is not None if method == S3 else METHODS[method].uses_labels
 
 
 def position(method: str, branch: str) -> int:

@@ -92,4 +92,10 @@ def _estimate(run: StageRun, facts: DataFacts) -> float:
     return _SHARE * training_seconds(run.root.config.model, facts, config.batch_size, config.optimizer.epochs)
 
 
-SELECTION = Stage("selection", 1, SelectionConfig, select, _estimate, _restore)
+def _types(plain: Mapping[str, Any]) -> Mapping[str, type[Any]]:
+    loss = VARIANTS[plain["variant"]].config
+    assert loss is not None
+    return {"loss": loss}
+
+
+SELECTION = Stage("selection", 1, SelectionConfig, select, _estimate, _restore, _types)

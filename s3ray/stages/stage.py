@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from s3ray.configuration import document
+from s3ray.configuration import document, restored
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model.trained import TrainedModel
@@ -46,6 +46,10 @@ class Outcome:
     weights: Mapping[str, Tensor] | None = None
 
 
+def _none_open(plain: Mapping[str, Any]) -> Mapping[str, type[Any]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Stage(Generic[C]):
     """A computation whose results are kept under an identity.
@@ -59,6 +63,7 @@ class Stage(Generic[C]):
         estimate: (run, facts) → seconds of one worker.
         restore: (config, data, parent, weights) → the trained model, on the CPU; None for a stage that measures.
             Of the data it reads the widths of features and the number of classes.
+        types: of a configuration's document, the types of those of its fields that `config` leaves open.
         reads_truth: the stage reads a simulation's factors, which then are part of its identity.
     """
 
@@ -68,11 +73,16 @@ class Stage(Generic[C]):
     run: Callable[[C, Dataset, TrainedModel | None, Context], Outcome]
     estimate: Callable[[StageRun, DataFacts], float]
     restore: Callable[[C, Inputs, TrainedModel | None, Mapping[str, Tensor]], TrainedModel] | None = None
+    types: Callable[[Mapping[str, Any]], Mapping[str, type[Any]]] = _none_open
     reads_truth: bool = False
 
     @property
     def trains(self) -> bool:
         return self.restore is not None
+
+    def restored(self, plain: Mapping[str, Any]) -> C:
+        """The configuration of a document."""
+        return restored(self.config, plain, self.types(plain))
 
     def planned(self, config: C, facts: DataFacts, parent: StageRun | None = None) -> StageRun:
         """A run of this stage on a dataset."""

@@ -243,7 +243,7 @@ def _branch_plan(
     if cell.method == S3:
         output, prunings = "none", settings.sparsification.prunings
         variant = VARIANTS[branch]
-        if variant.configure is not None:
+        if variant.config is not None:
             selection = SelectionConfig(
                 variant=branch,
                 loss=variant.configure(settings.selection),

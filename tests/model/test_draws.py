@@ -39,7 +39,7 @@ def _seed_whose_first_bits_are(bits: int) -> int:
 def test_the_numbers_are_those_of_splitmix64() -> None:
     # The outputs after seed 1234567, as other implementations of it check theirs; the first is of the seed itself.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
-    drawn = Source(1234567).uniform(5, 1, torch.float64)[1:, 0]
+    drawn = Source(1234567).uniform(5, 1)[1:, 0]
     assert drawn.tolist() == [(bits >> 11) / 2**53 for bits in published]
 
 
@@ -49,12 +49,12 @@ def test_rows_of_a_shard_are_rows_of_the_whole_on_every_call(columns: int, dtype
     whole = _draws(slice(0, 10))
     shards = {(first, last): _draws(slice(first, last)) for first, last in ((0, 4), (4, 9), (9, 10), (5, 5))}
     for _ in range(2):  # after other draws, too
-        normal, uniform = whole.normal(columns, dtype), whole.uniform(columns, dtype)
+        normal, uniform = whole.normal(columns, dtype), whole.uniform(columns)
         dropout = whole.dropout(columns + 2, 0.5, dtype)
         assert normal.shape == uniform.shape == (10, columns)
         for (first, last), shard in shards.items():
             assert torch.equal(shard.normal(columns, dtype), normal[first:last])
-            assert torch.equal(shard.uniform(columns, dtype), uniform[first:last])
+            assert torch.equal(shard.uniform(columns), uniform[first:last])
             assert torch.equal(shard.dropout(columns + 2, 0.5, dtype), dropout[first:last])
 
 
@@ -62,7 +62,7 @@ def test_successive_draws_differ() -> None:
     draws = _draws(slice(0, 10))
     drawn = torch.cat([draws.normal(3, torch.float64) for _ in range(4)])
     assert len(drawn.unique()) == drawn.numel()
-    drawn = torch.cat([draws.uniform(3, torch.float64) for _ in range(4)])
+    drawn = torch.cat([draws.uniform(3) for _ in range(4)])
     assert len(drawn.unique()) == drawn.numel()
 
 
@@ -105,7 +105,7 @@ def test_normal_is_standard_normal(seed: int, columns: int) -> None:
 @pytest.mark.parametrize("columns", [4, 1])
 @pytest.mark.parametrize("seed", _seeds())
 def test_uniform_is_uniform(seed: int, columns: int) -> None:
-    drawn = Source(seed).uniform(MANY, columns, torch.float64)
+    drawn = Source(seed).uniform(MANY, columns)
     assert drawn.shape == (MANY, columns)
     assert drawn.min() >= 0.0
     assert drawn.max() < 1.0
@@ -129,8 +129,10 @@ def _check_independent(drawn: Tensor) -> None:
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63 - 2, -(2**63), seed_of("a seed")])
 def test_seeds_that_differ_by_one_are_independent(seed: int) -> None:
-    for name in ("normal", "uniform"):
-        first, second = (getattr(Source(s), name)(MANY, 1, torch.float64)[:, 0] for s in (seed, seed + 1))
+    sources = [Source(s) for s in (seed, seed + 1)]
+    normal = [source.normal(MANY, 1, torch.float64)[:, 0] for source in sources]
+    uniform = [source.uniform(MANY, 1)[:, 0] for source in sources]
+    for first, second in (normal, uniform):
         for moved in (0, 1):  # nor is the one the other a position later
             a, b = first[moved:], second[: MANY - moved]
             assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item()) < 4.5 / math.sqrt(MANY - 1)
@@ -138,10 +140,9 @@ def test_seeds_that_differ_by_one_are_independent(seed: int) -> None:
 
 
 def test_precisions_draw_alike() -> None:
-    for name in ("normal", "uniform"):
-        single, double = (getattr(Source(5), name)(MANY, 3, dtype) for dtype in (torch.float32, torch.float64))
-        assert single.dtype == torch.float32
-        torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-5)
+    single, double = (Source(5).normal(MANY, 3, dtype) for dtype in (torch.float32, torch.float64))
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-5)
     # Where the radius' uniform number rounds to 1, single precision has 0 for what is 2^-12 at most.
     seed = _seed_whose_first_bits_are(0xFFFFFF7F << 32)
     single, double = (Source(seed).normal(1, 2, dtype) for dtype in (torch.float32, torch.float64))
@@ -158,14 +159,9 @@ def test_no_draw_is_infinite(bits: int, dtype: torch.dtype) -> None:
     assert drawn.norm().item() <= math.sqrt(64 * math.log(2)) * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [pytest.param(torch.float32, marks=pytest.mark.xfail(strict=True, reason="rounds to 1")), torch.float64],
-    ids=["float32", "float64"],
-)
-def test_a_uniform_number_never_reaches_one(dtype: torch.dtype) -> None:
-    assert Source(_seed_whose_first_bits_are(0)).uniform(1, 1, dtype).item() == 0.0
-    assert Source(_seed_whose_first_bits_are(LAST)).uniform(1, 1, dtype).item() < 1.0
+def test_a_uniform_number_never_reaches_one() -> None:
+    assert Source(_seed_whose_first_bits_are(0)).uniform(1, 1).item() == 0.0
+    assert Source(_seed_whose_first_bits_are(LAST)).uniform(1, 1).item() < 1.0
 
 
 def test_dropout_multipliers_are_zero_or_scaled_and_keep_the_mean() -> None:

@@ -243,4 +243,4 @@ def _kept(plan):
             points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
     columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value"]
     table = pd.DataFrame(points, columns=columns).assign(modality="both", samples=300)
-    return table[["preservation_ratio", *(field.name for field in fields(KeptPoint))]]
+    return table[["preservation_ratio", *(field.name for field in fields(FactorPoint))]]

@@ -57,7 +57,7 @@ def _weights(outcome: Outcome) -> dict[str, Tensor]:
 
 
 def test_every_variant_but_none_trains() -> None:
-    assert {name for name, variant in VARIANTS.items() if variant.configure is not None} == set(TERMS)
+    assert {name for name, variant in VARIANTS.items() if variant.config is not None} == set(TERMS)
     assert set(VARIANTS) == {*TERMS, "none"}
     # Lines of a table and curves of a panel stand in a given order, in colours of their own.
     assert sorted(variant.order for variant in VARIANTS.values()) == list(range(len(VARIANTS)))

@@ -1,5 +1,6 @@
 """The store on an S3-compatible server that throttles, fails, refuses, and whose writers are killed."""
 
+import os
 import pickle
 import random
 import signal

@@ -161,7 +161,9 @@ def test_an_identity_is_what_its_document_says(data: Dataset) -> None:
         for run in cell.runs:
             again = pickle.loads(pickle.dumps(run))  # as it reaches a worker
             assert again.identity == run.identity
-            assert json.loads(json.dumps(run.document)) == run.document
+            written = json.loads(json.dumps(run.document))
+            assert written == run.document
+            assert run.stage.restored(written["config"]) == run.config
             for change in ({"data": "e" * 64}, {"stage": dataclasses.replace(run.stage, version=99)}):
                 assert dataclasses.replace(run, **change).identity != run.identity
             if run.parent is not None:

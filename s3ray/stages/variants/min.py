@@ -9,7 +9,7 @@ from torch import Tensor
 
 from s3ray.objectives.selection import minimality_loss
 from s3ray.stages.training import weighted_sum
-from s3ray.stages.variants.variant import SelectionSettings, Variant
+from s3ray.stages.variants.variant import Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +17,9 @@ class Min:
     lambda_min: float
 
 
-def _configure(settings: SelectionSettings) -> Min:
-    return Min(lambda_min=settings.lambda_min)
-
-
 def _loss(config: Min, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     minimality = minimality_loss(z, labels_B)
     return weighted_sum((config.lambda_min, minimality), outputs=z), {"min": minimality}
 
 
-VARIANT = Variant("min", "after Selection (min)", "#d9822b", 3, _configure, _loss)
+VARIANT = Variant("min", "after Selection (min)", "#d9822b", 3, Min, _loss)

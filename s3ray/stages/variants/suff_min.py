@@ -9,7 +9,7 @@ from torch import Tensor
 
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.training import weighted_sum
-from s3ray.stages.variants.variant import SelectionSettings, Variant
+from s3ray.stages.variants.variant import Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +17,6 @@ class SuffMin:
     temperature: float
     lambda_suff: float
     lambda_min: float
-
-
-def _configure(settings: SelectionSettings) -> SuffMin:
-    return SuffMin(temperature=settings.temperature, lambda_suff=settings.lambda_suff, lambda_min=settings.lambda_min)
 
 
 def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -31,4 +27,4 @@ def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tenso
     return weighted_sum((config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"]), outputs=z), terms
 
 
-VARIANT = Variant("suff+min", "after Selection", "#1f5fa8", 1, _configure, _loss)
+VARIANT = Variant("suff+min", "after Selection", "#1f5fa8", 1, SuffMin, _loss)

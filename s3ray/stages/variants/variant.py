@@ -5,6 +5,7 @@ Shape suffixes: B samples, D width.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,14 +46,21 @@ class Variant:
         title: of its curve.
         color: of its curve.
         order: among the lines of a table and the curves of a panel.
-        configure: what the loss needs of the settings, as a frozen dataclass; None: the routers stay as
-            Specialization left them. Whatever is in it is hashed.
-        loss: (that, z (B, D) per modality of the global batch, labels (B,)) → loss, and its terms to record.
+        config: type of what the loss reads, a frozen dataclass: fields that SelectionSettings has too are taken from
+            there, others have defaults. None: the routers stay as Specialization left them.
+        loss: (config, z (B, D) per modality of the global batch, labels (B,)) → loss, and its terms to record.
     """
 
     name: str
     title: str
     color: str
     order: int
-    configure: Callable[[SelectionSettings], Any] | None = None
+    config: type[Any] | None = None
     loss: SelectionLoss = _no_loss
+
+    def configure(self, settings: SelectionSettings) -> Any:
+        """What the loss reads, of these settings."""
+        assert self.config is not None
+        own = {field.name for field in dataclasses.fields(self.config)}
+        shared = [field.name for field in dataclasses.fields(settings) if field.name in own]
+        return self.config(**{name: getattr(settings, name) for name in shared})
