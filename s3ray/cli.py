@@ -16,14 +16,15 @@ import typer
 from rich.console import Console
 
 from s3ray import cli_data
-from s3ray.config import PAPER_DATASETS, Cell, default_scale, read_overrides, settings_for
 from s3ray.console import OnceCommand, user_errors
 from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
+from s3ray.data.facts import DataFacts
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError, nearest
 from s3ray.paths import local_path
+from s3ray.settings import PAPER_DATASETS, default_scale, read_overrides, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
+from s3ray.sweep import Cell, Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 from s3ray.sweep.grid import check_name
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -97,6 +98,9 @@ def _resolve(
     storage: str,
     config: str | None,
 ) -> Request:
+    from s3ray.results.exhibits import asked_for
+
+    asked_for(sweep.name, sweep.exhibits)
     overrides = _overrides(config)
     store = _store(storage)
     names, pair = _split(datasets), _split(modalities)
@@ -337,7 +341,7 @@ def params(
     ] = AccountingName.paper,
 ) -> None:
     """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
-    from s3ray.results.parameters import parameter_table
+    from s3ray.results.parameter_tables import parameter_table
 
     frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
     renderers: dict[TableFormat, Callable[[], Any]] = {
@@ -410,7 +414,7 @@ def tensorboard(
 ) -> None:
     """Open the training curves of all sweeps of a storage in TensorBoard, those that still grow included."""
     with user_errors():
-        from s3ray.engine.tensorboard import serve
+        from s3ray.execution.tensorboard import serve
 
         raise SystemExit(serve(_store(storage), port))
 

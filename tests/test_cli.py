@@ -8,13 +8,17 @@ import runpy
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
+from object_storage import ObjectStorage
 from s3ray.cli import app
 from s3ray.results import Results
 from s3ray.store import Store
@@ -37,14 +41,43 @@ ratios = [1.0, 0.5]
 """
 
 
-def sweep(*arguments, file=FIGURE3, **environment):
+def sweep(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Figure 3's file as a program of its own."""
     return subprocess.run(
-        [sys.executable, str(file), *map(str, arguments)],
-        env={**os.environ, "RAY_ADDRESS": "local", "COLUMNS": "200", **environment},
+        [sys.executable, str(FIGURE3), *map(str, arguments)],
+        env={**os.environ, "RAY_ADDRESS": "local", "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    returncode: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A sweep file as a program, in this process, for what ends before Ray: a start of Python costs seconds."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: object, file: Path = FIGURE3) -> Ended:
+        monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(file), run_name="__main__")
+        return Ended(left.value.code, *capsys.readouterr())
+
+    return run
 
 
 FLAGS = {
@@ -64,13 +97,13 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--seed"})]
 )
-def test_the_flags_are_few_and_frozen(file, flags):
-    help_text = sweep("--help", NO_COLOR="1", file=file).stdout
+def test_the_flags_are_few_and_frozen(ended: Run, file: Path, flags: set[str]) -> None:
+    help_text = ended("--help", file=file).stdout
     options = help_text[help_text.index("Options") :]
     assert set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help"} == flags
 
 
-def arrays(**changes):
+def arrays(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     good = {
         f"{split}_{key}": value
@@ -93,10 +126,12 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_one_sentence_and_exit_code_2(tmp_path, changes, message):
+def test_a_bad_file_is_one_sentence_and_exit_code_2(
+    ended: Run, tmp_path: Path, changes: dict[str, np.ndarray | None], message: str
+) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, **arrays(**changes))
-    result = sweep("--dataset", f"mine={path}", "--storage", tmp_path / "store")
+    result = ended("--dataset", f"mine={path}", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message, str(path))
 
 
@@ -110,13 +145,13 @@ BAD_CONFIG = {
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_CONFIG.values(), ids=BAD_CONFIG)
-def test_a_bad_config_is_refused(tmp_path, text, message):
+def test_a_bad_config_is_refused(ended: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.toml").write_text(text)
-    result = sweep("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
+    result = ended("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message)
 
 
-def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path):
+def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(ended: Run, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[selection]\nlambda_min = 0")
     for arguments, message in (
         (
@@ -126,30 +161,30 @@ def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path):
         (["--granularity", 7], "granularity 7 does not divide the FFN width"),
         (["--workers-per-trial", 7], "does not divide batch size 64"),
     ):
-        result = sweep("--datasets", "digits", "--storage", tmp_path / "store", *arguments, file=SEARCH)
+        result = ended("--datasets", "digits", "--storage", tmp_path / "store", *arguments, file=SEARCH)
         assert_refused(result, tmp_path / "store" / "search", message)
 
 
-def test_an_unknown_dataset_names_the_nearest(tmp_path):
-    result = sweep("--datasets", "digit", "--storage", tmp_path / "store")
+def test_an_unknown_dataset_names_the_nearest(ended: Run, tmp_path: Path) -> None:
+    result = ended("--datasets", "digit", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", "unknown dataset 'digit'; did you mean 'digits'?")
 
 
 @pytest.mark.parametrize(
     ("storage", "message"), [("file/store", "cannot be read"), ("/proc/store", "cannot be written")]
 )
-def test_storage_that_cannot_be_used(tmp_path, storage, message):
+def test_storage_that_cannot_be_used(ended: Run, tmp_path: Path, storage: str, message: str) -> None:
     (tmp_path / "file").write_text("")
-    result = sweep("--datasets", "digits", "--storage", tmp_path / storage)
+    result = ended("--datasets", "digits", "--storage", tmp_path / storage)
     assert_refused(result, tmp_path / storage, message)
 
 
-def test_more_workers_than_the_machine_holds(tmp_path):
+def test_more_workers_than_the_machine_holds(tmp_path: Path) -> None:
     result = sweep("--datasets", "digits", "--storage", tmp_path / "store", "--workers-per-trial", 64)
     assert_refused(result, tmp_path / "store" / "data", "--workers-per-trial 64: needs 64 CPU, this machine holds at")
 
 
-def assert_refused(result, untouched, *fragments):
+def assert_refused(result: Ended | subprocess.CompletedProcess[str], untouched: Path, *fragments: str) -> None:
     assert result.returncode == 2, result.stdout + result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
@@ -158,7 +193,7 @@ def assert_refused(result, untouched, *fragments):
     assert not untouched.exists()
 
 
-def test_plan_as_json(tmp_path):
+def test_plan_as_json(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path), "--format", "json"])
     assert result.exit_code == 0, result.output
     summary = json.loads(result.output)
@@ -173,7 +208,7 @@ def test_plan_as_json(tmp_path):
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 
 
-def test_plan_of_a_file_that_is_no_sweep(tmp_path):
+def test_plan_of_a_file_that_is_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("x = 1\n")
     for path, message in ((tmp_path / "other.py", "defines no SWEEP"), (tmp_path / "none.py", "no such sweep file")):
         result = CliRunner().invoke(app, ["plan", str(path)])
@@ -181,14 +216,14 @@ def test_plan_of_a_file_that_is_no_sweep(tmp_path):
         assert message in result.stderr
 
 
-def test_options_that_are_given_twice_are_refused(tmp_path):
+def test_options_that_are_given_twice_are_refused(tmp_path: Path) -> None:
     plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
     assert_one_sentence(s3ray(*plan, "--config", "a.toml", "--config", "b.toml"), "--config: is given more than once")
     assert_one_sentence(s3ray(*plan, "--datasets", "digits"), "--datasets: is given more than once; give it once")
     assert_one_sentence(s3ray("report", "--output=a", "--output=b"), "--output: is given more than once")
 
 
-def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch):
+def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "mine.npz", **arrays())
@@ -224,14 +259,14 @@ def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch
         ("ftp://a/b", "--storage ftp://a/b: not a storage URI"),
     ],
 )
-def test_storage_that_is_none(tmp_path, monkeypatch, storage, message):
+def test_storage_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert_one_sentence(s3ray("plan", FIGURE3, "--datasets", "digits", "--storage", storage), message)
     monkeypatch.setenv("S3RAY_STORAGE", "")
     assert_one_sentence(s3ray("compare", "--paper"), "S3RAY_STORAGE: is set but empty; unset it, or name a folder")
 
 
-def test_storage_with_colons_and_spaces(tmp_path, monkeypatch):
+def test_storage_with_colons_and_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for storage in (
         "./run:2026/a",
@@ -244,7 +279,7 @@ def test_storage_with_colons_and_spaces(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
 
 
-def test_the_config_file_and_its_table_are_named(tmp_path):
+def test_the_config_file_and_its_table_are_named(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     for text, message in (
         ("[dataset.digits.selection]\nlambda_min = -1", r"\[dataset.digits\]: selection: lambda_min -1.0 is negative"),
@@ -261,13 +296,13 @@ def test_the_config_file_and_its_table_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["s3ray", "s3ray.cli"])
-def test_as_a_module(module):
+def test_as_a_module(module: str) -> None:
     command = [sys.executable, "-m", module, "params", "--table", "4", "--format", "csv"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.stdout == (ROOT / "s3ray" / "published" / "table4.csv").read_text(), result.stderr
 
 
-def test_params_prints_the_published_table():
+def test_params_prints_the_published_table() -> None:
     result = CliRunner().invoke(app, ["params", "--table", "4", "--format", "csv"])
     published = (ROOT / "s3ray" / "published" / "table4.csv").read_text()
     assert result.output == published
@@ -275,7 +310,7 @@ def test_params_prints_the_published_table():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path):
+def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = {split: np.arange(size) % 2 for split, size in (("train", 120), ("valid", 40), ("test", 40))}
     data = {f"{split}_label": y for split, y in labels.items()}
@@ -308,15 +343,17 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def made_up():
+def made_up() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "results" / "made_up.py")))
 
 
 @pytest.fixture
-def finished(made_up, tmp_path):
+def finished(made_up: SimpleNamespace, tmp_path: Path) -> Callable[..., str]:
     """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
 
-    def fill(datasets, accuracy=None, storage=tmp_path / "store"):
+    def fill(
+        datasets: list[str], accuracy: Callable[..., float] | None = None, storage: Path | str = tmp_path / "store"
+    ) -> str:
         sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
         overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
         plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
@@ -326,17 +363,17 @@ def finished(made_up, tmp_path):
     return fill
 
 
-def s3ray(*arguments):
+def s3ray(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-def assert_one_sentence(result, message):
+def assert_one_sentence(result: Result, message: str) -> None:
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert re.fullmatch(f"error: .*{message}.*\n", result.stderr), result.stderr
 
 
-def test_report_writes_a_page_and_says_where(finished, tmp_path):
+def test_report_writes_a_page_and_says_where(finished: Callable[..., str], tmp_path: Path) -> None:
     result = s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "deep" / "report")
     assert result.exit_code == 0, result.output
     page = tmp_path / "deep" / "report" / "index.html"
@@ -347,7 +384,9 @@ def test_report_writes_a_page_and_says_where(finished, tmp_path):
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
 
 
-def test_report_from_object_storage_beside_its_results(finished, object_storage, tmp_path):
+def test_report_from_object_storage_beside_its_results(
+    finished: Callable[..., str], object_storage: ObjectStorage, tmp_path: Path
+) -> None:
     storage = finished(["digits"], storage=object_storage.uri)
     draw, throttled = random.Random(0), object_storage.faults.THROTTLED
     object_storage.fault = lambda method, path: throttled if draw.random() < 0.3 else None
@@ -362,7 +401,7 @@ def test_report_from_object_storage_beside_its_results(finished, object_storage,
         assert Store(storage).read(name) == (tmp_path / name).read_bytes()
 
 
-def test_storage_that_fails_is_one_sentence(object_storage, tmp_path):
+def test_storage_that_fails_is_one_sentence(object_storage: ObjectStorage, tmp_path: Path) -> None:
     object_storage.fault = lambda method, path: object_storage.faults.DENIED
     output = ["--output", tmp_path / "report"]
     for arguments in (["plan", FIGURE3, "--datasets", "digits"], ["report", *output], ["compare", "--paper"]):
@@ -370,13 +409,13 @@ def test_storage_that_fails_is_one_sentence(object_storage, tmp_path):
         assert_one_sentence(result, r"--storage s3://bucket/.*: cannot be read \(.*ACCESS_DENIED.*\); check the place")
 
 
-def test_report_to_a_place_that_cannot_be_written(finished, object_storage):
+def test_report_to_a_place_that_cannot_be_written(finished: Callable[..., str], object_storage: ObjectStorage) -> None:
     object_storage.fault = lambda method, path: object_storage.faults.DENIED
     result = s3ray("report", "--storage", finished(["digits"]), "--output", object_storage.uri)
     assert_one_sentence(result, r"--output s3://bucket/.*: cannot be written \(.*ACCESS_DENIED.*\); choose a place")
 
 
-def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
+def test_report_of_a_sweep_that_has_no_results(finished: Callable[..., str], tmp_path: Path) -> None:
     storage = finished(["digits"])
     for arguments, message in (
         (["--storage", storage, "--sweep", "full_grid"], "holds no results of sweep 'full_grid'; run a sweep first"),
@@ -386,17 +425,19 @@ def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def test_compare_without_anything_to_compare_with(tmp_path):
+def test_compare_without_anything_to_compare_with(tmp_path: Path) -> None:
     assert_one_sentence(s3ray("compare", "--storage", tmp_path), "nothing to compare with; add --paper")
 
 
 @pytest.mark.parametrize(("dataset", "kind"), [("digits", "embedded"), ("latent_factors", "simulated")])
-def test_compare_refuses_data_that_the_paper_does_not_have(finished, dataset, kind):
+def test_compare_refuses_data_that_the_paper_does_not_have(
+    finished: Callable[..., str], dataset: str, kind: str
+) -> None:
     result = s3ray("compare", "--paper", "--storage", finished([dataset]))
     assert_one_sentence(result, f"{dataset} is {kind} data, and only MultiBench data can be compared")
 
 
-def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
+def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished: Callable[..., str]) -> None:
     result = s3ray("compare", "--paper", "--storage", finished(["mosei", "mustard"]))
     assert result.exit_code == 0, result.output
     *_, table1, table2, table3, table4, table5 = result.stdout.splitlines()
@@ -408,8 +449,10 @@ def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
     assert (table4, table5) == ("Table 4: 12 reproduced", "Table 5: 108 reproduced")
 
 
-def test_compare_fails_if_results_differ_from_the_papers(finished, made_up):
-    def worse(*point):
+def test_compare_fails_if_results_differ_from_the_papers(
+    finished: Callable[..., str], made_up: SimpleNamespace
+) -> None:
+    def worse(*point: object) -> float:
         return made_up.as_printed(*point) - 10
 
     result = s3ray("compare", "--paper", "--storage", finished(["mosei"], worse))

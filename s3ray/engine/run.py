@@ -19,17 +19,16 @@ from ray.exceptions import RayTaskError
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
-from s3ray.config import Cell
 from s3ray.data import Dataset
-from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Plan, make_packs
+from s3ray.sweep import Cell, Plan, make_packs
 
 MAX_RESTARTS = 20
 
@@ -64,7 +63,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     with connected(store, execution) as capacity:
         slots = capacity.slots(execution)
         for name in {cell.cell.dataset for cell in plan.pending}:
-            store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
+            store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [

@@ -64,7 +64,7 @@ def search_all(
 
             capacity = stack.enter_context(connected(store, execution))
             for search in lacking:
-                store.publish_dataset(data[search.dataset], search.entry.facts.fingerprint)
+                store.publish_dataset(data[search.dataset])
                 study = studies[search.name]
                 try_again(study)
                 done = counted(study)

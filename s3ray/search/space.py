@@ -7,7 +7,6 @@ are overrides, so each result has its ordinary identity, and a sweep with the sa
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,15 @@ from functools import cached_property, reduce
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from s3ray.config import merged, override
 from s3ray.errors import UserError, nearest
+from s3ray.execution.cell import ROWS
+from s3ray.settings import merged, override
+from s3ray.stages.sparsification import SPARSIFICATION
 from s3ray.store import Store
 from s3ray.sweep.grid import StudyDataset
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell
@@ -104,10 +106,7 @@ class Search:
     def plans(self, parameters: Mapping[str, float]) -> list[CellPlan]:
         """The cells of a configuration, one per seed."""
         settings = override(self.entry.settings, nested(parameters), "search")
-        return [
-            plan_cell(c.cell, settings.for_cell(c.cell), c.facts, tuple(b.branch for b in c.branches))
-            for c in self.cells
-        ]
+        return [plan_cell(c.cell, settings, c.facts, [branch.branch for branch in c.branches]) for c in self.cells]
 
 
 def _value(settings: Any, path: str) -> float:
@@ -172,12 +171,13 @@ def best_configuration(
 def validation_curve(store: Store, cell: CellPlan) -> dict[float, float]:
     """Validation accuracy of a committed cell per preservation ratio below 1; rows of test are not read."""
     (branch,) = cell.branches
-    table = pq.read_table(
-        io.BytesIO(store.artifact(branch.curve, "rows.parquet")),
-        columns=["preservation_ratio", "accuracy"],
-        filters=[("split", "==", "valid"), ("preservation_ratio", "<", 1.0)],
-    )
-    return dict(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
+    curve = {}
+    for run in branch.curve:
+        if run.stage.name == SPARSIFICATION.name:
+            content = pa.BufferReader(store.artifact(run, ROWS))
+            table = pq.read_table(content, columns=["accuracy"], filters=[("split", "==", "valid")])
+            (curve[run.config.pruning.ratio],) = table.column("accuracy").to_pylist()
+    return curve
 
 
 def score(curves: Sequence[Mapping[float, float]]) -> Score:

@@ -27,7 +27,7 @@ from s3ray.errors import UserError
 from s3ray.search.journal import StudyStorage
 from s3ray.search.outcome import VERDICT, value
 from s3ray.search.space import Search, score, validation_curve
-from s3ray.stages import DivergedError
+from s3ray.stages.training import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 from s3ray.sweep.cost import duration

@@ -4,10 +4,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from heads import Head
 
 pytestmark = pytest.mark.cluster
 
@@ -15,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 
-def start(head, *command, **environment):
+def start(head: Head, *command: object, **environment: str) -> subprocess.Popen[str]:
     """A sweep as a driver on the head. Its nodes share this machine's disk, which is what the variable says."""
     environment = {"S3RAY_SHARED_FILESYSTEM": "1", **environment}
     return subprocess.Popen(
@@ -28,7 +32,7 @@ def start(head, *command, **environment):
     )
 
 
-def attempts(storage):
+def attempts(storage: Path | str) -> set[tuple[str, int, int, str]]:
     """What the runs have noted: (cell, stages missing, step of the last checkpoint, node) of every start."""
     found = set()
     for file in Path(storage).glob("runs/*/attempts/*/*/*"):
@@ -38,13 +42,13 @@ def attempts(storage):
     return found
 
 
-def committed(storage):
+def committed(storage: Path | str) -> dict[str, str]:
     """The attempt that counts, by identity of the stage run."""
     markers = Path(storage).glob("artifacts/*/*/commit.json")
     return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
 
 
-def test_a_local_path_is_refused_where_nodes_can_come(growing, tmp_path):
+def test_a_local_path_is_refused_where_nodes_can_come(growing: Head, tmp_path: Path) -> None:
     sweep = start(
         growing, "sweeps/table1_figure5.py", "--storage", str(tmp_path / "storage"), S3RAY_SHARED_FILESYSTEM=""
     )
@@ -54,12 +58,12 @@ def test_a_local_path_is_refused_where_nodes_can_come(growing, tmp_path):
     assert not list((tmp_path / "storage").glob("*"))
 
 
-def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
+def test_nodes_come_one_is_lost_and_they_leave(growing: Head, wait_for: Callable[..., Any], tmp_path: Path) -> None:
     assert len(growing.raylets()) == 1
     sweep = start(growing, "sweeps/table1_figure5.py", "--datasets", "latent_factors", "--storage", str(tmp_path))
     seen = SimpleNamespace(attempts=set())
 
-    def watch():
+    def watch() -> object:
         seen.attempts |= attempts(tmp_path)
         # A cell at work whose Specialization is committed: attempts are noted with what was missing at their start.
         return len(committed(tmp_path)) >= 4 and seen.attempts
@@ -70,7 +74,7 @@ def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
     node = sorted(seen.attempts)[-1][-1]
     growing.raylets()[node].kill()
 
-    def ended():
+    def ended() -> bool:
         seen.attempts |= attempts(tmp_path)
         return sweep.poll() is not None
 
@@ -90,7 +94,9 @@ def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
     wait_for(lambda: len(growing.raylets()) == 1)
 
 
-def test_a_node_that_is_announced_to_leave_saves_its_work(growing, wait_for, tmp_path, request):
+def test_a_node_that_is_announced_to_leave_saves_its_work(
+    growing: Head, wait_for: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     tiny = ROOT / "tests/engine/tiny_sweep.py"
     # No checkpoint would be due for an hour.
     sweep = start(growing, str(tiny), str(tmp_path), TINY_EPOCHS="600", TINY_INTERVAL="3600", TINY_SEEDS="1")

@@ -5,9 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from heads import Head
 
 pytestmark = pytest.mark.cluster
 
@@ -27,7 +31,7 @@ epochs = 2
 """
 
 
-def submit(head, *command, **environment):
+def submit(head: Head, *command: object, **environment: str) -> subprocess.Popen[str]:
     # Where the dashboard is and its token: all that somebody at a laptop has.
     own = {name: value for name, value in head.environment.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
@@ -40,14 +44,14 @@ def submit(head, *command, **environment):
     )
 
 
-def jobs(head):
+def jobs(head: Head) -> dict[str, str]:
     status, body = head.get("/api/jobs/")
     assert status == 200
     return {job["submission_id"]: job["status"] for job in json.loads(body)}
 
 
 @pytest.mark.parametrize(("token", "status"), [("", 401), ("wrong" * 10, 403)])
-def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
+def test_without_the_token_nothing_is_submitted(head: Head, token: str | None, status: int, tmp_path: Path) -> None:
     assert head.get("/api/jobs/", token=token)[0] == status
     client = submit(head, "python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
     output, _ = client.communicate(timeout=120)
@@ -67,7 +71,9 @@ def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
     assert driver.stderr.count("\n") == 1
 
 
-def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_path):
+def test_the_grid_is_submitted_goes_on_alone_and_is_cached(
+    head: Head, wait_for: Callable[..., Any], tmp_path: Path
+) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     storage = tmp_path / "storage"
@@ -99,7 +105,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_p
     assert "simulated" in page
 
 
-def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
+def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Callable[..., Any], tmp_path: Path) -> None:
     """One store, one cluster: what both ask for is computed once, and both end with all of it."""
     storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
     environment = {**head.environment, "TINY_SEEDS": "4", "TINY_EPOCHS": "30"}

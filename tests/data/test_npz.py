@@ -15,8 +15,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from s3ray.data.digits import digits
-from s3ray.data.latent_factors import latent_factors
+from s3ray.data.embedded.digits import digits
+from s3ray.data.embedded.latent_factors import latent_factors
 from s3ray.data.npz import read_npz
 from s3ray.data.values import Look, modality_warnings, shared_samples
 from s3ray.errors import UserError

@@ -1,5 +1,10 @@
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
+from heads import Head
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity
 from s3ray.errors import UserError
 from s3ray.store import Store
@@ -18,11 +23,11 @@ from s3ray.store import Store
         (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1), 8),
     ],
 )
-def test_slots(execution, capacity, slots):
+def test_slots(execution: Execution, capacity: Capacity, slots: int) -> None:
     assert capacity.slots(execution) == slots
 
 
-def autoscaling(limit, head, **kinds):
+def autoscaling(limit: int, head: Head, **kinds: tuple[dict[str, float], int]) -> dict[str, Any]:
     types = {name: {"resources": resources, "max_workers": most} for name, (resources, most) in kinds.items()}
     types["head"] = {"resources": head}
     return {"max_workers": limit, "head_node_type": "head", "available_node_types": types}
@@ -44,12 +49,12 @@ GPU_NODE = {"CPU": 8, "GPU": 1}
         (autoscaling(1, {}, worker=({"CPU": 1}, 1)), 2, 0),
     ],
 )
-def test_a_cluster_counts_as_large_as_it_can_grow(config, cpus, gpus):
+def test_a_cluster_counts_as_large_as_it_can_grow(config: dict[str, Any] | None, cpus: int, gpus: int) -> None:
     capacity = cluster_capacity({"CPU": 2.0}, 1, config)
     assert (capacity.cpus, capacity.gpus, capacity.nodes) == (cpus, gpus, 2 if config else 1)
 
 
-def test_the_maximum_can_be_declared(monkeypatch):
+def test_the_maximum_can_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3RAY_MAX_CPUS", "32")
     monkeypatch.setenv("S3RAY_MAX_GPUS", "8")
     assert cluster_capacity({"CPU": 0.0}, 1, None) == Capacity(32, 8, 2)
@@ -58,18 +63,18 @@ def test_the_maximum_can_be_declared(monkeypatch):
         cluster_capacity({"CPU": 0.0}, 1, None)
 
 
-def test_more_workers_than_the_cluster_holds():
+def test_more_workers_than_the_cluster_holds() -> None:
     with pytest.raises(UserError, match=r"--workers-per-trial 3: needs 3 CPU, this machine holds at most 2 CPU; use"):
         Capacity(2, 0, 1, is_local=True).slots(Execution(workers_per_trial=3))
 
 
 @pytest.mark.parametrize("options", [{"workers_per_trial": 0}, {"gpus_per_worker": -1}, {"gpus_per_worker": 1.5}])
-def test_impossible_execution(options):
+def test_impossible_execution(options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Execution(**options)
 
 
-def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
+def test_a_local_path_needs_a_single_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     check_storage(store, Capacity(2, 0, 1))
     with pytest.raises(UserError, match="a local path on a cluster of 3 nodes"):
@@ -78,7 +83,7 @@ def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
     check_storage(store, Capacity(6, 0, 3))
 
 
-def test_batches_divide_over_the_workers(tiny_sweep, tmp_path):
+def test_batches_divide_over_the_workers(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store)
     check_plan(plan, store, Execution(workers_per_trial=2))

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from s3ray.results.artefacts import figures, note, tables
+from s3ray.results.figures import SELECTED
 
 from s3ray.errors import UserError
 from s3ray.results import Results, write_results
-from s3ray.results.artefacts import figures, note, tables
-from s3ray.results.figures import SELECTED
 from s3ray.results.published import published_table
 from s3ray.store import Store
 from s3ray.sweep import Study, load_sweep, make_plan
@@ -45,6 +45,7 @@ def part_of(embedded, sweep):
     return make_plan(load_sweep(SWEEPS[sweep]), Study(entries), embedded.store)
 
 
+@pytest.mark.slow  # paints every figure twice, as PNG and PDF
 @pytest.mark.parametrize("sweep", PROMISED)
 def test_a_sweep_writes_what_its_artefacts_promise_and_no_more(sweep, embedded):
     store = embedded.store

@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 import pytest
+from s3ray.results.tables import METHODS
 from scipy import stats
 
 from s3ray.data.multibench import FILES
 from s3ray.errors import UserError
 from s3ray.results.compare import compare, differs, summary
 from s3ray.results.published import published_table
-from s3ray.results.tables import METHODS
 
 
 def seeds_of(mean, std):

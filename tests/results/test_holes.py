@@ -14,9 +14,9 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from s3ray.results.artefacts import tables
 
 from s3ray.results import Results, best_ratios, summarize, write_results
-from s3ray.results.artefacts import tables
 from s3ray.results.report import write_report
 from s3ray.results.statistics import verdicts
 from s3ray.search.findings import load_searches
@@ -129,7 +129,19 @@ def unpainted(monkeypatch):
     monkeypatch.setattr("s3ray.results.report.render", render)
 
 
-@pytest.mark.parametrize("case", CASES)
+# The others differ from these by which rows are gone, not by what becomes blank.
+USUAL = (
+    "one seed",
+    "no seed",
+    "no row at p 1",
+    "no validation",
+    "only references",
+    "only prior methods",
+    "accuracies unknown",
+)
+
+
+@pytest.mark.parametrize("case", [c if c in USUAL else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 @pytest.mark.filterwarnings("error")
 def test_what_is_missing_is_blank_everywhere(case, whole, tmp_path, capfd):
     results = CASES[case](whole)
@@ -198,6 +210,7 @@ def test_table_1_keeps_what_was_measured_where_p_star_cannot_be_chosen(whole):
     assert holed.loc[(4, "suff+min"), "p*"] == full.loc[(4, "suff+min"), "p*"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trials", [0, 1, 2])
 def test_searches_of_few_trials(trials, whole, tmp_path):
     """None finished, one that diverged at its first seed, and another that was stopped."""
@@ -229,6 +242,7 @@ def test_searches_of_few_trials(trials, whole, tmp_path):
     assert ("diverged" in cells) == (trials > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["one seed", "no test", "only prior methods", "accuracies of a seed unknown"])
 @pytest.mark.filterwarnings("error")
 def test_holes_beside_the_paper(case, multibench, tmp_path):

@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-
 from s3ray.results.figures import render
 from s3ray.results.kept import kept_figure, kept_table
 

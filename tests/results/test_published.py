@@ -7,10 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-
-from s3ray.config import PAPER_DATASETS
 from s3ray.results.datasets import comparison
+
 from s3ray.results.published import fitting_means
+from s3ray.settings import PAPER_DATASETS
 
 
 def _printed(dataset: str, *tables: int) -> set[str]:

@@ -18,9 +18,16 @@ from s3ray.store import Store
 from s3ray.sweep import Sweep
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-in_chromium = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed; .ci/run installs them"
-)
+pytestmark = pytest.mark.slow  # the full grid's report has 17 figures
+
+
+def in_chromium(test):
+    """Marks a test that opens the page."""
+    missing = CHROMIUM is None or DRIVER is None
+    reason = "chromium and chromedriver are not installed; .ci/run installs them"
+    return pytest.mark.browser(pytest.mark.skipif(missing, reason=reason)(test))
+
+
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -287,7 +294,6 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
         assert tex.count(r"\\") == len(table) + 1, name  # the header and every line end in it
 
 
-@pytest.mark.slow
 @in_chromium
 def test_144_cells_open_and_all_their_curves_are_drawn(browser, paper_report, record_property):
     _, loaded, drawn = opened(browser, paper_report)
@@ -303,7 +309,6 @@ def test_144_cells_open_and_all_their_curves_are_drawn(browser, paper_report, re
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-@pytest.mark.slow
 @in_chromium
 def test_results_on_the_papers_data_stand_beside_the_paper(browser, paper_report):
     page, *_ = opened(browser, paper_report)

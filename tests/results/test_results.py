@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.config import settings_for
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.results import collect, references, write_results
+from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)
 SWEEP = Sweep(
@@ -88,6 +89,7 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
     assert rows["accuracy"].notna().all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_the_written_table_has_the_layout_of_table_1(finished):
     plan, store = finished
     write_results(plan, store)
@@ -120,9 +122,9 @@ def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
 
 def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     import matplotlib.pyplot as plt
+    from s3ray.results.figures import curve_grid
 
     from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
 
     plan, store = finished
     rows = collect(plan, store)
@@ -144,6 +146,7 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     plt.close(figure)
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
     from s3ray.results import Results
@@ -166,6 +169,7 @@ def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     assert Results.load(store).rows.empty
 
 
+@pytest.mark.usefixtures("without_pixels")
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
 def test_results_that_are_not_whole_are_one_sentence(finished, harm):
     from s3ray.results import Results
@@ -230,6 +234,7 @@ def test_references_are_one_row_per_reference_and_split(finished):
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_references_are_written_as_a_table(finished):
     plan, store = finished
     written = write_results(plan, store)
@@ -258,9 +263,9 @@ def test_references_are_written_as_a_table(finished):
 )
 def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, raw_on_test, height, words):
     import matplotlib.pyplot as plt
+    from s3ray.results.figures import curve_grid
 
     from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
 
     plan, store = finished
     rows = collect(plan, store)

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 import tiny_search
-from s3ray.config import read_overrides
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution
 from s3ray.errors import UserError
 from s3ray.search.command import search_all
 from s3ray.search.space import Search
+from s3ray.settings import read_overrides
 from s3ray.store import Claims, Store
 from s3ray.store.claims import STALE_SECONDS
 

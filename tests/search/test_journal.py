@@ -4,12 +4,15 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from pyarrow import fs as pafs
 
+from object_storage import ObjectStorage
 from s3ray.errors import UserError
 from s3ray.search.journal import journal_storage
 from s3ray.store import Store
@@ -18,7 +21,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(params=["local", "object store"])
-def store(request, tmp_path):
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     store = Store(str(tmp_path))
     if request.param == "object store":  # has neither rename nor append, and makes no folders
         (tmp_path / "search" / "study").mkdir(parents=True)
@@ -26,17 +29,17 @@ def store(request, tmp_path):
     return store
 
 
-def opened(store):
+def opened(store: Store) -> optuna.Study:
     return optuna.create_study(
         storage=journal_storage(store, "study"), study_name="study", direction="maximize", load_if_exists=True
     )
 
 
-def fill(study, trials):
+def fill(study: optuna.Study, trials: int) -> None:
     study.optimize(lambda trial: -((trial.suggest_float("x", 1e-3, 1.0, log=True) - 0.1) ** 2), n_trials=trials)
 
 
-def test_a_study_goes_on_in_another_process_of_its_own(store):
+def test_a_study_goes_on_in_another_process_of_its_own(store: Store) -> None:
     study = opened(store)
     study.set_user_attr("dataset", "digits")
     fill(study, 3)
@@ -47,7 +50,7 @@ def test_a_study_goes_on_in_another_process_of_its_own(store):
     assert opened(store).user_attrs == {"dataset": "digits"}
 
 
-def test_optunas_own_tools_open_the_file(store, tmp_path):
+def test_optunas_own_tools_open_the_file(store: Store, tmp_path: Path) -> None:
     study = opened(store)
     fill(study, 2)
     again = opened(store)  # of object storage: a file of its own
@@ -69,7 +72,7 @@ print(study.best_value, [trial.state.name for trial in study.trials])
     assert found == f"{study.best_value} {['COMPLETE'] * 4 + ['WAITING']}\n"
 
 
-def test_a_reader_in_the_same_storage_sees_what_was_written_meanwhile(store):
+def test_a_reader_in_the_same_storage_sees_what_was_written_meanwhile(store: Store) -> None:
     writer = opened(store)
     fill(writer, 2)
     reader = opened(store)
@@ -77,13 +80,13 @@ def test_a_reader_in_the_same_storage_sees_what_was_written_meanwhile(store):
     assert (len(reader.trials), len(opened(store).trials)) == (2, 3)
 
 
-def tried(study, value):
+def tried(study: optuna.Study, value: Any) -> None:
     trial = study.ask()
     trial.suggest_float("x", 0.0, 1.0)
     study.tell(trial, value)
 
 
-def test_of_two_writers_trials_none_vanishes(store):
+def test_of_two_writers_trials_none_vanishes(store: Store) -> None:
     first = opened(store)
     tried(first, 0.70)
     second = opened(store)
@@ -97,7 +100,7 @@ def test_of_two_writers_trials_none_vanishes(store):
 
 
 @pytest.mark.slow
-def test_writers_of_several_processes_at_once_lose_nothing_on_a_local_disk(tmp_path):
+def test_writers_of_several_processes_at_once_lose_nothing_on_a_local_disk(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     opened(store)
     program = f"""
@@ -115,7 +118,7 @@ for number in range(50):
     assert all(json.loads(line) for line in lines)
 
 
-def test_a_study_that_moves_between_disk_and_object_storage_goes_on(tmp_path):
+def test_a_study_that_moves_between_disk_and_object_storage_goes_on(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for value, on_disk in ((0.1, True), (0.2, False), (0.3, True), (0.4, False)):
         store.is_local = on_disk
@@ -123,12 +126,14 @@ def test_a_study_that_moves_between_disk_and_object_storage_goes_on(tmp_path):
     assert [trial.value for trial in opened(store).trials] == [0.1, 0.2, 0.3, 0.4]
 
 
-def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests_fail(object_storage):
+def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests_fail(
+    object_storage: ObjectStorage,
+) -> None:
     first = opened(Store(object_storage.uri))
     second = opened(Store(object_storage.uri))
     failed = []
 
-    def deny(method, path):
+    def deny(method: str, path: Path) -> tuple[int, str] | None:
         if method == "PUT" and "journal.log" in path and not failed:
             failed.append(path)
             return object_storage.faults.DENIED
@@ -145,7 +150,7 @@ def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests
     assert [trial.value for trial in opened(Store(object_storage.uri)).trials] == [0.7, 0.2, 0.8, 0.3, 0.8, 0.4, 0.8]
 
 
-def test_a_writer_is_told_of_lines_between_those_it_knows(tmp_path):
+def test_a_writer_is_told_of_lines_between_those_it_knows(tmp_path: Path) -> None:
     """Two who append to object storage in the same moment: whoever did not see the other's line must not go on."""
     (tmp_path / "search" / "study").mkdir(parents=True)
     store = Store(str(tmp_path))
@@ -162,12 +167,12 @@ def test_a_writer_is_told_of_lines_between_those_it_knows(tmp_path):
     assert [trial.value for trial in opened(store).trials] == [0.5, 0.6]
 
 
-def test_a_write_that_fails_has_not_happened(store, monkeypatch):
+def test_a_write_that_fails_has_not_happened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     study = opened(store)
     fill(study, 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError("no space left")
 
     if store.is_local:  # half a line fits
@@ -187,7 +192,7 @@ def test_a_write_that_fails_has_not_happened(store, monkeypatch):
     assert len(opened(store).trials) == len(study.trials) == 3
 
 
-def journal_file(tmp_path, trials=2):
+def journal_file(tmp_path: Path, trials: int = 2) -> Path:
     study = opened(Store(str(tmp_path)))
     for number in range(trials):
         tried(study, number / 10)
@@ -204,7 +209,9 @@ def journal_file(tmp_path, trials=2):
         (lambda raw: raw + b"{", True),
     ],
 )
-def test_a_last_line_that_was_cut_short_is_left_out_and_the_study_goes_on(tmp_path, damage, cut):
+def test_a_last_line_that_was_cut_short_is_left_out_and_the_study_goes_on(
+    tmp_path: Path, damage: Callable[[bytes], bytes], cut: bool
+) -> None:
     file = journal_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
     study = opened(Store(str(tmp_path)))
@@ -218,7 +225,7 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_the_study_goes_on(tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b'{"op_code":0,"study'])
-def test_an_empty_journal_is_a_new_study(tmp_path, content):
+def test_an_empty_journal_is_a_new_study(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "search" / "study" / "journal.log"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -228,7 +235,7 @@ def test_an_empty_journal_is_a_new_study(tmp_path, content):
 
 
 @pytest.mark.parametrize("line", [b"{ no", b"\xff\xfe", b"3", b"\0\0\0"])
-def test_a_line_damaged_in_the_middle_is_named(tmp_path, line):
+def test_a_line_damaged_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     file = journal_file(tmp_path)
     lines = file.read_bytes().splitlines()
     lines[3] = line
@@ -238,7 +245,7 @@ def test_a_line_damaged_in_the_middle_is_named(tmp_path, line):
     assert file.read_bytes().splitlines() == lines
 
 
-def test_lines_that_tell_of_no_study_are_refused(tmp_path):
+def test_lines_that_tell_of_no_study_are_refused(tmp_path: Path) -> None:
     file = journal_file(tmp_path)
     with file.open("a") as stream:
         stream.write('{"code": 1}\n')
@@ -246,7 +253,7 @@ def test_lines_that_tell_of_no_study_are_refused(tmp_path):
         journal_storage(Store(str(tmp_path)), "study")
 
 
-def test_nothing_but_the_journal_is_left(tmp_path):
+def test_nothing_but_the_journal_is_left(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     fill(opened(store), 1)
     names = {info.base_name for info in store.fs.get_file_info(pafs.FileSelector(str(tmp_path), recursive=True))}

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from s3ray.config import read_overrides
 from s3ray.data import Dataset
 from s3ray.errors import UserError
 from s3ray.results import best_ratios
 from s3ray.search.space import Search, best_configuration, merged, nested, score, validation_curve
+from s3ray.settings import read_overrides
 from s3ray.store import Store
 from tiny_search import SPACE, commit, plan_of, rows, study_of
 

@@ -9,13 +9,14 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from s3ray.config import default_scale, settings_for
 from s3ray.data import Dataset
+from s3ray.data.facts import DataFacts
 from s3ray.search.journal import journal_storage
 from s3ray.search.space import Search
 from s3ray.search.trials import Trials, open_study
+from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import CellPlan, DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
 
 # Smoke has learning rate 5e-3, 8 epochs, λ_min 1.
 SPACE = {"specialization.optimizer.learning_rate": 10, "specialization.optimizer.epochs": 2, "selection.lambda_min": 4}

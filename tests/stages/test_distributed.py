@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from s3ray.config import ModelConfig, OptimizerConfig, ProbeConfig, SelectionConfig, SpecializationConfig
 
 from gloo_workers import be_worker, gap, run_workers
-from s3ray.config import ModelConfig, OptimizerConfig, ProbeConfig, SelectionConfig, SpecializationConfig
 from s3ray.data.dataset import Dataset
 from s3ray.model import build_model
 from s3ray.stages import pruning_curve, s3_representation, select, specialize

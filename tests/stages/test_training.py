@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig
 from torch import Tensor
 
 from recorder import Recorder, StoppedError, identical
-from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.model import S3Model, build_model
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss

@@ -6,12 +6,14 @@ After a wanted change of identities: `S3RAY_UPDATE_GOLDEN=1 python -m pytest tes
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s3ray.config import default_scale, settings_for
+from s3ray.data.facts import DataFacts
+from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, load_sweep, make_plan
+from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
@@ -31,8 +33,8 @@ EXPECTED_CELLS = {
 }
 
 
-def study(names=("mosei", "digits", "latent_factors"), **overrides):
-    def entry(name):
+def study(names: Any = ("mosei", "digits", "latent_factors"), **overrides: Any) -> Study:
+    def entry(name: str) -> StudyDataset:
         facts = DataFacts(
             fingerprint=f"fingerprint of {name}",
             kind="user",
@@ -41,7 +43,7 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
             squares={"train": 2_500_000, "valid": 250_000, "test": 250_000},
-            has_truth=name == "latent_factors",
+            truth="truth" if name == "latent_factors" else None,
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name), overrides))
 
@@ -49,7 +51,7 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_cells_and_identities(path, tmp_path):
+def test_cells_and_identities(path: Path, tmp_path: Path) -> None:
     sweep = load_sweep(path)
     assert sweep.name == path.stem
     plan = make_plan(sweep, study(), Store(str(tmp_path)))
@@ -71,11 +73,11 @@ def test_cells_and_identities(path, tmp_path):
     assert golden[path.stem] == identities
 
 
-def full_grid(names):
+def full_grid(names: Any) -> tuple[Sweep, Study]:
     return load_sweep(ROOT / "sweeps" / "full_grid.py"), study(names)
 
 
-def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path):
+def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path) -> None:
     plan = make_plan(*full_grid(("mosei", "mosi", "ur_funny", "mustard")), Store(str(tmp_path)))
     stages = plan.summary()["stages"]
     # 4 datasets × 3 χ × 4 batch sizes × 3 seeds. Each curve would need its own: per dataset, batch size and seed, 6 of
@@ -90,10 +92,10 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path):
     assert stages["reference"]["unique"] == 4
 
 
-def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
+def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
 
-    def plan(name):
+    def plan(name: str) -> Plan:
         return make_plan(load_sweep(ROOT / "sweeps" / f"{name}.py"), study(), store)
 
     for cell in plan("table1_figure5").cells:
@@ -117,7 +119,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
         ({"seeds": [2, 1, 0], "granularities": [8, 4, 2]}, 0),
     ],
 )
-def test_a_finished_grid_grows_by_what_is_new(tmp_path, overrides, cells):
+def test_a_finished_grid_grows_by_what_is_new(tmp_path: Path, overrides: Any, cells: Any) -> None:
     store, grid = Store(str(tmp_path)), load_sweep(ROOT / "sweeps" / "full_grid.py")
     finished = make_plan(grid, study(["digits"]), store)
     for cell in finished.cells:
