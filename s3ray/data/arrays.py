@@ -82,12 +82,12 @@ class _InMemory:
             self._add(key, self._array(key, values))
 
     def _add_ragged(self, key: str, sequences: Sequence[NDArray[Any]]) -> None:
-        features = sequences[0].shape[-1]
+        features = next(sequence.shape[1] for sequence in sequences if sequence.ndim == 2)
         for i, sequence in enumerate(sequences):
             if sequence.ndim != 2 or not len(sequence) or sequence.shape[1] != features:
                 raise UserError(
                     f"{self.place}: {key} holds an array of shape {sequence.shape} for sample {i}, not of (steps, "
-                    f"{features}) as for the first; give every sample at least one step and the same width"
+                    f"{features}) as others; give every sample at least one step and the same width"
                 )
         lengths = np.array([len(sequence) for sequence in sequences])
         self._add(f"{key}_length", lengths)

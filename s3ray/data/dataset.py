@@ -329,22 +329,22 @@ class DatasetWriter:
         Returns:
             The sha256 of what it holds.
         """
-        if link and (linked := self._link(name, array, digest or array_digest(array))):
-            self._linked[name] = linked
-            return linked
+        if link and (source := getattr(array, "filename", None)):
+            digest = digest or array_digest(array)
+            if self._link(name, source, array, digest):
+                self._linked[name] = digest
+                return digest
         self.append(name, array)
         written: str = self._columns[name].digest.hexdigest()
         return written
 
-    def _link(self, name: str, array: NDArray[Any], digest: str) -> str | None:
-        """Link the file that `array` maps; its sha256, or None if it cannot be linked or holds something else."""
-        source, target = getattr(array, "filename", None), self._staging / f"{name}.npy"
-        if source is None:
-            return None
+    def _link(self, name: str, source: Path | str, array: NDArray[Any], digest: str) -> bool:
+        """Link the file that `array` maps, if that can be done and it holds this array and no other."""
+        target = self._staging / f"{name}.npy"
         try:
             os.link(source, target)
         except OSError:  # another disk, one without hard links, or somebody else's file
-            return None
+            return False
         # Only what stands under the new name counts: a map may be a part of its file, or of one that has been replaced.
         try:
             linked = np.load(target, mmap_mode="r")
@@ -353,11 +353,11 @@ class DatasetWriter:
                 and target.stat().st_size == _file_size(array)
                 and array_digest(linked) == digest
             ):
-                return digest
+                return True
         except (OSError, ValueError, EOFError):
             pass
         target.unlink()
-        return None
+        return False
 
     def commit(
         self,

@@ -71,8 +71,6 @@ class FactorCLSettings:
 class FactorCL(PriorModel):
     """Six bounds on four informations; `emb` is the encoders' z, `proj` all heads' outputs."""
 
-    outputs = ("emb", "proj")
-
     def __init__(self, model: ModelConfig, settings: Any, features: Mapping[str, int], classes: int) -> None:
         super().__init__(model, settings, features, classes)
         D, H = model.width, settings.critic_width

@@ -141,7 +141,6 @@ class S3Model(TrainedModel):
 
     def encode(self, batch: Mapping[str, Ragged], output: str = "none", keep: float | None = None) -> Encoding:
         """All modalities' z, pruned to the preservation ratio `keep`."""
-        assert output in self.outputs
         encoded = self(batch, keep=keep)[0].values()
         return Encoding(
             [e.z_BD for e in encoded], sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)

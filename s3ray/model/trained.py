@@ -29,19 +29,13 @@ class Encoding:
 
 
 class TrainedModel(nn.Module):
-    """Encoders, one per modality or more, that a stage has trained or will.
-
-    Attributes:
-        outputs: what can be probed of it, by name.
-    """
-
-    outputs: tuple[str, ...] = ("none",)
+    """Encoders, one per modality or more, that a stage has trained or will."""
 
     def encode(self, batch: Mapping[str, Ragged], output: str, keep: float | None = None) -> Encoding:
         """Represent a batch, without noise or dropout.
 
         Args:
-            output: one of `outputs`.
+            output: which of its representations, where there are several (`Method.outputs`).
             keep: preservation ratio p of Sparsification; None: all. Only S3's experts can be left out.
         """
         raise NotImplementedError

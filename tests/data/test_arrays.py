@@ -174,15 +174,19 @@ BAD: dict[str, tuple[Callable[[Splits], Any], str]] = {
     ),
     "a sequence without steps": (
         _values("valid", "audio", [np.ones((1, 2)), np.ones((0, 2)), np.ones((2, 2))]),
-        "valid_audio holds an array of shape (0, 2) for sample 1, not of (steps, 2) as for the first",
+        "valid_audio holds an array of shape (0, 2) for sample 1, not of (steps, 2) as others",
     ),
     "a sequence of another width": (
         _values("valid", "audio", [np.ones((1, 2)), np.ones((1, 2)), np.ones((2, 3))]),
-        "valid_audio holds an array of shape (2, 3) for sample 2, not of (steps, 2) as for the first",
+        "valid_audio holds an array of shape (2, 3) for sample 2, not of (steps, 2) as others",
     ),
     "a sequence that is none": (
         _values("valid", "audio", [np.ones((1, 2)), np.ones(2), np.ones((2, 2))]),
-        "valid_audio holds an array of shape (2,) for sample 1, not of (steps, 2) as for the first",
+        "valid_audio holds an array of shape (2,) for sample 1, not of (steps, 2) as others",
+    ),
+    "a number in place of the first": (
+        _values("valid", "audio", [np.float64(1), np.ones((1, 2)), np.ones((2, 2))]),
+        "valid_audio holds an array of shape () for sample 0, not of (steps, 2) as others",
     ),
     "lists of different lengths": (
         _values("valid", "audio", [[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0]]]),

@@ -57,18 +57,21 @@ def _batch(data: Dataset) -> Batch:
     return Batch(shard, torch.from_numpy(data.train.labels[:SAMPLES]), draws)
 
 
-def _z(count: int) -> list[Tensor]:
-    """Two modalities' z for each of `count` encodings, one after another."""
+def _z(count: int, modalities: int = 2) -> list[Tensor]:
+    """The modalities' z for each of `count` encodings, one after another."""
     source = torch.Generator().manual_seed(0)
-    return [torch.randn(SAMPLES, SHAPE.width, dtype=torch.float64, generator=source) for _ in range(2 * count)]
+    number = modalities * count
+    return [torch.randn(SAMPLES, SHAPE.width, dtype=torch.float64, generator=source) for _ in range(number)]
 
 
-def _loss(model: PriorModel, data: Dataset, z: Sequence[Tensor], loss: str = "loss") -> tuple[float, dict[str, float]]:
+def _loss(
+    model: PriorModel, data: Dataset, z: Sequence[Tensor], loss: str = "loss", modalities: int = 2
+) -> tuple[float, dict[str, float]]:
     """A method's loss if its encoders say `z`."""
 
     def forward(views: Any, draws: Any, **_: Any) -> list[dict[str, Encoded]]:
-        pairs = zip(z[::2], z[1::2], strict=True)
-        return [{"left": Encoded(a, (), 0, 0), "right": Encoded(b, (), 0, 0)} for a, b in pairs]
+        encodings = [z[start : start + modalities] for start in range(0, len(z), modalities)]
+        return [{str(m): Encoded(z_BD, (), 0, 0) for m, z_BD in enumerate(encoding)} for encoding in encodings]
 
     value, terms = getattr(model, loss)(forward, _batch(data))
     return value.item(), {name: term.item() for name, term in terms.items()}
@@ -156,6 +159,34 @@ def test_focal(tiny_dataset: Dataset) -> None:
     expected = {"shared": shared, "private": private, "orthogonality": orthogonality}
     assert terms == pytest.approx(expected, rel=1e-12)
     assert value == pytest.approx(shared + 1.9 * private + 0.7 * orthogonality, rel=1e-12)
+
+
+def test_clip_and_focal_take_every_pair_of_three_modalities(tiny_dataset: Dataset) -> None:
+    z = _z(1, modalities=3)
+    value, _ = _loss(_model("clip"), tiny_dataset, z, modalities=3)
+    pairs = list(itertools.combinations([x.tolist() for x in z], 2))
+    assert value == pytest.approx(sum(_info_nce(a, b) for a, b in pairs) / 3, rel=1e-12)
+
+    z = _z(2, modalities=3)
+    _, terms = _loss(_model("focal"), tiny_dataset, z, modalities=3)
+    shared, private = ([x.tolist() for x in half] for half in zip(*(x.chunk(2, dim=1) for x in z), strict=True))
+    within = [*itertools.combinations(range(3), 2), *itertools.combinations(range(3, 6), 2)]  # each view by itself
+    orthogonality = sum(_mean_cosine(s, p) for s, p in zip(shared, private, strict=True))
+    orthogonality += sum(_mean_cosine(private[a], private[b]) for a, b in within)
+    expected = {
+        "shared": sum(_info_nce(shared[a], shared[b]) for a, b in within),
+        "private": sum(_info_nce(private[m], private[m + 3]) for m in range(3)),
+        "orthogonality": orthogonality,
+    }
+    assert terms == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("modalities", [1, 3])
+def test_supcon_on_other_numbers_of_modalities(modalities: int, tiny_dataset: Dataset) -> None:
+    z = _z(1, modalities)
+    value, _ = _loss(_model("supcon"), tiny_dataset, z, modalities=modalities)
+    pairs = itertools.product([x.tolist() for x in z], repeat=2)
+    assert value == pytest.approx(sum(_sup_con(a, b) for a, b in pairs) / modalities**2, rel=1e-12)
 
 
 def test_a_critic_scores_concatenations() -> None:
@@ -325,7 +356,7 @@ def test_representations(method: str, tiny_dataset: Dataset) -> None:
     two_encoders = {"jointopt", "disentangledssl"}
     model, batch = _model(method), _batch(tiny_dataset).shard
     widths = expected.get(method, {"none": [8] * (4 if method in two_encoders else 2)})
-    assert model.outputs == tuple(METHODS[method].outputs) == tuple(widths)
+    assert tuple(METHODS[method].outputs) == tuple(widths)
     for output, parts in widths.items():
         encoding = model.encode(batch, output)
         assert [part.shape[1] for part in encoding.parts] == parts

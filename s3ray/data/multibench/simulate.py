@@ -29,6 +29,30 @@ _CHUNK_SAMPLES = 256
 _SCALES = {"vision": (20.0, 5.0), "audio": (1.0, 0.0), "text": (0.4, 0.0)}
 
 
+def content_like(name: str, samples: int, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What `simulate` writes: per split labels, ids, and in place of each modality's array what makes its bytes.
+
+    Raises:
+        UserError: `samples` is below 6, or more than such a file can hold.
+    """
+    known = FILES[name]
+    if samples < 2 * len(SPLITS):
+        raise UserError(f"--samples {samples}: give at least {2 * len(SPLITS)}, two for each split")
+    total = sum(known.samples.values())
+    sizes = {split: max(2, round(samples * known.samples[split] / total)) for split in ("valid", "test")}
+    sizes["train"] = samples - sum(sizes.values())
+    widest = max(known.widths.values())
+    if sizes["train"] * known.steps * widest * 8 >= 1 << 32:
+        raise UserError(f"--samples {samples}: more than such a file can hold, 4 GiB an array; give fewer")
+    rng = np.random.default_rng(seed)
+    drawn = {split: _Split.draw(name, sizes[split], rng) for split in SPLITS}
+    return {
+        split: {key: _Payload(drawn[split], key) for key in MODALITIES}
+        | {"labels": drawn[split].labels, "id": _ids(name, split, sizes[split])}
+        for split in SPLITS
+    }
+
+
 def simulate(
     name: str, samples: int, output: Path, *, seed: int = 0, progress: Callable[[str, int, int], None] | None = None
 ) -> Path:
@@ -44,25 +68,10 @@ def simulate(
     Raises:
         UserError: the file is there already (it may be the real one), or `samples` is below 6.
     """
-    known = FILES[name]
-    if samples < 2 * len(SPLITS):
-        raise UserError(f"--samples {samples}: give at least {2 * len(SPLITS)}, two for each split")
-    target = output / known.names[0]
+    content = content_like(name, samples, seed=seed)
+    target = output / FILES[name].names[0]
     if os.path.lexists(target):
         raise _occupied(target)
-    total = sum(known.samples.values())
-    sizes = {split: max(2, round(samples * known.samples[split] / total)) for split in ("valid", "test")}
-    sizes["train"] = samples - sum(sizes.values())
-    widest = max(known.widths.values())
-    if sizes["train"] * known.steps * widest * 8 >= 1 << 32:
-        raise UserError(f"--samples {samples}: more than such a file can hold, 4 GiB an array; give fewer")
-    rng = np.random.default_rng(seed)
-    drawn = {split: _Split.draw(name, sizes[split], rng) for split in SPLITS}
-    content: dict[str, dict[str, Any]] = {
-        split: {key: _Payload(drawn[split], key) for key in MODALITIES}
-        | {"labels": drawn[split].labels, "id": _ids(name, split, sizes[split])}
-        for split in SPLITS
-    }
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
