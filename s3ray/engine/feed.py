@@ -98,6 +98,3 @@ class _Feed(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         lost = "the process that waited for its worker group ended; run again, with --verbose to see why"
         self._ended.append((self.running.pop(trial_id), lost if error or not result else result["cause"] or None))
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing, as `__getstate__`."""

@@ -163,7 +163,7 @@ class Trials:
         # A configuration that diverges is bad, which TPE should know; one whose worker died is not known.
         if cell is not None and cause.startswith(DivergedError.__name__):
             missing = cell.missing(self._store.markers(cell.runs))
-            trial.set_user_attr("stage", next((run.stage for run in missing), cell.training.stage))
+            trial.set_user_attr("stage", next(iter(missing), cell.training).stage.name)
             self._study.tell(trial, state=TrialState.PRUNED)
             self._line(f"diverged: {cause}")
         else:

@@ -46,7 +46,7 @@ def test_a_trial_runs_its_configuration_seed_after_seed(search: Search, store: S
     ran: list[tuple[int, float]] = []
 
     def objective(cell: CellPlan) -> float:
-        ran.append((cell.cell.seed, cell.settings.specialization.optimizer.learning_rate))
+        ran.append((cell.cell.seed, cell.training.config.training.optimizer.learning_rate))
         return 0.5
 
     searched(search, store, objective, trials=1)
@@ -104,7 +104,7 @@ def test_several_at_once_go_on_before_others_begin(search: Search, store: Store)
     ran: list[tuple[float, int]] = []
 
     def objective(cell: CellPlan) -> float:
-        ran.append((cell.settings.specialization.optimizer.learning_rate, cell.cell.seed))
+        ran.append((cell.training.config.training.optimizer.learning_rate, cell.cell.seed))
         return 0.7
 
     searched(search, store, objective, trials=3, at_once=2)
@@ -131,7 +131,7 @@ def test_a_diverged_trial_counts_and_one_whose_worker_died_does_not(search: Sear
 def test_a_result_that_is_damaged_fails_its_trial_alone(search: Search, store: Store) -> None:
     tried, [(number, cell)] = begun(search, store, 1)
     tiny_search.commit(store, cell, {0.5: 0.7})
-    (payload,) = Path(store.base).glob("artifacts/sparsification/*/*/rows.parquet")
+    payload, *_ = Path(store.base).glob("artifacts/sparsification/*/*/rows.parquet")
     payload.write_bytes(bytes(payload.stat().st_size))
     tried.tell(number, None)
     (cause,) = tried.failures

@@ -11,10 +11,13 @@ import pandas as pd
 
 from s3ray.data import Dataset
 from s3ray.data.facts import DataFacts
+from s3ray.execution.cell import ROWS
 from s3ray.search.journal import journal_storage
 from s3ray.search.space import Search
 from s3ray.search.trials import Trials, open_study
 from s3ray.settings import default_scale, settings_for
+from s3ray.stages.sparsification import SPARSIFICATION
+from s3ray.stages.stage import Inputs
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
 
@@ -23,7 +26,8 @@ SPACE = {"specialization.optimizer.learning_rate": 10, "specialization.optimizer
 
 
 def study_of(dataset: Dataset, overrides: Mapping[str, Any] | None = None) -> Study:
-    settings = settings_for("digits", default_scale("digits"), {"batch_sizes": [8], **(overrides or {})})
+    own = {"batch_sizes": [8], "sparsification": {"ratios": [1.0, 0.9, 0.5, 0.1]}}
+    settings = settings_for("digits", default_scale("digits"), {**own, **(overrides or {})})
     return Study({"digits": StudyDataset(DataFacts.of(dataset), default_scale("digits"), settings)})
 
 
@@ -37,7 +41,7 @@ def plan_of(study: Study, store: Store, seeds: int = 3) -> Plan:
 
 
 def rows(accuracies: Mapping[float, float]) -> pd.DataFrame:
-    """A pruning curve: these accuracies on validation, others on train and test."""
+    """Points of a pruning curve: these accuracies on validation, others on train and test."""
     return pd.DataFrame(
         [
             {"preservation_ratio": p, "split": split, "accuracy": a if split == "valid" else 1.0 - a}
@@ -48,13 +52,13 @@ def rows(accuracies: Mapping[float, float]) -> pd.DataFrame:
 
 
 def commit(store: Store, cell: CellPlan, accuracies: Mapping[float, float]) -> None:
-    """The cell has run, with these accuracies on validation by preservation ratio."""
-    for run in cell.branches[0].curve:
-        ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
-        if ratio in accuracies:
-            buffer = io.BytesIO()
-            rows({ratio: accuracies[ratio]}).to_parquet(buffer)
-            store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
+    """The cell has run, with these accuracies on validation by preservation ratio, and 0 at others."""
+    (branch,) = cell.branches
+    for run in branch.curve:
+        ratio = run.config.pruning.ratio if run.stage is SPARSIFICATION else 1.0
+        buffer = io.BytesIO()
+        rows({ratio: accuracies.get(ratio, 0.0)}).to_parquet(buffer)
+        store.commit(run, {ROWS: buffer.getvalue()}, Inputs.of(cell.facts), seconds=1.0, provenance={})
 
 
 Result = float | str  # of a cell: its accuracy at p = 0.5, or why it failed
