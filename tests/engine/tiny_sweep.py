@@ -10,16 +10,17 @@ import sys
 
 from rich.console import Console
 
-from s3ray.config import OptimizerConfig, settings_for
+from s3ray.config import OptimizerConfig, Settings, settings_for
 from s3ray.console import user_errors
 from s3ray.data.digits import DigitsConfig, digits
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep.plan import CellPlan
 
 DATA = digits(DigitsConfig(held_out=700))
 
 
-def settings(epochs: int = 6):
+def settings(epochs: int = 6) -> Settings:
     smoke = settings_for("digits", "smoke")
     optimizer = OptimizerConfig(epochs=epochs, learning_rate=1e-3)
     return dataclasses.replace(
@@ -44,7 +45,7 @@ def tiny_plan(store: Store, seeds: int = 2, epochs: int = 6) -> Plan:
 def diverging(plan: Plan, seed: int) -> Plan:
     """The plan with a temperature so small for one seed that its loss is no longer finite."""
 
-    def spoil(cell):
+    def spoil(cell: CellPlan) -> CellPlan:
         if cell.cell.seed != seed:
             return cell
         special = dataclasses.replace(cell.settings.specialization, temperature=1e-45)
