@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 import ray.tune

@@ -28,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import optuna
+import ray
 import ray.tune
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
