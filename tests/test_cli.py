@@ -179,6 +179,7 @@ def test_storage_that_cannot_be_used(ended: Run, tmp_path: Path, storage: str, m
     assert_refused(result, tmp_path / storage, message)
 
 
+@pytest.mark.slow
 def test_more_workers_than_the_machine_holds(tmp_path: Path) -> None:
     result = sweep("--datasets", "digits", "--storage", tmp_path / "store", "--workers-per-trial", 64)
     assert_refused(result, tmp_path / "store" / "data", "--workers-per-trial 64: needs 64 CPU, this machine holds at")
@@ -295,6 +296,7 @@ def test_the_config_file_and_its_table_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["s3ray", "s3ray.cli"])
 def test_as_a_module(module: str) -> None:
     command = [sys.executable, "-m", module, "params", "--table", "4", "--format", "csv"]

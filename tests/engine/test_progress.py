@@ -59,15 +59,19 @@ def test_without_a_terminal_there_is_one_line_per_event(plan: Plan) -> None:
     assert progress.stage_seconds == 4.0
 
 
+def estimate(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
+    """What the plan estimates of its cells."""
+    monkeypatch.setattr(Plan, "seconds", lambda plan, cell: seconds[str(cell.cell)])
+
+
 def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_have_had(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first, second = (str(cell.cell) for cell in plan.pending)
+    estimate(monkeypatch, {first: 100.0, second: 200.0})
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    first, second = (str(cell.cell) for cell in plan.pending)
     with Progress(plan, 1, Console(file=io.StringIO())) as progress:
-        progress._estimates = {first: 100.0, second: 200.0}
-        progress._left = dict(progress._estimates)
         progress.update([Event(first, "digits", "started", "specialization")])
         assert progress.eta() is None
         progress.update([Event(first, "digits", "finished", "specialization", seconds=210.0)])
@@ -81,11 +85,10 @@ def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_hav
         assert progress.eta() == pytest.approx(0.05 * left)
 
 
-def test_a_cell_of_which_little_was_left_says_little_of_the_others(plan: Plan) -> None:
+def test_a_cell_of_which_little_was_left_says_little_of_the_others(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (str(cell.cell) for cell in plan.pending)
+    estimate(monkeypatch, {first: 0.05, second: 200.0})
     with Progress(plan, 1, Console(file=io.StringIO())) as progress:
-        progress._estimates = {first: 0.05, second: 200.0}
-        progress._left = dict(progress._estimates)
         progress.update([Event(first, "digits", "finished", "reference", seconds=0.01)])
         progress.update([Event(first, "digits", "cell_finished")])
         assert progress.eta() == pytest.approx(200.0, rel=0.01)
@@ -126,9 +129,12 @@ def test_on_a_terminal_the_table_counts_cells_by_state(plan: Plan) -> None:
 def test_an_event_that_is_repeated_counts_once(plan: Plan) -> None:
     """A retried trial can report a cell again."""
     name = str(plan.pending[0].cell)
-    with Progress(plan, 2, Console(file=io.StringIO())) as progress:
+    output = io.StringIO()
+    with Progress(plan, 2, Console(file=output, width=200)) as progress:
         progress.update([*cell_events(name), Event(name, "digits", "cell_finished")])
-        assert progress._finished == 2  # one cached, one done
+    done = [line for line in output.getvalue().splitlines() if " done " in line]
+    assert [line[:5] for line in done] == ["[2/3]"]  # one cached, one done
+    assert progress.states()["digits"]["done"] == 1
 
 
 def test_whoever_watches_is_told_fresh_events_and_where_the_cells_stand(plan: Plan) -> None:

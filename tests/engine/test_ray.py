@@ -25,7 +25,7 @@ from s3ray.sweep import Plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TIMEOUT = 240
+TIMEOUT = 600  # seconds; only catches a hang
 
 
 def start(tiny_sweep: ModuleType, storage: Path | str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -40,7 +40,10 @@ def start(tiny_sweep: ModuleType, storage: Path | str, *arguments: object, **env
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=TIMEOUT)
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
     return process.returncode, output
 
 
@@ -48,7 +51,9 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> An
     deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "timed out"
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("timed out")
         time.sleep(0.02)
     return found
 

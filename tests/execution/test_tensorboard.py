@@ -30,6 +30,8 @@ from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 
+pytestmark = pytest.mark.slow  # curves of a cell that was trained
+
 
 @pytest.fixture(scope="module")
 def finished(tiny_sweep: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, CellPlan]:
@@ -74,7 +76,6 @@ class Killed(BaseException):
     """Like a signal: nothing in the stages catches it."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "save_checkpoint"])
 def test_a_resumed_stage_has_one_curve(
     finished: tuple[Store, CellPlan],
@@ -147,7 +148,6 @@ sys.exit(serve(store, int(sys.argv[5]), refresh=1.0))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("code", [COMMAND, REMOTE], ids=["local", "remote"])
 def test_one_command_opens_them_and_follows(finished: tuple[Store, CellPlan], tmp_path: Path, code: str) -> None:
     port = free_port()

@@ -133,7 +133,7 @@ def test_of_two_writers_in_real_object_storage_no_trial_vanishes_though_requests
     second = opened(Store(object_storage.uri))
     failed = []
 
-    def deny(method: str, path: Path) -> tuple[int, str] | None:
+    def deny(method: str, path: str) -> tuple[int, str] | None:
         if method == "PUT" and "journal.log" in path and not failed:
             failed.append(path)
             return object_storage.faults.DENIED
@@ -186,8 +186,7 @@ def test_a_write_that_fails_has_not_happened(store: Store, monkeypatch: pytest.M
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         monkeypatch.undo()
-    again = opened(store)
-    assert again._storage._backend.cut is None
+    assert journal_storage(store, "study").cut is None
     fill(study, 1)
     assert len(opened(store).trials) == len(study.trials) == 3
 
@@ -214,13 +213,11 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_the_study_goes_on(
 ) -> None:
     file = journal_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
-    study = opened(Store(str(tmp_path)))
-    note = study._storage._backend.cut
-    assert note == (f"{file}: its last line was cut short and is left out" if cut else None)
-    tried(study, 0.9)
-    again = opened(Store(str(tmp_path)))
-    assert again.best_value == 0.9
-    assert again._storage._backend.cut is None
+    cut_short = f"{file}: its last line was cut short and is left out"
+    assert journal_storage(Store(str(tmp_path)), "study").cut == (cut_short if cut else None)
+    tried(opened(Store(str(tmp_path))), 0.9)
+    assert opened(Store(str(tmp_path))).best_value == 0.9
+    assert journal_storage(Store(str(tmp_path)), "study").cut is None
     assert all(json.loads(line) for line in file.read_bytes().splitlines())
 
 

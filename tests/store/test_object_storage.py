@@ -60,7 +60,7 @@ class Reached:
         self._hits, self._dropped = hits, storage.faults.DROPPED
         self.reached, self.released = threading.Event(), threading.Event()
 
-    def __call__(self, method: str, path: Path):
+    def __call__(self, method: str, path: str) -> object:
         if not self._hits(method, path):
             return None
         self.reached.set()
@@ -191,7 +191,7 @@ def test_ctrl_c_never_publishes_a_part_of_a_file(store: Store, object_storage: O
     assert len(store.read("folder", "name")) == size
 
 
-def is_marker(method: str, path: Path) -> bool:
+def is_marker(method: str, path: str) -> bool:
     return method == "PUT" and "/commit.json" in path
 
 

@@ -771,6 +771,7 @@ def shared_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mutations") / "data.pkl"
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(
     protocol=st.sampled_from(PROTOCOLS),
@@ -798,6 +799,7 @@ def _tokens() -> list[bytes]:
     return sorted(tokens - {b"."})
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(st.lists(st.sampled_from(_tokens()), min_size=1, max_size=12))
 @example([b"("])

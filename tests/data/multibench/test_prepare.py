@@ -380,6 +380,7 @@ module.prepare("mosi", Path(sys.argv[1]), Path(sys.argv[2]), module.PrepareOptio
 """
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_costs_nothing_but_itself(tmp_path: Path) -> None:
     path, output = _dump(_any(), tmp_path), tmp_path / "output"
     prepare("mosi", path, output)
@@ -560,6 +561,7 @@ prepare("mosei", Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     # Memory that is no map of the file may grow by half the file's size, 49 MB. A chunk of 256 samples takes 35 MB
