@@ -114,6 +114,26 @@ class Chart:
     def is_empty(self) -> bool:
         return not any(panel.curves for row in self.panels for panel in row)
 
+    def extent(self, row: int, column: int) -> tuple[float, float] | None:
+        """Lowest and highest that is drawn on a panel's scale; None if nothing is."""
+        is_shared = {
+            "": lambda r, c: (r, c) == (row, column),
+            "row": lambda r, c: r == row,
+            "column": lambda r, c: c == column,
+            "all": lambda r, c: True,
+        }[self.shared_y]
+        panels = [p for r, line in enumerate(self.panels) for c, p in enumerate(line) if is_shared(r, c)]
+        heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
+        heights += [level.y for panel in panels for level in panel.levels]
+        return (min(heights), max(heights)) if heights else None
+
+    @property
+    def labels(self) -> set[str]:
+        """All that legends name."""
+        panels = [panel for row in self.panels for panel in row]
+        curves = {curve.label for panel in panels for curve in panel.curves}
+        return (curves | {level.label for panel in panels for level in panel.levels}) - {""}
+
     @property
     def relative_widths(self) -> list[float]:
         return list(self.widths) or [1.0] * len(self.columns)
