@@ -116,13 +116,9 @@ class Chart:
 
     def extent(self, row: int, column: int) -> tuple[float, float] | None:
         """Lowest and highest that is drawn on a panel's scale; None if nothing is."""
-        is_shared = {
-            "": lambda r, c: (r, c) == (row, column),
-            "row": lambda r, c: r == row,
-            "column": lambda r, c: c == column,
-            "all": lambda r, c: True,
-        }[self.shared_y]
-        panels = [p for r, line in enumerate(self.panels) for c, p in enumerate(line) if is_shared(r, c)]
+        rows = self.panels if self.shared_y in ("column", "all") else [self.panels[row]]
+        every_column = self.shared_y in ("row", "all")
+        panels = [panel for line in rows for panel in (line if every_column else [line[column]])]
         heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
         heights += [level.y for panel in panels for level in panel.levels]
         return (min(heights), max(heights)) if heights else None

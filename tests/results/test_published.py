@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s3ray.config import PAPER_DATASETS
-from s3ray.results.datasets import comparison
+from s3ray.results.describe import comparison
 from s3ray.results.published import fitting_means
 
 

@@ -209,7 +209,7 @@ def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
     ("fields", "message"),
     [
         ({"branches": ("none", "suff", "none")}, "sweep grid: branches has 'none' more than once"),
-        ({"artefacts": ("table1", "table1")}, "sweep grid: artefacts has 'table1' more than once"),
+        ({"exhibits": ("table1", "table1")}, "sweep grid: exhibits has 'table1' more than once"),
         ({"parts": (SWEEP, SWEEP)}, "sweep grid: parts has 'grid' more than once"),
         ({"name": "a/b"}, "sweep 'a/b': its results' folder has this name"),
         ({"name": ""}, "sweep '': its results' folder has this name"),
@@ -231,7 +231,7 @@ def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset, st
 
 
 def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path):
-    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', artefacts=('tables4_5',))\n"
+    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', exhibits=('tables4_5',))\n"
     (tmp_path / "copy.py").write_text(text)
     assert load_sweep(tmp_path / "copy.py").name == "grid"
     (tmp_path / "grid.py").write_text(text)

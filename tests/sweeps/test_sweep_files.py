@@ -26,7 +26,7 @@ EXPECTED_CELLS = {
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
     "search_weights": 3 * 3,  # the scale's own configuration
-    "what_is_kept": 3 * (3 + 7),  # latent_factors alone has known factors
+    "factors": 3 * (3 + 7),  # latent_factors alone has known factors
     "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
 }
 
@@ -56,7 +56,7 @@ def test_cells_and_identities(path, tmp_path):
     assert len(plan.cells) == EXPECTED_CELLS[path.stem]
     assert len({cell.training.identity for cell in plan.cells}) == len(plan.cells)
     for cell in plan.cells:
-        wants_kept = path.stem in ("what_is_kept", "full_grid") and cell.cell.dataset == "latent_factors"
+        wants_kept = path.stem in ("factors", "full_grid") and cell.cell.dataset == "latent_factors"
         assert all((branch.kept is not None) == wants_kept for branch in cell.branches)
     identities = {
         f"{cell.cell} {run.stage} {number}": run.identity[:16]

@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from s3ray.results import Results
 from s3ray.results.report import write_report
-from s3ray.results.search import load_searches
+from s3ray.results.searches import load_searches
 from s3ray.store import Store
 from s3ray.store.journal import journal_storage
 from s3ray.sweep import load_sweep
