@@ -9,7 +9,8 @@ import pytest
 
 from s3ray.config import settings_for
 from s3ray.errors import UserError
-from s3ray.results import collect, references, write_results
+from s3ray.results import Results, collect, references, write_results
+from s3ray.results.columns import COLUMNS
 from s3ray.results.curves import curve_grid
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
@@ -143,7 +144,6 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
 
 def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
-    from s3ray.results import Results
     from s3ray.results.report import write_report
 
     plan, store = finished
@@ -165,8 +165,6 @@ def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
 def test_results_that_are_not_whole_are_one_sentence(finished, harm):
-    from s3ray.results import Results
-
     plan, store = finished
     write_results(plan, store)
     name = "info.json" if harm == "info cut short" else "rows.parquet"
@@ -271,3 +269,19 @@ def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, 
         (level,) = panel.levels
         assert (level.label, level.y) == ("logistic regression on mean-pooled raw features", pytest.approx(height))
         assert extent[0] <= height <= extent[1]
+
+
+def test_every_column_is_described(embedded):
+    for name, frame in embedded.results.frames.items():
+        assert set(frame.columns) == set(COLUMNS[name]), name
+
+
+def test_markers_are_read_by_the_plan_alone(finished, monkeypatch):
+    plan, store = finished
+    opened = []
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, *parts: opened.append(parts[-1]) or read(self, *parts))
+    results = Results.collect(plan, store)
+    assert not results.rows.empty
+    assert opened
+    assert "commit.json" not in opened
