@@ -170,6 +170,13 @@ def test_an_unknown_dataset_names_the_nearest(ended: Run, tmp_path: Path) -> Non
     assert_refused(result, tmp_path / "store", "unknown dataset 'digit'; did you mean 'digits'?")
 
 
+def test_an_unknown_exhibit_names_the_nearest_before_anything_is_read(tmp_path):
+    (tmp_path / "mine.py").write_text("from s3ray.sweep import Sweep\nSWEEP = Sweep('mine', exhibits=('tabel1',))\n")
+    result = s3ray("plan", tmp_path / "mine.py", "--storage", tmp_path / "store")
+    assert_one_sentence(result, "sweep mine: exhibits has 'tabel1', which there is not; did you mean 'table1'?")
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("storage", "message"), [("file/store", "cannot be read"), ("/proc/store", "cannot be written")]
 )
@@ -380,7 +387,7 @@ def test_report_writes_a_page_and_says_where(finished: Callable[..., str], tmp_p
     assert result.exit_code == 0, result.output
     page = tmp_path / "deep" / "report" / "index.html"
     assert result.stdout == f"{page}\n"
-    assert "digits (embedded data, smoke scale)" in page.read_text(encoding="utf-8")
+    assert "digits is embedded data (rows + columns, smoke scale)" in page.read_text(encoding="utf-8")
     # 60 + .64 + 4 without Selection, 2 more with it.
     lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]

@@ -114,6 +114,22 @@ class Chart:
     def is_empty(self) -> bool:
         return not any(panel.curves for row in self.panels for panel in row)
 
+    def extent(self, row: int, column: int) -> tuple[float, float] | None:
+        """Lowest and highest that is drawn on a panel's scale; None if nothing is."""
+        rows = self.panels if self.shared_y in ("column", "all") else [self.panels[row]]
+        every_column = self.shared_y in ("row", "all")
+        panels = [panel for line in rows for panel in (line if every_column else [line[column]])]
+        heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
+        heights += [level.y for panel in panels for level in panel.levels]
+        return (min(heights), max(heights)) if heights else None
+
+    @property
+    def labels(self) -> set[str]:
+        """All that legends name."""
+        panels = [panel for row in self.panels for panel in row]
+        curves = {curve.label for panel in panels for curve in panel.curves}
+        return (curves | {level.label for panel in panels for level in panel.levels}) - {""}
+
     @property
     def relative_widths(self) -> list[float]:
         return list(self.widths) or [1.0] * len(self.columns)

@@ -113,11 +113,11 @@ def _curves(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[Curve]:
         star = best[best["branch"] == branch]
         is_starred = is_main or (not is_one and branch != "none")
         if is_starred and len(star) and (p_star := star["p_star"].iloc[0]) in mean:
-            stars.append((p_star, mean[p_star]))
-    for p_star, height in stars:
+            stars.append((p_star, mean[p_star], labels.STAR if is_one else color))
+    for p_star, height, color in stars:
         # Says nothing itself: its curve's point lies under it and says more.
         style = {"width": 0.0, "marker": "star", "size": 12.0, "label": "p*, chosen on validation"}
-        yield Curve(x=[p_star], y=[height], color=labels.STAR, **style)
+        yield Curve(x=[p_star], y=[height], color=color, **style)
 
 
 def _single_seeds(seeds: pd.DataFrame, color: str) -> Curve:

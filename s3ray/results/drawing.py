@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
@@ -16,17 +17,26 @@ from s3ray.results.chart import Axis, Chart, Curve, Panel
 
 SUFFIXES = ("png", "pdf")
 SYMLOG: dict[str, Any] = {"linthresh": 1, "linscale": 0.5}
+_LEVEL = 1  # zorder, below curves
 _SHARED: dict[str, Any] = {"": False, "row": "row", "column": "col", "all": True}
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _MARKERS = {"": "", "circle": "o", "star": "*"}
-_LEGEND_INCHES, _ENTRY_INCHES = 2.0, 3.4  # beside a row; of an entry below the figure
+_LEGEND_INCHES, _HANDLE_INCHES = 2.0, 0.6  # beside a row; of an entry, its words apart
+_LETTER_INCHES = 0.07
 _NARROWEST = 6.4
 
 
 def draw(chart: Chart) -> Figure:
     width = max(chart.panel_size[0] * sum(chart.relative_widths) + 0.6, _NARROWEST)
     width += _LEGEND_INCHES if chart.legend_per_row else 0.0
-    figure = Figure(figsize=(width, chart.panel_size[1] * len(chart.rows) + 1.0), layout="constrained")
+    labels = chart.labels
+    entry = _HANDLE_INCHES + _LETTER_INCHES * max(map(len, labels), default=0)
+    columns = min(max(int(width / entry), 1), max(len(labels), 1))
+    height = chart.panel_size[1] * len(chart.rows) + 0.9
+    if not chart.legend_per_row:
+        height += 0.22 * -(-len(labels) // columns)
+    height += _LETTER_INCHES * max(len(words) for x in chart.columns for words in ("", *x.ticks.values()))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(
         len(chart.rows),
         len(chart.columns),
@@ -52,7 +62,6 @@ def draw(chart: Chart) -> Figure:
             where: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
             row[-1].legend(entries.values(), entries.keys(), frameon=False, fontsize=8, **where)
     elif entries := _entries(axes.flat):
-        columns = min(max(int(width / _ENTRY_INCHES), 1), len(entries))
         figure.legend(
             entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
         )
@@ -73,9 +82,9 @@ def _panel(axis: Axes, panel: Panel) -> None:
     for level in panel.levels:
         label = level.label or "_level"  # matplotlib lists no label that begins so
         style: dict[str, Any] = {"color": level.color, "linestyle": _DASHES[level.dash], "linewidth": level.width}
-        axis.axhline(level.y, zorder=1, label=label, **style)
+        axis.axhline(level.y, zorder=_LEVEL, label=label, **style)
     for number, curve in enumerate(panel.curves):
-        _curve(axis, curve, 3 + 0.01 * number)
+        _curve(axis, curve, _LEVEL + 1 + 0.01 * number)
     if panel.note:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         place: dict[str, Any] = {"transform": axis.transAxes, "zorder": 5}
@@ -120,9 +129,14 @@ def _scale(axis: Axes, x: Axis, y: Axis) -> None:
 
 
 def _entries(axes: Iterable[Axes]) -> dict[str, Any]:
-    """What a legend of these panels shows, each label once."""
+    """What a legend of these panels shows: each label once, curves with a spread first, levels last."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    return entries
+
+    def rank(entry: tuple[str, Any]) -> int:
+        _, handle = entry
+        return 1 if isinstance(handle, ErrorbarContainer) else 3 if handle.get_zorder() == _LEVEL else 2
+
+    return dict(sorted(entries.items(), key=rank))

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from matplotlib.scale import SymmetricalLogTransform
 from plotly.subplots import make_subplots
 
-from s3ray.results.chart import Axis, Chart, Curve, Level
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
 from s3ray.results.drawing import SYMLOG
 
 _SHARED: dict[str, Any] = {"": False, "row": True, "column": "columns", "all": "all"}
@@ -26,7 +26,7 @@ def interactive(chart: Chart) -> go.Figure:
     """The chart as plotly's figure; its `layout.meta` names the least width in pixels at which it can be read."""
     rows, columns = len(chart.rows), len(chart.columns)
     panel_height = _PIXELS * chart.panel_size[1]
-    height = rows * panel_height + 110
+    height = rows * panel_height + 130
     figure = make_subplots(
         rows,
         columns,
@@ -43,26 +43,28 @@ def interactive(chart: Chart) -> go.Figure:
         for column, panel in enumerate(panels, 1):
             place = {"row": row, "col": column}
 
-            def entry(label: str, legend: str = legend) -> dict[str, Any]:
+            def entry(label: str, rank: int, legend: str = legend) -> dict[str, Any]:
                 is_first = bool(label) and (legend, label) not in named
                 named.add((legend, label))
                 group = f"{legend} {label}" if label else None
-                return {"name": _text(label), "legendgroup": group, "legend": legend, "showlegend": is_first}
+                shown = {"name": _text(label), "legendgroup": group, "legend": legend, "showlegend": is_first}
+                return {**shown, "legendrank": rank}
 
             for level in panel.levels:
-                figure.add_hline(_height(level.y, y), **_line(level), layer="below", **entry(level.label), **place)
+                figure.add_trace(_level(level, panel, entry(level.label, 3), y), **place)
             for curve in panel.curves:
-                shown = entry(curve.label)
-                if curve.band and any(map(math.isfinite, curve.spread)):
-                    figure.add_trace(_band(curve, y, {**shown, "showlegend": False}), **place)
-                figure.add_trace(_trace(curve, y, shown), **place)
+                shown = entry(curve.label, 1 if curve.spread else 2)
+                if any(map(math.isfinite, curve.spread)):
+                    spread = _band if curve.band else _bars
+                    figure.add_trace(spread(curve, {**shown, "showlegend": False}, y), **place)
+                figure.add_trace(_trace(curve, shown, y), **place)
             if panel.note:
                 corner: dict[str, Any] = {"xref": "x domain", "yref": "y domain", "x": 0.02, "y": 0.02}
                 figure.add_annotation(
                     text=_text(panel.note), showarrow=False, xanchor="left", yanchor="bottom", align="left",
                     font={"size": 11, "color": panel.note_color}, bgcolor="rgba(255,255,255,0.8)", **corner, **place,
                 )  # fmt: skip
-            figure.update_yaxes(_y_axis(y), **place)
+            figure.update_yaxes(_y_axis(y, chart.extent(row - 1, column - 1)), **place)
         figure.update_yaxes(title_text=_text(y.title), row=row, col=1)
     for column, x in enumerate(chart.columns, 1):
         figure.update_xaxes(_x_axis(x), col=column)
@@ -71,7 +73,7 @@ def interactive(chart: Chart) -> go.Figure:
     figure.update_layout(
         height=round(height),
         template="plotly_white",
-        margin={"l": 70, "r": 15, "t": 35, "b": 50},
+        margin={"l": 70, "r": 15, "t": 55, "b": 50},
         hovermode="closest",
         hoverlabel={"align": "left"},
         meta=round(_NARROWEST * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
@@ -92,17 +94,11 @@ def _legends(chart: Chart, figure: go.Figure) -> dict[str, Any]:
     return legends
 
 
-def _trace(curve: Curve, y: Axis, entry: dict[str, Any]) -> go.Scatter:
+def _trace(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
     lines = curve.width > 0
-    bars = None
-    if len(curve.spread) and not curve.band and any(map(math.isfinite, curve.spread)):
-        middle, low, high = (_heights(curve, y, by) for by in (0, -1, 1))
-        up, down = (np.subtract(high, middle), np.subtract(middle, low))
-        bars = {"array": _rounded(up), "arrayminus": _rounded(down), "symmetric": False, "thickness": 1, "width": 3}
     return go.Scatter(
         x=_rounded(curve.x),
         y=_rounded(_heights(curve, y)),
-        error_y=bars,
         mode="+".join(["lines"] * lines + ["markers"] * bool(curve.marker)),
         line={"color": curve.color, "dash": curve.dash, "width": _POINT * curve.width} if lines else None,
         marker={"symbol": curve.marker, "size": _POINT * curve.size + 1, "color": curve.color}
@@ -115,7 +111,43 @@ def _trace(curve: Curve, y: Axis, entry: dict[str, Any]) -> go.Scatter:
     )
 
 
-def _band(curve: Curve, y: Axis, entry: dict[str, Any]) -> go.Scatter:
+def _level(level: Level, panel: Panel, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    """As wide as the panel's curves. No shape: those are no part of hovering, and lie upon curves or below the grid."""
+    x = [place for curve in panel.curves for place in curve.x] or [0.0]
+    return go.Scatter(
+        x=_rounded([min(x), max(x)]),
+        y=_rounded([_height(level.y, y)] * 2),
+        mode="lines",
+        line={"color": level.color, "dash": level.dash, "width": _POINT * level.width},
+        hoverinfo="text" if level.label else "skip",
+        hovertext=_text(f"{level.label}\n{level.y:.2f}"),
+        **entry,
+    )
+
+
+def _bars(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    """Bars where a spread is known; plotly draws caps even where it is not."""
+    middle, low, high = (_heights(curve, y, by) for by in (0, -1, 1))
+    known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
+    return go.Scatter(
+        x=_rounded(curve.x[i] for i in known),
+        y=_rounded(middle[i] for i in known),
+        error_y={
+            "array": _rounded(high[i] - middle[i] for i in known),
+            "arrayminus": _rounded(middle[i] - low[i] for i in known),
+            "symmetric": False,
+            "thickness": 1,
+            "width": 3,
+            "color": curve.color,
+        },
+        mode="markers",
+        marker={"opacity": 0, "color": curve.color},
+        hoverinfo="skip",
+        **entry,
+    )
+
+
+def _band(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
     low, high = (_heights(curve, y, by) for by in (-1, 1))
     known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
     around = [*known, *reversed(known)]
@@ -131,10 +163,6 @@ def _band(curve: Curve, y: Axis, entry: dict[str, Any]) -> go.Scatter:
         hoverinfo="skip",
         **entry,
     )
-
-
-def _line(level: Level) -> dict[str, Any]:
-    return {"line": {"color": level.color, "dash": level.dash, "width": level.width}}
 
 
 def _heights(curve: Curve, y: Axis, spreads: int = 0) -> list[float]:
@@ -157,9 +185,15 @@ def _x_axis(x: Axis) -> dict[str, Any]:
     return {"autorange": "reversed" if x.inverted else True, "dtick": x.step} | _ticks(x, -90)
 
 
-def _y_axis(y: Axis) -> dict[str, Any]:
-    limits = {"range": [_height(end, y) for end in y.limits]} if y.limits else {}
-    return limits | _ticks(y, None)
+def _y_axis(y: Axis, extent: tuple[float, float] | None) -> dict[str, Any]:
+    """Ranges are said: axes that match each other do not always find theirs."""
+    if y.limits:
+        return {"range": [_height(end, y) for end in y.limits]} | _ticks(y, None)
+    if extent is None:
+        return _ticks(y, None)
+    low, high = (_height(end, y) for end in extent)
+    margin = 0.06 * (high - low) or 1.0
+    return {"range": [low - margin, high + margin]} | _ticks(y, None)
 
 
 def _ticks(axis: Axis, angle: int | None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from s3ray.results.datasets import comparison
 
+from s3ray.results.describe import comparison
 from s3ray.results.published import fitting_means
 from s3ray.settings import PAPER_DATASETS
 

@@ -131,8 +131,8 @@ def factor_chart(points: pd.DataFrame) -> Chart:
         panels.append([Panel(title="" if number else title, curves=own, levels=zero) for title, own in named])
     s3_setting = f", S3 at χ = {s3['granularity'].iloc[0]}" if branches else ""
     return Chart(
-        title=f"{dataset} ({kind} data){s3_setting}, batch size {batch_size}; test values, "
-        f"{over_seeds(summary['n'].max())}",
+        title=f"What representations keep: {dataset} ({kind} data){s3_setting}, batch size {batch_size}\n"
+        f"test values, {over_seeds(summary['n'].max())}",
         panels=panels,
         columns=columns,
         rows=[

@@ -1,16 +1,15 @@
-"""The table and the figure of what was kept, on made-up values whose means are known."""
+"""The table and the figure of factors, on made-up values whose means are known."""
 
 from __future__ import annotations
 
 import itertools
-import warnings
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from s3ray.results.figures import render
-from s3ray.results.kept import kept_figure, kept_table
+
+from s3ray.results.chart import Curve, Panel
+from s3ray.results.exhibits.factors import factor_chart, factor_table
 
 RATIOS = (1.0, 0.5, 0.1)
 KINDS = {"shared relevant": 1, "shared other": 3, "unique relevant": 2, "unique other": 2, "nuisance": 8}
@@ -69,81 +68,75 @@ def points() -> pd.DataFrame:
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
+def lines(panel: Panel) -> dict[str, Curve]:
+    return {curve.label: curve for curve in panel.curves}
+
+
 def test_figure_carries_the_means_that_were_put_in(points: pd.DataFrame) -> None:
-    figure = kept_figure(points)
-    axes = np.array(figure.axes).reshape(4, 3)
-    assert [axis.get_title() for axis in axes[0]] == [
+    chart = factor_chart(points)
+    assert [panel.title for panel in chart.panels[0]] == [
         "after Specialization",
         "after Selection",
         "other methods (p = 1)",
     ]
-    assert figure.get_suptitle().startswith("What representations keep: latent_factors (simulated data), S3 at χ = 8")
+    assert chart.title.startswith("What representations keep: latent_factors (simulated data), S3 at χ = 8")
+    assert [axis.inverted for axis in chart.columns] == [True, True, False]  # pruning goes to the right
     for column, branch in enumerate(("none", "suff+min")):
         for row, quantity, scale in ((0, "R2", 1), (1, "share of variance", 100)):
-            axis = axes[row, column]
-            assert axis.xaxis.get_inverted()  # pruning goes to the right
-            lines = {line.get_label(): line for line in axis.lines}
+            drawn = lines(chart.panels[row][column])
             for kind in KINDS:
-                np.testing.assert_allclose(lines[kind].get_xdata(), RATIOS)
+                assert list(drawn[kind].x) == list(RATIOS)
                 expected = [scale * mean(quantity, kind, "s3", branch, 8, p) for p in RATIOS]
-                np.testing.assert_allclose(lines[kind].get_ydata(), expected)
-        energies = [line for line in axes[2, column].lines if len(line.get_xdata()) == len(RATIOS)]
-        drawn = [(q, k) for q in ("energy distance", "energy distance between values") for k in list(KINDS)[:2]]
-        for line, (quantity, kind) in zip(energies, drawn, strict=True):
-            np.testing.assert_allclose(line.get_ydata(), [mean(quantity, kind, "s3", branch, 8, p) for p in RATIOS])
-        lines = {line.get_label(): line for line in axes[3, column].lines}
+                np.testing.assert_allclose(drawn[kind].y, expected)
+        shown = [(q, k) for q in ("energy distance", "energy distance between values") for k in list(KINDS)[:2]]
+        for curve, (quantity, kind) in zip(chart.panels[2][column].curves, shown, strict=True):
+            np.testing.assert_allclose(curve.y, [mean(quantity, kind, "s3", branch, 8, p) for p in RATIOS])
+        drawn = lines(chart.panels[3][column])
         for quantity in ("I(X;Z) bound", "I(Z;Y) bound", "I(Z;X|Y) surrogate"):
-            expected = [mean(quantity, "", "s3", branch, 8, p) for p in RATIOS]
-            np.testing.assert_allclose(lines[quantity].get_ydata(), expected)
-    plt.close(figure)
+            np.testing.assert_allclose(drawn[quantity].y, [mean(quantity, "", "s3", branch, 8, p) for p in RATIOS])
 
 
 def test_band_is_one_standard_deviation_over_seeds(points: pd.DataFrame) -> None:
-    figure = kept_figure(points)
-    band = figure.axes[0].collections[0].get_paths()[0].vertices
-    center = mean("R2", "shared relevant", "s3", "none", 8, 1.0)
+    curve = lines(factor_chart(points).panels[0][0])["shared relevant"]
     # Two seeds 0.02 apart: the sample standard deviation is 0.02 / √2. The factors' spread is no part of it.
-    at_one = band[band[:, 0] == 1.0, 1]
-    assert (at_one.min(), at_one.max()) == pytest.approx((center - 0.02 / 2**0.5, center + 0.02 / 2**0.5))
-    plt.close(figure)
+    assert curve.band
+    assert curve.spread[0] == pytest.approx(0.02 / 2**0.5)
+    assert curve.hover[0].split("\n") == ["shared relevant", "p 1", f"mean {curve.y[0]:.2f}", "std 0.01", "n 2"]
 
 
 def test_other_methods_stand_at_their_means_in_the_tables_order(points: pd.DataFrame) -> None:
-    figure = kept_figure(points)
-    names = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
-    assert names == ["CLIP", "FactorCL-proj", "mine"]
-    line = {line.get_label(): line for line in figure.axes[2].lines}["nuisance"]
-    heights = np.asarray(line.get_ydata()).reshape(3, 3)[:, 0]
+    chart = factor_chart(points)
+    assert list(chart.columns[-1].ticks.values()) == ["CLIP", "FactorCL-proj", "mine"]
+    curve = lines(chart.panels[0][2])["nuisance"]
     expected = [
         mean("R2", "nuisance", m, b, 1, 1.0) for m, b in (("clip", "none"), ("factorcl", "proj"), ("x", "none"))
     ]
-    np.testing.assert_allclose(heights, expected)
-    plt.close(figure)
+    np.testing.assert_allclose(curve.y[1::4], expected)
+    assert [curve.x[1::4], np.isfinite(curve.spread).tolist()] == [[0, 1, 2], [False, True, False, False] * 3]
+    assert curve.hover[1].startswith("nuisance\nCLIP\nmean ")
 
 
-def test_one_seed_has_no_band_and_s3_or_the_others_may_be_alone(points: pd.DataFrame) -> None:
+def test_shares_stand_on_a_scale_of_their_own(points: pd.DataFrame) -> None:
+    assert [axis.symlog for axis in factor_chart(points).rows] == [False, True, False, False]
+
+
+def test_one_seed_has_no_spread_and_s3_or_the_others_may_be_alone(points: pd.DataFrame) -> None:
     one = points[points["seed"] == 0]
     is_s3 = one["method"] == "s3"
     for shown, columns in ((one[is_s3], 2), (one[~is_s3], 1), (one[is_s3 & (one["branch"] == "none")], 1)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            figure = kept_figure(shown)
-            assert len(figure.axes) == 4 * columns
-            assert "n = 1" in figure.get_suptitle()
-            plt.close(figure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert render(kept_figure(one), "png").startswith(b"\x89PNG")
-    plt.close("all")
+        chart = factor_chart(shown)
+        assert [len(row) for row in chart.panels] == [columns] * 4
+        assert "n = 1" in chart.title
+        assert not any(np.isfinite(curve.spread).any() for row in chart.panels for p in row for curve in p.curves)
 
 
 def test_a_figure_is_of_one_dataset_at_one_batch_size(points: pd.DataFrame) -> None:
     with pytest.raises(AssertionError, match="one dataset at one batch size"):
-        kept_figure(pd.concat([points, points.assign(batch_size=128)]))
+        factor_chart(pd.concat([points, points.assign(batch_size=128)]))
 
 
 def test_table_has_a_line_per_curve_point_with_mean_and_std(points: pd.DataFrame) -> None:
-    table = kept_table(points)
+    table = factor_table(points)
     assert len(table) == 2 * 2 * len(RATIOS) + 3
     assert set(table["dataset"]) == {"latent_factors (simulated data)"}
     assert set(table["n"]) == {2}
@@ -163,7 +156,7 @@ def test_table_has_a_line_per_curve_point_with_mean_and_std(points: pd.DataFrame
 
 
 def test_table_is_ordered_by_method_granularity_and_falling_p(points: pd.DataFrame) -> None:
-    table = kept_table(points)
+    table = factor_table(points)
     expected = [(f"S3, {when} Selection", g, f"{p:g}") for when in ("without", "after") for g in (2, 8) for p in RATIOS]
     expected += [("CLIP", 1, "1"), ("FactorCL-proj", 1, "1"), ("mine", 1, "1")]
     assert list(table[["method", "χ", "p"]].itertuples(index=False, name=None)) == expected

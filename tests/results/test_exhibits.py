@@ -1,4 +1,4 @@
-"""Every artefact of every sweep file, on results that are known by formula (made_up.py)."""
+"""Every exhibit of every sweep file, on results that are known by formula (made_up.py)."""
 
 import io
 import itertools
@@ -10,13 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
-from s3ray.results.artefacts import figures, note, tables
-from s3ray.results.figures import SELECTED
 
 from s3ray.errors import UserError
-from s3ray.results import Results, write_results
+from s3ray.results import Results, labels, write_results
+from s3ray.results.exhibits import EXHIBITS, asked_for
 from s3ray.results.published import published_table
+from s3ray.results.render import charts, render, tables
 from s3ray.store import Store
 from s3ray.sweep import Study, load_sweep, make_plan
 
@@ -27,11 +26,11 @@ PROMISED = {
     "table1_figure5": ({"table1", *EVERY}, {"figure5_batch_64"}),
     "figure3_batch_size": ({"table1", *EVERY}, {"figure3_latent_factors"}),
     "table2_methods": ({"table2", *EVERY}, set()),
-    "table3_selection_losses": ({"table3", *EVERY}, set()),
+    "table3_selection_losses": ({"table3", *EVERY}, {"table3_batch_64"}),
     "figure6_no_selection": (EVERY, {"figure6_batch_64"}),
     "figures7_10_router_entropy": (EVERY, {"figures7_10_latent_factors"}),
     "tables4_5_parameters": ({"table4", "table5", "table5_all_layers"}, set()),
-    "what_is_kept": ({"what_is_kept", *EVERY}, {"what_is_kept_latent_factors_batch_64"}),
+    "factors": ({"factors", *EVERY}, {"factors_latent_factors_batch_64"}),
 }
 
 
@@ -45,15 +44,14 @@ def part_of(embedded, sweep):
     return make_plan(load_sweep(SWEEPS[sweep]), Study(entries), embedded.store)
 
 
-@pytest.mark.slow  # paints every figure twice, as PNG and PDF
 @pytest.mark.parametrize("sweep", PROMISED)
-def test_a_sweep_writes_what_its_artefacts_promise_and_no_more(sweep, embedded):
+def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep, embedded):
     store = embedded.store
     written = write_results(part_of(embedded, sweep), store)
     promised_tables, promised_figures = PROMISED[sweep]
     expected = set(itertools.product(promised_tables, ("md", "csv", "tex")))
     expected |= set(itertools.product(promised_figures, ("png", "pdf")))
-    results = {"rows.parquet", "references.parquet", "entropies.parquet", "kept.parquet", "info.json"}
+    results = {"rows.parquet", "references.parquet", "entropies.parquet", "factors.parquet", "info.json"}
     assert set(written) - results == {f"{name}.{suffix}" for name, suffix in expected}
     assert sorted(written) == store.names("results", sweep)
     for name in written:
@@ -78,7 +76,7 @@ def test_a_sweep_without_cells_writes_its_tables(tmp_path):
 
 def test_results_that_were_saved_are_loaded_as_they_were(embedded, tmp_path):
     store = Store(str(tmp_path))
-    names = ["rows", "references", "entropies", "kept"]
+    names = ["rows", "references", "entropies", "factors"]
     assert embedded.results.save(store) == [*(f"{name}.parquet" for name in names), "info.json"]
     loaded = Results.load(store)
     for name in names:
@@ -113,13 +111,18 @@ def test_results_that_are_not_there_are_one_sentence(embedded, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def made(embedded):
-    return tables(embedded.results)
+def rendered(embedded):
+    return render(embedded.results)
+
+
+@pytest.fixture(scope="module")
+def made(rendered):
+    return {name: table.frame for name, table in tables(rendered).items()}
 
 
 @pytest.fixture(scope="module")
 def beside_the_paper(multibench):
-    return tables(multibench.results)
+    return {name: table.frame for name, table in tables(render(multibench.results)).items()}
 
 
 def line(table, **values):
@@ -253,8 +256,8 @@ def test_tables_4_and_5_have_the_papers_digits_in_its_layout(made):
     assert (every_layer.iloc[:, 2:].astype(float) < table.iloc[:, 2:].astype(float)).all(axis=None)
 
 
-def test_what_is_kept_by_hand(made):
-    table = made["what_is_kept"]
+def test_factors_by_hand(made):
+    table = made["factors"]
     assert set(table["dataset"]) == {"latent_factors (simulated data)"}
     found = line(table, batch_size=64, method="S3, after Selection", χ=8, p=0.5)
     # R² 0.9 of shared relevant factors at p = 1, 0.1 less per kind, times p; 0.01 between seeds.
@@ -267,31 +270,25 @@ def test_what_is_kept_by_hand(made):
     assert len(table) == 5 * 8 + 8
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table3", "references", "what_is_kept", "verdicts"])
-def test_what_stands_above_a_table_names_the_data_by_kind(name, embedded):
-    text = note(name, embedded.results)
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "references", "factors", "verdicts"])
+def test_what_stands_above_a_table_names_the_data_by_kind(name, rendered):
+    text = tables(rendered)[name].note
     assert "digits is embedded data (rows + columns, smoke scale)" in text
     assert "latent_factors is simulated data (first + second, smoke scale, best achievable 90.0)" in text
 
 
 @pytest.fixture(scope="module")
-def drawn(embedded):
-    made = figures(embedded.results)
-    yield made
-    plt.close("all")
+def drawn(rendered):
+    return charts(rendered)
 
 
-def curves(axis):
-    """The means drawn in a panel, by label: (color, ratios, percent)."""
-    shown = {}
-    for bars in axis.containers:
-        means = bars.lines[0]
-        shown[bars.get_label()] = (to_hex(means.get_color()), means.get_xdata(orig=False), means.get_ydata(orig=False))
-    return shown
+def curves(panel):
+    """The means drawn in a panel, by label."""
+    return {curve.label: curve for curve in panel.curves if curve.spread}
 
 
-def stars(axis):
-    return [(*drawn.get_xdata(), *drawn.get_ydata()) for drawn in axis.lines if drawn.get_marker() == "*"]
+def stars(panel):
+    return [(*curve.x, *curve.y) for curve in panel.curves if curve.marker == "star"]
 
 
 AFTER, BEFORE = "after Selection: mean ± std, n = 3", "without Selection: mean ± std, n = 3"
@@ -300,67 +297,90 @@ AFTER, BEFORE = "after Selection: mean ± std, n = 3", "without Selection: mean 
 def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_batch_size(made, drawn):
     assert set(made) == set().union(*(promised for promised, _ in PROMISED.values()))
     assert set(drawn) == {
-        *(f"figure{number}_batch_{batch}" for number in (5, 6) for batch in (64, 128)),
+        *(f"{name}_batch_{batch}" for name in ("figure5", "figure6", "table3") for batch in (64, 128)),
         *(f"{figure}_{dataset}" for figure in ("figure3", "figures7_10") for dataset in ("digits", "latent_factors")),
-        "what_is_kept_latent_factors_batch_64",
+        "factors_latent_factors_batch_64",
     }
 
 
 def test_figure_3_has_a_column_per_batch_size(drawn):
-    figure = drawn["figure3_digits"]
-    assert figure.get_suptitle() == "digits (embedded data, smoke scale)"
-    axes = np.array(figure.axes).reshape(3, 2)
-    assert [axis.get_title() for axis in axes[0]] == ["batch size 64", "batch size 128"]
-    assert [axis.get_ylabel() for axis in axes[:, 0]] == [f"χ = {χ}\ntest accuracy (%)" for χ in (2, 4, 8)]
-    shown = curves(axes[1, 1])  # χ = 4: 60 + 1.28 + 2
+    chart = drawn["figure3_digits"]
+    assert chart.title == "digits (embedded data, smoke scale)"
+    assert [panel.title for panel in chart.panels[0]] == ["batch size 64", "batch size 128"]
+    assert [axis.title for axis in chart.rows] == [f"χ = {χ}\ntest accuracy (%)" for χ in (2, 4, 8)]
+    panel = chart.panels[1][1]
+    shown = curves(panel)  # χ = 4: 60 + 1.28 + 2
     assert set(shown) == {AFTER, BEFORE}
-    np.testing.assert_allclose(shown[AFTER][1], [1.0, 0.9, 0.5, 0.4, 0.1])
-    np.testing.assert_allclose(shown[AFTER][2], [65.28, 66.28, 70.28, 71.28, 68.28])
-    np.testing.assert_allclose(shown[BEFORE][2], [63.28, 62.28, 58.28, 57.28, 54.28])
-    assert stars(axes[1, 1]) == [(0.5, pytest.approx(70.28))]
+    np.testing.assert_allclose(shown[AFTER].x, [1.0, 0.9, 0.5, 0.4, 0.1])
+    np.testing.assert_allclose(shown[AFTER].y, [65.28, 66.28, 70.28, 71.28, 68.28])
+    np.testing.assert_allclose(shown[AFTER].spread, [1.0] * 5)
+    np.testing.assert_allclose(shown[BEFORE].y, [63.28, 62.28, 58.28, 57.28, 54.28])
+    assert shown[AFTER].hover[2] == "after Selection\np 0.5\nmean 70.28 %\nstd 1.00\nn 3"
+    assert stars(panel) == [(0.5, pytest.approx(70.28))]
 
 
 def test_figure_5_has_a_column_per_dataset(drawn):
-    figure = drawn["figure5_batch_64"]
-    assert figure.get_suptitle() == "Pruning curves, batch size 64"
-    axes = np.array(figure.axes).reshape(3, 2)
+    chart = drawn["figure5_batch_64"]
+    assert chart.title == "Pruning curves, batch size 64"
     names = ["digits (embedded data)", "latent_factors (simulated data)"]
-    assert [axis.get_title() for axis in axes[0]] == names
-    shown = curves(axes[2, 1])  # 50 + .64 + 4
-    np.testing.assert_allclose(shown[AFTER][2], [56.64, 57.64, 61.64, 62.64, 59.64])
-    assert shown[AFTER][0] == SELECTED
+    assert [panel.title for panel in chart.panels[0]] == names
+    shown = curves(chart.panels[2][1])  # 50 + .64 + 4
+    np.testing.assert_allclose(shown[AFTER].y, [56.64, 57.64, 61.64, 62.64, 59.64])
+    assert shown[AFTER].color == labels.SELECTED
 
 
 def test_figure_6_shows_the_curve_without_selection_alone_as_the_main_one(drawn):
-    for axis, χ in zip(drawn["figure6_batch_128"].axes, (2, 4, 8), strict=True):
-        ((label, (color, ratios, percent)),) = curves(axis).items()
-        assert (label, color) == (BEFORE, SELECTED)
-        np.testing.assert_allclose(percent, 61.28 + χ / 2 - 10 * (1 - ratios))
+    for (panel,), χ in zip(drawn["figure6_batch_128"].panels, (2, 4, 8), strict=True):
+        ((label, curve),) = curves(panel).items()
+        assert (label, curve.color) == (BEFORE, labels.SELECTED)
+        np.testing.assert_allclose(curve.y, [61.28 + χ / 2 - 10 * (1 - p) for p in curve.x])
         # Single seeds are drawn of the main curve only.
-        assert sum(drawn.get_linestyle() == ":" and len(drawn.get_xdata()) == 5 for drawn in axis.lines) == 3
+        (seeds,) = (curve for curve in panel.curves if curve.dash == "dot")
+        assert len(seeds.y) == 3 * (5 + 1)
+        assert np.isnan(seeds.y[5::6]).all()
+
+
+def test_table_3_has_a_figure_with_a_curve_per_selection_loss(drawn):
+    ((panel,),) = drawn["table3_batch_128"].panels
+    shown = curves(panel)
+    assert [curve.color for curve in shown.values()] == [labels.branch_color(branch) for branch in labels.branches()]
+    # 60 + 1.28 + 4, and what Selection gives at p = 1.
+    assert [curve.y[0] for curve in shown.values()] == pytest.approx([65.28, 67.28, 66.28, 65.28])
+    assert len(stars(panel)) == 3
+    assert not any(curve.dash == "dot" for curve in panel.curves)
 
 
 def test_figures_7_to_10_show_the_means_per_granularity_at_the_usual_batch_size(drawn):
-    figure = drawn["figures7_10_digits"]
-    assert (
-        figure.get_suptitle() == "digits (embedded data), batch size 64: routers during Selection (mean ± std, n = 3)"
-    )
-    titles = ["rows, local", "rows, global", "columns, local", "columns, global"]
-    assert [axis.get_title() for axis in figure.axes] == titles
-    for axis, modality, slope in zip(figure.axes, (0, 0, 1, 1), (-0.01, 0, -0.01, 0), strict=True):
-        assert [line.get_label() for line in axis.lines] == ["χ = 2", "χ = 4", "χ = 8"]
-        for drawn_line, experts in zip(axis.lines, (16, 32, 64), strict=True):
+    chart = drawn["figures7_10_digits"]
+    assert chart.title == "digits (embedded data), batch size 64: routers during Selection (mean ± std, n = 3)"
+    panels = [panel for row in chart.panels for panel in row]
+    assert [panel.title for panel in panels] == ["rows, local", "rows, global", "columns, local", "columns, global"]
+    for panel, modality, slope in zip(panels, (0, 0, 1, 1), (-0.01, 0, -0.01, 0), strict=True):
+        assert [curve.label for curve in panel.curves] == ["χ = 2", "χ = 4", "χ = 8"]
+        for curve, experts in zip(panel.curves, (16, 32, 64), strict=True):
             # ln of the experts, a unit between modalities, .64 of the batch size: 1.28 would be the other's.
-            expected = math.log(experts) + modality + 0.64 + slope * np.arange(8)
-            np.testing.assert_allclose(drawn_line.get_ydata(), expected)
-        # Three seeds 0.1 apart: the band is two deviations of 0.1 high.
-        band = axis.collections[0].get_paths()[0].vertices
-        first = band[band[:, 0] == 0.0, 1]
-        assert first.max() - first.min() == pytest.approx(0.2)
+            np.testing.assert_allclose(curve.y, math.log(experts) + modality + 0.64 + slope * np.arange(8))
+            # Three seeds 0.1 apart.
+            assert curve.band
+            np.testing.assert_allclose(curve.spread, [0.1] * 8)
 
 
-def test_what_is_kept_is_drawn_for_data_with_known_factors(drawn):
-    figure = drawn["what_is_kept_latent_factors_batch_64"]
-    assert "latent_factors (simulated data)" in figure.get_suptitle()
-    first = {line.get_label(): line for line in figure.axes[0].lines}
-    np.testing.assert_allclose(first["unique relevant"].get_ydata(), [0.7, 0.63, 0.35, 0.28, 0.07])
+def test_factors_are_drawn_for_data_with_known_factors(drawn):
+    chart = drawn["factors_latent_factors_batch_64"]
+    assert "latent_factors (simulated data)" in chart.title
+    first = {curve.label: curve for curve in chart.panels[0][0].curves}
+    np.testing.assert_allclose(first["unique relevant"].y, [0.7, 0.63, 0.35, 0.28, 0.07])
+
+
+def test_a_sweep_that_names_no_exhibit_has_those_of_every_sweep():
+    assert {exhibit.name for exhibit in asked_for("grid", [])} == EVERY
+    assert [exhibit.name for exhibit in asked_for("grid", ["table3", "figure5"])][:2] == ["table3", "figure5"]
+    assert len(asked_for("grid", ["summary"])) == len(EVERY)
+    assert {name for sweep in SWEEPS.values() for name in load_sweep(sweep).exhibits} | EVERY == set(EXHIBITS)
+
+
+def test_an_exhibit_that_there_is_not_is_one_sentence():
+    with pytest.raises(
+        UserError, match=r"^sweep grid: exhibits has 'tabel1', which there is not; did you mean 'table1'"
+    ):
+        asked_for("grid", ["tabel1"])
