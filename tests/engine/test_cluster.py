@@ -102,7 +102,7 @@ def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", ["RAY_TRAIN_V2_ENABLED", "TUNE_DISABLE_SIGINT_HANDLER"])
 def test_a_variable_of_another_project_that_we_cannot_run_with(name):
-    program = "from s3ray.console import user_errors\nwith user_errors():\n    import s3ray.engine"
+    program = "from s3ray.cli.console import user_errors\nwith user_errors():\n    import s3ray.engine"
     environment = os.environ | {name: "0"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2

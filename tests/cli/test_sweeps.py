@@ -1,28 +1,15 @@
-"""The command line as users meet it: flags, bad input, and a sweep from nothing to results."""
+"""Sweep files and `s3ray plan` as users meet them: flags, bad input, and a sweep from nothing to results."""
 
 import json
 import os
-import random
 import re
-import runpy
-import subprocess
-import sys
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from s3ray.cli import app
-from s3ray.results import Results
-from s3ray.store import Store
-from s3ray.sweep import load_sweep
+from command_line import FIGURE3, SEARCH, assert_one_sentence, assert_refused, s3ray, sweep
 
-ROOT = Path(__file__).parents[1]
-FIGURE3 = ROOT / "sweeps" / "figure3_batch_size.py"
-SEARCH = ROOT / "sweeps" / "search_weights.py"
 TINY = """
 batch_sizes = [100]
 [model]
@@ -35,16 +22,6 @@ epochs = 1
 [sparsification]
 ratios = [1.0, 0.5]
 """
-
-
-def sweep(*arguments, file=FIGURE3, **environment):
-    return subprocess.run(
-        [sys.executable, str(file), *map(str, arguments)],
-        env={**os.environ, "RAY_ADDRESS": "local", "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 FLAGS = {
@@ -149,17 +126,8 @@ def test_more_workers_than_the_machine_holds(tmp_path):
     assert_refused(result, tmp_path / "store" / "data", "--workers-per-trial 64: needs 64 CPU, this machine holds at")
 
 
-def assert_refused(result, untouched, *fragments):
-    assert result.returncode == 2, result.stdout + result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for fragment in fragments:
-        assert fragment in line
-    assert not untouched.exists()
-
-
 def test_plan_as_json(tmp_path):
-    result = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path), "--format", "json"])
+    result = s3ray("plan", FIGURE3, "--storage", tmp_path, "--format", "json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.output)
     # 2 datasets × 3 χ × 2 batch sizes × 3 seeds.
@@ -168,7 +136,7 @@ def test_plan_as_json(tmp_path):
     assert summary["datasets"]["digits"]["kind"] == "embedded"
     cpus = len(os.sched_getaffinity(0))
     assert summary["estimated_seconds_on_this_machine"] > 40 + summary["estimated_worker_seconds"] / cpus / 1.01
-    text = CliRunner().invoke(app, ["plan", str(FIGURE3), "--storage", str(tmp_path)]).output.splitlines()[-1]
+    text = s3ray("plan", FIGURE3, "--storage", tmp_path).output.splitlines()[-1]
     assert re.fullmatch(rf"estimated .* of one worker; .* on this machine's {cpus} CPUs, start-up included", text)
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 
@@ -176,7 +144,7 @@ def test_plan_as_json(tmp_path):
 def test_plan_of_a_file_that_is_no_sweep(tmp_path):
     (tmp_path / "other.py").write_text("x = 1\n")
     for path, message in ((tmp_path / "other.py", "defines no SWEEP"), (tmp_path / "none.py", "no such sweep file")):
-        result = CliRunner().invoke(app, ["plan", str(path)])
+        result = s3ray("plan", path)
         assert result.exit_code == 2
         assert message in result.stderr
 
@@ -260,19 +228,6 @@ def test_the_config_file_and_its_table_are_named(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("module", ["s3ray", "s3ray.cli"])
-def test_as_a_module(module):
-    command = [sys.executable, "-m", module, "params", "--table", "4", "--format", "csv"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.stdout == (ROOT / "s3ray" / "published" / "table4.csv").read_text(), result.stderr
-
-
-def test_params_prints_the_published_table():
-    result = CliRunner().invoke(app, ["params", "--table", "4", "--format", "csv"])
-    published = (ROOT / "s3ray" / "published" / "table4.csv").read_text()
-    assert result.output == published
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path):
@@ -307,111 +262,9 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path)
     assert written == {path: path.stat().st_mtime_ns for path in written}
 
 
-@pytest.fixture(scope="module")
-def made_up():
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "results" / "made_up.py")))
-
-
-@pytest.fixture
-def finished(made_up, tmp_path):
-    """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
-
-    def fill(datasets, accuracy=None, storage=tmp_path / "store"):
-        sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
-        overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
-        plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
-        Results.collect(plan, store).save(store)
-        return str(storage)
-
-    return fill
-
-
-def s3ray(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
-def assert_one_sentence(result, message):
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert re.fullmatch(f"error: .*{message}.*\n", result.stderr), result.stderr
-
-
-def test_report_writes_a_page_and_says_where(finished, tmp_path):
-    result = s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "deep" / "report")
-    assert result.exit_code == 0, result.output
-    page = tmp_path / "deep" / "report" / "index.html"
-    assert result.stdout == f"{page}\n"
-    assert "digits (embedded data, smoke scale)" in page.read_text(encoding="utf-8")
-    # 60 + .64 + 4 without Selection, 2 more with it.
-    lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
-    assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
-
-
-def test_report_from_object_storage_beside_its_results(finished, object_storage, tmp_path):
-    storage = finished(["digits"], storage=object_storage.uri)
-    draw, throttled = random.Random(0), object_storage.faults.THROTTLED
-    object_storage.fault = lambda method, path: throttled if draw.random() < 0.3 else None
-    published = storage.replace("?", "/report?")
-    result = s3ray("report", "--storage", storage, "--output", published)
-    assert result.exit_code == 0, result.output
-    assert result.stdout == f"s3://bucket/{object_storage.prefix}/report/index.html\n"
-    assert s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "report").exit_code == 0
-    local = {str(path.relative_to(tmp_path)) for path in (tmp_path / "report").rglob("*") if path.is_file()}
-    assert {key for key in object_storage.objects() if key.startswith("report/")} == local
-    for name in ("report/tables/table3.csv", "report/tables/summary.md"):
-        assert Store(storage).read(name) == (tmp_path / name).read_bytes()
-
-
 def test_storage_that_fails_is_one_sentence(object_storage, tmp_path):
     object_storage.fault = lambda method, path: object_storage.faults.DENIED
     output = ["--output", tmp_path / "report"]
     for arguments in (["plan", FIGURE3, "--datasets", "digits"], ["report", *output], ["compare", "--paper"]):
         result = s3ray(*arguments, "--storage", object_storage.uri)
         assert_one_sentence(result, r"--storage s3://bucket/.*: cannot be read \(.*ACCESS_DENIED.*\); check the place")
-
-
-def test_report_to_a_place_that_cannot_be_written(finished, object_storage):
-    object_storage.fault = lambda method, path: object_storage.faults.DENIED
-    result = s3ray("report", "--storage", finished(["digits"]), "--output", object_storage.uri)
-    assert_one_sentence(result, r"--output s3://bucket/.*: cannot be written \(.*ACCESS_DENIED.*\); choose a place")
-
-
-def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
-    storage = finished(["digits"])
-    for arguments, message in (
-        (["--storage", storage, "--sweep", "full_grid"], "holds no results of sweep 'full_grid'; run a sweep first"),
-        (["--storage", tmp_path / "empty"], "holds no results of any sweep; run a sweep first"),
-    ):
-        assert_one_sentence(s3ray("report", "--output", tmp_path / "report", *arguments), message)
-    assert not (tmp_path / "report").exists()
-
-
-def test_compare_without_anything_to_compare_with(tmp_path):
-    assert_one_sentence(s3ray("compare", "--storage", tmp_path), "nothing to compare with; add --paper")
-
-
-@pytest.mark.parametrize(("dataset", "kind"), [("digits", "embedded"), ("latent_factors", "simulated")])
-def test_compare_refuses_data_that_the_paper_does_not_have(finished, dataset, kind):
-    result = s3ray("compare", "--paper", "--storage", finished([dataset]))
-    assert_one_sentence(result, f"{dataset} is {kind} data, and only MultiBench data can be compared")
-
-
-def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
-    result = s3ray("compare", "--paper", "--storage", finished(["mosei", "mustard"]))
-    assert result.exit_code == 0, result.output
-    *_, table1, table2, table3, table4, table5 = result.stdout.splitlines()
-    # Of Table 1 at χ = 8: Specialization, Selection, p 0.5 of two datasets.
-    assert table1.endswith(", 126 not run")
-    assert table2.endswith(", 30 not run")
-    # Printed deviations below 0.86 are reproduced with equal means: all of MOSEI, suff+min (0.72) of MUStARD.
-    assert table3 == "Table 3: 5 reproduced, 3 underpowered, 8 not run"
-    assert (table4, table5) == ("Table 4: 12 reproduced", "Table 5: 108 reproduced")
-
-
-def test_compare_fails_if_results_differ_from_the_papers(finished, made_up):
-    def worse(*point):
-        return made_up.as_printed(*point) - 10
-
-    result = s3ray("compare", "--paper", "--storage", finished(["mosei"], worse))
-    assert result.exit_code == 3, result.output
-    assert "Table 3: 4 differs, 12 not run" in result.stdout.splitlines()
