@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,8 +21,9 @@ from rich.console import Console
 
 from s3ray.config import Cell
 from s3ray.data import Dataset
+from s3ray.engine import ENVIRONMENT
 from s3ray.engine.cell import Event
-from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
+from s3ray.engine.cluster import check_nodes_can_write, connected, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
@@ -60,8 +62,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     """
     started = time.monotonic()
     check_plan(plan, store, execution)
-    try:
-        capacity = connect(execution)
+    with connected(execution) as capacity:
         slots = capacity.slots(execution)
         check_storage(store, capacity)
         if not capacity.is_local:
@@ -84,8 +85,6 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         failures = _failures(plan, packs, store, errors)
         if not failures:
             store.drop_run(run)
-    finally:
-        disconnect()
     return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
 
 
@@ -131,6 +130,9 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
     Args:
         relay: pass the workers' reports on to Tune.
     """
+    # Train reads them here, in a process that does not inherit them from a Ray that somebody else started.
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
     attempts = 0
     while cells := pack.unfinished(store):

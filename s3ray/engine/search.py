@@ -39,7 +39,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from s3ray.data import Dataset
-from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect
+from s3ray.engine.cluster import check_nodes_can_write, connected
 from s3ray.engine.preflight import Capacity, Execution, check_storage
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
@@ -191,8 +191,7 @@ def run_searches(
                 console.print(f"warning: {cut}", style="yellow", highlight=False, soft_wrap=True)
         failures: dict[str, list[str]] = {search.dataset: [] for search in searches}
         if any(counted(study) < trials for study in studies.values()):
-            try:
-                capacity = connect(execution)
+            with connected(execution) as capacity:
                 capacity.slots(execution)
                 check_storage(store, capacity)
                 if not capacity.is_local:
@@ -204,8 +203,6 @@ def run_searches(
                         try_again(study)
                         found = _tune(search, study, store, execution, capacity, trials, seed, console)
                         failures[search.dataset] = found
-            finally:
-                disconnect()
         return {dataset: _outcome(study, failures[dataset]) for dataset, study in studies.items()}
 
 

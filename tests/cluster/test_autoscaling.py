@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from heads import Head
+
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +18,8 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 def start(head, *command, **environment):
-    """A sweep as a driver on the head. Its nodes share this machine's disk, which is what the variable says."""
-    environment = {"S3RAY_SHARED_FILESYSTEM": "1", **environment}
+    """A sweep as a driver on the head. Its nodes share this machine's disk, and may be three of one CPU each."""
+    environment = {"S3RAY_SHARED_FILESYSTEM": "1", "S3RAY_MAX_CPUS": "3", **environment}
     return subprocess.Popen(
         [sys.executable, *command],
         env=head.environment | environment,
@@ -44,14 +46,15 @@ def committed(storage):
     return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
 
 
-def test_a_local_path_is_refused_where_nodes_can_come(growing, tmp_path):
-    sweep = start(
-        growing, "sweeps/table1_figure5.py", "--storage", str(tmp_path / "storage"), S3RAY_SHARED_FILESYSTEM=""
-    )
-    output, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 2, output
-    assert "a local path on a cluster of 2 nodes; use s3://…, gs://…" in output
-    assert not list((tmp_path / "storage").glob("*"))
+def test_a_job_knows_how_far_its_cluster_may_grow(growing: Head, tmp_path: Path) -> None:
+    """What a cluster's file says reaches a submitted job through its head; its client does not know it."""
+    assert "S3RAY_MAX_CPUS" not in growing.environment
+    storage = tmp_path / "storage"
+    job = growing.submit("python", "sweeps/table1_figure5.py", "--storage", str(storage))
+    output, _ = job.communicate(timeout=240)
+    assert job.returncode != 0, output
+    assert "a local path on a cluster of 2 nodes; use s3://…, gs://…" in output  # one is up
+    assert not list(storage.glob("*"))
 
 
 def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):

@@ -14,7 +14,6 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import s3ray
-from s3ray.engine.preflight import cluster_capacity
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
@@ -44,6 +43,34 @@ def kubernetes():
 def docker_environment(config, options=("run_options",)):
     listed = [option for name in options for option in config["docker"].get(name, [])]
     return dict(option.removeprefix("--env ").split("=", 1) for option in listed if option.startswith("--env "))
+
+
+def own_maximum(config, resource):
+    """What head and workers hold once the autoscaler may add no more, each resource at its own most."""
+    limit, kinds = config["max_workers"], dict(config["available_node_types"])
+    head = kinds.pop(config["head_node_type"])
+    # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
+    amounts = [
+        kind["resources"].get(resource, 0) for kind in kinds.values() for _ in range(min(kind["max_workers"], limit))
+    ]
+    return head["resources"].get(resource, 0) + sum(sorted(amounts, reverse=True)[:limit])
+
+
+@pytest.mark.parametrize(
+    ("limit", "kinds", "cpus", "gpus"),
+    [
+        (8, [], 2, 0),
+        (8, [({"CPU": 4}, 3)], 14, 0),
+        (3, [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 1}, 3)], 26, 3),  # a fallback does not count twice
+        # Each resource at its own most: one node of 8 GPUs, or the two with the most CPUs.
+        (2, [({"CPU": 4, "GPU": 8}, 1), ({"CPU": 16}, 2)], 34, 8),
+    ],
+)
+def test_a_files_own_maximum(limit, kinds, cpus, gpus):
+    types = {str(i): {"resources": held, "max_workers": most} for i, (held, most) in enumerate(kinds)}
+    types["head"] = {"resources": {"CPU": 2}}
+    config = {"max_workers": limit, "head_node_type": "head", "available_node_types": types}
+    assert (own_maximum(config, "CPU"), own_maximum(config, "GPU")) == (cpus, gpus)
 
 
 def check_head_memory(gigabytes, gpus):
@@ -108,11 +135,11 @@ def check_cloud(config, prices):
         assert ("spot" in (market, str(provisioning).lower())) == (name == "spot")
     assert types["spot"]["priority"] > types["on_demand"].get("priority", 0)
     # A sweep starts no more trials than these; on demand stands in for spot and does not count twice.
-    capacity = cluster_capacity({}, 1, config)
-    assert (capacity.cpus, capacity.gpus) == tuple(
-        config["max_workers"] * prices["worker"][k] for k in ("cpus", "gpus")
-    )
-    check_head_memory(prices["head"]["memory"], int(capacity.gpus))
+    environment = docker_environment(config)
+    for resource in ("CPU", "GPU"):
+        assert int(environment[f"S3RAY_MAX_{resource}S"]) == own_maximum(config, resource)
+        assert own_maximum(config, resource) == config["max_workers"] * prices["worker"][f"{resource.lower()}s"]
+    check_head_memory(prices["head"]["memory"], int(environment["S3RAY_MAX_GPUS"]))
 
 
 @pytest.mark.parametrize("way", ["aws", "gcp"])
@@ -126,6 +153,7 @@ def test_own_machines():
     environment = docker_environment(config)
     mounts = [option.split()[1] for option in config["docker"]["run_options"] if option.startswith("--volume")]
     assert environment["S3RAY_SHARED_FILESYSTEM"] == "1"
+    assert not {name for name in environment if name.startswith("S3RAY_MAX")}  # all machines are there from the start
     assert mounts == [f"{environment['S3RAY_STORAGE']}:{environment['S3RAY_STORAGE']}"]
 
 
@@ -142,6 +170,8 @@ def without(entry):
         without("RAY_AUTH_MODE"),
         without("RAY_AUTH_TOKEN_PATH"),
         without("S3RAY_STORAGE"),
+        without("S3RAY_MAX_GPUS"),
+        lambda config: [node.update(max_workers=9) for node in (config, *config["available_node_types"].values())],
         lambda config: config["file_mounts"].clear(),
         lambda config: config.update(max_workers=9),
         lambda config: config["head_start_ray_commands"].__setitem__(1, "ray start --head"),
@@ -291,6 +321,7 @@ def worker(documents, index=0):
         lambda d: d["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": "4"}),
         lambda d: d["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
         lambda d: d["RayCluster"]["spec"]["workerGroupSpecs"][1].update(maxReplicas=9),
+        lambda d: [group.update(maxReplicas=9) for group in d["RayCluster"]["spec"]["workerGroupSpecs"]],
         lambda d: worker(d)["resources"].pop("requests"),
         lambda d: worker(d)["resources"]["limits"].update(cpu="2"),
         lambda d: worker(d, 1)["env"].clear(),

@@ -27,19 +27,6 @@ epochs = 2
 """
 
 
-def submit(head, *command, **environment):
-    # Where the dashboard is and its token: all that somebody at a laptop has.
-    own = {name: value for name, value in head.environment.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [BIN / "ray", "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *command],
-        env={**own, **environment},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def jobs(head):
     status, body = head.get("/api/jobs/")
     assert status == 200
@@ -49,7 +36,7 @@ def jobs(head):
 @pytest.mark.parametrize(("token", "status"), [("", 401), ("wrong" * 10, 403)])
 def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
     assert head.get("/api/jobs/", token=token)[0] == status
-    client = submit(head, "python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
+    client = head.submit("python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
     output, _ = client.communicate(timeout=120)
     assert client.returncode != 0
     assert "RAY_AUTH_TOKEN" in output  # what to set
@@ -72,7 +59,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_p
     config.write_text(SMALL)
     storage = tmp_path / "storage"
     command = ("python", "sweeps/full_grid.py", "--datasets", "latent_factors", "--config", str(config))
-    client = submit(head, *command, "--storage", str(storage))
+    client = head.submit(*command, "--storage", str(storage))
     lines = []
     for line in client.stdout:  # its logs are followed
         lines.append(line)
@@ -86,7 +73,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_p
     wait_for(lambda: jobs(head)[job] != "RUNNING")
     assert jobs(head)[job] == "SUCCEEDED"
 
-    again = submit(head, *command, "--storage", str(storage))
+    again = head.submit(*command, "--storage", str(storage))
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
     assert "starting worker groups" not in output

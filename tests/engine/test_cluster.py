@@ -59,7 +59,6 @@ def test_an_address_file_that_names_nothing_is_named(ray_folder):
 
 
 def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
-    monkeypatch.setattr("s3ray.engine.cluster._ANSWER_SECONDS", 0.2)
     file = ray_folder / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     with socket.socket() as silent, socket.socket() as dead:
@@ -68,10 +67,10 @@ def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
         dead.bind(("", 0))  # and does not listen
         file.write_text(f"127.0.0.1:{dead.getsockname()[1]}")
         with pytest.raises(UserError, match=f"{file}: no Ray answers at .*Connection refused.*delete the file"):
-            check_answers(cluster_address())
+            check_answers(cluster_address(), seconds=0.2)
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(UserError, match=r"RAY_ADDRESS=127.*no answer in 0.2 s.*correct it, or set RAY_ADDRESS=loc"):
-            check_answers(cluster_address())
+            check_answers(cluster_address(), seconds=0.2)
 
 
 def test_ray_needs_a_short_folder_that_it_may_write(ray_folder, monkeypatch):
@@ -110,6 +109,59 @@ def test_a_variable_of_another_project_that_we_cannot_run_with(name):
     assert run.stderr.endswith("; unset it, or set it to 1\n")
 
 
+OWN_RAY = """
+import logging, os, signal, sys, warnings
+import ray
+environment = dict(os.environ)
+from rich.console import Console
+from s3ray.engine.preflight import Execution
+from s3ray.engine.run import run_plan
+from s3ray.store import Store
+from tiny_sweep import DATA, tiny_plan
+
+def state():
+    levels = [logging.getLogger(name).level for name in ("ray", "ray.tune", "ray.train")]
+    private = ray._private.worker.print_to_stdstream, ray._private.utils.set_sigterm_handler
+    return dict(os.environ), levels, list(warnings.filters), private, signal.getsignal(signal.SIGTERM)
+
+def run(seeds):
+    store = Store(sys.argv[1])
+    return run_plan(tiny_plan(store, seeds), store, {"digits": DATA}, Execution(), Console())
+
+assert os.environ == environment  # what was imported has set nothing
+if sys.argv[2] == "own":
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    actor = ray.remote(num_cpus=0)(type("Mine", (), {"alive": lambda self: True})).options(name="mine").remote()
+    assert ray.get(actor.alive.remote())
+before = state()
+assert run(1).failures == {}
+after = state()
+assert before == after, (before, after)
+if sys.argv[2] == "own":
+    assert ray.get(ray.get_actor("mine").alive.remote())
+    assert ray.available_resources()["CPU"] == 1
+else:
+    assert not ray.is_initialized()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["own", "started"])
+def test_a_run_leaves_the_process_as_it_was(ray_folder: Path, tmp_path: Path, whose: str) -> None:
+    """As from a notebook: the Ray that it has stays, with its actors; one that was started for the run ends."""
+    ended = subprocess.run(
+        [sys.executable, "-c", OWN_RAY, str(tmp_path), whose],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "[1/1] done" in ended.stdout
+
+
 LEAK = """
 @ray.remote(num_cpus=0)
 class Survivor:
@@ -125,22 +177,22 @@ print(*ray.get(survivor.hold.remote()))
 """
 
 REAP = """
-capacity = connect(Execution())
-print(capacity.cpus, capacity.nodes, cluster_address() is not None)
-deadline = time.monotonic() + 30
-while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
-    time.sleep(0.2)
-print(available)
-states = {group.placement_group_id: group.state for group in ray.util.state.list_placement_groups()}
-print(*(f"{identifier}:{state}" for identifier, state in states.items()))
+with connected(Execution()) as capacity:
+    print(capacity.cpus, capacity.nodes, cluster_address() is not None)
+    deadline = time.monotonic() + 30
+    while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    print(available)
+    states = {group.placement_group_id: group.state for group in ray.util.state.list_placement_groups()}
+    print(*(f"{identifier}:{state}" for identifier, state in states.items()))
 """
 
 
 GROWS = """
 import os
 os.environ |= {"S3RAY_MAX_CPUS": "32", "S3RAY_MAX_GPUS": "8"}
-capacity = connect(Execution())
-print(capacity.cpus, capacity.gpus, capacity.nodes)
+with connected(Execution()) as capacity:
+    print(capacity.cpus, capacity.gpus, capacity.nodes)
 """
 
 

@@ -10,8 +10,8 @@ import sys
 
 from rich.console import Console
 
-from s3ray.config import OptimizerConfig, settings_for
 from s3ray.cli.console import user_errors
+from s3ray.config import OptimizerConfig, settings_for
 from s3ray.data.digits import DigitsConfig, digits
 from s3ray.store import Store
 from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
