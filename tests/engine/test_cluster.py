@@ -128,7 +128,7 @@ def run(seeds):
     store = Store(sys.argv[1])
     return run_plan(tiny_plan(store, seeds), store, {"digits": DATA}, Execution(), Console())
 
-assert os.environ == environment  # what was imported has set nothing
+assert not [n for n in os.environ.keys() - environment.keys() if n.startswith(("RAY_", "TUNE_"))]  # of imports
 if sys.argv[2] == "own":
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
     actor = ray.remote(num_cpus=0)(type("Mine", (), {"alive": lambda self: True})).options(name="mine").remote()
