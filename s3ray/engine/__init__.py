@@ -12,8 +12,8 @@ except RuntimeError:  # a user without a name, as in some containers; importing 
         "HOME: there is no home folder, where Ray keeps files; set HOME to a folder that you may write to"
     ) from None
 
-# Read by Ray when it is imported or started, so set before any module of this package imports it; the user's
-# own settings win, but for those that REQUIRED names.
+# What Ray is run with: set while a sweep runs, in its driver and wherever a trial runs. The user's own settings win,
+# but for those that REQUIRED names.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -31,6 +31,6 @@ REQUIRED = {
     "RAY_TRAIN_V2_ENABLED": "worker groups are those of Ray Train's second version",
     "TUNE_DISABLE_SIGINT_HANDLER": "Ctrl-C would fail cells instead of ending the sweep",
 }
-for _name, _value in ENVIRONMENT.items():
-    if os.environ.setdefault(_name, _value).lower() not in ("1", "true") and _name in REQUIRED:
-        raise UserError(f"{_name}={os.environ[_name]}: {REQUIRED[_name]}; unset it, or set it to 1")
+for _name, _reason in REQUIRED.items():
+    if os.environ.get(_name, "1").lower() not in ("1", "true"):
+        raise UserError(f"{_name}={os.environ[_name]}: {_reason}; unset it, or set it to 1")

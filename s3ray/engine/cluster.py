@@ -9,38 +9,27 @@ import tempfile
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import ray
 import ray.util.state
-import yaml
 from ray import PlacementGroupID
-from ray._common.utils import get_default_ray_temp_dir, get_default_system_temp_dir, get_ray_address_file
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.services import canonicalize_bootstrap_address
-from ray._private.utils import get_num_cpus
-from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
-from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
-from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError, RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state.exception import RayStateApiException
 
-from s3ray.engine import ENVIRONMENT
+from s3ray.engine import ENVIRONMENT, private
 from s3ray.engine.preflight import Capacity, Execution, cluster_capacity
 from s3ray.errors import UserError
 from s3ray.store import Store
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 5.0
 _LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
 
 
@@ -71,7 +60,7 @@ def cluster_address() -> Address | None:
             f"RAY_ADDRESS={value}: Ray Client and its like are not supported; submit a job (ray job submit), or set "
             f"HOST:PORT of a Ray whose node this is, or RAY_ADDRESS=local to start Ray on this machine"
         )
-    file = Path(get_ray_address_file(None))
+    file = private.address_file()
     if value not in ("", "auto"):
         source = f"RAY_ADDRESS={value}"
         remedy = "correct it, or set RAY_ADDRESS=local to start Ray on this machine"
@@ -81,8 +70,7 @@ def cluster_address() -> Address | None:
     else:
         source, remedy = "RAY_ADDRESS=auto", "start one (ray start --head), or unset it to start Ray on this machine"
     try:
-        # None is what ray.init passes.
-        address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
+        address = private.bootstrap_address()
     except ConnectionError:
         raise UserError(f"{source}: no Ray runs on this machine; {remedy}") from None
     except (OSError, ValueError):
@@ -96,29 +84,25 @@ def cluster_address() -> Address | None:
 
 
 def local_capacity() -> Capacity | None:
-    """This machine's capacity if `connect` would start Ray here; None if there is a cluster to connect to.
+    """This machine's capacity if `connected` would start Ray here; None if there is a cluster to connect to.
 
     Asked before Ray is started, so that a request that cannot fit costs nothing.
     """
     if cluster_address() is not None:
         return None
-    accelerators = ray._private.accelerators.get_accelerator_manager_for_resource("GPU")
-    gpus = accelerators.get_current_node_num_accelerators() if accelerators else 0
-    return Capacity(float(get_num_cpus()), float(gpus), 1, is_local=True)
+    return Capacity(*private.machine_resources(), 1, is_local=True)
 
 
-def check_answers(at: Address) -> None:
+def check_answers(at: Address, seconds: float = 5.0) -> None:
     """UserError unless a Ray of this version answers there, within seconds: ray.init tries for a quarter of an hour."""
     try:
-        with init_grpc_channel(at.address) as channel:
-            ask = NodeInfoGcsServiceStub(channel).CheckAlive
-            version = ask(CheckAliveRequest(), timeout=_ANSWER_SECONDS).ray_version
+        version = private.version_at(at.address, seconds)
     except grpc.RpcError as error:
         match error.code():
             case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
                 raise _wants_token(at, "not this one") from None
             case grpc.StatusCode.DEADLINE_EXCEEDED:
-                reason = f"no answer in {_ANSWER_SECONDS:g} s"
+                reason = f"no answer in {seconds:g} s"
             case grpc.StatusCode.UNIMPLEMENTED:
                 reason = "something else listens there"
             case _:
@@ -151,7 +135,7 @@ _SOCKET_BYTES = 107  # a Unix socket's path
 
 def check_temporary_folder() -> None:
     """UserError unless Ray can keep its sockets and logs in the temporary folder."""
-    folder = get_default_system_temp_dir()
+    folder = private.temporary_folder()
     named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name) == folder), None)
     where = f"{named}={folder}" if named else folder
     remedy = "set RAY_TMPDIR to a short folder that you may write to, such as RAY_TMPDIR=/tmp"
@@ -169,32 +153,69 @@ def check_temporary_folder() -> None:
         raise UserError(f"{where}: Ray cannot write there ({reason}); {remedy}") from None
 
 
-def quiet_ray(verbose: bool) -> None:
-    """Keep Ray's own chatter off the terminal, in this process and those it starts."""
-    if verbose:
-        return
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's new reporter prints even at verbosity 0
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    warnings.filterwarnings("ignore", module=r"ray\..*")
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are set for a while, those that are set already excepted."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's own chatter off the terminal for a while, in this process and those it starts."""
+    quiet = {
+        "RAY_AIR_NEW_OUTPUT": "0",  # Tune's new reporter prints even at verbosity 0
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
     # Tune and Train log every failed attempt with its traceback; the cause is in our own line.
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # The raylet's notes (such as the number of worker processes) come through here, past every log level.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("ray", "ray.tune", "ray.train"))}
+    with variables(quiet), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"ray\..*")
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
 
-def connect(execution: Execution) -> Capacity:
-    """Connect to the cluster of RAY_ADDRESS or of this machine, or start Ray here.
+@contextmanager
+def connected(execution: Execution) -> Iterator[Capacity]:
+    """Use the Ray that this process has, or connect to that of RAY_ADDRESS or of this machine, or start one here.
 
-    Returns:
-        The capacity that the cluster can grow to: with autoscaling its configured maximum.
+    Leaves everything as it was: what is begun here ends here, a Ray that this process had before stays.
+
+    Yields:
+        The capacity that the cluster can grow to, as S3RAY_MAX_CPUS and S3RAY_MAX_GPUS declare it, else what is there.
 
     Raises:
         UserError: this machine cannot hold one worker group or Ray's files (raised before Ray is started), the cluster
             cannot be reached or Ray not be started, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
-    quiet_ray(execution.verbose)
-    address = cluster_address()
+    with ExitStack() as restored:
+        restored.enter_context(variables(ENVIRONMENT))
+        if not execution.verbose:
+            restored.enter_context(_quiet())
+        if ray.is_initialized():
+            yield _capacity()
+            return
+        if not execution.verbose:
+            restored.enter_context(private.no_notes())
+        if (address := cluster_address()) is None:  # nobody preempts this machine
+            restored.enter_context(variables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}))
+        try:
+            yield _connect(address, execution)
+        finally:
+            _disconnect()
+
+
+def _connect(address: Address | None, execution: Execution) -> Capacity:
     local = local_capacity()
     options: dict[str, Any] = {
         "log_to_driver": execution.verbose,
@@ -205,47 +226,39 @@ def connect(execution: Execution) -> Capacity:
         check_temporary_folder()
         # No dashboard for a cluster that ends with this process; `ray start --head` gives one that stays.
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
     elif address is not None:
         check_answers(address)
         # Processes on other machines do not inherit this one's environment.
-        variables = {name: os.environ[name] for name in ENVIRONMENT}
-        variables["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
-        options |= {"runtime_env": {"env_vars": variables}}
+        inherited = {name: os.environ[name] for name in ENVIRONMENT}
+        inherited["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # Train runs in the dashboard
+        options |= {"runtime_env": {"env_vars": inherited}}
     try:
         with own_signals():
             ray.init(**options)
     except Exception as error:  # whatever it is, it is not a bug of the sweep that asked
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if address is None:
-            logs = os.path.join(get_default_ray_temp_dir(), "session_latest", "logs")
             raise UserError(
-                f"Ray cannot be started on this machine ({reason}); see its logs in {logs}, or set RAY_TMPDIR to "
-                f"another folder"
+                f"Ray cannot be started on this machine ({reason}); see its logs in {private.log_folder()}, or set "
+                f"RAY_TMPDIR to another folder"
             ) from error
         raise UserError(
             f"Ray at {address.address}: cannot be reached ({reason}); check {address.source.partition('=')[0]}, and, "
             f"if the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error
-    if local is not None:
-        return local
+    return local or _capacity()
+
+
+def _capacity() -> Capacity:
+    """Of the Ray that this process is connected to, once what dead sweeps left on it is gone."""
     reap_placement_groups()
-    return cluster_capacity(ray.cluster_resources(), len(alive_nodes()), autoscaling_config())
+    return cluster_capacity(ray.cluster_resources(), len(alive_nodes()))
 
 
-def disconnect() -> None:
-    """End what `connect` began: the connection, and a Ray that was started here."""
+def _disconnect() -> None:
     with own_signals() as restore:
-        if (node := ray._private.worker._global_node) is not None:
-            kill = node.kill_all_processes
-
-            def restore_and_kill(**options: Any) -> None:
-                # Its library has just let go of SIGTERM, and the rest takes seconds: an impatient second signal must
-                # not leave half of the processes behind.
-                restore()
-                kill(**options)
-
-            node.kill_all_processes = restore_and_kill
+        # An impatient second signal must not leave half of the processes behind.
+        private.before_processes_end(restore)
         ray.shutdown()
 
 
@@ -266,31 +279,11 @@ def own_signals() -> Iterator[Callable[[], None]]:
             if handler is not None:  # None: set by other code than Python's
                 signal.signal(number, handler)
 
-    ray._private.ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # the one in C++: a stack, then abort
-    set_handler = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda _: None
     try:
-        yield restore
+        with private.no_signal_handlers():
+            yield restore
     finally:
-        ray._private.utils.set_sigterm_handler = set_handler
         restore()
-
-
-def autoscaling_config() -> dict[str, Any] | None:
-    """What the autoscaler of this cluster may add; None without one, or if this process is not on its node.
-
-    Ray tells nobody how far a cluster can grow; but its autoscaler runs beside the head, with the file on its
-    command line.
-    """
-    address = ray.get_runtime_context().gcs_address
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        options = dict(part.split("=", 1) for part in command if part.startswith("--") and "=" in part)
-        if "--autoscaling-config" in options and options.get("--gcs-address") == address:
-            path = Path(options["--autoscaling-config"]).expanduser()
-            config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
-            return config
-    return None
 
 
 def alive_nodes() -> list[str]:
@@ -351,13 +344,9 @@ def free_placement_groups() -> None:
     A worker group that fails while its backend starts is forgotten by Train's controller, and its CPUs with it, for as
     long as the job lasts.
     """
-    accessor = ray._private.state.state._connect_and_get_accessor()
     me = ray.get_runtime_context().get_worker_id()
-    for group in _placement_groups():
-        if group.state == PlacementGroupTableData.REMOVED or not group.creator_actor_id:
-            continue
-        found = accessor.get_actor_info(ray.ActorID(group.creator_actor_id))
-        if found is not None and ActorTableData.FromString(found).owner_address.worker_id.hex() == me:
+    for group in private.placement_groups():
+        if group.creator_actor_id and private.owner_of(group.creator_actor_id) == me:
             ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
 
 
@@ -366,8 +355,8 @@ def waiting_for() -> str:
     job = bytes.fromhex(ray.get_runtime_context().get_job_id())
     wanted: Counter[str] = Counter()
     waiting = 0
-    for group in _placement_groups():
-        if group.creator_job_id == job and group.state == PlacementGroupTableData.PENDING:
+    for group in private.placement_groups():
+        if group.creator_job_id == job and private.is_waiting(group):
             waiting += 1
             for bundle in group.bundles:
                 wanted.update(bundle.unit_resources)
@@ -379,8 +368,3 @@ def waiting_for() -> str:
         for name, amount in sorted(wanted.items())
     )
     return f"{waiting} worker groups wait for {places}"
-
-
-def _placement_groups() -> list[Any]:
-    found = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
-    return [PlacementGroupTableData.FromString(group) for group in found]

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from s3ray.errors import UserError
 from s3ray.store import Store
@@ -43,6 +42,7 @@ class Capacity:
     gpus: float
     nodes: int
     is_local: bool = False  # a Ray that this process starts on this machine
+    is_declared: bool = False  # by S3RAY_MAX_CPUS or S3RAY_MAX_GPUS; else it is what is there now
 
     def slots(self, execution: Execution) -> int:
         """How many worker groups fit at once.
@@ -62,52 +62,40 @@ class Capacity:
         slots = min(workers) // execution.workers_per_trial
         if slots < 1:
             wants = " and ".join(f"{amount:g} {name}" for name, amount in needed.items())
-            where = "this machine" if self.is_local else "the cluster"
             holds = " and ".join(f"{held[name]:g} {name}" for name in needed)
-            raise UserError(
-                f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {where} holds at most "
-                f"{holds}; use fewer workers or a larger cluster"
-            )
+            where, remedy = f"the cluster has {holds} now", "use fewer workers or a larger cluster"
+            if self.is_local or self.is_declared:
+                where = f"{'this machine' if self.is_local else 'the cluster'} holds at most {holds}"
+            else:
+                unsaid = " and ".join(f"S3RAY_MAX_{name}S" for name in needed)
+                remedy += f", or, if it grows, say in its file how far ({unsaid})"
+            raise UserError(f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {where}; {remedy}")
         return slots
 
 
-def cluster_capacity(present: Mapping[str, float], nodes: int, autoscaling: Mapping[str, Any] | None) -> Capacity:
-    """What a cluster can grow to.
+def cluster_capacity(present: Mapping[str, float], nodes: int) -> Capacity:
+    """What a cluster can grow to: what S3RAY_MAX_CPUS and S3RAY_MAX_GPUS say, else what is there.
+
+    Ray tells nobody how far its autoscaler may go; the cluster's file says it, in the environment of its jobs.
 
     Args:
         present: resources of all nodes that are up.
         nodes: how many that are.
-        autoscaling: the autoscaler's configuration, as in a cluster YAML; None without one. Where the file is out
-            of reach, as on Kubernetes, S3RAY_MAX_CPUS and S3RAY_MAX_GPUS say it.
 
     Raises:
-        UserError: one of these is no number.
+        UserError: a variable is no number.
     """
-    largest = {"CPU": present.get("CPU", 0.0), "GPU": present.get("GPU", 0.0)}
+    most = {name: max(present.get(name, 0.0), _declared(name)) for name in ("CPU", "GPU")}
+    declared = any(map(_declared, most))
     # A cluster that can grow has several nodes sooner or later.
-    grown_nodes = nodes if autoscaling is None else max(nodes, 2)
-    for resource, most in largest.items():
-        declared = os.environ.get(f"S3RAY_MAX_{resource}S")
-        if declared:
-            if not declared.isdecimal():
-                raise UserError(f"S3RAY_MAX_{resource}S={declared}: must be a whole number; correct the cluster's file")
-            largest[resource], grown_nodes = max(most, float(declared)), max(nodes, 2)
-        elif autoscaling is not None:
-            largest[resource] = max(most, _held_at_most(autoscaling, resource))
-    return Capacity(largest["CPU"], largest["GPU"], grown_nodes)
+    return Capacity(most["CPU"], most["GPU"], max(nodes, 2) if declared else nodes, is_declared=declared)
 
 
-def _held_at_most(autoscaling: Mapping[str, Any], resource: str) -> float:
-    """What head and workers hold once no more may be added, each resource at its own most."""
-    limit, kinds = autoscaling["max_workers"], dict(autoscaling["available_node_types"])
-    head = kinds.pop(autoscaling["head_node_type"])
-    # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
-    amounts = [
-        float(kind.get("resources", {}).get(resource, 0))
-        for kind in kinds.values()
-        for _ in range(min(kind.get("max_workers", 0), limit))
-    ]
-    return float(head.get("resources", {}).get(resource, 0)) + sum(sorted(amounts, reverse=True)[:limit])
+def _declared(resource: str) -> float:
+    value = os.environ.get(f"S3RAY_MAX_{resource}S") or "0"
+    if not value.isdecimal():
+        raise UserError(f"S3RAY_MAX_{resource}S={value}: must be a whole number; correct the cluster's file")
+    return float(value)
 
 
 def check_plan(plan: Plan, store: Store, execution: Execution) -> None:

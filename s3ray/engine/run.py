@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from s3ray.data import Dataset
-from s3ray.engine.cluster import check_nodes_can_write, connect, disconnect, free_placement_groups, waiting_for
+from s3ray.engine import ENVIRONMENT
+from s3ray.engine.cluster import check_nodes_can_write, connected, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
@@ -60,7 +62,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     """
     started = time.monotonic()
     check_plan(plan, store, execution)
-    with connected(store, execution) as capacity:
+    with usable(store, execution) as capacity:
         slots = capacity.slots(execution)
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
@@ -84,21 +86,18 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
 
 
 @contextmanager
-def connected(store: Store, execution: Execution) -> Iterator[Capacity]:
+def usable(store: Store, execution: Execution) -> Iterator[Capacity]:
     """A cluster that can run this with this storage, until the context is left.
 
     Raises:
         UserError: there is none.
     """
-    try:
-        capacity = connect(execution)
+    with connected(execution) as capacity:
         capacity.slots(execution)
         check_storage(store, capacity)
         if not capacity.is_local:
             check_nodes_can_write(store.uri)
         yield capacity
-    finally:
-        disconnect()
 
 
 def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:
@@ -143,6 +142,9 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
     Args:
         relay: pass the workers' reports on to Tune.
     """
+    # Train reads them here, in a process that does not inherit them from a Ray that somebody else started.
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
     attempts = 0
     while cells := pack.unfinished(store):

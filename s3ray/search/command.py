@@ -60,9 +60,9 @@ def search_all(
         if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
             # Ray takes seconds to import; a search that has all its trials never does.
             from s3ray.engine.feed import run_cells
-            from s3ray.engine.run import connected
+            from s3ray.engine.run import usable
 
-            capacity = stack.enter_context(connected(store, execution))
+            capacity = stack.enter_context(usable(store, execution))
             for search in lacking:
                 store.publish_dataset(data[search.dataset])
                 study = studies[search.name]

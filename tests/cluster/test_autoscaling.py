@@ -4,10 +4,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -19,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 
-def start(head: Head, *command: object, **environment: str) -> subprocess.Popen[str]:
-    """A sweep as a driver on the head. Its nodes share this machine's disk, which is what the variable says."""
-    environment = {"S3RAY_SHARED_FILESYSTEM": "1", **environment}
+def start(head, *command, **environment):
+    """A sweep as a driver on the head. Its nodes share this machine's disk, and may be three of one CPU each."""
+    environment = {"S3RAY_SHARED_FILESYSTEM": "1", "S3RAY_MAX_CPUS": "3", **environment}
     return subprocess.Popen(
         [sys.executable, *command],
         env=head.environment | environment,
@@ -32,7 +30,7 @@ def start(head: Head, *command: object, **environment: str) -> subprocess.Popen[
     )
 
 
-def attempts(storage: Path | str) -> set[tuple[str, int, int, str]]:
+def attempts(storage):
     """What the runs have noted: (cell, stages missing, step of the last checkpoint, node) of every start."""
     found = set()
     for file in Path(storage).glob("runs/*/attempts/*/*/*"):
@@ -42,28 +40,29 @@ def attempts(storage: Path | str) -> set[tuple[str, int, int, str]]:
     return found
 
 
-def committed(storage: Path | str) -> dict[str, str]:
+def committed(storage):
     """The attempt that counts, by identity of the stage run."""
     markers = Path(storage).glob("artifacts/*/*/commit.json")
     return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
 
 
-def test_a_local_path_is_refused_where_nodes_can_come(growing: Head, tmp_path: Path) -> None:
-    sweep = start(
-        growing, "sweeps/table1_figure5.py", "--storage", str(tmp_path / "storage"), S3RAY_SHARED_FILESYSTEM=""
-    )
-    output, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 2, output
-    assert "a local path on a cluster of 2 nodes; use s3://…, gs://…" in output
-    assert not list((tmp_path / "storage").glob("*"))
+def test_a_job_knows_how_far_its_cluster_may_grow(growing: Head, tmp_path: Path) -> None:
+    """What a cluster's file says reaches a submitted job through its head; its client does not know it."""
+    assert "S3RAY_MAX_CPUS" not in growing.environment
+    storage = tmp_path / "storage"
+    job = growing.submit("python", "sweeps/table1_figure5.py", "--storage", str(storage))
+    output, _ = job.communicate(timeout=240)
+    assert job.returncode != 0, output
+    assert "a local path on a cluster of 2 nodes; use s3://…, gs://…" in output  # one is up
+    assert not list(storage.glob("*"))
 
 
-def test_nodes_come_one_is_lost_and_they_leave(growing: Head, wait_for: Callable[..., Any], tmp_path: Path) -> None:
+def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
     assert len(growing.raylets()) == 1
     sweep = start(growing, "sweeps/table1_figure5.py", "--datasets", "latent_factors", "--storage", str(tmp_path))
     seen = SimpleNamespace(attempts=set())
 
-    def watch() -> object:
+    def watch():
         seen.attempts |= attempts(tmp_path)
         # A cell at work whose Specialization is committed: attempts are noted with what was missing at their start.
         return len(committed(tmp_path)) >= 4 and seen.attempts
@@ -74,7 +73,7 @@ def test_nodes_come_one_is_lost_and_they_leave(growing: Head, wait_for: Callable
     node = sorted(seen.attempts)[-1][-1]
     growing.raylets()[node].kill()
 
-    def ended() -> bool:
+    def ended():
         seen.attempts |= attempts(tmp_path)
         return sweep.poll() is not None
 
@@ -94,9 +93,7 @@ def test_nodes_come_one_is_lost_and_they_leave(growing: Head, wait_for: Callable
     wait_for(lambda: len(growing.raylets()) == 1)
 
 
-def test_a_node_that_is_announced_to_leave_saves_its_work(
-    growing: Head, wait_for: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_node_that_is_announced_to_leave_saves_its_work(growing, wait_for, tmp_path, request):
     tiny = ROOT / "tests/engine/tiny_sweep.py"
     # No checkpoint would be due for an hour.
     sweep = start(growing, str(tiny), str(tmp_path), TINY_EPOCHS="600", TINY_INTERVAL="3600", TINY_SEEDS="1")

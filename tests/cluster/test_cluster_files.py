@@ -6,9 +6,7 @@ Nothing is started. Rules are functions that raise, so that the tests can also s
 import copy
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -16,7 +14,6 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import s3ray
-from s3ray.engine.preflight import cluster_capacity
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
@@ -30,11 +27,11 @@ GB_PER_TRIAL = 0.75  # three processes on the head
 GB_OF_RAY = 4  # Ray itself and the job on the head
 
 
-def launcher_file(way: str) -> Any:
+def launcher_file(way):
     return yaml.safe_load(TEXTS[f"{way}.yaml"])
 
 
-def kubernetes() -> dict[str, Any]:
+def kubernetes():
     """The documents of kuberay/ by kind."""
     names = [name for name in TEXTS if name.startswith("kuberay/") and name.endswith(".yaml")]
     documents = [document for name in sorted(names) for document in yaml.safe_load_all(TEXTS[name])]
@@ -43,12 +40,40 @@ def kubernetes() -> dict[str, Any]:
     return by_kind
 
 
-def docker_environment(config: Any, options: dict[str, Any] = ("run_options",)) -> dict[str, str]:
+def docker_environment(config, options=("run_options",)):
     listed = [option for name in options for option in config["docker"].get(name, [])]
     return dict(option.removeprefix("--env ").split("=", 1) for option in listed if option.startswith("--env "))
 
 
-def check_head_memory(gigabytes: float, gpus: int) -> None:
+def own_maximum(config, resource):
+    """What head and workers hold once the autoscaler may add no more, each resource at its own most."""
+    limit, kinds = config["max_workers"], dict(config["available_node_types"])
+    head = kinds.pop(config["head_node_type"])
+    # Spot and on-demand types may each be allowed as many nodes as the whole cluster.
+    amounts = [
+        kind["resources"].get(resource, 0) for kind in kinds.values() for _ in range(min(kind["max_workers"], limit))
+    ]
+    return head["resources"].get(resource, 0) + sum(sorted(amounts, reverse=True)[:limit])
+
+
+@pytest.mark.parametrize(
+    ("limit", "kinds", "cpus", "gpus"),
+    [
+        (8, [], 2, 0),
+        (8, [({"CPU": 4}, 3)], 14, 0),
+        (3, [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 1}, 3)], 26, 3),  # a fallback does not count twice
+        # Each resource at its own most: one node of 8 GPUs, or the two with the most CPUs.
+        (2, [({"CPU": 4, "GPU": 8}, 1), ({"CPU": 16}, 2)], 34, 8),
+    ],
+)
+def test_a_files_own_maximum(limit, kinds, cpus, gpus):
+    types = {str(i): {"resources": held, "max_workers": most} for i, (held, most) in enumerate(kinds)}
+    types["head"] = {"resources": {"CPU": 2}}
+    config = {"max_workers": limit, "head_node_type": "head", "available_node_types": types}
+    assert (own_maximum(config, "CPU"), own_maximum(config, "GPU")) == (cpus, gpus)
+
+
+def check_head_memory(gigabytes, gpus):
     assert GB_OF_RAY + GB_PER_TRIAL * TRIALS_PER_GPU * gpus <= gigabytes
 
 
@@ -56,19 +81,19 @@ def check_head_memory(gigabytes: float, gpus: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ray_accepts(way: str) -> None:
+def test_ray_accepts(way):
     prepared = prepare_config(launcher_file(way))
     validate_config(prepared)
     assert prepared["head_node_type"] in prepared["available_node_types"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ray_refuses_what_it_does_not_know(way: str) -> None:
+def test_ray_refuses_what_it_does_not_know(way):
     with pytest.raises(Exception, match="idle_minutes"):
         validate_config(prepare_config(launcher_file(way) | {"idle_minutes": 5}))
 
 
-def check_launcher(config: Any) -> None:
+def check_launcher(config):
     """What holds for every file of Ray's cluster launcher."""
     environment = docker_environment(config)
     assert environment["RAY_AUTH_MODE"] == "token"
@@ -82,7 +107,7 @@ def check_launcher(config: Any) -> None:
     assert "--gpus all" in config["docker"]["worker_run_options"]
 
 
-def check_cloud(config: Any, prices: Any) -> None:
+def check_cloud(config, prices):
     """What holds where machines are hired."""
     check_launcher(config)
     types = config["available_node_types"]
@@ -110,29 +135,30 @@ def check_cloud(config: Any, prices: Any) -> None:
         assert ("spot" in (market, str(provisioning).lower())) == (name == "spot")
     assert types["spot"]["priority"] > types["on_demand"].get("priority", 0)
     # A sweep starts no more trials than these; on demand stands in for spot and does not count twice.
-    capacity = cluster_capacity({}, 1, config)
-    assert (capacity.cpus, capacity.gpus) == tuple(
-        config["max_workers"] * prices["worker"][k] for k in ("cpus", "gpus")
-    )
-    check_head_memory(prices["head"]["memory"], int(capacity.gpus))
+    environment = docker_environment(config)
+    for resource in ("CPU", "GPU"):
+        assert int(environment[f"S3RAY_MAX_{resource}S"]) == own_maximum(config, resource)
+        assert own_maximum(config, resource) == config["max_workers"] * prices["worker"][f"{resource.lower()}s"]
+    check_head_memory(prices["head"]["memory"], int(environment["S3RAY_MAX_GPUS"]))
 
 
 @pytest.mark.parametrize("way", ["aws", "gcp"])
-def test_hired_machines(way: str) -> None:
+def test_hired_machines(way):
     check_cloud(launcher_file(way), PRICES[way])
 
 
-def test_own_machines() -> None:
+def test_own_machines():
     config = launcher_file("on_prem")
     check_launcher(config)
     environment = docker_environment(config)
     mounts = [option.split()[1] for option in config["docker"]["run_options"] if option.startswith("--volume")]
     assert environment["S3RAY_SHARED_FILESYSTEM"] == "1"
+    assert not {name for name in environment if name.startswith("S3RAY_MAX")}  # all machines are there from the start
     assert mounts == [f"{environment['S3RAY_STORAGE']}:{environment['S3RAY_STORAGE']}"]
 
 
-def without(entry: Any) -> Callable[[Any], None]:
-    def mutate(config: Any) -> None:
+def without(entry):
+    def mutate(config):
         config["docker"]["run_options"] = [o for o in config["docker"]["run_options"] if entry not in o]
 
     return mutate
@@ -144,6 +170,8 @@ def without(entry: Any) -> Callable[[Any], None]:
         without("RAY_AUTH_MODE"),
         without("RAY_AUTH_TOKEN_PATH"),
         without("S3RAY_STORAGE"),
+        without("S3RAY_MAX_GPUS"),
+        lambda config: [node.update(max_workers=9) for node in (config, *config["available_node_types"].values())],
         lambda config: config["file_mounts"].clear(),
         lambda config: config.update(max_workers=9),
         lambda config: config["head_start_ray_commands"].__setitem__(1, "ray start --head"),
@@ -154,14 +182,14 @@ def without(entry: Any) -> Callable[[Any], None]:
         lambda config: config["available_node_types"]["on_demand"]["node_config"].update(InstanceType="p5.48xlarge"),
     ],
 )
-def test_the_rules_notice(mutate: Callable[[Any], object]) -> None:
+def test_the_rules_notice(mutate):
     config = launcher_file("aws")
     mutate(config := copy.deepcopy(config))  # anchors make two types share their parts
     with pytest.raises((AssertionError, KeyError)):
         check_cloud(config, PRICES["aws"])
 
 
-def test_a_head_too_small_is_noticed() -> None:
+def test_a_head_too_small_is_noticed():
     with pytest.raises(AssertionError):
         check_head_memory(16, 8)
 
@@ -169,7 +197,7 @@ def test_a_head_too_small_is_noticed() -> None:
 # Kubernetes
 
 
-def token_of(container: Any) -> tuple[str, str]:
+def token_of(container):
     """Name and key of the secret that the container's token comes from."""
     entries = {entry["name"]: entry for entry in container["env"]}
     assert len(entries) == len(container["env"])
@@ -179,13 +207,13 @@ def token_of(container: Any) -> tuple[str, str]:
     return reference["name"], reference["key"]
 
 
-def quantity(text: str) -> float:
+def quantity(text):
     """A Kubernetes quantity of CPUs or bytes."""
     number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi)?", str(text)).groups()
     return float(number) * {None: 1, "m": 1e-3, "Mi": 2**20, "Gi": 2**30}[unit]
 
 
-def check_resources(resources: Any) -> None:
+def check_resources(resources):
     assert resources["requests"].keys() == resources["limits"].keys() >= {"cpu", "memory"}
     for name, amount in resources["requests"].items():
         assert quantity(amount) <= quantity(resources["limits"][name])
@@ -193,11 +221,11 @@ def check_resources(resources: Any) -> None:
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
 
-def matches(selector: Any, labels: Any) -> bool:
+def matches(selector, labels):
     return selector["matchLabels"].items() <= labels.items()
 
 
-def check_kubernetes(documents: Any, prices: Any) -> None:
+def check_kubernetes(documents, prices):
     assert {kind: document["apiVersion"] for kind, document in documents.items()} == {
         "ServiceAccount": "v1",
         "RayCluster": "ray.io/v1",
@@ -276,11 +304,11 @@ def check_kubernetes(documents: Any, prices: Any) -> None:
     assert matches(open_to[0][1]["podSelector"], {"app.kubernetes.io/name": "kuberay-operator"})
 
 
-def test_kubernetes() -> None:
+def test_kubernetes():
     check_kubernetes(kubernetes(), PRICES["kubernetes"])
 
 
-def worker(documents: Any, index: int = 0) -> Any:
+def worker(documents, index=0):
     return documents["RayCluster"]["spec"]["workerGroupSpecs"][index]["template"]["spec"]["containers"][0]
 
 
@@ -293,6 +321,7 @@ def worker(documents: Any, index: int = 0) -> Any:
         lambda d: d["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": "4"}),
         lambda d: d["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
         lambda d: d["RayCluster"]["spec"]["workerGroupSpecs"][1].update(maxReplicas=9),
+        lambda d: [group.update(maxReplicas=9) for group in d["RayCluster"]["spec"]["workerGroupSpecs"]],
         lambda d: worker(d)["resources"].pop("requests"),
         lambda d: worker(d)["resources"]["limits"].update(cpu="2"),
         lambda d: worker(d, 1)["env"].clear(),
@@ -305,7 +334,7 @@ def worker(documents: Any, index: int = 0) -> Any:
         lambda d: d["NetworkPolicy"]["spec"]["ingress"][1]["ports"].append({"protocol": "TCP", "port": 6379}),
     ],
 )
-def test_the_rules_for_kubernetes_notice(mutate: Callable[[Any], object]) -> None:
+def test_the_rules_for_kubernetes_notice(mutate):
     documents = copy.deepcopy(kubernetes())
     mutate(documents)
     with pytest.raises((AssertionError, AttributeError, KeyError, IndexError)):
@@ -315,7 +344,7 @@ def test_the_rules_for_kubernetes_notice(mutate: Callable[[Any], object]) -> Non
 # Versions, secrets, prices, pages
 
 
-def versions(texts: Any) -> dict[str, set[str]]:
+def versions(texts):
     """Every version of the package, Ray, Python and torch that the files name."""
     found = {"package": set(), "ray": set(), "python": set(), "torch": set()}
     for text in texts:
@@ -332,29 +361,30 @@ def versions(texts: Any) -> dict[str, set[str]]:
     return found
 
 
-def test_versions_are_the_packages() -> None:
+def test_versions_are_the_packages():
     (torch,) = (entry for entry in PROJECT["dependencies"] if entry.startswith("torch"))
     assert versions(TEXTS.values()) == {
-        "package": {s3ray.__version__},
+        "package": {PROJECT["version"]},
         "ray": {ray.__version__},  # which the environment took from pyproject.toml
         "python": {PROJECT["requires-python"].removeprefix(">=").replace(".", "")},
         "torch": {torch},
     }
+    assert PROJECT["version"] == s3ray.__version__
     images = {image for text in TEXTS.values() for image in re.findall(r"REGISTRY/s3ray:\S+", text)}
     assert len(images) == 2  # for the head and for the workers
 
 
-def test_another_version_is_noticed() -> None:
+def test_another_version_is_noticed():
     texts = [*TEXTS.values(), TEXTS["kuberay/raycluster.yaml"].replace("2.60.0", "2.59.0")]
     assert versions(texts)["ray"] == {ray.__version__, "2.59.0"}
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_no_secret_and_no_token_on_a_command_line(name: str) -> None:
+def test_no_secret_and_no_token_on_a_command_line(name):
     assert not re.search(r"RAY_AUTH_TOKEN\s*=|AKIA[A-Z0-9]{16}|BEGIN [A-Z ]*PRIVATE KEY", TEXTS[name])
 
 
-def costs(page: str, prices: Any) -> list[tuple[str, str]]:
+def costs(page, prices):
     """(what the page says, what the prices say) for every line of its table."""
     base = prices["head"]["on_demand"] + prices.get("fee", 0)
     rows = re.findall(r"^\| head (?:alone|\+ (\d+) (spot|on-demand) workers?) \| ([\d.]+) \|$", page, re.MULTILINE)
@@ -365,7 +395,7 @@ def costs(page: str, prices: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "prices"), [("aws", "aws"), ("gcp", "gcp"), ("kuberay", "kubernetes")])
-def test_a_page_quotes_the_prices(page: str, prices: Any) -> None:
+def test_a_page_quotes_the_prices(page, prices):
     text, prices = TEXTS[f"{page}.md"], PRICES[prices]
     quoted = costs(text, prices)
     assert len(quoted) == 4
@@ -377,7 +407,7 @@ def test_a_page_quotes_the_prices(page: str, prices: Any) -> None:
     assert all(said != sum_ for said, sum_ in costs(text, dearer))
 
 
-def test_prices_have_a_date_and_sources() -> None:
+def test_prices_have_a_date_and_sources():
     assert PRICES["date"].year >= 2026
     for name, place in PRICES.items():
         if name != "date":
@@ -386,7 +416,7 @@ def test_prices_have_a_date_and_sources() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_goes_all_the_way(page: str) -> None:
+def test_a_page_goes_all_the_way(page):
     text = TEXTS[f"{page}.md"]
     headings = re.findall(r"^## (\w+)$", text, re.MULTILINE)
     assert headings == ["Once", "Start", "Submit", "Watch", "Stop", "Results"]

@@ -5,13 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from heads import Head
 
 pytestmark = pytest.mark.cluster
 
@@ -31,29 +27,16 @@ epochs = 2
 """
 
 
-def submit(head: Head, *command: object, **environment: str) -> subprocess.Popen[str]:
-    # Where the dashboard is and its token: all that somebody at a laptop has.
-    own = {name: value for name, value in head.environment.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [BIN / "ray", "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *command],
-        env={**own, **environment},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def jobs(head: Head) -> dict[str, str]:
+def jobs(head):
     status, body = head.get("/api/jobs/")
     assert status == 200
     return {job["submission_id"]: job["status"] for job in json.loads(body)}
 
 
 @pytest.mark.parametrize(("token", "status"), [("", 401), ("wrong" * 10, 403)])
-def test_without_the_token_nothing_is_submitted(head: Head, token: str | None, status: int, tmp_path: Path) -> None:
+def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
     assert head.get("/api/jobs/", token=token)[0] == status
-    client = submit(head, "python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
+    client = head.submit("python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
     output, _ = client.communicate(timeout=120)
     assert client.returncode != 0
     assert "RAY_AUTH_TOKEN" in output  # what to set
@@ -71,14 +54,12 @@ def test_without_the_token_nothing_is_submitted(head: Head, token: str | None, s
     assert driver.stderr.count("\n") == 1
 
 
-def test_the_grid_is_submitted_goes_on_alone_and_is_cached(
-    head: Head, wait_for: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     storage = tmp_path / "storage"
     command = ("python", "sweeps/full_grid.py", "--datasets", "latent_factors", "--config", str(config))
-    client = submit(head, *command, "--storage", str(storage))
+    client = head.submit(*command, "--storage", str(storage))
     lines = []
     for line in client.stdout:  # its logs are followed
         lines.append(line)
@@ -92,7 +73,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(
     wait_for(lambda: jobs(head)[job] != "RUNNING")
     assert jobs(head)[job] == "SUCCEEDED"
 
-    again = submit(head, *command, "--storage", str(storage))
+    again = head.submit(*command, "--storage", str(storage))
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
     assert "starting worker groups" not in output
@@ -105,7 +86,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(
     assert "simulated" in page
 
 
-def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
     """One store, one cluster: what both ask for is computed once, and both end with all of it."""
     storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
     environment = {**head.environment, "TINY_SEEDS": "4", "TINY_EPOCHS": "30"}

@@ -5,13 +5,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from heads import Head
 from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_address
 from s3ray.errors import UserError
 
@@ -19,7 +16,7 @@ FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
 
 
 @pytest.fixture
-def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ray_folder(monkeypatch):
     """Ray's temporary folder, of this test alone; short, and nothing in it."""
     with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
@@ -39,7 +36,7 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("127.0.0.1:99999", "is no HOST:PORT"),
     ],
 )
-def test_what_is_no_address(ray_folder: Path, monkeypatch: pytest.MonkeyPatch, value: Any, sentence: str) -> None:
+def test_what_is_no_address(ray_folder, monkeypatch, value, sentence):
     monkeypatch.setenv("RAY_ADDRESS", value)
     with pytest.raises(UserError, match=r"RAY_ADDRESS=.*set .*RAY_ADDRESS=local to start Ray") as raised:
         cluster_address()
@@ -47,13 +44,13 @@ def test_what_is_no_address(ray_folder: Path, monkeypatch: pytest.MonkeyPatch, v
 
 
 @pytest.mark.parametrize("value", ["", "local", None])
-def test_without_an_address_ray_is_started_here(ray_folder: Path, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+def test_without_an_address_ray_is_started_here(ray_folder, monkeypatch, value):
     if value is not None:
         monkeypatch.setenv("RAY_ADDRESS", value)
     assert cluster_address() is None
 
 
-def test_an_address_file_that_names_nothing_is_named(ray_folder: Path) -> None:
+def test_an_address_file_that_names_nothing_is_named(ray_folder):
     file = ray_folder / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     file.write_text("")
@@ -61,8 +58,7 @@ def test_an_address_file_that_names_nothing_is_named(ray_folder: Path) -> None:
         cluster_address()
 
 
-def test_where_nothing_or_something_else_listens(ray_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s3ray.engine.cluster._ANSWER_SECONDS", 0.2)
+def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
     file = ray_folder / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     with socket.socket() as silent, socket.socket() as dead:
@@ -71,13 +67,13 @@ def test_where_nothing_or_something_else_listens(ray_folder: Path, monkeypatch: 
         dead.bind(("", 0))  # and does not listen
         file.write_text(f"127.0.0.1:{dead.getsockname()[1]}")
         with pytest.raises(UserError, match=f"{file}: no Ray answers at .*Connection refused.*delete the file"):
-            check_answers(cluster_address())
+            check_answers(cluster_address(), seconds=0.2)
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(UserError, match=r"RAY_ADDRESS=127.*no answer in 0.2 s.*correct it, or set RAY_ADDRESS=loc"):
-            check_answers(cluster_address())
+            check_answers(cluster_address(), seconds=0.2)
 
 
-def test_ray_needs_a_short_folder_that_it_may_write(ray_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_needs_a_short_folder_that_it_may_write(ray_folder, monkeypatch):
     check_temporary_folder()
     monkeypatch.setenv("RAY_TMPDIR", f"{ray_folder}/{'deep/' * 20}")
     with pytest.raises(UserError, match=r"RAY_TMPDIR=.* bytes too long.*set RAY_TMPDIR to a short folder"):
@@ -89,7 +85,7 @@ def test_ray_needs_a_short_folder_that_it_may_write(ray_folder: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path: Path) -> None:
+def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path):
     """Ray itself tries for a quarter of an hour."""
     ended = subprocess.run(
         [sys.executable, str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path)],
@@ -104,13 +100,66 @@ def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["RAY_TRAIN_V2_ENABLED", "TUNE_DISABLE_SIGINT_HANDLER"])
-def test_a_variable_of_another_project_that_we_cannot_run_with(name: str) -> None:
-    program = "from s3ray.console import user_errors\nwith user_errors():\n    import s3ray.engine"
+def test_a_variable_of_another_project_that_we_cannot_run_with(name):
+    program = "from s3ray.cli.console import user_errors\nwith user_errors():\n    import s3ray.engine"
     environment = os.environ | {name: "0"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
     assert run.stderr.startswith(f"error: {name}=0: ")
     assert run.stderr.endswith("; unset it, or set it to 1\n")
+
+
+OWN_RAY = """
+import logging, os, signal, sys, warnings
+import ray
+environment = dict(os.environ)
+from rich.console import Console
+from s3ray.engine.preflight import Execution
+from s3ray.engine.run import run_plan
+from s3ray.store import Store
+from tiny_sweep import DATA, tiny_plan
+
+def state():
+    levels = [logging.getLogger(name).level for name in ("ray", "ray.tune", "ray.train")]
+    private = ray._private.worker.print_to_stdstream, ray._private.utils.set_sigterm_handler
+    return dict(os.environ), levels, list(warnings.filters), private, signal.getsignal(signal.SIGTERM)
+
+def run(seeds):
+    store = Store(sys.argv[1])
+    return run_plan(tiny_plan(store, seeds), store, {"digits": DATA}, Execution(), Console())
+
+assert not [n for n in os.environ.keys() - environment.keys() if n.startswith(("RAY_", "TUNE_"))]  # of imports
+if sys.argv[2] == "own":
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    actor = ray.remote(num_cpus=0)(type("Mine", (), {"alive": lambda self: True})).options(name="mine").remote()
+    assert ray.get(actor.alive.remote())
+before = state()
+assert run(1).failures == {}
+after = state()
+assert before == after, (before, after)
+if sys.argv[2] == "own":
+    assert ray.get(ray.get_actor("mine").alive.remote())
+    assert ray.available_resources()["CPU"] == 1
+else:
+    assert not ray.is_initialized()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["own", "started"])
+def test_a_run_leaves_the_process_as_it_was(ray_folder: Path, tmp_path: Path, whose: str) -> None:
+    """As from a notebook: the Ray that it has stays, with its actors; one that was started for the run ends."""
+    ended = subprocess.run(
+        [sys.executable, "-c", OWN_RAY, str(tmp_path), whose],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "[1/1] done" in ended.stdout
 
 
 LEAK = """
@@ -128,35 +177,35 @@ print(*ray.get(survivor.hold.remote()))
 """
 
 REAP = """
-capacity = connect(Execution())
-print(capacity.cpus, capacity.nodes, cluster_address() is not None)
-deadline = time.monotonic() + 30
-while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
-    time.sleep(0.2)
-print(available)
-states = {group.placement_group_id: group.state for group in ray.util.state.list_placement_groups()}
-print(*(f"{identifier}:{state}" for identifier, state in states.items()))
+with connected(Execution()) as capacity:
+    print(capacity.cpus, capacity.nodes, cluster_address() is not None)
+    deadline = time.monotonic() + 30
+    while (available := ray.available_resources().get("CPU", 0.0)) < 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    print(available)
+    states = {group.placement_group_id: group.state for group in ray.util.state.list_placement_groups()}
+    print(*(f"{identifier}:{state}" for identifier, state in states.items()))
 """
 
 
 GROWS = """
 import os
 os.environ |= {"S3RAY_MAX_CPUS": "32", "S3RAY_MAX_GPUS": "8"}
-capacity = connect(Execution())
-print(capacity.cpus, capacity.gpus, capacity.nodes)
+with connected(Execution()) as capacity:
+    print(capacity.cpus, capacity.gpus, capacity.nodes)
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_cluster_that_grows_counts_as_what_its_file_says(head: Head) -> None:
+def test_a_cluster_that_grows_counts_as_what_its_file_says(head):
     grown = head.python(GROWS)
     assert grown.stdout.split() == ["32.0", "8.0", "2"], grown.stderr
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_leaked_placement_groups_are_removed_and_others_are_not(head: Head) -> None:
+def test_leaked_placement_groups_are_removed_and_others_are_not(head):
     leaked = head.python(LEAK)
     assert leaked.returncode == 0, leaked.stderr
     anonymous, named = leaked.stdout.split()

@@ -19,10 +19,12 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 RAY = Path(sys.executable).with_name("ray")
+ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -65,6 +67,18 @@ class Head:
             timeout=240,
         )
 
+    def submit(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """`ray job submit` of this checkout, from a client that knows the dashboard and its token alone."""
+        own = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        return subprocess.Popen(
+            [RAY, "job", "submit", "--address", self.dashboard, "--working-dir", ".", "--", *command],
+            env={**own, **environment},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def raylets(self) -> dict[str, psutil.Process]:
         """The raylet of every node that this head or its autoscaler started, by node id."""
         found = {}
@@ -77,10 +91,10 @@ class Head:
 
 
 @contextlib.contextmanager
-def started_head(
-    *, cpus: int, worker_types: dict[str, object] | None = None, idle_seconds: float = 5
-) -> Iterator[Head]:
+def started_head(*, cpus: int, worker_types: dict[str, Any] | None = None, idle_seconds: float = 5) -> Iterator[Head]:
     """A head with dashboard and token; with `worker_types`, Ray's fake provider adds nodes of this machine.
+
+    Its environment then says how many CPUs these may be, as a cluster's file does; that of its clients does not.
 
     The recipe of `ray.cluster_utils.AutoscalingCluster`, which is broken in the wheel and stops every Ray there is.
     """
@@ -132,6 +146,7 @@ def started_head(
             "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": head_id,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head_id,
+            "S3RAY_MAX_CPUS": str(cpus + sum(t["resources"]["CPU"] * t["max_workers"] for t in worker_types.values())),
         }
     process = subprocess.Popen(
         command, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True

@@ -12,7 +12,7 @@ import sys
 
 from rich.console import Console
 
-from s3ray.console import user_errors
+from s3ray.cli.console import user_errors
 from s3ray.data.embedded.digits import DigitsConfig, digits
 from s3ray.data.facts import DataFacts
 from s3ray.settings import Settings, settings_for

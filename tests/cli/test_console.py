@@ -9,7 +9,7 @@ import pytest
 
 PRELUDE = """
 import os, signal, time
-from s3ray import console
+from s3ray.cli import console
 from s3ray.errors import UserError
 """
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from s3ray.cli import app
-from s3ray.console import byte_progress
+from s3ray.cli.console import byte_progress
 from s3ray.data.dataset import Dataset
 
-FULL_GRID = Path(__file__).parents[1] / "sweeps" / "full_grid.py"
+FULL_GRID = Path(__file__).parents[2] / "sweeps" / "full_grid.py"
 
 
 def data(*arguments: object, columns: int = 200) -> Result:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from s3ray.console import OnceCommand, byte_progress, user_errors
+from s3ray.cli.console import OnceCommand, byte_progress, user_errors
 from s3ray.data.dataset import Dataset
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench.files import FILES, chosen_datasets, find_file, packed_files

@@ -1,0 +1,134 @@
+"""The options that commands share, and what they ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import torch
+import typer
+
+from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
+from s3ray.data.facts import DataFacts
+from s3ray.data.sources import DEFAULT_PAIR
+from s3ray.errors import UserError, nearest
+from s3ray.execution.provenance import machine_kind
+from s3ray.paths import local_path
+from s3ray.settings import PAPER_DATASETS, default_scale, read_overrides, settings_for
+from s3ray.store import Store
+from s3ray.sweep import Plan, Study, StudyDataset, Sweep, make_plan
+
+
+class ScaleName(StrEnum):
+    paper = "paper"
+    smoke = "smoke"
+
+
+DatasetsOption = Annotated[str, typer.Option("--datasets", metavar="NAMES", help="Comma-separated; default: all.")]
+DatasetOption = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="NAME=PATH", help="Your own .npz; may be repeated.")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="Folder of prepared datasets and NAME.npz files.")
+]
+ScaleOption = Annotated[
+    ScaleName | None, typer.Option("--scale", help="Default: paper for the paper's datasets, else smoke.")
+]
+StorageOption = Annotated[
+    str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="TOML (path or URI) that overrides settings of the scale."),
+]
+ModalitiesOption = Annotated[
+    str, typer.Option("--modalities", metavar="A,B", help="Those taken of each prepared dataset.")
+]
+WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
+GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
+DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
+DEFAULT_STORAGE = "~/s3ray"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for, resolved: a plan, its store, and its data."""
+
+    plan: Plan
+    store: Store
+    data: dict[str, Dataset]
+
+
+def resolve(
+    sweep: Sweep,
+    datasets: str,
+    dataset: list[str] | None,
+    data: str | None,
+    modalities: str,
+    scale: ScaleName | None,
+    storage: str,
+    config: str | None,
+) -> Request:
+    """The request that the options make.
+
+    Raises:
+        UserError: one of them is wrong, or its file or data is; nothing was started.
+    """
+    from s3ray.results.exhibits import asked_for
+
+    asked_for(sweep.name, sweep.exhibits)
+    overrides = overrides_of(config)
+    store = open_store(storage)
+    names, pair = names_in(datasets), names_in(modalities)
+    folder = None if data is None else local_path(data, "--data")
+    sources = resolve_sources(names, dataset or [], folder, pair)
+    chosen_names = [source.name for source in sources]
+    for name in overrides.get("dataset", {}):
+        if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
+            raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
+    scales = {name: scale.value if scale else default_scale(name) for name in chosen_names}
+    settings = {name: settings_for(name, scales[name], overrides, f"--config {config}") for name in chosen_names}
+    loaded, left_out = load_sources(sources)
+    for sentence in left_out:
+        print(f"warning: {sentence}", file=sys.stderr)
+    entries = {name: StudyDataset(DataFacts.of(data), scales[name], settings[name]) for name, data in loaded.items()}
+    return Request(make_plan(sweep, Study(entries), store, _machine()), store, loaded)
+
+
+def _machine() -> str | None:
+    """The kind of machine that will run a plan: this one, unless a cluster is named."""
+    return None if os.environ.get("RAY_ADDRESS", "local") != "local" else machine_kind(torch.device("cpu"))
+
+
+def overrides_of(config: str | None) -> dict[str, Any]:
+    """What the file of `--config` overrides; nothing without one."""
+    return {} if config is None else read_overrides(config)
+
+
+def open_store(uri: str, option: str = "--storage") -> Store:
+    """The store at a path or URI as people type it.
+
+    Raises:
+        UserError: nothing is given, or it can be opened neither as a path nor as a URI.
+    """
+    if option == "--storage" and uri == DEFAULT_STORAGE and os.environ.get("S3RAY_STORAGE") == "":
+        raise UserError("S3RAY_STORAGE: is set but empty; unset it, or name a folder or URI")
+    if not uri.strip():
+        raise UserError(f"{option}: is empty; name a folder or URI, or leave the option out")
+    if uri.startswith("file://") and " " in uri:
+        uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
+    elif uri.startswith("~"):
+        local_path(uri, option)
+    elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
+        raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
+    return Store(uri, option)
+
+
+def names_in(text: str) -> list[str]:
+    """Of a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,108 @@
+"""`s3ray report`, `compare`, `params`, `tensorboard`: what was computed, for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from s3ray.cli.console import user_errors
+from s3ray.cli.options import DEFAULT_STORAGE, StorageOption, open_store
+from s3ray.errors import UserError
+
+
+class TableFormat(StrEnum):
+    text = "text"
+    json = "json"
+    csv = "csv"
+
+
+class AccountingName(StrEnum):
+    paper = "paper"
+    all_layers = "all_layers"
+
+
+def params(
+    table: Annotated[int, typer.Option("--table", min=4, max=5, help="The paper's Table 4 or 5.")],
+    output: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
+    accounting: Annotated[
+        AccountingName, typer.Option("--accounting", help="all_layers adds the honest count.")
+    ] = AccountingName.paper,
+) -> None:
+    """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
+    from s3ray.results.parameter_tables import parameter_table
+
+    frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
+    renderers: dict[TableFormat, Callable[[], Any]] = {
+        TableFormat.csv: lambda: frame.to_csv(index=False),
+        TableFormat.json: lambda: frame.to_json(orient="records", indent=1) + "\n",
+        TableFormat.text: lambda: frame.to_string(index=False) + "\n",
+    }
+    sys.stdout.write(renderers[output]())
+
+
+SweepNameOption = Annotated[
+    str | None, typer.Option("--sweep", metavar="NAME", help="Default: the sweep whose results were written last.")
+]
+
+
+def report(
+    output: Annotated[
+        str, typer.Option("--output", metavar="URI", help="Folder or URI where index.html, figures, tables go.")
+    ],
+    sweep: SweepNameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Write a sweep's results and the searches as one self-contained page, with its figures and tables as files."""
+    from s3ray.results import Results
+    from s3ray.results.report import write_report
+    from s3ray.search.findings import load_searches
+
+    with user_errors():
+        store = open_store(storage)
+        results = Results.load(store, sweep)
+        target = open_store(output, "--output")
+        target.check_writable()
+        with target.explained("written", "make room or choose a place you may write to"):
+            print(write_report(results, target, load_searches(store, _warn)))
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def compare(
+    paper: Annotated[bool, typer.Option("--paper", help="Set results beside the paper's printed numbers.")] = False,
+    sweep: SweepNameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Test results against the paper's, cell by cell: reproduced, differs, or underpowered.
+
+    Exit codes: 0; 2 for data that cannot be compared; 3 if anything differs.
+    """
+    from s3ray.results import Results
+    from s3ray.results.compare import compare_results, differs, summary
+
+    with user_errors():
+        if not paper:
+            raise UserError("compare: nothing to compare with; add --paper")
+        results = Results.load(open_store(storage), sweep)
+        table = compare_results(results)
+        print(table.to_string(index=False))
+        print(summary(table))
+    if differs(table):
+        raise SystemExit(3)
+
+
+def tensorboard(
+    storage: StorageOption = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535)] = 6006,
+) -> None:
+    """Open the training curves of all sweeps of a storage in TensorBoard, those that still grow included."""
+    with user_errors():
+        from s3ray.execution.tensorboard import serve
+
+        raise SystemExit(serve(open_store(storage), port))

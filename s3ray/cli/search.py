@@ -1,0 +1,76 @@
+"""What a search file runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from s3ray.cli.console import user_errors
+from s3ray.cli.options import (
+    DEFAULT_MODALITIES,
+    DEFAULT_STORAGE,
+    ConfigOption,
+    DataOption,
+    DatasetOption,
+    DatasetsOption,
+    GpusOption,
+    ModalitiesOption,
+    ScaleOption,
+    StorageOption,
+    VerboseOption,
+    WorkersOption,
+    overrides_of,
+    resolve,
+)
+from s3ray.cli.sweeps import print_study, run_file
+from s3ray.sweep import Sweep
+
+
+def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
+    """The command line of a search file: search every dataset, write its best configuration.
+
+    Args:
+        sweep: cells on which a configuration is tried, a dataset's in the order of seeds.
+        space: per setting (dotted path) the factor by which it may leave the scale's own value.
+
+    Exit codes: 0; 1 if a trial ended without a verdict or none ran on all seeds; 2 for bad input, before anything is
+    started.
+    """
+
+    def command(
+        datasets: DatasetsOption = "",
+        dataset: DatasetOption = None,
+        data: DataOption = None,
+        modalities: ModalitiesOption = DEFAULT_MODALITIES,
+        scale: ScaleOption = None,
+        storage: StorageOption = DEFAULT_STORAGE,
+        trials: Annotated[
+            int,
+            typer.Option("--trials", metavar="N", min=1, help="Configurations per dataset, earlier calls' included."),
+        ] = 30,
+        granularity: Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")] = 8,
+        seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the sampler.")] = 0,
+        workers_per_trial: WorkersOption = 1,
+        gpus_per_worker: GpusOption = 0.0,
+        config: ConfigOption = None,
+        verbose: VerboseOption = False,
+    ) -> None:
+        from s3ray.engine.preflight import Execution
+        from s3ray.search.command import search_all
+
+        with user_errors():
+            at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
+            request = resolve(at, datasets, dataset, data, modalities, scale, storage, config)
+            plan, store, console = request.plan, request.store, Console(markup=False)
+            print_study(plan, store, console)
+            execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
+            limits: dict[str, Any] = {"trials": trials, "seed": seed, "console": console}
+            failed = search_all(plan, store, request.data, space, overrides_of(config), execution, **limits)
+        if failed:
+            raise SystemExit(1)
+
+    run_file(command, sweep)

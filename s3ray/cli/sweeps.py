@@ -1,0 +1,181 @@
+"""What every sweep file runs, and `s3ray plan`, which shows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from s3ray.cli.console import OnceCommand, user_errors
+from s3ray.cli.options import (
+    DEFAULT_MODALITIES,
+    DEFAULT_STORAGE,
+    ConfigOption,
+    DataOption,
+    DatasetOption,
+    DatasetsOption,
+    GpusOption,
+    ModalitiesOption,
+    Request,
+    ScaleOption,
+    StorageOption,
+    VerboseOption,
+    WorkersOption,
+    resolve,
+)
+
+from s3ray.paths import local_path
+from s3ray.store import Store
+from s3ray.sweep import Cell, Plan, Sweep, load_sweep, make_plan
+from s3ray.sweep.grid import check_name
+
+
+class PlanFormat(StrEnum):
+    text = "text"
+    json = "json"
+
+
+def run_sweep(sweep: Sweep) -> None:
+    """The command line of a sweep file: plan, run what is missing, write the results.
+
+    Exit codes: 0; 1 if a cell failed; 2 for bad input, before anything is started.
+    """
+
+    def command(
+        datasets: DatasetsOption = "",
+        dataset: DatasetOption = None,
+        data: DataOption = None,
+        modalities: ModalitiesOption = DEFAULT_MODALITIES,
+        scale: ScaleOption = None,
+        storage: StorageOption = DEFAULT_STORAGE,
+        workers_per_trial: WorkersOption = 1,
+        gpus_per_worker: GpusOption = 0.0,
+        config: ConfigOption = None,
+        verbose: VerboseOption = False,
+    ) -> None:
+        with user_errors():
+            request = resolve(sweep, datasets, dataset, data, modalities, scale, storage, config)
+            failed = _run(request, workers_per_trial, gpus_per_worker, verbose)
+        if failed:
+            raise SystemExit(1)
+
+    run_file(command, sweep)
+
+
+def run_file(command: Callable[..., None], sweep: Sweep) -> None:
+    """Run a sweep file's command, its docstring the help."""
+    with user_errors():
+        check_name(sweep, Path(sys.argv[0]))
+    file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__)(command)
+    file_app()
+
+
+def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
+    # Ray takes seconds to import; a sweep whose every cell is cached never does.
+    from s3ray.results import write_results
+
+    console = Console(markup=False)
+    plan, store = request.plan, request.store
+    print_plan(plan, store, console, workers_per_trial)
+    failures: Mapping[Cell, str] = {}
+    if plan.pending:
+        from s3ray.engine.preflight import Execution
+        from s3ray.engine.run import run_plan
+        from s3ray.sweep.cost import duration
+
+        execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
+        outcome = run_plan(plan, store, request.data, execution, console)
+        failures = outcome.failures
+        per_cell = outcome.orchestration_seconds / outcome.cells
+        busy = outcome.stage_seconds + outcome.orchestration_seconds
+        console.print(
+            f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in "
+            f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
+            f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for cell, cause in failures.items():
+            console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
+        plan = make_plan(plan.sweep, plan.study, store, plan.machine)
+    with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
+        written = write_results(plan, store)
+    if written:
+        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
+        stems = dict.fromkeys(name.partition(".")[0] for name in written)
+        console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
+    return bool(failures)
+
+
+def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: int = 1) -> None:
+    """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
+    from rich.table import Table
+
+    from s3ray.sweep.cost import duration
+
+    summary = plan.summary()
+    cells = summary["cells"]
+    print_study(plan, store, console)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "naive", "unique", "cached", "to run"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("cells", "", str(cells["total"]), str(cells["cached"]), str(cells["to_run"]))
+    for stage, counts in summary["stages"].items():
+        table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
+    console.print(table)
+    if plan.pending:
+        cpus = len(os.sched_getaffinity(0))
+        workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
+        wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
+        console.print(
+            f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
+            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_study(plan: Plan, store: Store, console: Console) -> None:
+    """What is asked for, where it goes, and over which data."""
+    console.print(f"{plan.sweep.name} → {store.uri}", highlight=False, soft_wrap=True)
+    for name, entry in plan.study.entries.items():
+        facts = entry.facts
+        sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
+        console.print(
+            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
+            f"{facts.classes} classes, {sizes} samples, data {facts.fingerprint[:12]}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for warning in facts.warnings:
+            console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def plan(
+    sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
+    datasets: DatasetsOption = "",
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    modalities: ModalitiesOption = DEFAULT_MODALITIES,
+    scale: ScaleOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    config: ConfigOption = None,
+    output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
+) -> None:
+    """Show what a sweep would run and what the store already has; runs nothing."""
+    with user_errors():
+        declared = load_sweep(local_path(sweep_file, "SWEEP"))
+        request = resolve(declared, datasets, dataset, data, modalities, scale, storage, config)
+        if output is PlanFormat.json:
+            wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
+            print(json.dumps({**request.plan.summary(), "estimated_seconds_on_this_machine": wall}, indent=2))
+        else:
+            print_plan(request.plan, request.store, Console(markup=False))

@@ -1,0 +1,135 @@
+"""Every call that Ray does not document, and only here: written for Ray 2.60, to be read again with another version.
+
+Each says which public call is missing. What is patched is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._common import utils as common
+from ray._private import accelerators, ray_constants, services, utils, worker
+from ray._private.grpc_utils import init_grpc_channel
+from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+
+def address_file() -> Path:
+    """Where `ray start` leaves its address. Missing: its name; `ray.init` reads it without saying so."""
+    return Path(common.get_ray_address_file(None))
+
+
+def bootstrap_address() -> str | None:
+    """The HOST:PORT to which `ray.init()` would connect; None if it would start Ray. Missing: asking without doing.
+
+    Raises:
+        ConnectionError: RAY_ADDRESS=auto, and no Ray runs here.
+        OSError, ValueError: what is said to be an address is none.
+    """
+    # None is what ray.init passes.
+    address: str | None = services.canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
+    return address
+
+
+def version_at(address: str, seconds: float) -> str:
+    """The version of the Ray that answers at HOST:PORT. Missing: `ray.init` with a time limit, or a ping.
+
+    Raises:
+        grpc.RpcError: no Ray answers within `seconds`, or it wants another token.
+        ray.exceptions.AuthenticationError: it wants a token, and there is none here.
+        RuntimeError, OSError, ValueError: the certificates of this side cannot be used.
+    """
+    with init_grpc_channel(address) as channel:
+        answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=seconds)
+    version: str = answer.ray_version
+    return version
+
+
+def machine_resources() -> tuple[float, float]:
+    """CPUs and GPUs that Ray would give a node of this machine. Missing: asking before it is started."""
+    manager = accelerators.get_accelerator_manager_for_resource("GPU")
+    return float(utils.get_num_cpus()), float(manager.get_current_node_num_accelerators() if manager else 0)
+
+
+def temporary_folder() -> str:
+    """Where Ray puts its folder `ray`. Missing: `ray.init` has an option for it, but no question."""
+    folder: str = common.get_default_system_temp_dir()
+    return folder
+
+
+def log_folder() -> Path:
+    """The logs of the Ray of this machine that was started last. Missing: as `temporary_folder`."""
+    return Path(common.get_default_ray_temp_dir(), "session_latest", "logs")
+
+
+@contextmanager
+def no_notes() -> Iterator[None]:
+    """Keep the raylet's notes (such as the number of worker processes) off the terminal.
+
+    Missing: they are printed past every log level, `log_to_driver=False` or not.
+    """
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+@contextmanager
+def no_signal_handlers() -> Iterator[None]:
+    """Keep Ray from taking SIGTERM for itself, in Python and once more in C++. Missing: an option of `ray.init`."""
+    handler, disabled = utils.set_sigterm_handler, ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # the one in C++: a stack, then abort
+    utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = handler
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = disabled
+
+
+def before_processes_end(act: Callable[[], None]) -> None:
+    """Have `ray.shutdown` call `act` before it ends the processes of a Ray that was started here.
+
+    Missing: a hook between its library's end, which lets go of SIGTERM, and that of the processes, which takes seconds.
+    """
+    if (node := worker._global_node) is None:
+        return
+    kill = node.kill_all_processes
+
+    def act_and_kill(**options: Any) -> None:
+        act()
+        kill(**options)
+
+    node.kill_all_processes = act_and_kill
+
+
+def placement_groups() -> list[Any]:
+    """Those of the cluster that are not removed, as `PlacementGroupTableData`.
+
+    Missing: `ray.util.state` says it, but only where the dashboard runs, and `placement_group_table` not who made them.
+    """
+    found = [PlacementGroupTableData.FromString(group) for group in _accessor().get_placement_group_table()]
+    return [group for group in found if group.state != PlacementGroupTableData.REMOVED]
+
+
+def is_waiting(group: Any) -> bool:
+    """Whether one of the `placement_groups` waits for its place."""
+    return bool(group.state == PlacementGroupTableData.PENDING)
+
+
+def owner_of(actor: bytes) -> str | None:
+    """Id of the worker that made an actor; None if nothing is known of it. Missing: as `placement_groups`."""
+    found = _accessor().get_actor_info(ray.ActorID(actor))
+    owner: str | None = None if found is None else ActorTableData.FromString(found).owner_address.worker_id.hex()
+    return owner
+
+
+def _accessor() -> Any:
+    return ray._private.state.state._connect_and_get_accessor()

@@ -1,0 +1,121 @@
+"""`s3ray report`, `compare` and `params` as users meet them."""
+
+import random
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from command_line import assert_one_sentence, s3ray
+from s3ray.results import Results
+from s3ray.store import Store
+from s3ray.sweep import load_sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_as_a_module():
+    command = [sys.executable, "-m", "s3ray", "params", "--table", "4", "--format", "csv"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == (ROOT / "s3ray" / "published" / "table4.csv").read_text(), result.stderr
+
+
+def test_params_prints_the_published_table():
+    result = s3ray("params", "--table", "4", "--format", "csv")
+    published = (ROOT / "s3ray" / "published" / "table4.csv").read_text()
+    assert result.output == published
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "results" / "made_up.py")))
+
+
+@pytest.fixture
+def finished(made_up, tmp_path):
+    """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
+
+    def fill(datasets, accuracy=None, storage=tmp_path / "store"):
+        sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
+        overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
+        plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
+        Results.collect(plan, store).save(store)
+        return str(storage)
+
+    return fill
+
+
+def test_report_writes_a_page_and_says_where(finished, tmp_path):
+    result = s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "deep" / "report")
+    assert result.exit_code == 0, result.output
+    page = tmp_path / "deep" / "report" / "index.html"
+    assert result.stdout == f"{page}\n"
+    assert "digits (embedded data, smoke scale)" in page.read_text(encoding="utf-8")
+    # 60 + .64 + 4 without Selection, 2 more with it.
+    lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
+    assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
+
+
+def test_report_from_object_storage_beside_its_results(finished, object_storage, tmp_path):
+    storage = finished(["digits"], storage=object_storage.uri)
+    draw, throttled = random.Random(0), object_storage.faults.THROTTLED
+    object_storage.fault = lambda method, path: throttled if draw.random() < 0.3 else None
+    published = storage.replace("?", "/report?")
+    result = s3ray("report", "--storage", storage, "--output", published)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"s3://bucket/{object_storage.prefix}/report/index.html\n"
+    assert s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "report").exit_code == 0
+    local = {str(path.relative_to(tmp_path)) for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert {key for key in object_storage.objects() if key.startswith("report/")} == local
+    for name in ("report/tables/table3.csv", "report/tables/summary.md"):
+        assert Store(storage).read(name) == (tmp_path / name).read_bytes()
+
+
+def test_report_to_a_place_that_cannot_be_written(finished, object_storage):
+    object_storage.fault = lambda method, path: object_storage.faults.DENIED
+    result = s3ray("report", "--storage", finished(["digits"]), "--output", object_storage.uri)
+    assert_one_sentence(result, r"--output s3://bucket/.*: cannot be written \(.*ACCESS_DENIED.*\); choose a place")
+
+
+def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
+    storage = finished(["digits"])
+    for arguments, message in (
+        (["--storage", storage, "--sweep", "full_grid"], "holds no results of sweep 'full_grid'; run a sweep first"),
+        (["--storage", tmp_path / "empty"], "holds no results of any sweep; run a sweep first"),
+    ):
+        assert_one_sentence(s3ray("report", "--output", tmp_path / "report", *arguments), message)
+    assert not (tmp_path / "report").exists()
+
+
+def test_compare_without_anything_to_compare_with(tmp_path):
+    assert_one_sentence(s3ray("compare", "--storage", tmp_path), "nothing to compare with; add --paper")
+
+
+@pytest.mark.parametrize(("dataset", "kind"), [("digits", "embedded"), ("latent_factors", "simulated")])
+def test_compare_refuses_data_that_the_paper_does_not_have(finished, dataset, kind):
+    result = s3ray("compare", "--paper", "--storage", finished([dataset]))
+    assert_one_sentence(result, f"{dataset} is {kind} data, and only MultiBench data can be compared")
+
+
+def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
+    result = s3ray("compare", "--paper", "--storage", finished(["mosei", "mustard"]))
+    assert result.exit_code == 0, result.output
+    *_, table1, table2, table3, table4, table5 = result.stdout.splitlines()
+    # Of Table 1 at χ = 8: Specialization, Selection, p 0.5 of two datasets.
+    assert table1.endswith(", 126 not run")
+    assert table2.endswith(", 30 not run")
+    # Printed deviations below 0.86 are reproduced with equal means: all of MOSEI, suff+min (0.72) of MUStARD.
+    assert table3 == "Table 3: 5 reproduced, 3 underpowered, 8 not run"
+    assert (table4, table5) == ("Table 4: 12 reproduced", "Table 5: 108 reproduced")
+
+
+def test_compare_fails_if_results_differ_from_the_papers(finished, made_up):
+    def worse(*point):
+        return made_up.as_printed(*point) - 10
+
+    result = s3ray("compare", "--paper", "--storage", finished(["mosei"], worse))
+    assert result.exit_code == 3, result.output
+    assert "Table 3: 4 differs, 12 not run" in result.stdout.splitlines()
