@@ -30,7 +30,6 @@ from s3ray.cli.options import (
     WorkersOption,
     resolve,
 )
-
 from s3ray.paths import local_path
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Sweep, load_sweep, make_plan
