@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
+import plotly.io
 from matplotlib.scale import SymmetricalLogTransform
 from plotly.subplots import make_subplots
 
@@ -19,84 +19,92 @@ _SHARED: dict[str, Any] = {"": False, "row": True, "column": "columns", "all": "
 _PIXELS = 96  # per inch
 _POINT = 4 / 3  # pixels
 _NARROWEST = 190  # of a panel of width 1, in pixels: a narrower page scrolls
+_TEMPLATE = plotly.io.templates["plotly_white"].to_plotly_json()
 _SYMLOG = SymmetricalLogTransform(base=10, **SYMLOG)
 
 
-def interactive(chart: Chart) -> go.Figure:
-    """The chart as plotly's figure; its `layout.meta` names the least width in pixels at which it can be read."""
+def interactive(chart: Chart) -> dict[str, Any]:
+    """The chart as plotly.js takes it, `data` and `layout`, of numbers and words alone: ready for JSON.
+
+    Its `layout.meta` is the least width in pixels at which it can be read.
+    """
     rows, columns = len(chart.rows), len(chart.columns)
-    panel_height = _PIXELS * chart.panel_size[1]
-    height = rows * panel_height + 130
-    figure = make_subplots(
+    height = rows * _PIXELS * chart.panel_size[1] + 130
+    grid = make_subplots(
         rows,
         columns,
         shared_xaxes="columns",
         shared_yaxes=_SHARED[chart.shared_y],
         column_widths=chart.relative_widths,
-        subplot_titles=[_text(panel.title) for row in chart.panels for panel in row],
+        subplot_titles=[_text(panel.title) or " " for row in chart.panels for panel in row],
         vertical_spacing=40 / height if rows > 1 else 0.0,
         horizontal_spacing=(0.05 if chart.shared_y in ("", "column") else 0.03) if columns > 1 else 0.0,
     )
+    # Plain from here on: plotly's own objects take seconds to set so many properties.
+    layout: dict[str, Any] = grid.to_plotly_json()["layout"]
+    for title in layout["annotations"]:
+        title["font"] = {"size": 13}
+    data: list[dict[str, Any]] = []
     named: set[tuple[str, str]] = set()
-    for row, (panels, y) in enumerate(zip(chart.panels, chart.rows, strict=True), 1):
-        legend = f"legend{row if row > 1 else ''}" if chart.legend_per_row else "legend"
-        for column, panel in enumerate(panels, 1):
-            place = {"row": row, "col": column}
+    for row, (panels, y) in enumerate(zip(chart.panels, chart.rows, strict=True)):
+        legend = f"legend{row + 1 if row else ''}" if chart.legend_per_row else "legend"
+        for column, (panel, x) in enumerate(zip(panels, chart.columns, strict=True)):
+            number = str(row * columns + column + 1) if row + column else ""
+            axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
 
-            def entry(label: str, rank: int, legend: str = legend) -> dict[str, Any]:
+            def entry(label: str, rank: int, legend: str = legend, axes: dict[str, Any] = axes) -> dict[str, Any]:
                 is_first = bool(label) and (legend, label) not in named
                 named.add((legend, label))
-                group = f"{legend} {label}" if label else None
-                shown = {"name": _text(label), "legendgroup": group, "legend": legend, "showlegend": is_first}
-                return {**shown, "legendrank": rank}
+                shown = {"name": _text(label), "legendgroup": f"{legend} {label}", "legend": legend}
+                return {"type": "scatter", **axes, **shown, "showlegend": is_first, "legendrank": rank}
 
-            for level in panel.levels:
-                figure.add_trace(_level(level, panel, entry(level.label, 3), y), **place)
+            data += [_level(level, panel, entry(level.label, 3), y) for level in panel.levels]
             for curve in panel.curves:
                 shown = entry(curve.label, 1 if curve.spread else 2)
                 if any(map(math.isfinite, curve.spread)):
                     spread = _band if curve.band else _bars
-                    figure.add_trace(spread(curve, {**shown, "showlegend": False}, y), **place)
-                figure.add_trace(_trace(curve, shown, y), **place)
+                    data.append(spread(curve, {**shown, "showlegend": False}, y))
+                data.append(_trace(curve, shown, y))
             if panel.note:
-                corner: dict[str, Any] = {"xref": "x domain", "yref": "y domain", "x": 0.02, "y": 0.02}
-                figure.add_annotation(
-                    text=_text(panel.note), showarrow=False, xanchor="left", yanchor="bottom", align="left",
-                    font={"size": 11, "color": panel.note_color}, bgcolor="rgba(255,255,255,0.8)", **corner, **place,
-                )  # fmt: skip
-            figure.update_yaxes(_y_axis(y, chart.extent(row - 1, column - 1)), **place)
-        figure.update_yaxes(title_text=_text(y.title), row=row, col=1)
-    for column, x in enumerate(chart.columns, 1):
-        figure.update_xaxes(_x_axis(x), col=column)
-        figure.update_xaxes(title_text=_text(x.title), row=rows, col=column)
-    figure.update_annotations(selector={"font": {"size": 16}}, font_size=13)  # the panels' titles
-    figure.update_layout(
-        height=round(height),
-        template="plotly_white",
-        margin={"l": 70, "r": 15, "t": 55, "b": 50},
-        hovermode="closest",
-        hoverlabel={"align": "left"},
-        meta=round(_NARROWEST * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
-        **_legends(chart, figure),
-    )
-    return figure
+                layout["annotations"].append(
+                    {
+                        **{"text": _text(panel.note), "showarrow": False, "align": "left"},
+                        **{"xref": f"x{number} domain", "x": 0.02, "xanchor": "left"},
+                        **{"yref": f"y{number} domain", "y": 0.02, "yanchor": "bottom"},
+                        **{"font": {"size": 11, "color": panel.note_color}, "bgcolor": "rgba(255,255,255,0.8)"},
+                    }
+                )
+            layout[f"xaxis{number}"] |= _x_axis(x, x.title if row == rows - 1 else "")
+            extent = chart.extent(row, column)
+            layout[f"yaxis{number}"] |= _y_axis(y, extent, "" if column else y.title)
+    layout |= _legends(chart, layout)
+    layout |= {
+        "height": round(height),
+        "template": _TEMPLATE,
+        "margin": {"l": 70, "r": 15, "t": 55, "b": 50},
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "meta": round(_NARROWEST * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
+    }
+    return {"data": [{k: v for k, v in trace.items() if v is not None} for trace in data], "layout": layout}
 
 
-def _legends(chart: Chart, figure: go.Figure) -> dict[str, Any]:
+def _legends(chart: Chart, layout: dict[str, Any]) -> dict[str, Any]:
     if not chart.legend_per_row:
         below = 60 / (chart.panel_size[1] * _PIXELS * len(chart.rows))  # the ticks and the axis' name
         return {"legend": {"orientation": "h", "x": 0, "y": -below, "yanchor": "top", "font": {"size": 12}}}
     legends = {}
     for row in range(1, len(chart.rows) + 1):
-        domain = figure.get_subplot(row, 1).yaxis.domain
+        first = (row - 1) * len(chart.columns) + 1
+        domain = layout[f"yaxis{first if row > 1 else ''}"]["domain"]
         place = {"x": 1.01, "y": sum(domain) / 2, "yanchor": "middle", "font": {"size": 11}}
         legends[f"legend{row if row > 1 else ''}"] = {**place, "tracegroupgap": 0}
     return legends
 
 
-def _trace(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+def _trace(curve: Curve, entry: dict[str, Any], y: Axis) -> dict[str, Any]:
     lines = curve.width > 0
-    return go.Scatter(
+    return dict(
         x=_rounded(curve.x),
         y=_rounded(_heights(curve, y)),
         mode="+".join(["lines"] * lines + ["markers"] * bool(curve.marker)),
@@ -111,10 +119,10 @@ def _trace(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
     )
 
 
-def _level(level: Level, panel: Panel, entry: dict[str, Any], y: Axis) -> go.Scatter:
+def _level(level: Level, panel: Panel, entry: dict[str, Any], y: Axis) -> dict[str, Any]:
     """As wide as the panel's curves. No shape: those are no part of hovering, and lie upon curves or below the grid."""
     x = [place for curve in panel.curves for place in curve.x] or [0.0]
-    return go.Scatter(
+    return dict(
         x=_rounded([min(x), max(x)]),
         y=_rounded([_height(level.y, y)] * 2),
         mode="lines",
@@ -125,11 +133,11 @@ def _level(level: Level, panel: Panel, entry: dict[str, Any], y: Axis) -> go.Sca
     )
 
 
-def _bars(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+def _bars(curve: Curve, entry: dict[str, Any], y: Axis) -> dict[str, Any]:
     """Bars where a spread is known; plotly draws caps even where it is not."""
     middle, low, high = (_heights(curve, y, by) for by in (0, -1, 1))
     known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
-    return go.Scatter(
+    return dict(
         x=_rounded(curve.x[i] for i in known),
         y=_rounded(middle[i] for i in known),
         error_y={
@@ -147,12 +155,12 @@ def _bars(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
     )
 
 
-def _band(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+def _band(curve: Curve, entry: dict[str, Any], y: Axis) -> dict[str, Any]:
     low, high = (_heights(curve, y, by) for by in (-1, 1))
     known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
     around = [*known, *reversed(known)]
     edges = [*(high[i] for i in known), *(low[i] for i in reversed(known))]
-    return go.Scatter(
+    return dict(
         x=_rounded([curve.x[i] for i in around]),
         y=_rounded(edges),
         mode="lines",
@@ -176,24 +184,26 @@ def _height(value: float, y: Axis) -> float:
     return float(_SYMLOG.transform(np.array([value]))[0]) if y.symlog else value
 
 
-def _rounded(values: Iterable[float]) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float | None]:
     """As many digits as a screen can show: a page holds many numbers."""
-    return [float(f"{value:.6g}") for value in values]
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
 
 
-def _x_axis(x: Axis) -> dict[str, Any]:
-    return {"autorange": "reversed" if x.inverted else True, "dtick": x.step} | _ticks(x, -90)
+def _x_axis(x: Axis, title: str) -> dict[str, Any]:
+    step = {"dtick": x.step} if x.step else {}
+    return {"title": {"text": _text(title)}, "autorange": "reversed" if x.inverted else True} | step | _ticks(x, -90)
 
 
-def _y_axis(y: Axis, extent: tuple[float, float] | None) -> dict[str, Any]:
+def _y_axis(y: Axis, extent: tuple[float, float] | None, title: str) -> dict[str, Any]:
     """Ranges are said: axes that match each other do not always find theirs."""
+    named = {"title": {"text": _text(title)}} | _ticks(y, None)
     if y.limits:
-        return {"range": [_height(end, y) for end in y.limits]} | _ticks(y, None)
+        return named | {"range": [_height(end, y) for end in y.limits]}
     if extent is None:
-        return _ticks(y, None)
+        return named
     low, high = (_height(end, y) for end in extent)
     margin = 0.06 * (high - low) or 1.0
-    return {"range": [low - margin, high + margin]} | _ticks(y, None)
+    return named | {"range": [low - margin, high + margin]}
 
 
 def _ticks(axis: Axis, angle: int | None) -> dict[str, Any]:

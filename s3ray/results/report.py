@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import jinja2
 import pandas as pd
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from s3ray.errors import UserError
@@ -98,10 +98,11 @@ def _cells(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
 
 
-def _embedded(heading: str, figure: go.Figure) -> dict[str, Any]:
+def _embedded(heading: str, figure: Mapping[str, Any]) -> dict[str, Any]:
+    layout = figure["layout"]
     # A name with a tag in it must not end the script element.
-    json = str(figure.to_json()).replace("<", "\\u003c")
-    return {"title": heading, "height": figure.layout.height, "width": figure.layout.meta or 0, "json": json}
+    text = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return {"title": heading, "height": layout["height"], "width": layout.get("meta", 0), "json": text}
 
 
 def _search(search: SearchResults) -> dict[str, Any]:
@@ -109,5 +110,5 @@ def _search(search: SearchResults) -> dict[str, Any]:
         figure.update_layout(template="plotly_white", title=None, margin={"t": 50, "b": 50})
     table = search.trials.rename(columns={"accuracy": "validation (%)"})
     table.columns = table.columns.str.replace("optimizer.", "", regex=False)
-    figures = [_embedded(heading, figure) for heading, figure in search.figures]
+    figures = [_embedded(heading, json.loads(figure.to_json())) for heading, figure in search.figures]
     return {"name": search.name, "title": search.title, "note": search.note, "figures": figures, **_cells(table)}
