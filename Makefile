@@ -1,25 +1,31 @@
-# `make sweep`: pruning curves on embedded data. `make artefacts`: everything of the paper, and the report.
-# `make test`. `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first;
-# only Python 3.11 and make are needed (the report's test: chromium, chromedriver).
+# `make sweep`: pruning curves on embedded data. `make exhibits`: every table and figure of the paper, and the report.
+# `make check`: lint, types, and the tests that need no Ray, browser or training. `make test`: those too.
+# `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
+# and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep artefacts test cluster-test clean
+.PHONY: sweep exhibits check test cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
 
-artefacts: $(VENV)/installed
+exhibits: $(VENV)/installed
 	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
 	$(BIN)/s3ray report --storage $(STORAGE) --output $(STORAGE)/report
 
+LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+check: $(VENV)/installed-dev
+	$(LINT)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray and not browser and not cluster"
+
 test: $(VENV)/installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(LINT)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster

@@ -18,8 +18,8 @@ import numpy as np
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.multibench import FILES
-from s3ray.data.prepare import prepare
-from s3ray.data.simulate import simulate
+from s3ray.data.multibench.prepare import prepare
+from s3ray.data.multibench.simulate import simulate
 
 READERS = 8
 

@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-DRAWN = "return [...document.querySelectorAll('.curves')].every(e => e.querySelector('.main-svg .trace'))"
+DRAWN = "return [...document.querySelectorAll('.figure')].every(e => e.querySelector('.main-svg .trace'))"
 # The page marks every figure that it has drawn: while it draws, it answers no questions.
 TIMES = """
 const figures = performance.getEntriesByName("figure").map(mark => mark.startTime);

@@ -14,12 +14,13 @@ import time
 import numpy as np
 import torch
 
-from s3ray.config import settings_for
 from s3ray.data import EMBEDDED
 from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.facts import DataFacts
 from s3ray.model import build_model
+from s3ray.settings import settings_for
 from s3ray.stages import pruning_curve, s3_representation, select, specialize
-from s3ray.sweep import DataFacts, cost
+from s3ray.sweep import cost
 
 EPOCHS = 2
 
@@ -35,7 +36,11 @@ def long(steps):
     return Dataset(f"long_{steps}", "simulated", split(64), split(16), split(16))
 
 
-DATASETS = {**EMBEDDED, "long_300": lambda: long(300), "long_1250": lambda: long(1250)}
+DATASETS = {
+    **{name: embedded.load for name, embedded in EMBEDDED.items()},
+    "long_300": lambda: long(300),
+    "long_1250": lambda: long(1250),
+}
 
 
 def short(config):

@@ -11,8 +11,7 @@ two cores.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -23,7 +22,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figure3_batch_size", cells=cells, branches=("none", "suff+min"), artefacts=("figure3", "table1"))
+SWEEP = Sweep(name="figure3_batch_size", cells=cells, branches=("none", "suff+min"), exhibits=("figure3", "table1"))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

@@ -10,8 +10,7 @@ Costs nothing that Table 1 does not have.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -22,7 +21,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figure6_no_selection", cells=cells, branches=("none",), artefacts=("figure6",))
+SWEEP = Sweep(name="figure6_no_selection", cells=cells, branches=("none",), exhibits=("figure6",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

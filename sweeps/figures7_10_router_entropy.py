@@ -10,8 +10,7 @@ Costs nothing that Table 1 does not have: the entropies are recorded at every st
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -22,7 +21,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figures7_10_router_entropy", cells=cells, branches=("suff+min",), artefacts=("figures7_10",))
+SWEEP = Sweep(name="figures7_10_router_entropy", cells=cells, branches=("suff+min",), exhibits=("figures7_10",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

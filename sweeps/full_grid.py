@@ -1,7 +1,7 @@
-"""The full grid: every artefact of the paper, at every batch size, from one set of Specializations.
+"""The full grid: every exhibit of the paper, at every batch size, from one set of Specializations.
 
 dataset × granularity χ × batch size × seed, with all Selection losses at χ = 8, and every prior method. What each
-artefact should give stands in its own file.
+exhibit should give stands in its own file.
 
 Costs, with the four MultiBench files at `--scale paper`: 144 Specializations (4 datasets × 3 χ × 4 batch sizes ×
 3 seeds), 336 trainings of dense encoders; `s3ray plan sweeps/full_grid.py --data DIR` shows them beside the naive
@@ -20,7 +20,7 @@ PARTS = (
     "figure6_no_selection",
     "figures7_10_router_entropy",
     "tables4_5_parameters",
-    "what_is_kept",
+    "factors",
 )
 
 SWEEP = union("full_grid", [load_sweep(Path(__file__).with_name(f"{part}.py")) for part in PARTS])

@@ -17,8 +17,7 @@ configuration (3 Specializations per dataset); ASHA leaves some 60 % of it.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 # How far a setting may leave the scale's own value: the factor either way, logarithmically.
 SPACE = {

@@ -15,8 +15,7 @@ Costs 36 Specializations on the four datasets; on the embedded data, 18 cells, s
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -27,7 +26,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="table1_figure5", cells=cells, branches=("none", "suff+min"), artefacts=("table1", "figure5"))
+SWEEP = Sweep(name="table1_figure5", cells=cells, branches=("none", "suff+min"), exhibits=("table1", "figure5"))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

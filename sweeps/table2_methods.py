@@ -22,8 +22,7 @@ embedded data, after Table 1, some three minutes on two cores.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 METHODS = ("clip", "factorcl", "focal", "jointopt", "disentangledssl", "supcon", "cross_entropy")
 
@@ -34,10 +33,10 @@ def cells(study: Study) -> Iterator[Cell]:
             for seed in study.seeds(dataset):
                 yield study.cell(dataset, 8, batch_size, seed)
                 for method in METHODS:
-                    yield study.baseline(dataset, method, batch_size, seed)
+                    yield study.prior(dataset, method, batch_size, seed)
 
 
-SWEEP = Sweep(name="table2_methods", cells=cells, branches=("none", "suff+min"), artefacts=("table2",))
+SWEEP = Sweep(name="table2_methods", cells=cells, branches=("none", "suff+min"), exhibits=("table2",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

@@ -16,8 +16,7 @@ some ten seconds each.
 
 from collections.abc import Iterator
 
-from s3ray.config import Cell
-from s3ray.sweep import Study, Sweep
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def cells(study: Study) -> Iterator[Cell]:
@@ -31,7 +30,7 @@ SWEEP = Sweep(
     name="table3_selection_losses",
     cells=cells,
     branches=("none", "suff+min", "suff", "min"),
-    artefacts=("table3",),
+    exhibits=("table3",),
 )
 
 if __name__ == "__main__":

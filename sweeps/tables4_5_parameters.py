@@ -8,7 +8,7 @@ all layers and the experts of one; the column `all_layers_percent` is the honest
 
 from s3ray.sweep import Sweep
 
-SWEEP = Sweep(name="tables4_5_parameters", artefacts=("tables4_5",))
+SWEEP = Sweep(name="tables4_5_parameters", exhibits=("tables4_5",))
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
 import pytest
 import torch
 from hypothesis import settings
 
 import object_storage as s3_server
-from s3ray.config import ModelConfig
-from s3ray.data.dataset import Dataset, Sequences, Split
+from object_storage import ObjectStorage
+from s3ray.data.dataset import Dataset
+from s3ray.model.config import ModelConfig
+from tiny_data import tiny_dataset
 
 torch.set_num_threads(1)
 # The same examples in every run, no memory of earlier ones, no time limit for the first (slow) call.
 settings.register_profile("s3ray", deadline=None, derandomize=True, database=None)
 settings.load_profile("s3ray")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest starts first, so that no worker is alone with it at the end."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("ray", "slow")])
 
 
 @pytest.fixture(scope="session")
@@ -23,27 +33,19 @@ def tiny_model() -> ModelConfig:
     return ModelConfig(width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, positions="sinusoidal")
 
 
-def _tiny_split(size: int, rng: np.random.Generator) -> Split:
-    """Classes 0, 1, 2 in turn; every token carries its class in the first features. Lengths 1 to 6."""
-    labels = np.arange(size) % 3
-    modalities = {}
-    for name, features in (("left", 5), ("right", 3)):
-        values = rng.normal(size=(size, 6, features))
-        values[:, :, :3] += 4.0 * np.eye(3)[labels][:, None, :]
-        modalities[name] = Sequences.from_padded(values, rng.integers(1, 7, size))
-    return Split(modalities, labels.astype(np.int64))
+@pytest.fixture(scope="session", name="tiny_dataset")
+def _tiny_dataset() -> Dataset:
+    return tiny_dataset()
 
 
 @pytest.fixture(scope="session")
-def tiny_dataset() -> Dataset:
-    """26 / 10 / 9 ragged samples of modalities left (5 features) and right (3 features) in three classes."""
-    rng = np.random.default_rng(0)
-    splits = {name: _tiny_split(size, rng) for name, size in (("train", 26), ("valid", 10), ("test", 9))}
-    return Dataset("tiny", "simulated", **splits)
+def tiny_sweep() -> ModuleType:
+    """The module tests/shared/tiny_sweep.py; its __file__ is what subprocesses run."""
+    return importlib.import_module("tiny_sweep")
 
 
 @pytest.fixture(scope="session")
-def _object_storage():
+def _object_storage() -> Iterator[s3_server.ObjectStorage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "made-up")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
@@ -57,7 +59,7 @@ def _object_storage():
 
 
 @pytest.fixture
-def object_storage(_object_storage):
+def object_storage(_object_storage: ObjectStorage) -> Iterator[s3_server.ObjectStorage]:
     """An S3-compatible server (object_storage.py); a place of its own per test, and nothing fails yet."""
     _object_storage.reset()
     yield _object_storage

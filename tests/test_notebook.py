@@ -4,19 +4,22 @@ import copy
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
 import pytest
 import torch
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
-from s3ray.config import settings_for
-from s3ray.data.latent_factors import LatentFactorsConfig, latent_factors
-from s3ray.engine.cell import run_cell
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
+from s3ray.data.facts import DataFacts
+from s3ray.execution import run_cell
 from s3ray.results import write_results
+from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, load_sweep, make_plan
+from s3ray.sweep import Study, StudyDataset, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -24,12 +27,12 @@ NOTEBOOK = ROOT / "notebooks" / "pruning_curves.ipynb"
 
 
 @pytest.fixture(scope="module")
-def committed():
+def committed() -> NotebookNode:
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a store with the sweep of Table 1 and Figure 5 on a small simulation, trained for one epoch."""
     store = Store(str(tmp_path_factory.mktemp("store")))
     data = latent_factors(LatentFactorsConfig(train=256, valid=128, test=128))
@@ -50,7 +53,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outputs(committed, finished):
+def outputs(committed: NotebookNode, finished: Path) -> list[Any]:
     """Per code cell its outputs, after a run over the finished sweep."""
     notebook = copy.deepcopy(committed)
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}  # where it runs when it is opened there
@@ -59,42 +62,42 @@ def outputs(committed, finished):
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def texts(outputs):
+def texts(outputs: list[Any]) -> list[str]:
     """What a cell printed and showed, as plain text."""
     return [output["text"] if "text" in output else output["data"]["text/plain"] for output in outputs]
 
 
-def test_the_committed_notebook_has_no_outputs(committed):
+def test_the_committed_notebook_has_no_outputs(committed: NotebookNode) -> None:
     code = [cell for cell in committed.cells if cell.cell_type == "code"]
     assert code
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
 
 
-def test_no_cell_fails_or_warns(outputs):
+def test_no_cell_fails_or_warns(outputs: list[Any]) -> None:
     assert all(outputs)
     kinds = {(output.output_type, output.get("name", "")) for cell in outputs for output in cell}
     assert kinds <= {("stream", "stdout"), ("execute_result", ""), ("display_data", "")}
 
 
-def test_it_says_what_data_it_reads(outputs):
+def test_it_says_what_data_it_reads(outputs: list[Any]) -> None:
     (text,) = texts(outputs[0])
     assert text == "table1 figure5 {'latent_factors': 'simulated'}\n"
 
 
-def test_it_draws_the_figures(outputs):
+def test_it_draws_the_figures(outputs: list[Any]) -> None:
     drawing = next(cell for cell in outputs if any("image/png" in output.get("data", {}) for output in cell))
     assert "['figure5_batch_64']" in texts(drawing)
     assert sum("image/png" in output.get("data", {}) for output in drawing) == 1
 
 
-def html_table(output):
+def html_table(output: Any) -> list[dict[str, str]]:
     """Header and rows of a frame as a notebook shows it, without its index."""
     rows = re.findall(r"<tr.*?</tr>", output["data"]["text/html"], re.DOTALL)
     header, *lines = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row)[1:] for row in rows]
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def test_it_gives_p_star_and_the_verdicts(outputs, finished):
+def test_it_gives_p_star_and_the_verdicts(outputs: list[Any], finished: Path) -> None:
     best, verdicts = (html_table(cell[0]) for cell in outputs[-2:])
     (path,) = finished.glob("results/*/rows.parquet")
     rows = pd.read_parquet(path)

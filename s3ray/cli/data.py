@@ -15,11 +15,11 @@ from rich.console import Console
 from s3ray.cli.console import OnceCommand, byte_progress, user_errors
 from s3ray.data.dataset import Dataset
 from s3ray.data.foreign import foreign
-from s3ray.data.multibench import FILES, chosen_datasets, find_file, packed_files
+from s3ray.data.multibench.files import FILES, chosen_datasets, find_file, packed_files
+from s3ray.data.multibench.prepare import PrepareOptions
+from s3ray.data.multibench.prepare import prepare as prepare_file
+from s3ray.data.multibench.simulate import simulate as simulate_file
 from s3ray.data.names import listed
-from s3ray.data.prepare import PrepareOptions
-from s3ray.data.prepare import prepare as prepare_file
-from s3ray.data.simulate import simulate as simulate_file
 from s3ray.data.sources import prepared_datasets
 from s3ray.errors import UserError
 from s3ray.paths import local_path
@@ -142,7 +142,7 @@ def show(
     ],
 ) -> None:
     """Show what datasets hold, whether they are whole, and how they compare with what is known."""
-    from s3ray.results.datasets import print_npz, print_prepared
+    from s3ray.results.describe import print_npz, print_prepared
 
     with user_errors():
         console = _console()

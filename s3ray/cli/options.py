@@ -9,15 +9,18 @@ from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
+import torch
 import typer
 
-from s3ray.config import PAPER_DATASETS, default_scale, read_overrides, settings_for
 from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
+from s3ray.data.facts import DataFacts
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError, nearest
+from s3ray.execution.provenance import machine_kind
 from s3ray.paths import local_path
+from s3ray.settings import PAPER_DATASETS, default_scale, read_overrides, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Plan, Study, StudyDataset, Sweep, make_plan
 
 
 class ScaleName(StrEnum):
@@ -43,7 +46,7 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="TOML (path or URI) that overrides settings of the scale."),
 ]
 ModalitiesOption = Annotated[
-    str, typer.Option("--modalities", metavar="A,B", help="The pair taken of each prepared dataset.")
+    str, typer.Option("--modalities", metavar="A,B", help="Those taken of each prepared dataset.")
 ]
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
 GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
@@ -76,6 +79,9 @@ def resolve(
     Raises:
         UserError: one of them is wrong, or its file or data is; nothing was started.
     """
+    from s3ray.results.exhibits import asked_for
+
+    asked_for(sweep.name, sweep.exhibits)
     overrides = overrides_of(config)
     store = open_store(storage)
     names, pair = names_in(datasets), names_in(modalities)
@@ -91,7 +97,12 @@ def resolve(
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
     entries = {name: StudyDataset(DataFacts.of(data), scales[name], settings[name]) for name, data in loaded.items()}
-    return Request(make_plan(sweep, Study(entries), store), store, loaded)
+    return Request(make_plan(sweep, Study(entries), store, _machine()), store, loaded)
+
+
+def _machine() -> str | None:
+    """The kind of machine that will run a plan: this one, unless a cluster is named."""
+    return None if os.environ.get("RAY_ADDRESS", "local") != "local" else machine_kind(torch.device("cpu"))
 
 
 def overrides_of(config: str | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def params(
     ] = AccountingName.paper,
 ) -> None:
     """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
-    from s3ray.results.parameters import parameter_table
+    from s3ray.results.parameter_tables import parameter_table
 
     frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
     renderers: dict[TableFormat, Callable[[], Any]] = {
@@ -59,7 +59,7 @@ def report(
     """Write a sweep's results and the searches as one self-contained page, with its figures and tables as files."""
     from s3ray.results import Results
     from s3ray.results.report import write_report
-    from s3ray.results.search import load_searches
+    from s3ray.search.findings import load_searches
 
     with user_errors():
         store = open_store(storage)
@@ -103,6 +103,6 @@ def tensorboard(
 ) -> None:
     """Open the training curves of all sweeps of a storage in TensorBoard, those that still grow included."""
     with user_errors():
-        from s3ray.engine.tensorboard import serve
+        from s3ray.execution.tensorboard import serve
 
         raise SystemExit(serve(open_store(storage), port))

@@ -19,7 +19,6 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     ModalitiesOption,
-    Request,
     ScaleOption,
     StorageOption,
     VerboseOption,
@@ -60,48 +59,18 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         config: ConfigOption = None,
         verbose: VerboseOption = False,
     ) -> None:
+        from s3ray.engine.preflight import Execution
+        from s3ray.search.command import search_all
+
         with user_errors():
             at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
             request = resolve(at, datasets, dataset, data, modalities, scale, storage, config)
-            overrides = overrides_of(config)
-            execution = {
-                "workers_per_trial": workers_per_trial,
-                "gpus_per_worker": gpus_per_worker,
-                "verbose": verbose,
-            }
-            failed = _search(request, space, overrides, trials, seed, execution)
+            plan, store, console = request.plan, request.store, Console(markup=False)
+            print_study(plan, store, console)
+            execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
+            limits: dict[str, Any] = {"trials": trials, "seed": seed, "console": console}
+            failed = search_all(plan, store, request.data, space, overrides_of(config), execution, **limits)
         if failed:
             raise SystemExit(1)
 
     run_file(command, sweep)
-
-
-def _search(
-    request: Request,
-    space: Mapping[str, float],
-    overrides: Mapping[str, Any],
-    trials: int,
-    seed: int,
-    execution: Mapping[str, Any],
-) -> bool:
-    from s3ray.engine.preflight import Execution, check_plan
-    from s3ray.engine.search import run_searches
-    from s3ray.sweep.search import Search, best_configuration
-
-    console = Console(markup=False)
-    plan, store = request.plan, request.store
-    searches = [Search.of(plan, name, space) for name in plan.study.datasets]
-    print_study(plan, store, console)
-    how = Execution(**execution)
-    check_plan(replace(plan, committed={}), store, how)  # other configurations run even if this one is cached
-    outcomes = run_searches(searches, store, request.data, how, trials=trials, seed=seed, console=console)
-    for search in searches:
-        outcome = outcomes[search.dataset]
-        lines = outcome.lines(search)
-        if outcome.best is not None:
-            file = ("search", search.name, "best.toml")
-            store.write(best_configuration(search, outcome.best.params, overrides, lines), *file)
-            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
-        for line in lines:
-            console.print(line, highlight=False, soft_wrap=True)
-    return any(outcome.failures or outcome.best is None for outcome in outcomes.values())

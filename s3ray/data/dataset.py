@@ -1,4 +1,4 @@
-"""The one data interface: ragged sequences of two modalities with labels, in three splits.
+"""The one data interface: ragged sequences of one or more modalities with labels, in three splits.
 
 On disk a dataset is a folder of `.npy` files and a `manifest.json` with the sha256 of each; opening it maps the
 files, so that every trial of a node shares their pages.
@@ -31,7 +31,15 @@ SPLITS = ("train", "valid", "test")
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
 
 _FORMAT = 2
-_MANIFEST = {"name": str, "kind": str, "modalities": list, "truth_names": list, "facts": dict, "arrays": dict}
+_MANIFEST = {
+    "name": str,
+    "kind": str,
+    "modalities": list,
+    "truth_names": list,
+    "relevant_factors": list,
+    "facts": dict,
+    "arrays": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class Sequences:
     offsets: NDArray[np.int64]  # (n + 1,)
 
     @classmethod
-    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Sequences:
+    def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Self:
         """From (n, steps, features), or (n, features) read as single steps; `lengths` cuts the right padding."""
         if values.ndim == 2:
             values = values[:, None, :]
@@ -50,8 +58,13 @@ class Sequences:
         if lengths is None:
             lengths = np.full(count, steps)
         valid = np.arange(steps) < np.asarray(lengths)[:, None]
+        return cls.from_rows(values[valid].reshape(-1, features), np.asarray(lengths))
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[Any], lengths: NDArray[Any]) -> Self:
+        """From the steps of all sequences one after another, (Σ lengths, features)."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return cls(np.ascontiguousarray(values[valid], dtype=np.float32).reshape(-1, features), offsets)
+        return cls(np.ascontiguousarray(rows, dtype=np.float32), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -95,7 +108,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three splits of one classification problem seen through two modalities."""
+    """Three splits of one classification problem seen through one or more modalities.
+
+    Attributes:
+        truth_names: of a simulation's factors, the columns of every split's `truth`.
+        relevant_factors: those of them that the labels depend on, where that is known.
+        facts: what is known beforehand, shown in reports; no result depends on it.
+        digests: sha256 per array, where it is known without reading the values.
+    """
 
     name: str
     kind: DataKind
@@ -103,8 +123,9 @@ class Dataset:
     valid: Split
     test: Split
     truth_names: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what is known beforehand, shown in reports
-    digests: Mapping[str, str] = field(default_factory=dict, compare=False)  # sha256 per array, where known
+    relevant_factors: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -112,7 +133,7 @@ class Dataset:
 
     @property
     def features(self) -> dict[str, int]:
-        """Input width per modality, in the order that fixes modality 1 and 2."""
+        """Input width per modality, in the order that fixes which is the first."""
         return {name: sequences.features for name, sequences in self.train.modalities.items()}
 
     @property
@@ -136,12 +157,25 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order."""
-        digest = hashlib.sha256()
-        for name, array in self.arrays().items():
-            if not name.endswith(".truth"):
-                content = self.digests.get(name) or array_digest(array)
-                digest.update(f"{name} {array.dtype.str} {array.shape} {content}\n".encode())
-        return digest.hexdigest()
+        arrays = {name: array for name, array in self.arrays().items() if not _is_truth(name)}
+        return hashlib.sha256(self._described(arrays)).hexdigest()
+
+    def truth_fingerprint(self) -> str | None:
+        """sha256 of all that measuring a simulation's factors sees: what training sees, and the truth; else None."""
+        if not self.truth_names:
+            return None
+        truth = self._described({name: array for name, array in self.arrays().items() if _is_truth(name)})
+        names = json.dumps([self.fingerprint(), self.truth_names, self.relevant_factors])
+        return hashlib.sha256(truth + names.encode()).hexdigest()
+
+    def content(self) -> str:
+        """The name under which the dataset is published: of all that any stage reads of it."""
+        return self.truth_fingerprint() or self.fingerprint()
+
+    def _described(self, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+        """Name, type, shape and sha256 of each array."""
+        digests = {name: self.digests.get(name) or array_digest(array) for name, array in arrays.items()}
+        return "".join(f"{n} {a.dtype.str} {a.shape} {digests[n]}\n" for n, a in arrays.items()).encode()
 
     def damaged(self) -> list[str]:
         """Names of the arrays whose bytes are not those that were prepared; reads all of them."""
@@ -151,17 +185,32 @@ class Dataset:
         """Bytes of each file that `save` makes of the arrays."""
         return {f"{name}.npy": _file_size(array) for name, array in self.arrays().items()}
 
-    def save(self, directory: Path, *, replace: bool = False) -> None:
+    def save(self, directory: Path, *, replace: bool = False, link: bool = False) -> None:
         """Write the dataset to `directory`; it appears there complete or not at all.
 
         Args:
             replace: whatever is there gives way.
+            link: files of the same disk that arrays are maps of are linked in place of copied.
+
+        Raises:
+            UserError: an array is not the one that was prepared.
         """
         with DatasetWriter(directory) as writer:
             for name, array in self.arrays().items():
-                writer.append(name, array)
+                digest = writer.add(name, array, self.digests.get(name), link=link)
+                if digest != self.digests.get(name, digest):
+                    place = getattr(array, "filename", None) or f"{self.name}: {name}"
+                    raise UserError(f"{place}: damaged, not what was prepared; delete and prepare the dataset again")
             try:
-                writer.commit(self.name, self.kind, list(self.features), self.facts, self.truth_names, replace=replace)
+                writer.commit(
+                    self.name,
+                    self.kind,
+                    list(self.features),
+                    self.facts,
+                    self.truth_names,
+                    self.relevant_factors,
+                    replace=replace,
+                )
             except OSError:
                 # Another process was first with the same content.
                 if not (directory / "manifest.json").exists():
@@ -189,6 +238,7 @@ class Dataset:
             raise UserError(
                 f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
             )
+        manifest.setdefault("relevant_factors", [])  # not known
         wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
         if wrong:
             raise UserError(f"{directory}/manifest.json: damaged (no {', '.join(wrong)}); prepare the dataset again")
@@ -217,6 +267,7 @@ class Dataset:
             manifest["kind"],
             **splits,
             truth_names=tuple(manifest["truth_names"]),
+            relevant_factors=tuple(manifest["relevant_factors"]),
             facts=manifest["facts"],
             digests=manifest["arrays"],
         )
@@ -244,6 +295,7 @@ class DatasetWriter:
         directory.parent.mkdir(parents=True, exist_ok=True)
         self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         self._columns: dict[str, _Column] = {}
+        self._linked: dict[str, str] = {}  # sha256 of each array whose file is another's too
 
     def __enter__(self) -> Self:
         return self
@@ -266,6 +318,47 @@ class DatasetWriter:
         column.digest.update(content)
         column.file.write(content)
 
+    def add(self, name: str, array: NDArray[Any], digest: str | None, *, link: bool) -> str:
+        """Add a whole array.
+
+        Args:
+            digest: sha256 of what it should hold, where that is known.
+            link: give its file another name where that is possible, in place of copying it. Safe since nobody edits
+                such a file: preparing again writes new ones and moves them to the old ones' place.
+
+        Returns:
+            The sha256 of what it holds.
+        """
+        if link and (source := getattr(array, "filename", None)):
+            digest = digest or array_digest(array)
+            if self._link(name, source, array, digest):
+                self._linked[name] = digest
+                return digest
+        self.append(name, array)
+        written: str = self._columns[name].digest.hexdigest()
+        return written
+
+    def _link(self, name: str, source: Path | str, array: NDArray[Any], digest: str) -> bool:
+        """Link the file that `array` maps, if that can be done and it holds this array and no other."""
+        target = self._staging / f"{name}.npy"
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, one without hard links, or somebody else's file
+            return False
+        # Only what stands under the new name counts: a map may be a part of its file, or of one that has been replaced.
+        try:
+            linked = np.load(target, mmap_mode="r")
+            if (
+                (linked.shape, linked.dtype) == (array.shape, array.dtype)
+                and target.stat().st_size == _file_size(array)
+                and array_digest(linked) == digest
+            ):
+                return True
+        except (OSError, ValueError, EOFError):
+            pass
+        target.unlink()
+        return False
+
     def commit(
         self,
         name: str,
@@ -273,6 +366,7 @@ class DatasetWriter:
         modalities: list[str],
         facts: Mapping[str, Any],
         truth_names: Sequence[str] = (),
+        relevant_factors: Sequence[str] = (),
         *,
         replace: bool = False,
     ) -> None:
@@ -291,8 +385,9 @@ class DatasetWriter:
             "kind": kind,
             "modalities": modalities,
             "truth_names": list(truth_names),
+            "relevant_factors": list(relevant_factors),
             "facts": dict(facts),
-            "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()},
+            "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()} | self._linked,
         }
         (self._staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
         self._staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
@@ -331,6 +426,10 @@ def _file_size(array: NDArray[Any]) -> int:
 def array_digest(array: NDArray[Any]) -> str:
     """sha256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _is_truth(name: str) -> bool:
+    return name.endswith(".truth")
 
 
 def _arrays(split: Split) -> dict[str, NDArray[Any]]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
+from s3ray.data.arrays import Entry, check_names, checked_dataset, stems
+from s3ray.data.dataset import SPLITS, Dataset
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench import FILES
-from s3ray.data.names import did_you_mean, likely, listed, split_named
-from s3ray.data.values import Look, modality_warnings, shared_samples
+from s3ray.data.names import likely, listed, split_named
 from s3ray.errors import UserError
 
 # Keys that stand for samples, not for what is known of them.
@@ -29,23 +27,11 @@ _LENGTH = re.compile(
 _STANDARDISE = "bring each feature to mean 0 and deviation 1, as train has them, before saving"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An array of the archive, not yet read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    sparse: bool = False  # a pickled matrix of scipy.sparse, or several
-
-    def __str__(self) -> str:
-        return f"{'Python objects' if self.dtype.hasobject else self.dtype} of shape {self.shape}"
-
-
 class Archive:
     """The arrays of an `.npz`: what they are, and each when it is asked for. Pickled objects are never loaded."""
 
     def __init__(self, path: Path, content: Any) -> None:
-        self.path, self._content = path, content
+        self.place, self._content = path, content
         self.entries: dict[str, Entry] = {key: self._entry(key) for key in content.files if _member(content, key)}
 
     def _entry(self, key: str) -> Entry:
@@ -61,7 +47,7 @@ class Archive:
             return Entry(shape, dtype, dtype.hasobject and b"scipy.sparse" in file.read(1 << 12))
 
     def __getitem__(self, key: str) -> NDArray[Any]:
-        with _one_sentence(self.path):
+        with _one_sentence(self.place):
             array: NDArray[Any] = self._content[key]
         return array
 
@@ -157,36 +143,7 @@ def read_npz(name: str, path: Path) -> Dataset:
                 unused.append(
                     f"{modality} has lengths in {' and '.join(given)} alone: elsewhere padding is read as data"
                 )
-        looks: dict[str, dict[str, Look]] = {split: {} for split in SPLITS}
-        splits = {split: _read_split(archive, split, modalities, looks[split]) for split in SPLITS}
-    train = splits["train"]
-    if len(np.unique(train.labels)) < 2:
-        raise UserError(f"{path}: train_label holds a single class; a probe needs at least two")
-    for split_name, split in splits.items():
-        unknown = np.setdiff1d(split.labels, train.labels)
-        if len(unknown):
-            raise UserError(
-                f"{path}: {split_name}_label holds class {unknown[0]}, which train_label lacks; "
-                f"give the training split an example of every class or drop those samples"
-            )
-        for modality, sequences in split.modalities.items():
-            expected = train.modalities[modality].features
-            if sequences.features != expected:
-                raise UserError(
-                    f"{path}: {split_name}_{modality} has {sequences.features} features, train_{modality} "
-                    f"has {expected}; give every split the same width"
-                )
-    facts = {
-        "warnings": [*unused, *shared_samples(looks)],
-        "modality_warnings": {
-            m: modality_warnings(looks, m, lambda split, m: f"{split}_{m}", _STANDARDISE) for m in modalities
-        },
-    }
-    return Dataset(name, "user", splits["train"], splits["valid"], splits["test"], facts=facts)
-
-
-def _stems(archive: Archive, split: str) -> list[str]:
-    return [key.removeprefix(f"{split}_") for key in archive.entries if key.startswith(f"{split}_")]
+        return checked_dataset(name, archive, modalities, unused, _STANDARDISE)
 
 
 def _renamed(archive: Archive) -> dict[str, str]:
@@ -210,47 +167,47 @@ def _renamed(archive: Archive) -> dict[str, str]:
 def _check_splits(archive: Archive) -> None:
     renamed = _renamed(archive)
     for split in SPLITS:
-        if _stems(archive, split):
+        if stems(archive, split):
             continue
         ours = {key: name for key, name in renamed.items() if name.startswith(f"{split}_")}
         if ours:
             raise UserError(
-                f"{archive.path}: no key {next(iter(ours.values()))}; did you mean {next(iter(ours))}? rename "
+                f"{archive.place}: no key {next(iter(ours.values()))}; did you mean {next(iter(ours))}? rename "
                 f"{listed(list(ours))} to {listed(list(ours.values()))}"
             )
         if {"indices", "indptr", "format", "shape", "data"} <= archive.entries.keys():
             raise UserError(
-                f"{archive.path}: a sparse matrix of scipy.sparse.save_npz, not a dataset; load it, save x.toarray() "
+                f"{archive.place}: a sparse matrix of scipy.sparse.save_npz, not a dataset; load it, save x.toarray() "
                 f"under keys such as train_A, beside train_label and the same for valid and test"
             )
         found = listed(list(archive.entries), f"{split}_label")
         raise UserError(
-            f"{archive.path}: split {split} is missing (no key {split}_…, found {found}); add {split}_{{modality}} and "
-            f"{split}_label"
+            f"{archive.place}: split {split} is missing (no key {split}_…, found {found}); add {split}_{{modality}} "
+            f"and {split}_label"
         )
 
 
 def _check_labels(archive: Archive) -> None:
     lacking = [split for split in SPLITS if f"{split}_label" not in archive.entries]
     for split in lacking:
-        keys = [f"{split}_{stem}" for stem in _stems(archive, split)]
-        near = {s: likely("label", _stems(archive, s)) for s in lacking}
+        keys = [f"{split}_{stem}" for stem in stems(archive, split)]
+        near = {s: likely("label", stems(archive, s)) for s in lacking}
         if near[split]:
             others = ", ".join(f"{s}_{stem}" for s, stem in near.items() if stem and s != split)
             raise UserError(
-                f"{archive.path}: no key {split}_label; did you mean {split}_{near[split]}? rename it"
+                f"{archive.place}: no key {split}_label; did you mean {split}_{near[split]}? rename it"
                 + (f", and {others} likewise" if others else "")
             )
         raise UserError(
-            f"{archive.path}: key {split}_label is missing from split {split}, found {listed(keys, split)}; add it"
+            f"{archive.place}: key {split}_label is missing from split {split}, found {listed(keys, split)}; add it"
         )
 
 
 def _modality_names(archive: Archive) -> list[str]:
-    path, entries = archive.path, archive.entries
-    stems = [stem for stem in _stems(archive, "train") if stem != "label"]
-    besides = {f"{other}_{what}" for other in stems for what in ("length", "mask")}
-    names = [stem for stem in stems if stem not in besides and not _stands_beside(entries[f"train_{stem}"], stem)]
+    path, entries = archive.place, archive.entries
+    found = [stem for stem in stems(archive, "train") if stem != "label"]
+    besides = {f"{other}_{what}" for other in found for what in ("length", "mask")}
+    names = [stem for stem in found if stem not in besides and not _stands_beside(entries[f"train_{stem}"], stem)]
 
     def may_be_one(stem: str) -> bool:
         entry = entries[f"train_{stem}"]
@@ -259,24 +216,18 @@ def _modality_names(archive: Archive) -> list[str]:
     if len(names) > 2 and sum(map(may_be_one, names)) <= 2:
         # The others are something else; a sentence on them follows.
         names = [stem for stem in names if may_be_one(stem)] or names
-        suspects = [s for s in stems if s not in names and entries[f"train_{s}"].dtype.hasobject]
+        suspects = [s for s in found if s not in names and entries[f"train_{s}"].dtype.hasobject]
         names += [s for s in suspects if s.lower() not in _IDS][: 2 - len(names)]
     names = [stem for stem in names if may_be_one(stem) or not _is_ids(entries[f"train_{stem}"], stem)]
     if len(names) != 2:
-        others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in stems if s not in (*names, *besides)])
+        others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in found if s not in (*names, *besides)])
         raise UserError(
             f"{path}: expected two modalities train_{{modality}}, found {len(names)} ({', '.join(names) or 'none'})"
             + (f" beside {others}" if len(names) < 2 and others != "nothing" else "")
             + "; keep exactly two"
             + (", numbers of shape (n, steps, features) or (n, features)" if len(names) < 2 else "")
         )
-    for name in names:
-        # Modalities name torch submodules, which must not hide attributes such as `values`.
-        if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
-            raise UserError(
-                f"{path}: modality name {name!r} (train_{name}) is not a plain word or is taken by torch; "
-                f"rename its keys"
-            )
+    check_names(path, names)
     return names
 
 
@@ -307,9 +258,9 @@ def _check_leftovers(archive: Archive, modalities: list[str]) -> list[str]:
             continue
         if split in SPLITS and separator:
             missing = [f"{split}_{m}" for m in modalities if f"{split}_{m}" not in archive.entries]
-            raise UserError(f"{archive.path}: {_leftover(archive, split, stem, entry, modalities, known, missing)}")
+            raise UserError(f"{archive.place}: {_leftover(archive, split, stem, entry, modalities, known, missing)}")
         if renamed.get(key) in known:
-            raise UserError(f"{archive.path}: unknown key {key}; did you mean {renamed[key]}? rename or drop it")
+            raise UserError(f"{archive.place}: unknown key {key}; did you mean {renamed[key]}? rename or drop it")
         unused.append(key)
     if not unused:
         return []
@@ -351,104 +302,3 @@ def _leftover(
     if near := likely(key, known - set(archive.entries)):
         return f"unknown key {key}; did you mean {near}? rename it"
     return f"unknown key {key} ({entry}), which nothing reads; drop {siblings}"
-
-
-def _read_split(archive: Archive, split: str, modalities: list[str], looks: dict[str, Look]) -> Split:
-    path = archive.path
-    for key in (f"{split}_{m}" for m in modalities):
-        if key not in archive.entries:
-            keys = [f"{split}_{stem}" for stem in _stems(archive, split)]
-            near = did_you_mean(key, [k for k in keys if k != f"{split}_label"])
-            raise UserError(
-                f"{path}: key {key} is missing from split {split}, found {listed(keys, key)}; {near or 'add it'}"
-            )
-    entry = archive.entries[f"{split}_label"]
-    if len(entry.shape) != 1 or not np.issubdtype(entry.dtype, np.integer):
-        missing = int(np.isnan(archive[f"{split}_label"]).sum()) if entry.dtype.kind == "f" else 0
-        remedy = f"{missing} are NaN: drop those samples first" if missing else _label_remedy(entry)
-        raise UserError(f"{path}: {split}_label must be one integer class per sample, not {entry}; {remedy}")
-    labels = archive[f"{split}_label"]
-    if not len(labels):
-        raise UserError(f"{path}: split {split} is empty; give it samples")
-    if labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
-        raise UserError(f"{path}: {split}_label holds {labels.max()}, beyond int64; number the classes from 0")
-    sequences = {}
-    for modality in modalities:
-        sequences[modality], looks[modality] = _read_sequences(archive, f"{split}_{modality}", len(labels))
-    return Split(sequences, labels.astype(np.int64))
-
-
-def _label_remedy(entry: Entry) -> str:
-    if entry.dtype.kind in "OSU":
-        return "convert it: number the classes, the same way in every split"
-    if len(entry.shape) == 2 and entry.shape[1] > 1:
-        return "convert it: one-hot rows with .argmax(axis=1), of several labels keep one column"
-    if len(entry.shape) > 1:
-        return "convert it with .reshape(-1)" + ("" if entry.dtype.kind in "iu" else ".astype(int)")
-    return "convert it with .astype(int) if it holds classes, or make classes of it, such as (y >= 0).astype(int)"
-
-
-def _read_sequences(archive: Archive, key: str, samples: int) -> tuple[Sequences, Look]:
-    path, entry = archive.path, archive.entries[key]
-    if entry.dtype.hasobject:
-        raise UserError(f"{path}: {key} holds {_objects(key, entry)}")
-    numbers = np.issubdtype(entry.dtype, np.number) and entry.dtype.kind != "c"
-    if len(entry.shape) not in (2, 3) or not numbers or 0 in entry.shape[1:]:
-        raise UserError(
-            f"{path}: {key} must be numbers of shape (n, steps, features) or (n, features), not {entry}; convert it"
-        )
-    if entry.shape[0] != samples:
-        if axis := _sample_axis(archive, key):
-            how = ".T" if len(entry.shape) == 2 else f" as numpy.moveaxis(x, {axis}, 0)"
-            raise UserError(
-                f"{path}: {key} has shape {entry.shape} for {samples} labels and looks transposed; samples come first, "
-                f"save it{how}"
-            )
-        raise UserError(f"{path}: {key} has {entry.shape[0]} samples, its labels {samples}; make the lengths match")
-    values = archive[key]
-    values = values[:, None, :] if values.ndim == 2 else values
-    lengths = _read_lengths(archive, f"{key}_length", values.shape)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is said
-        sequences = Sequences.from_padded(values, lengths)
-        bad = int(np.count_nonzero(~np.isfinite(sequences.values)))
-        if bad:
-            raise UserError(f"{path}: {key} has {bad} values that are NaN or infinite in float32; replace or drop them")
-        look = Look(values.shape[2])
-        look.add(values[np.arange(values.shape[1]) < sequences.lengths[:, None]], sequences.lengths)
-    if refusal := look.refusal(key):
-        raise UserError(f"{path}: {refusal}")
-    return sequences, look
-
-
-def _sample_axis(archive: Archive, key: str) -> int:
-    """The later axis of this modality that has a label for each entry in every split; 0 if there is none."""
-    stem = key.partition("_")[2]
-    shapes = [e.shape for s in SPLITS if (e := archive.entries.get(f"{s}_{stem}"))]
-    labels = [e.shape[:1] for s in SPLITS if (e := archive.entries.get(f"{s}_label"))]
-    pairs = list(zip(shapes, labels, strict=False))
-    return next((a for a in (1, 2) if all(shape[a : a + 1] == samples for shape, samples in pairs)), 0)
-
-
-def _objects(key: str, entry: Entry) -> str:
-    if entry.sparse:
-        return f"a sparse matrix of scipy, not an array; save x.toarray() as {key}"
-    if entry.shape == ():
-        return f"a single Python object, not an array; save the numbers in it as {key}"
-    return (
-        f"Python objects of shape {entry.shape}, not numbers, as lists of different lengths become; pad them to one "
-        f"array (n, steps, features) and save their lengths as {key}_length"
-    )
-
-
-def _read_lengths(archive: Archive, key: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    if key not in archive.entries:
-        return None
-    samples, steps, features = shape
-    entry = archive.entries[key]
-    lengths = archive[key] if entry.shape == (samples,) and np.issubdtype(entry.dtype, np.integer) else None
-    if lengths is None or lengths.min() < 1 or lengths.max() > steps:
-        swapped = lengths is not None and steps < lengths.max() <= features and lengths.min() >= 1
-        remedy = f"correct it, or swap the last two axes of {key.removesuffix('_length')}" if swapped else "correct it"
-        found = f"not {entry}" if lengths is None else f"not {lengths.min()} to {lengths.max()}"
-        raise UserError(f"{archive.path}: {key} must be {samples} integers between 1 and {steps}, {found}; {remedy}")
-    return lengths

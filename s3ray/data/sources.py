@@ -6,17 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3ray.config import PAPER_DATASETS
 from s3ray.data.dataset import Dataset
-from s3ray.data.digits import digits
-from s3ray.data.latent_factors import latent_factors
-from s3ray.data.multibench import FILES, find_file
+from s3ray.data.embedded import EMBEDDED
+from s3ray.data.multibench.files import FILES, find_file
 from s3ray.data.names import listed
 from s3ray.data.npz import read_npz
 from s3ray.errors import UserError, nearest
 from s3ray.paths import local_path
-
-EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits, "latent_factors": latent_factors}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +44,12 @@ def load_sources(sources: Sequence[Source]) -> tuple[dict[str, Dataset], list[st
     return loaded, [f"{error} (left out; going on with {', '.join(loaded)})" for error in bad]
 
 
-# Which two modalities a prepared dataset of three is seen through.
+# The modalities that a prepared dataset is seen through unless told otherwise.
 DEFAULT_PAIR = ("vision", "text")
 
 
 def resolve_sources(
-    names: Sequence[str], assignments: Sequence[str], folder: Path | None, pair: Sequence[str] = DEFAULT_PAIR
+    names: Sequence[str], assignments: Sequence[str], folder: Path | None, modalities: Sequence[str] = DEFAULT_PAIR
 ) -> list[Source]:
     """The datasets that a command line asks for, in its order.
 
@@ -62,7 +58,7 @@ def resolve_sources(
             of `assignments` and `folder`, or if there are none, all embedded ones.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
         folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
-        pair: `--modalities`, the two that are taken of each prepared dataset in `folder`.
+        modalities: `--modalities`, those that are taken of each prepared dataset in `folder`, in this order.
 
     Raises:
         UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
@@ -72,9 +68,11 @@ def resolve_sources(
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: not a folder; {_no_folder(folder)}")
-        brought = _in_folder(folder, pair)
-    elif tuple(pair) != DEFAULT_PAIR:
-        raise UserError(f"--modalities {','.join(pair)}: is for prepared datasets; give their folder with --data DIR")
+        brought = _in_folder(folder, modalities)
+    elif tuple(modalities) != DEFAULT_PAIR:
+        raise UserError(
+            f"--modalities {','.join(modalities)}: is for prepared datasets; give their folder with --data DIR"
+        )
     for assignment in assignments:
         name, separator, path_text = assignment.partition("=")
         if not separator or not name.isidentifier() or not path_text:
@@ -90,14 +88,14 @@ def resolve_sources(
                 )
         places[name], brought[name] = path, _npz_source(name, path)
 
-    known = {name: Source(name, load) for name, load in EMBEDDED.items()} | brought
+    known = {name: Source(name, embedded.load) for name, embedded in EMBEDDED.items()} | brought
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
     for name in chosen:
         if name in EMBEDDED and name in brought:
             place = f"--dataset {name}={places[name]}" if name in places else f"--data {folder}"
             raise UserError(f"{place}: {name} is the name of an embedded dataset; give yours another name")
         if name not in known:
-            if name in PAPER_DATASETS:
+            if name in FILES:
                 raise UserError(
                     f"--datasets: {name} is not prepared in --data {folder or 'DIR'}; put {FILES[name].names[0]} into "
                     f"a folder DIR, run s3ray data prepare --root DIR, and give --data DIR"
@@ -113,17 +111,17 @@ def prepared_datasets(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in [*FILES, *found] if name in found}
 
 
-def _in_folder(folder: Path, pair: Sequence[str]) -> dict[str, Source]:
-    if len(set(pair)) != 2:
-        raise UserError(f"--modalities {','.join(pair)}: name two different modalities, such as vision,text")
+def _in_folder(folder: Path, modalities: Sequence[str]) -> dict[str, Source]:
+    if not modalities or len(set(modalities)) < len(modalities):
+        raise UserError(f"--modalities {','.join(modalities)}: name different modalities, such as vision,text")
 
     def prepared(path: Path) -> Callable[[], Dataset]:
-        return lambda: Dataset.open(path, pair)
+        return lambda: Dataset.open(path, modalities)
 
     sources = {name: Source(name, prepared(path)) for name, path in prepared_datasets(folder).items()}
-    if not sources and tuple(pair) != DEFAULT_PAIR:
+    if not sources and tuple(modalities) != DEFAULT_PAIR:
         raise UserError(
-            f"--modalities {','.join(pair)}: is for prepared datasets, and {folder} holds none; leave it out"
+            f"--modalities {','.join(modalities)}: is for prepared datasets, and {folder} holds none; leave it out"
         )
     for path in sorted(folder.glob("*.npz")):
         if path.stem in sources:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from s3ray.engine.cell import Event
 from s3ray.engine.progress import States
+from s3ray.execution import Event
 from s3ray.sweep import Plan
 
 _REFRESH = 5.0  # seconds after which gauges are set again although nothing happened; below the report interval of 10

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from s3ray.engine.cell import Event
+from s3ray.execution import Event
 from s3ray.sweep import Plan
 from s3ray.sweep.cost import corrected, duration
 

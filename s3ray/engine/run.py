@@ -7,7 +7,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,18 +20,17 @@ from ray.exceptions import RayTaskError
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
-from s3ray.config import Cell
 from s3ray.data import Dataset
 from s3ray.engine import ENVIRONMENT
-from s3ray.engine.cell import Event
 from s3ray.engine.cluster import check_nodes_can_write, connected, free_placement_groups, waiting_for
 from s3ray.engine.metrics import SweepMetrics
-from s3ray.engine.preflight import Execution, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Plan, make_packs
+from s3ray.sweep import Cell, Plan, make_packs
 
 MAX_RESTARTS = 20
 
@@ -62,13 +62,10 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     """
     started = time.monotonic()
     check_plan(plan, store, execution)
-    with connected(execution) as capacity:
+    with usable(store, execution) as capacity:
         slots = capacity.slots(execution)
-        check_storage(store, capacity)
-        if not capacity.is_local:
-            check_nodes_can_write(store.uri)
         for name in {cell.cell.dataset for cell in plan.pending}:
-            store.publish_dataset(data[name], plan.study.entries[name].facts.fingerprint)
+            store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [
@@ -86,6 +83,21 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         if not failures:
             store.drop_run(run)
     return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
+
+
+@contextmanager
+def usable(store: Store, execution: Execution) -> Iterator[Capacity]:
+    """A cluster that can run this with this storage, until the context is left.
+
+    Raises:
+        UserError: there is none.
+    """
+    with connected(execution) as capacity:
+        capacity.slots(execution)
+        check_storage(store, capacity)
+        if not capacity.is_local:
+            check_nodes_can_write(store.uri)
+        yield capacity
 
 
 def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:

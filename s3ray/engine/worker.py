@@ -15,10 +15,11 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from s3ray.engine.cell import Event, from_rank_zero, run_cell
 from s3ray.engine.cluster import alive_nodes
-from s3ray.stages import DivergedError
+from s3ray.execution import Event, run_cell
+from s3ray.execution.ranks import from_rank_zero
 from s3ray.stages.collective import rank, workers
+from s3ray.stages.training import DivergedError
 from s3ray.store import Claims, Store
 from s3ray.sweep import CellPlan
 
@@ -157,7 +158,7 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
     try:
         run_cell(
             cell,
-            store.fetch_dataset(cell.facts.fingerprint),
+            store.fetch_dataset(cell.facts.content),
             store,
             report,
             device=ray.train.torch.get_device(),

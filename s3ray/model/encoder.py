@@ -1,4 +1,4 @@
-"""One encoder per modality, and the pair of them.
+"""One encoder per modality, and all of them together.
 
 Shape suffixes: B samples, T valid tokens, S longest sequence, F input features, D width, H heads, L layers,
 N experts.
@@ -7,18 +7,19 @@ N experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s3ray.config import ModelConfig
 from s3ray.model.batch import Layout, Ragged
+from s3ray.model.config import ModelConfig
 from s3ray.model.draws import Draws
 from s3ray.model.experts import Experts
 from s3ray.model.router import Router, Routing
+from s3ray.model.trained import Encoding, TrainedModel
 from s3ray.objectives.routing import RoutingStatistics, routing_statistics
 
 
@@ -115,8 +116,8 @@ class Encoder(nn.Module):
         return Encoded(z_BD, tuple(routings), computed, routed)
 
 
-class S3Model(nn.Module):
-    """Two modality encoders that share nothing but their losses."""
+class S3Model(TrainedModel):
+    """One encoder per modality; they share nothing but their losses."""
 
     def __init__(self, config: ModelConfig, features: Mapping[str, int]) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class S3Model(nn.Module):
         keep: float | None = None,
         passes: int = 1,
     ) -> list[dict[str, Encoded]]:
-        """Encode both modalities, `passes` times (two stochastic views draw different dropout)."""
+        """Encode all modalities, `passes` times (two stochastic views draw different dropout)."""
         return [
             {
                 name: encoder(batch[name], draws[name] if draws else None, keep)
@@ -137,6 +138,16 @@ class S3Model(nn.Module):
             }
             for _ in range(passes)
         ]
+
+    def encode(self, batch: Mapping[str, Ragged], output: str = "none", keep: float | None = None) -> Encoding:
+        """All modalities' z, pruned to the preservation ratio `keep`."""
+        encoded = self(batch, keep=keep)[0].values()
+        return Encoding(
+            [e.z_BD for e in encoded], sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)
+        )
+
+    def used(self, output: str) -> Sequence[nn.Module]:
+        return [self]
 
     def router_parameters(self) -> dict[str, nn.Parameter]:
         """What Selection trains."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from s3ray.config import ModelConfig
+from s3ray.model.config import ModelConfig
 
 
 def grouped_matmul(a_PD: Tensor, b_NDE: Tensor, ends_N: Tensor) -> Tensor:
@@ -110,6 +110,7 @@ class Experts(nn.Module):
             expert_P, order_P = expert_P.sort(stable=True)
         else:
             kept = _largest(weight_P, pairs)
+            pairs = len(kept)  # fewer where weights are NaN, which are larger than nothing
             expert_P, order = expert_P[kept].sort(stable=True)
             order_P = kept[order]
         weight_P = weight_P.index_select(0, order_P)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from s3ray.config import ModelConfig
+from s3ray.model.config import ModelConfig
 from s3ray.model.encoder import Encoder, Layer, S3Model
 
 Accounting = Literal["paper", "all_layers"]

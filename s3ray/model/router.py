@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from s3ray.config import ModelConfig
+from s3ray.model.config import ModelConfig
 from s3ray.model.draws import Draws
 
 _ACTIVATIONS = {"identity": nn.Identity, "gelu": nn.GELU, "tanh": nn.Tanh}

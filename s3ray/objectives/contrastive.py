@@ -5,6 +5,9 @@ Shape suffixes: B samples, D width.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,17 +25,19 @@ def info_nce(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:
     return (torch.logsumexp(logits_BB, dim=1) - logits_BB.diagonal()).mean()
 
 
-def representation_loss(
-    z1_BD: Tensor, z1_view_BD: Tensor, z2_BD: Tensor, z2_view_BD: Tensor, temperature: float
-) -> Tensor:
-    """Eq. 25: L_rep = ½ (L[1→1] + L[2→2]).
+def representation_loss(z: Sequence[Tensor], z_views: Sequence[Tensor], temperature: float) -> Tensor:
+    """Eq. 25: L_rep = ½ (L[1→1] + L[2→2]), the mean over modalities.
 
     As printed both views are the same z: the positive term is then constant and the loss spreads the
     representations apart. With a second stochastic pass as view it is the usual instance discrimination.
+
+    Args:
+        z, z_views: (B, D) per modality.
     """
-    return (info_nce(z1_BD, z1_view_BD, temperature) + info_nce(z2_BD, z2_view_BD, temperature)) / 2
+    pairs = zip(z, z_views, strict=True)
+    return torch.stack([info_nce(z_BD, view_BD, temperature) for z_BD, view_BD in pairs]).mean()
 
 
-def coherence_loss(z1_BD: Tensor, z2_BD: Tensor, temperature: float) -> Tensor:
-    """Eq. 26: L_dsc = ½ (L[1→2] + L[2→1])."""
-    return (info_nce(z1_BD, z2_BD, temperature) + info_nce(z2_BD, z1_BD, temperature)) / 2
+def coherence_loss(z: Sequence[Tensor], temperature: float) -> Tensor:
+    """Eq. 26: L_dsc = ½ (L[1→2] + L[2→1]), the mean over ordered pairs of different modalities; z (B, D) each."""
+    return torch.stack([info_nce(a_BD, b_BD, temperature) for a_BD, b_BD in itertools.permutations(z, 2)]).mean()

@@ -5,6 +5,9 @@ Shape suffixes: B samples, C classes, D width.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,13 +37,11 @@ def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
     return -(normalize(a_BD) * center_CD[class_B]).sum(1).mean()
 
 
-def sufficiency_loss(z1_BD: Tensor, z2_BD: Tensor, labels_B: Tensor, temperature: float) -> Tensor:
-    """Eq. 30: L_suff, the mean of SupCon over the four ordered pairs of modalities."""
-    pairs = [(z1_BD, z1_BD), (z1_BD, z2_BD), (z2_BD, z1_BD), (z2_BD, z2_BD)]
-    return torch.stack([sup_con(a, b, labels_B, temperature) for a, b in pairs]).mean()
+def sufficiency_loss(z: Sequence[Tensor], labels_B: Tensor, temperature: float) -> Tensor:
+    """Eq. 30: L_suff, the mean of SupCon over the ordered pairs of modalities, each with itself too; z (B, D) each."""
+    return torch.stack([sup_con(a, b, labels_B, temperature) for a, b in itertools.product(z, repeat=2)]).mean()
 
 
-def minimality_loss(z1_BD: Tensor, z2_BD: Tensor, labels_B: Tensor) -> Tensor:
-    """Eq. 32: L_min, the mean of compactness over the four ordered pairs of modalities."""
-    pairs = [(z1_BD, z1_BD), (z1_BD, z2_BD), (z2_BD, z1_BD), (z2_BD, z2_BD)]
-    return torch.stack([compactness(a, b, labels_B) for a, b in pairs]).mean()
+def minimality_loss(z: Sequence[Tensor], labels_B: Tensor) -> Tensor:
+    """Eq. 32: L_min, the mean of compactness over the ordered pairs of modalities, each with itself too."""
+    return torch.stack([compactness(a, b, labels_B) for a, b in itertools.product(z, repeat=2)]).mean()

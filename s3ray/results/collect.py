@@ -1,59 +1,66 @@
-"""Everything a sweep has measured, as tables: what artefacts, report, comparison and notebook read."""
+"""Everything a sweep has measured, as tables: what exhibits, report, comparison and notebook read."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from s3ray.errors import UserError
-from s3ray.store import Marker, StageRun, Store
+from s3ray.execution.cell import ROWS
+from s3ray.results.columns import COLUMNS
+from s3ray.stages.stage import StageRun
+from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 
 _Task = TypeVar("_Task")
+Lines = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of a sweep.
+    """The tables of a sweep, whose columns `COLUMNS` describes; one that has no line has no columns either.
 
     Attributes:
-        rows: per cell, branch, preservation ratio and split (see `collect`).
-        references: per dataset, reference and split (see `references`).
-        entropies: per cell, branch, Selection step, modality and scope (local, global): router entropy in nats.
-        kept: per cell, branch, preservation ratio, split and quantity: what representations keep of a
-            simulation's factors.
-        info: the sweep's name, title and artefacts; its datasets; counts and seconds per stage.
+        rows: per cell, branch, preservation ratio and split: test and validation accuracy.
+        references: per dataset, reference and split: accuracy without representation learning.
+        entropies: per cell, branch, Selection step, modality and scope: router entropy.
+        factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
+            hold of a simulation's factors.
+        info: the sweep's name, title and exhibits; its datasets; counts and seconds per stage.
     """
 
     rows: pd.DataFrame
     references: pd.DataFrame
     entropies: pd.DataFrame
-    kept: pd.DataFrame
+    factors: pd.DataFrame
     info: Mapping[str, Any]
 
     @classmethod
     def collect(cls, plan: Plan, store: Store) -> Results:
         """Read what a plan's cells have committed."""
         return cls(
-            collect(plan, store), references(plan, store), _entropies(plan, store), _kept(plan, store), _info(plan)
+            collect(plan, store), references(plan, store), _entropies(plan, store), _factors(plan, store), _info(plan)
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
         """Make `results/<sweep>/` hold the tables, where `load` finds them, and `more`; returns the names."""
-        tables = {f"{name}.parquet": table for name, table in self._tables.items() if not table.empty}
+        tables = {f"{name}.parquet": table for name, table in self.frames.items() if not table.empty}
         files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
         store.write_folder(files, self.info, "results", self.info["sweep"])
         return [*files, "info.json"]
 
     @property
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        return {"rows": self.rows, "references": self.references, "entropies": self.entropies, "kept": self.kept}
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tables by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
     @classmethod
     def load(cls, store: Store, sweep: str | None = None) -> Results:
@@ -78,7 +85,7 @@ class Results:
                 return pd.DataFrame()
             return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
 
-        return cls(**{t: table(f"{t}.parquet") for t in ("rows", "references", "entropies", "kept")}, info=info)
+        return cls(**{name: table(f"{name}.parquet") for name in COLUMNS}, info=info)
 
 
 def _latest(store: Store) -> str:
@@ -93,11 +100,12 @@ def _info(plan: Plan) -> dict[str, Any]:
     runs = {run.identity: run for cell in plan.cells for run in cell.runs}
     for identity, run in runs.items():
         if identity in plan.committed:
-            seconds[run.stage] = seconds.get(run.stage, 0.0) + plan.committed[identity].seconds
+            stage = run.stage.name
+            seconds[stage] = seconds.get(stage, 0.0) + plan.committed[identity].seconds
     return {
         "sweep": plan.sweep.name,
         "title": plan.sweep.title,
-        "artefacts": list(plan.sweep.artefacts),
+        "exhibits": list(plan.sweep.exhibits),
         "plan": plan.summary(),
         "stage_seconds": seconds,
         "datasets": {
@@ -119,44 +127,38 @@ def _info(plan: Plan) -> dict[str, Any]:
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:
-    """The committed rows of a plan's cells.
+    """The committed rows of a plan's cells; a curve that has not finished has none."""
+    curves = [(cell, branch) for cell in plan.cells for branch in cell.branches if _is_whole(branch.curve, plan)]
+    return _table(store, lambda task: _row(plan, store, *task), [(c, b, run) for c, b in curves for run in b.curve])
 
-    Columns: the cell (`dataset` … `scale`) and its data's `kind`, `modalities` and `label_rule`; `branch`; what
-    the stage measured (`CurvePoint`, active parameters); seconds per stage; provenance: identities, data
-    fingerprint, time, code revision, versions, hardware, workers. A cell that has not finished has no rows.
-    """
-    tasks = [
-        (cell, branch) for cell in plan.cells for branch in cell.branches if branch.curve.identity in plan.committed
-    ]
-    return _concat(store, lambda task: _rows(plan, store, *task), tasks)
+
+def _is_whole(runs: Iterable[StageRun], plan: Plan) -> bool:
+    return all(run.identity in plan.committed for run in runs)
 
 
 def references(plan: Plan, store: Store) -> pd.DataFrame:
-    """The committed reference accuracies: a row per dataset, reference and split.
-
-    Columns: `dataset`, its data's labels and `scale`; what the stage measured (`ReferencePoint`); seconds and
-    provenance.
-    """
+    """The committed reference accuracies."""
     cells = {cell.cell.dataset: cell for cell in plan.cells if cell.reference.identity in plan.committed}
-    return _concat(store, lambda cell: _references(plan, store, cell), list(cells.values()))
+    return _table(store, lambda cell: _references(plan, store, cell), list(cells.values()))
 
 
-def _kept(plan: Plan, store: Store) -> pd.DataFrame:
-    def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
+def _factors(plan: Plan, store: Store) -> pd.DataFrame:
+    def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> Lines:
         cell, branch, run = task
-        return _measured(store, run, plan.committed[run.identity], "rows.parquet", _cell_labels(cell, branch))
+        return _measured(store, run, plan, _cell_labels(cell, branch))
 
-    runs = [(c, b, b.kept) for c in plan.cells for b in c.branches if b.kept and b.kept.identity in plan.committed]
-    return _concat(store, read, runs)
+    measured = [(c, b) for c in plan.cells for b in c.branches if b.factors and _is_whole(b.factors, plan)]
+    return _table(store, read, [(c, b, run) for c, b in measured for run in b.factors])
 
 
 def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
         cell, branch, run = task
-        metrics = _measured(store, run, plan.committed[run.identity], "metrics.parquet", {})
+        metrics = pd.DataFrame(_measured(store, run, plan, {}))
         entropies = metrics.filter(regex="^step$|_entropy/").melt("step", value_name="entropy")
         parts = entropies.pop("variable").str.extract("^(?P<scope>local|global)_entropy/(?P<modality>.+)$")
-        return _labelled(pd.concat([entropies, parts], axis=1), _cell_labels(cell, branch))
+        labels = pd.DataFrame(_cell_labels(cell, branch), index=entropies.index)
+        return pd.concat([labels, entropies, parts], axis=1)
 
     runs = [
         (c, b, b.selection)
@@ -164,34 +166,34 @@ def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
         for b in c.branches
         if b.selection and b.selection.identity in plan.committed
     ]
-    return _concat(store, read, runs)
-
-
-def _concat(store: Store, read: Callable[[_Task], pd.DataFrame], tasks: list[_Task]) -> pd.DataFrame:
-    frames = store.parallel(read, tasks)
+    frames = store.parallel(read, runs)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _references(plan: Plan, store: Store, cell: CellPlan) -> pd.DataFrame:
-    marker = plan.committed[cell.reference.identity]
+def _table(store: Store, read: Callable[[_Task], Lines], tasks: list[_Task]) -> pd.DataFrame:
+    return pd.DataFrame([line for lines in store.parallel(read, tasks) for line in lines])
+
+
+def _references(plan: Plan, store: Store, cell: CellPlan) -> Lines:
     labels = {"dataset": cell.cell.dataset, "scale": cell.cell.scale, **_data_labels(cell)}
-    rows = _measured(store, cell.reference, marker, "rows.parquet", labels)
-    return rows.assign(seconds=marker.seconds, **_provenance(cell.reference, cell, marker))
+    marker = plan.committed[cell.reference.identity]
+    return _measured(
+        store, cell.reference, plan, labels, {"seconds": marker.seconds, **_provenance(cell.reference, cell, marker)}
+    )
 
 
-def _rows(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan) -> pd.DataFrame:
-    marker = plan.committed[branch.curve.identity]
-    labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}
-    rows = _measured(store, branch.curve, marker, "rows.parquet", labels)
+def _row(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan, run: StageRun) -> Lines:
     training = plan.committed.get(cell.training.identity)
     selection = plan.committed.get(branch.selection.identity) if branch.selection else None
-    return rows.assign(
-        training_seconds=training.seconds if training else None,
-        selection_seconds=selection.seconds if selection else None,
-        curve_seconds=marker.seconds,
-        training_identity=cell.training.identity,
-        **_provenance(branch.curve, cell, marker),
-    )
+    more = {
+        "training_seconds": training.seconds if training else None,
+        "selection_seconds": selection.seconds if selection else None,
+        "curve_seconds": sum(plan.committed[point.identity].seconds for point in branch.curve),
+        "trained_stage": branch.trained.stage.name,
+        "trained_identity": branch.trained.identity,
+        **_provenance(run, cell, plan.committed[run.identity]),
+    }
+    return _measured(store, run, plan, {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}, more)
 
 
 def _cell_labels(cell: CellPlan, branch: BranchPlan) -> dict[str, Any]:
@@ -203,14 +205,12 @@ def _data_labels(cell: CellPlan) -> dict[str, Any]:
     return {"kind": facts.kind, "modalities": "+".join(facts.features), "label_rule": facts.label_rule}
 
 
-def _measured(store: Store, run: StageRun, marker: Marker, file: str, labels: Mapping[str, Any]) -> pd.DataFrame:
-    return _labelled(pd.read_parquet(io.BytesIO(store.artifact(run, file, marker))), labels)
-
-
-def _labelled(rows: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
-    for position, (name, value) in enumerate(labels.items()):
-        rows.insert(position, name, value)
-    return rows
+def _measured(
+    store: Store, run: StageRun, plan: Plan, labels: Mapping[str, Any], more: Mapping[str, Any] = MappingProxyType({})
+) -> Lines:
+    """A committed run's rows, `labels` before and `more` behind what it measured."""
+    content = store.artifact(run, ROWS, plan.committed[run.identity])
+    return [{**labels, **row, **more} for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
 
 
 def _provenance(run: StageRun, cell: CellPlan, marker: Marker) -> dict[str, Any]:

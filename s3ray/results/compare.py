@@ -32,11 +32,13 @@ from scipy.stats import false_discovery_control
 
 from s3ray.data.multibench import FILES
 from s3ray.errors import UserError
+from s3ray.results import labels
 from s3ray.results.collect import Results
-from s3ray.results.parameters import parameter_table
-from s3ray.results.published import SEEDS, is_mean_of_seeds, published_table
+from s3ray.results.exhibit import Table
+from s3ray.results.formatting import mean_std
+from s3ray.results.parameter_tables import parameter_table
+from s3ray.results.published import GRANULARITY, SEEDS, is_mean_of_seeds, published_table
 from s3ray.results.statistics import ALPHA, Difference, best_ratios
-from s3ray.results.tables import GRANULARITY, METHODS
 
 VERDICTS = ("reproduced", "differs", "underpowered", "not run")
 DENSE = 1  # granularity of prior methods' cells
@@ -96,6 +98,18 @@ def compare_results(results: Results) -> pd.DataFrame:
     return compare(results.rows, margins.pop(), batch_sizes=sizes)
 
 
+def comparison_table(results: Results) -> Table:
+    """The comparison as the report shows it; its CSV file holds all of it."""
+    comparison = compare_results(results)
+    return Table(
+        comparison,
+        title="Each printed number beside ours",
+        note="Ours, the printed number and their difference in percent with its 90 % interval. Rules: "
+        "s3ray/results/compare.py.",
+        readable=_readable(comparison),
+    )
+
+
 def summary(comparison: pd.DataFrame) -> str:
     """A line per table: how many of its cells have which verdict."""
     lines = []
@@ -148,7 +162,7 @@ def _stage(printed: pd.Series[str]) -> _Meaning:
 
 def _method(printed: pd.Series[str]) -> _Meaning:
     name = printed["method"]
-    prior = {title: rows for rows, title in METHODS.items()}
+    prior = {labels.title(*output): output for output in labels.prior_methods()}
     if name in prior:
         return _Meaning(name, *prior[name], DENSE, 1.0)
     branch = "none" if name == "Specialization" else "suff+min"
@@ -245,3 +259,32 @@ def _exact(number: int, column: str) -> Iterator[dict[str, Any]]:
             "verdict": "reproduced" if row[column] == row[f"{column}_printed"] else "differs",
             "note": f"experts of one layer; of all: {row['all_layers_percent']} %" if number == 5 else "",
         }
+
+
+def _signed(points: float, digits: int = 2) -> str:
+    return f"{round(points, digits) + 0.0:+.{digits}f}"  # no -0.00
+
+
+def _readable(comparison: pd.DataFrame) -> pd.DataFrame:
+    """A line per printed number: ours, the paper's, the difference with its 90 % interval, the verdict."""
+    lines = []
+    for _, line in comparison.iterrows():
+        digits = 4 if line["table"] == 4 else 2
+        interval = f" [{_signed(line['low'])}, {_signed(line['high'])}]" if pd.notna(line["low"]) else ""
+        difference = _signed(line["difference"], digits) + interval if pd.notna(line["difference"]) else ""
+        lines.append(
+            {
+                "table": line["table"],
+                "dataset": line["dataset"],
+                "χ": line["granularity"],
+                "entry": line["entry"],
+                "p": f"{line['preservation_ratio']:g}" if pd.notna(line["preservation_ratio"]) else "",
+                "ours": "" if pd.isna(line["mean"]) else mean_std(line["mean"], line["std"], digits),
+                "n": f"{line['n']:.0f}" if pd.notna(line["n"]) else "",
+                "paper": mean_std(line["published_mean"], line["published_std"], digits),
+                "difference [90 %]": difference,
+                "verdict": line["verdict"],
+                "note": line["note"],
+            }
+        )
+    return pd.DataFrame(lines)

@@ -8,6 +8,7 @@ from io import StringIO
 import pandas as pd
 
 SEEDS = 3  # behind every printed mean
+GRANULARITY = 8  # χ of Tables 2 and 3
 
 
 def published_table(number: int) -> pd.DataFrame:
@@ -35,3 +36,14 @@ def is_mean_of_seeds(mean: str, test_samples: int) -> bool:
     unit = 100 / (SEEDS * test_samples)
     # Half a unit of the last digit, and what binary fractions lose.
     return abs(round(float(mean) / unit) * unit - float(mean)) <= 0.005 + 1e-9
+
+
+def printed_beside(number: int, key: str, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Per line (by `key`) and column of Table `number` the paper's cells, for those datasets that are its own."""
+    real = set(rows.loc[rows["kind"] == "multibench", "dataset"])
+    cells: dict[str, dict[str, str]] = {}
+    for _, cell in published_table(number).iterrows():
+        if cell["dataset"] in real:
+            printed = f"{cell['accuracy_mean']} ({cell['accuracy_std']})"
+            cells.setdefault(cell[key], {})[f"{cell['dataset']} (paper)"] = printed
+    return cells

@@ -1,16 +1,76 @@
-"""The linear probe: logistic regression on frozen representations."""
+"""The linear probe: logistic regression on frozen representations, unpruned."""
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.config import ProbeConfig
+from s3ray.configuration import check_positive, check_whole
+from s3ray.data.dataset import Dataset
+from s3ray.data.facts import DataFacts
+from s3ray.model import TrainedModel
+from s3ray.model.parameters import ParameterCount
+from s3ray.stages.collective import rank
+from s3ray.stages.cost import encoding_seconds, probe_seconds
+from s3ray.stages.encode import SAMPLES_AT_ONCE, Pruning, encode_splits
+from s3ray.stages.stage import Context, Outcome, Stage, StageRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """scikit-learn logistic regression on the standardised representations of all modalities."""
+
+    inverse_regularization: float = 1.0
+    max_iterations: int = 1000
+    on_sphere: bool = True  # (ours) probe the l2-normalised z that the losses see
+
+    def __post_init__(self) -> None:
+        check_whole(self, "max_iterations")
+        check_positive(self, inverse_regularization=1.0)
+
+    @property
+    def classifier(self) -> ClassifierConfig:
+        return ClassifierConfig(inverse_regularization=self.inverse_regularization, max_iterations=self.max_iterations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierConfig:
+    """What `probe` reads."""
+
+    inverse_regularization: float = 1.0
+    max_iterations: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeConfig:
+    """All that a probe reads beside the data and the trained model."""
+
+    output: str  # what is probed of the model
+    on_sphere: bool
+    classifier: ClassifierConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One measured point of a pruning curve: a preservation ratio on a split."""
+
+    preservation_ratio: float
+    split: str
+    accuracy: float
+    samples: int
+    pairs_kept: int  # (token, expert) pairs computed, over layers and modalities
+    pairs_routed: int  # top-k pairs before pruning
+    encode_seconds: float
+    probe_seconds: float
+    probe_converged: bool
+    active_parameters: float  # expected per token, experts of all layers
+    active_parameters_paper: float  # as Table 5 counts: experts of one layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +80,7 @@ class ProbeScore:
 
 
 def probe(
-    features: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[np.int64]], config: ProbeConfig
+    features: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[np.int64]], config: ClassifierConfig
 ) -> ProbeScore:
     """Fit on `train`, standardised by its statistics; score every other split.
 
@@ -41,3 +101,67 @@ def probe(
         pipeline.fit(features["train"], labels["train"])
     accuracy = {split: float(pipeline.score(features[split], labels[split])) for split in features if split != "train"}
     return ProbeScore(accuracy, bool((classifier.n_iter_ < config.max_iterations).all()))
+
+
+def curve_points(
+    model: TrainedModel,
+    data: Dataset,
+    classifier: ClassifierConfig,
+    *,
+    output: str,
+    on_sphere: bool,
+    pruning: Pruning | None = None,
+) -> list[CurvePoint]:
+    """Probe a model's representations, pruned or not, on valid and test; no training of the model.
+
+    The probe is fitted on the training split pruned at the same ratio. Every rank encodes; rank 0 probes and returns
+    the points, the others return none.
+    """
+    encoded = encode_splits(model, data, output=output, on_sphere=on_sphere, pruning=pruning)
+    if rank() != 0:
+        return []
+    started = time.perf_counter()
+    labels = {name: split.labels for name, split in data.splits.items()}
+    score = probe({name: e.z for name, e in encoded.items()}, labels, classifier)
+    seconds = time.perf_counter() - started
+    count = ParameterCount.of(*model.used(output))
+    points = []
+    for name, accuracy in score.accuracy.items():
+        own = encoded[name]
+        share = own.pairs_kept / own.pairs_routed if own.pairs_routed else 1.0
+        points.append(
+            CurvePoint(
+                preservation_ratio=pruning.ratio if pruning else 1.0,
+                split=name,
+                accuracy=accuracy,
+                samples=len(data.splits[name]),
+                pairs_kept=own.pairs_kept,
+                pairs_routed=own.pairs_routed,
+                encode_seconds=own.seconds,
+                probe_seconds=seconds,
+                probe_converged=score.converged,
+                active_parameters=count.active(share, "all_layers"),
+                active_parameters_paper=count.active(share, "paper"),
+            )
+        )
+    return points
+
+
+def _run(config: ProbeConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
+    assert parent is not None
+    points = curve_points(parent, data, config.classifier, output=config.output, on_sphere=config.on_sphere)
+    return Outcome([asdict(point) for point in points])
+
+
+def _estimate(run: StageRun, facts: DataFacts) -> float:
+    return probing_seconds(run, facts, SAMPLES_AT_ONCE, 1.0)
+
+
+def probing_seconds(run: StageRun, facts: DataFacts, samples_at_once: int, ratio: float) -> float:
+    """Encode every split with the model of the run's root and fit a probe."""
+    model = run.root.config.model
+    encoding = encoding_seconds(model, facts, samples_at_once, ratio)
+    return encoding + probe_seconds(facts, model.width * len(facts.features))
+
+
+PROBE = Stage("probe", 1, ProbeConfig, _run, _estimate)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 
-from s3ray.config import ProbeConfig
 from s3ray.data.dataset import Dataset
-from s3ray.stages.probe import probe
+from s3ray.data.facts import DataFacts
+from s3ray.model import TrainedModel
+from s3ray.stages.collective import rank
+from s3ray.stages.cost import probe_seconds
+from s3ray.stages.probe import ClassifierConfig, probe
+from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,10 @@ class ReferencePoint:
     probe_converged: bool
 
 
-def reference_points(data: Dataset, config: ProbeConfig) -> list[ReferencePoint]:
+def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferencePoint]:
     """Always answering the most frequent training class, and the probe on raw features.
 
-    The raw features of a sample are the means of its steps, both modalities side by side.
+    The raw features of a sample are the means of its steps, all modalities side by side.
     """
     pooled = {
         name: np.concatenate([sequences.means() for sequences in split.modalities.values()], axis=1)
@@ -41,3 +45,17 @@ def reference_points(data: Dataset, config: ProbeConfig) -> list[ReferencePoint]
             ReferencePoint("raw features", split, accuracy, samples, score.converged),
         ]
     return points
+
+
+def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
+    points = reference_points(data, config) if rank() == 0 else []
+    return Outcome([asdict(point) for point in points])
+
+
+def _estimate(run: StageRun, facts: DataFacts) -> float:
+    """Mean-pool the raw features and fit a probe."""
+    features = sum(facts.features.values())
+    return probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 2e-9
+
+
+REFERENCE = Stage("reference", 1, ClassifierConfig, _run, _estimate)

@@ -1,8 +1,8 @@
 """The training loop of Specialization and Selection.
 
-Everything random is drawn from generators keyed by (seed, epoch) or (seed, step, modality), never from a
-running state. The step number therefore *is* the random state: a resumed run continues bit for bit, and W
-workers draw what one worker draws.
+Everything random is a function of (seed, epoch) or (seed, step, modality), never of a running state. The step
+number therefore *is* the random state: a resumed run continues bit for bit, and W workers draw what one worker
+draws.
 """
 
 from __future__ import annotations
@@ -18,16 +18,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from s3ray.config import OptimizerConfig
+from s3ray.configuration import check_not_negative, check_positive, check_whole
 from s3ray.data.dataset import Split
-from s3ray.model import Draws, Encoded, Ragged
-from s3ray.model.draws import generator
+from s3ray.errors import UserError
+from s3ray.model import Draws, Encoded, Ragged, Source
+from s3ray.model.draws import generator, seed_of
 from s3ray.objectives.routing import RoutingStatistics, global_entropy_loss, local_entropy_loss
 from s3ray.stages.collective import average_gradients, rank, sum_over_workers, workers
 
+MOST_STEPS = 10**9  # of a stage: checkpoints are named by their step, in nine digits
 _HUGE = 1e15  # of a feature: its square, summed over widths and samples, may leave float32
 Metrics = list[dict[str, float]]  # one row per step
 Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that resuming needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay to zero. All of it (ours): the paper names none."""
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # share of the steps
+    gradient_clip: float = 1.0  # largest global norm
+
+    def __post_init__(self) -> None:
+        check_whole(self, "epochs")
+        if not 0.0 <= self.warmup < 1.0:
+            raise UserError(f"warmup {self.warmup} is outside [0, 1); give a share of the steps")
+        check_positive(self, learning_rate=1e-3, gradient_clip=1.0)
+        check_not_negative(self, "weight_decay")
 
 
 class DivergedError(RuntimeError):
@@ -110,84 +130,118 @@ def train(
     """
     assert batch_size <= len(data)
     assert batch_size % workers() == 0
+    batches = _Batches(data, batch_size, seed, next(model.parameters()))
+    training = _Training(model, objectives, optimizer, len(batches) * optimizer.epochs)
     model.train()
-    steps_per_epoch = len(data) // batch_size
-    total = steps_per_epoch * optimizer.epochs
-    trained = {name: p for objective in objectives for name, p in objective.parameters.items()}
-    solvers = [_Solver(objective, optimizer, total) for objective in objectives]
-    _require_gradients(model, trained)
+    start = training.resume(monitor.resume() if monitor is not None else None)
+    for step in range(start, training.steps):
+        training.step(step, batches)
+        if monitor is not None:
+            monitor.stepped(step + 1, training.steps, training.snapshot)
+    training.check_parameters()
+    model.eval()
+    return training.metrics
 
-    start, metrics = 0, Metrics()
-    if monitor is not None and (snapshot := monitor.resume()) is not None:
-        start, metrics = snapshot["step"], list(snapshot["metrics"])
+
+class _Batches:
+    """The global batches of a training split, each epoch in an order of its own."""
+
+    def __init__(self, data: Split, size: int, seed: int, like: Tensor) -> None:
+        self._data, self._size, self._seed, self._like = data, size, seed, like
+        self._order, self._epoch = np.empty(0, dtype=np.int64), -1
+
+    def __len__(self) -> int:
+        return len(self._data) // self._size
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """The samples of a step's batch."""
+        epoch, position = divmod(step, len(self))
+        if epoch != self._epoch:
+            self._order, self._epoch = _order(len(self._data), self._seed, epoch), epoch
+        return self._order[position * self._size : (position + 1) * self._size]
+
+    def shard(self, step: int) -> Batch:
+        """This rank's shard of a step's batch, its draws unused."""
+        return _shard(self._data, self.indices(step), (self._seed, step), self._like.device, self._like.dtype)
+
+    def whole(self, step: int) -> dict[str, Ragged]:
+        """The global batch."""
+        return self._data.batch(self.indices(step))
+
+
+class _Training:
+    """A model on its way: its objectives' solvers and what they have recorded."""
+
+    def __init__(
+        self, model: nn.Module, objectives: Sequence[Objective], optimizer: OptimizerConfig, steps: int
+    ) -> None:
+        self.model, self.steps, self.metrics = model, steps, Metrics()
+        self.trained = {name: p for objective in objectives for name, p in objective.parameters.items()}
+        self.solvers = [_Solver(objective, optimizer, steps) for objective in objectives]
+        self.in_turns = len(objectives) > 1
+        _require_gradients(model, self.trained)
+        # DistributedDataParallel expects every parameter to get a gradient at every step.
+        self.forward: Forward = DistributedDataParallel(model) if workers() > 1 and not self.in_turns else model
+
+    def resume(self, snapshot: Snapshot | None) -> int:
+        """Take up a snapshot; the step to go on with."""
+        if snapshot is None:
+            return 0
+        self.metrics = list(snapshot["metrics"])
         with torch.no_grad():
-            for name, parameter in trained.items():
+            for name, parameter in self.trained.items():
                 parameter.copy_(snapshot["parameters"][name])
-        for solver, state in zip(solvers, snapshot["solvers"], strict=True):
+        for solver, state in zip(self.solvers, snapshot["solvers"], strict=True):
             solver.load_state(state)
+        return int(snapshot["step"])
 
-    # DistributedDataParallel expects every parameter to get a gradient at every step.
-    in_turns = len(objectives) > 1
-    forward: Forward = DistributedDataParallel(model) if workers() > 1 and not in_turns else model
-    device, dtype = next((p.device, p.dtype) for p in trained.values())
-    order, epoch_of_order = np.empty(0, dtype=np.int64), -1
-    for step in range(start, total):
-        epoch, position = divmod(step, steps_per_epoch)
-        if epoch != epoch_of_order:
-            order, epoch_of_order = _order(len(data), seed, epoch), epoch
-        indices = order[position * batch_size : (position + 1) * batch_size]
+    def snapshot(self) -> Snapshot:
+        """All that resuming needs; live."""
+        return {
+            "step": len(self.metrics),
+            "metrics": self.metrics,
+            "parameters": {name: p.detach() for name, p in self.trained.items()},
+            "solvers": [solver.state() for solver in self.solvers],
+        }
+
+    def step(self, step: int, batches: _Batches) -> None:
+        """One step of every objective whose share of the steps it lies in."""
         row = {"step": float(step)}
-        for solver in solvers:
+        for solver in self.solvers:
             if not solver.steps.start <= step < solver.steps.stop:
                 continue
-            batch = _shard(data, indices, (seed, step), device, dtype)  # draws are used up by a pass
-            if in_turns:
-                _require_gradients(model, solver.parameters)
-            solver.adamw.zero_grad(set_to_none=True)
-            value, terms = solver.loss(forward, batch)
-            value.backward()
-            if in_turns:
-                average_gradients(solver.parameters.values())
-            norm = nn.utils.clip_grad_norm_(solver.parameters.values(), optimizer.gradient_clip)
+            if self.in_turns:
+                _require_gradients(self.model, solver.parameters)
+            norm, value, terms = solver.gradients(self.forward, batches.shard(step), average=self.in_turns)
             # One transfer for all numbers: on a GPU each would wait for what is under way.
             length, *recorded = torch.stack([norm, value.detach(), *(t.detach() for t in terms.values())]).tolist()
             if not (math.isfinite(recorded[0]) and math.isfinite(length)):
-                finite = math.isfinite(recorded[0])
-                what = f"the gradient became {length}" if finite else f"the loss became {recorded[0]}"
-                where = f"{what} at step {step + 1} of {total}"
-                batch = _shard(data, indices, (seed, step), device, dtype)
-                guilty = _not_finite(*solver.loss(model, batch), list(solver.parameters.values()))
-                remedy = _remedy(trained.values(), data.batch(indices), is_first=step == 0)
-                raise DivergedError(f"{where}{guilty}; {remedy}")
+                raise self._diverged(solver, step, batches, loss=recorded[0], length=length)
             solver.adamw.step()
             solver.schedule.step()
             for name, number in zip(["loss", *terms], recorded, strict=True):
                 row.setdefault(name, number)
-        metrics.append(row)
+        self.metrics.append(row)
 
-        if monitor is not None:
-            done = step + 1
+    def _diverged(self, solver: _Solver, step: int, batches: _Batches, *, loss: float, length: float) -> DivergedError:
+        what = f"the gradient became {length}" if math.isfinite(loss) else f"the loss became {loss}"
+        guilty = _not_finite(*solver.loss(self.model, batches.shard(step)), list(solver.parameters.values()))
+        remedy = _remedy(self.trained.values(), batches.whole(step), is_first=step == 0)
+        return DivergedError(f"{what} at step {step + 1} of {self.steps}{guilty}; {remedy}")
 
-            def snapshot_now(done: int = done) -> Snapshot:
-                return {
-                    "step": done,
-                    "metrics": metrics,
-                    "parameters": {name: p.detach() for name, p in trained.items()},
-                    "solvers": [solver.state() for solver in solvers],
-                }
-
-            monitor.stepped(done, total, snapshot_now)
-    if not _are_finite(trained.values()):  # the last step's doing
-        raise DivergedError(f"the parameters became infinite at step {total} of {total}; lower the learning rate")
-    model.eval()
-    return metrics
+    def check_parameters(self) -> None:
+        """DivergedError if the last step has made them infinite; every other one shows in the next loss."""
+        if not _are_finite(self.trained.values()):
+            raise DivergedError(
+                f"the parameters became infinite at step {self.steps} of {self.steps}; lower the learning rate"
+            )
 
 
 class _Solver:
     """An objective's optimizer and schedule over its share of the steps."""
 
     def __init__(self, objective: Objective, config: OptimizerConfig, total: int) -> None:
-        self.parameters, self.loss = objective.parameters, objective.loss
+        self.parameters, self.loss, self._clip = objective.parameters, objective.loss, config.gradient_clip
         self.steps = range(round(objective.begin * total), round(objective.end * total))
         self.adamw = torch.optim.AdamW(
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -195,6 +249,19 @@ class _Solver:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.adamw, lambda step: _rate(step, len(self.steps), config.warmup)
         )
+
+    def gradients(self, forward: Forward, batch: Batch, *, average: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Gradients of the global batch's loss, clipped; their length before, the loss and its terms.
+
+        Args:
+            average: over workers, where DistributedDataParallel does not.
+        """
+        self.adamw.zero_grad(set_to_none=True)
+        value, terms = self.loss(forward, batch)
+        value.backward()
+        if average:
+            average_gradients(self.parameters.values())
+        return nn.utils.clip_grad_norm_(self.parameters.values(), self._clip), value, terms
 
     def state(self) -> Snapshot:
         return {"optimizer": self.adamw.state_dict(), "schedule": self.schedule.state_dict()}
@@ -288,5 +355,5 @@ def _shard(
     for name, sequences in data.modalities.items():
         tokens_before = np.concatenate([[0], np.cumsum(sequences.lengths[indices])])
         rows = slice(int(tokens_before[first]), int(tokens_before[first + own]))
-        draws[name] = Draws(generator("step", *key, name, device=device), int(tokens_before[-1]), rows)
+        draws[name] = Draws(Source(seed_of("step", *key, name), device), int(tokens_before[-1]), rows)
     return Batch(shard, torch.from_numpy(data.labels[indices]).to(device), draws)

@@ -1,7 +1,6 @@
-"""Identities, artifacts, checkpoints and datasets on any `pyarrow.fs` URI."""
+"""Artifacts, checkpoints, claims and datasets on any `pyarrow.fs` URI."""
 
 from s3ray.store.claims import Claims, HeldError
-from s3ray.store.identity import UNHASHED, StageRun
 from s3ray.store.store import Marker, Store
 
-__all__ = ["UNHASHED", "Claims", "HeldError", "Marker", "StageRun", "Store"]
+__all__ = ["Claims", "HeldError", "Marker", "Store"]

@@ -3,7 +3,7 @@
     artifacts/<stage>/<identity>/commit.json      the marker, written last; names the attempt that counts, its files
     artifacts/<stage>/<identity>/<attempt>/…      payload; every writer has an attempt of its own
     checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
-    data/<fingerprint>/                           prepared datasets
+    data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
     claims/<cell>/                                who is at work on a cell (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
@@ -17,6 +17,7 @@ stage runs again. A published dataset that lacks an array is published again.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -37,7 +38,7 @@ from pyarrow import fs as pafs
 
 from s3ray.data.dataset import Dataset, array_digest, put_in_place
 from s3ray.errors import UserError
-from s3ray.store.identity import StageRun
+from s3ray.stages.stage import Inputs, StageRun
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -48,15 +49,33 @@ _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A commit marker: the stage run's document, its files with their sizes, seconds, and where they come from."""
+    """A commit marker: the stage run's document, its files, seconds, and where they come from.
+
+    Attributes:
+        seconds: of all attempts that the result stands on, those before a resumption included.
+        parent_stage: name of the stage of the document's parent, whose folder has its artifact.
+        inputs: of a trained model, what its shape takes from the data: `features` (width per modality) and
+            `classes`.
+    """
 
     identity: str
     document: Mapping[str, Any]
+    parent_stage: str | None
+    inputs: Mapping[str, Any] | None
     attempt: str
     files: Mapping[str, tuple[int, str]]  # bytes and sha256
     seconds: float
     committed_at: str
     provenance: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        return str(self.document["stage"])
+
+    @property
+    def machine(self) -> str | None:
+        """The kind of machine that it ran on."""
+        return self.provenance.get("machine")
 
 
 class Store:
@@ -232,27 +251,35 @@ class Store:
         return [info for info in infos if info.is_file and not info.base_name.endswith(".tmp")]
 
     def commit(
-        self, run: StageRun, files: Mapping[str, bytes], *, seconds: float, provenance: Mapping[str, Any]
+        self,
+        run: StageRun,
+        files: Mapping[str, bytes],
+        *,
+        seconds: float,
+        provenance: Mapping[str, Any],
+        inputs: Inputs | None = None,
     ) -> None:
         """Write a stage run's payload, then its marker, then drop the checkpoints it no longer needs."""
         attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
-            self.write(content, "artifacts", run.stage, run.identity, attempt, name)
+            self.write(content, "artifacts", run.stage.name, run.identity, attempt, name)
         marker = {
             "identity": run.identity,
             "document": run.document,
+            "parent_stage": run.parent.stage.name if run.parent else None,
+            "inputs": dataclasses.asdict(inputs) if inputs else None,
             "attempt": attempt,
             "files": {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
             "seconds": seconds,
             "committed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "provenance": dict(provenance),
         }
-        self.write(json.dumps(marker, indent=1), "artifacts", run.stage, run.identity, "commit.json")
+        self.write(json.dumps(marker, indent=1), "artifacts", run.stage.name, run.identity, "commit.json")
         self.drop_checkpoints(run)
 
     def marker(self, run: StageRun) -> Marker | None:
         """The run's commit marker, or None if its result does not count (yet), or no longer: payload is missing."""
-        folder = ("artifacts", run.stage, run.identity)
+        folder = ("artifacts", run.stage.name, run.identity)
         try:
             marker = Marker(**json.loads(self.read(*folder, "commit.json")))
             sizes = {name: int(size) for name, (size, _) in marker.files.items()}
@@ -287,8 +314,8 @@ class Store:
         """
         marker = marker or self.marker(run)
         if marker is None:
-            raise FileNotFoundError(f"{self.uri}: {run.stage} {run.identity[:12]} is not committed")
-        folder = ("artifacts", run.stage, run.identity)
+            raise FileNotFoundError(f"{self.uri}: {run.stage.name} {run.identity[:12]} is not committed")
+        folder = ("artifacts", run.stage.name, run.identity)
         content = self.read(*folder, marker.attempt, name)
         if hashlib.sha256(content).hexdigest() != marker.files[name][1]:
             with suppress(OSError):  # another reader was first
@@ -334,49 +361,59 @@ class Store:
         with suppress(OSError):  # not there, or another writer drops it too; nothing reads it any more
             self.fs.delete_dir(self.path(*parts))
 
-    def publish_dataset(self, data: Dataset, fingerprint: str) -> None:
-        """Put a dataset where every worker can fetch it; nothing happens if it is there and whole."""
-        if self._is_published(data, fingerprint):
+    def publish_dataset(self, data: Dataset) -> None:
+        """Put a dataset where every worker can fetch it by its `content()`; nothing happens if it is there and whole.
+
+        Files of a prepared dataset on the store's own disk are linked, not copied.
+
+        Raises:
+            UserError: it is not what was prepared.
+        """
+        content = data.content()
+        if self._is_published(data, content):
             return
         if self.is_local:
-            data.save(Path(self.path("data", fingerprint)), replace=True)
+            data.save(Path(self.path("data", content)), replace=True, link=True)
             return
         with tempfile.TemporaryDirectory() as scratch:
-            prepared = Path(scratch) / fingerprint
-            data.save(prepared)
+            prepared = Path(scratch) / content
+            data.save(prepared, link=True)
             files = sorted(prepared.iterdir(), key=lambda path: path.name == "manifest.json")
             # The manifest last: it is this folder's commit marker. Not copy_files: it says nothing of an upload that
             # fails at its end.
             for file in files:
                 with pa.memory_map(str(file)) as mapped:
-                    self.write(mapped.read_buffer(), "data", fingerprint, file.name)
+                    self.write(mapped.read_buffer(), "data", content, file.name)
 
-    def _is_published(self, data: Dataset, fingerprint: str) -> bool:
+    def _is_published(self, data: Dataset, content: str) -> bool:
         try:
-            digests = json.loads(self.read("data", fingerprint, "manifest.json"))["arrays"]
+            digests = json.loads(self.read("data", content, "manifest.json"))["arrays"]
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return False
         if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
-        return data.file_sizes().items() <= self.sizes("data", fingerprint).items()
+        return data.file_sizes().items() <= self.sizes("data", content).items()
 
-    def fetch_dataset(self, fingerprint: str) -> Dataset:
+    def fetch_dataset(self, content: str) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
+
+        Args:
+            content: the dataset's `content()`.
 
         Raises:
             UserError: it is not there, or not whole.
         """
         if self.is_local:
-            return self._opened(Path(self.path("data", fingerprint)), fingerprint)
-        cached = _cache_folder() / fingerprint
+            return self._opened(Path(self.path("data", content)), content)
+        cached = _cache_folder() / content
         with suppress(UserError):
             return Dataset.open(cached)
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
-            copy = Path(scratch) / fingerprint
+            copy = Path(scratch) / content
             copy.mkdir()
-            pafs.copy_files(self.path("data", fingerprint), str(copy), self.fs, pafs.LocalFileSystem())
-            self._opened(copy, fingerprint)
+            pafs.copy_files(self.path("data", content), str(copy), self.fs, pafs.LocalFileSystem())
+            self._opened(copy, content)
             try:
                 os.replace(copy, cached)
             except OSError:  # another worker of this machine was first, or what is there is damaged
@@ -385,12 +422,12 @@ class Store:
                 put_in_place(copy, cached)
         return Dataset.open(cached)
 
-    def _opened(self, directory: Path, fingerprint: str) -> Dataset:
+    def _opened(self, directory: Path, content: str) -> Dataset:
         try:
             return Dataset.open(directory)
         except UserError as error:
             raise UserError(
-                f"{self.option} {self.address('data', fingerprint)}: the published dataset is not whole; "
+                f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
                 f"run the sweep again, which publishes it again"
             ) from error
 

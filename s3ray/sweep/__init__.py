@@ -1,14 +1,15 @@
 """Sweep → cells → plan → packs. Pure: no Ray."""
 
-from s3ray.sweep.grid import Artefact, DataFacts, Study, StudyDataset, Sweep, load_sweep, union
+from s3ray.sweep.cell import Cell
+from s3ray.sweep.grid import Study, StudyDataset, Sweep, load_sweep, union
 from s3ray.sweep.packs import make_packs
-from s3ray.sweep.plan import BranchPlan, CellPlan, Plan, make_plan
+from s3ray.sweep.plan import STAGES, BranchPlan, CellPlan, Plan, make_plan, plan_cell
 
 __all__ = [
-    "Artefact",
+    "STAGES",
     "BranchPlan",
+    "Cell",
     "CellPlan",
-    "DataFacts",
     "Plan",
     "Study",
     "StudyDataset",
@@ -16,5 +17,6 @@ __all__ = [
     "load_sweep",
     "make_packs",
     "make_plan",
+    "plan_cell",
     "union",
 ]

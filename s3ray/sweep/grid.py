@@ -9,61 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from s3ray.config import Branch, Cell, Method, Settings, method_branches
-from s3ray.data.dataset import DataKind, Dataset
-from s3ray.errors import UserError
-
-# What results make of a sweep's rows; `results/artefacts.py` knows how.
-Artefact = Literal[
-    "table1", "table2", "table3", "tables4_5", "figure3", "figure5", "figure6", "figures7_10", "what_is_kept"
-]
-
-
-MOST_STEPS = 10**9  # of a training stage: checkpoints are named by their step, in nine digits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataFacts:
-    """What planning needs to know of a dataset."""
-
-    fingerprint: str
-    kind: DataKind
-    features: Mapping[str, int]
-    classes: int
-    samples: Mapping[str, int]  # per split
-    tokens: Mapping[str, int]  # per split, both modalities
-    squares: Mapping[str, int]  # per split, both modalities: pairs of tokens that attention looks at, padding included
-    label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
-    best_accuracy: float | None = None  # the best achievable, where a simulation knows it
-    has_truth: bool = False  # a simulation's factors are known
-    warnings: tuple[str, ...] = ()  # what is odd about the data
-
-    @classmethod
-    def of(cls, data: Dataset) -> DataFacts:
-        splits = data.splits
-        return cls(
-            fingerprint=data.fingerprint(),
-            kind=data.kind,
-            features=data.features,
-            classes=data.classes,
-            samples={name: len(split) for name, split in splits.items()},
-            tokens={
-                name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
-            },
-            squares={
-                # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
-                name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
-                for name, split in splits.items()
-            },
-            label_rule=data.facts.get("label_rule"),
-            best_accuracy=data.facts.get("best_accuracy"),
-            has_truth=bool(data.truth_names),
-            warnings=data.warnings,
-        )
+from s3ray.data.facts import DataFacts
+from s3ray.errors import UserError, nearest
+from s3ray.methods import METHODS, S3
+from s3ray.settings import Settings
+from s3ray.stages.training import MOST_STEPS
+from s3ray.stages.variants import VARIANTS
+from s3ray.sweep.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -97,7 +50,7 @@ class Study:
         return self.entries[dataset].settings.batch_sizes
 
     def usual_batch_sizes(self, dataset: str) -> tuple[int, ...]:
-        """The batch size of the artefacts that do not vary it; in the full grid, all."""
+        """The batch size of the exhibits that do not vary it; in the full grid, all."""
         return self.batch_sizes(dataset) if self.every_batch_size else self.batch_sizes(dataset)[:1]
 
     def cell(self, dataset: str, granularity: int, batch_size: int, seed: int) -> Cell:
@@ -109,16 +62,22 @@ class Study:
             scale=self.entries[dataset].scale,
         )
 
-    def baseline(self, dataset: str, method: Method, batch_size: int, seed: int) -> Cell:
+    def prior(self, dataset: str, method: str, batch_size: int, seed: int) -> Cell:
+        """A prior method's cell."""
         return dataclasses.replace(self.cell(dataset, 1, batch_size, seed), method=method)
 
-    def settings(self, cell: Cell) -> Settings:
-        """The cell's settings.
-
-        Raises:
-            UserError: χ does not divide the FFN width, or the batch size does not fit the training split.
-        """
+    def check(self, cell: Cell) -> None:
+        """UserError if a cell cannot work: its method is unknown, or its data or batches do not fit."""
         entry = self.entries[cell.dataset]
+        if cell.method != S3 and cell.method not in METHODS:
+            raise UserError(f"{cell.dataset}: unknown method {cell.method!r}; {nearest(cell.method, METHODS)}")
+        # The one place that counts modalities: every loss contrasts the first's view of a sample with the second's.
+        if (count := len(entry.facts.features)) != 2:
+            raise UserError(
+                f"{cell.dataset}: has {count} {'modality' if count == 1 else 'modalities'} "
+                f"({', '.join(entry.facts.features)}), and the losses compare two; give two, of prepared data with "
+                f"--modalities A,B"
+            )
         samples = entry.facts.samples["train"]
         if not 2 <= cell.batch_size <= samples:
             raise UserError(
@@ -126,26 +85,30 @@ class Study:
                 f"{samples} samples; set batch_sizes under [dataset.{cell.dataset}] in --config"
             )
         steps = samples // cell.batch_size
-        for stage in ("specialization", "selection"):
-            epochs = getattr(entry.settings, stage).optimizer.epochs
+        settings = entry.settings
+        optimizers = {"specialization": settings.specialization.optimizer, "selection": settings.selection.optimizer}
+        for stage, optimizer in optimizers.items():
+            epochs = optimizer.epochs
             if epochs * steps >= MOST_STEPS:
                 raise UserError(
                     f"{cell.dataset}: {stage}.optimizer.epochs {epochs} make {epochs * steps:.1e} steps at batch size "
                     f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
                 )
-        try:
-            return entry.settings.for_cell(cell)
-        except UserError as error:
-            raise UserError(f"{cell.dataset}: {error}") from None
+
+
+def _no_cells(study: Study) -> Iterable[Cell]:
+    return ()
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One file of `sweeps/`: which cells, with which branches, for which artefacts.
+    """One file of `sweeps/`: which cells, with which branches, for which exhibits.
 
     Attributes:
-        branches: of S3's cells; prior methods have their own.
-        kept: also measure what representations keep of a simulation's factors.
+        cells: what is computed, each cell once; nothing if left out.
+        branches: of S3's cells, Selection variants; prior methods have their own.
+        exhibits: the tables and figures that results make of its rows, by name.
+        factors: also measure what representations hold of a simulation's factors.
         parts: sweeps that this one unites, at every batch size.
 
     Raises:
@@ -153,27 +116,35 @@ class Sweep:
     """
 
     name: str
-    cells: Callable[[Study], Iterable[Cell]] = lambda study: ()
-    branches: tuple[Branch, ...] = ()
-    artefacts: tuple[Artefact, ...] = ()
-    kept: bool = False
+    cells: Callable[[Study], Iterable[Cell]] = _no_cells
+    branches: tuple[str, ...] = ()
+    exhibits: tuple[str, ...] = ()
+    factors: bool = False
     parts: tuple[Sweep, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*", self.name):
             raise UserError(f"sweep {self.name!r}: its results' folder has this name; use letters, digits, _ and -")
-        names = {"branches": self.branches, "artefacts": self.artefacts, "parts": [part.name for part in self.parts]}
+        names = {"branches": self.branches, "exhibits": self.exhibits, "parts": [part.name for part in self.parts]}
         for field, values in names.items():
             for value in values:
                 if values.count(value) > 1:
                     raise UserError(f"sweep {self.name}: {field} has {value!r} more than once; name it once")
+        for branch in self.branches:
+            if branch not in VARIANTS:
+                raise UserError(f"sweep {self.name}: unknown branch {branch!r}; {nearest(branch, VARIANTS)}")
 
     @cached_property
     def title(self) -> str:
         return self.name.replace("_", " ")
 
-    def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[Branch, ...], bool]]:
-        """Cells with their branches and whether to measure what is kept; parts may ask for the same cell.
+    @property
+    def computes(self) -> bool:
+        """Whether it asks for cells, or a part does; the tables of what can be counted need none."""
+        return self.cells is not _no_cells or any(part.computes for part in self.parts)
+
+    def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[str, ...], bool]]:
+        """Cells with their branches and whether to measure factors; parts may ask for the same cell.
 
         Raises:
             UserError: the sweep itself asks for a cell twice.
@@ -183,17 +154,18 @@ class Sweep:
             if cell in asked:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)
-            branches = self.branches if cell.method == "s3" else method_branches(cell.method)
-            yield cell, branches, self.kept and study.entries[cell.dataset].facts.has_truth
+            study.check(cell)
+            branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
+            yield cell, branches, self.factors and study.entries[cell.dataset].facts.truth is not None
         everywhere = dataclasses.replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)
 
 
 def union(name: str, parts: Sequence[Sweep]) -> Sweep:
-    """Everything that `parts` ask for, at every batch size, and all of their artefacts."""
-    artefacts = dict.fromkeys(artefact for part in parts for artefact in part.artefacts)
-    return Sweep(name, artefacts=tuple(artefacts), parts=tuple(parts))
+    """Everything that `parts` ask for, at every batch size, and all of their exhibits."""
+    exhibits = dict.fromkeys(exhibit for part in parts for exhibit in part.exhibits)
+    return Sweep(name, exhibits=tuple(exhibits), parts=tuple(parts))
 
 
 def load_sweep(path: Path) -> Sweep:

@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from s3ray.config import Branch, Cell, Settings
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
-from s3ray.stages import VERSIONS
-from s3ray.store import Marker, StageRun, Store
+from s3ray.methods import METHODS, S3, MethodConfig
+from s3ray.settings import Settings
+from s3ray.stages.encode import Pruning
+from s3ray.stages.factors import FACTORS, FactorsConfig
+from s3ray.stages.probe import PROBE, ProbeConfig
+from s3ray.stages.reference import REFERENCE
+from s3ray.stages.selection import SELECTION, SelectionConfig
+from s3ray.stages.sparsification import SPARSIFICATION, SparsificationConfig
+from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig
+from s3ray.stages.stage import Stage, StageRun
+from s3ray.stages.variants import VARIANTS
+from s3ray.store import Marker, Store
 from s3ray.sweep import cost
-from s3ray.sweep.grid import DataFacts, Study, Sweep
+from s3ray.sweep.cell import Cell
+from s3ray.sweep.grid import Study, Sweep
 from s3ray.sweep.packs import make_packs
 
-_TRAINING = frozenset({"specialization", "selection", "baseline"})  # the other stages encode and probe
+# Every stage that a plan can ask for, by name, in the order in which a cell runs them.
+_ORDER: tuple[Stage[Any], ...] = (
+    SPECIALIZATION,
+    *(method.stage for method in METHODS.values()),
+    SELECTION,
+    PROBE,
+    SPARSIFICATION,
+    FACTORS,
+    REFERENCE,
+)
+STAGES: Mapping[str, Stage[Any]] = {stage.name: stage for stage in _ORDER}
 
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """A branch's stage runs; without Selection the trained model itself is pruned and probed."""
+    """A branch's stage runs.
 
-    branch: Branch
-    selection: StageRun | None
-    curve: StageRun  # Sparsification with its probes; of a prior method the probe alone
-    kept: StageRun | None = None
+    Attributes:
+        trained: the run whose model is probed: Selection's or, without it, the training itself.
+        curve: the probe and, of S3, Sparsification at every ratio below 1.
+        factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
+    """
+
+    branch: str
+    trained: StageRun
+    curve: tuple[StageRun, ...]
+    factors: tuple[StageRun, ...] = ()
+
+    @property
+    def selection(self) -> StageRun | None:
+        return self.trained if self.trained.parent else None
 
     @property
     def runs(self) -> list[StageRun]:
-        return [run for run in (self.selection, self.curve, self.kept) if run is not None]
+        return [*([self.selection] if self.selection else []), *self.curve, *self.factors]
 
 
 @dataclass(frozen=True)
@@ -40,12 +72,10 @@ class CellPlan:
     """A cell with everything that a worker needs to run it."""
 
     cell: Cell
-    settings: Settings
     facts: DataFacts
     training: StageRun  # Specialization, or a prior method's
     branches: tuple[BranchPlan, ...]
     reference: StageRun  # the same for all cells of a dataset
-    seconds: Mapping[str, float]  # estimate per identity
 
     @cached_property
     def runs(self) -> list[StageRun]:
@@ -57,19 +87,33 @@ class CellPlan:
         """sha256 over the identities of all runs: equal cells are the same computation."""
         return hashlib.sha256("".join(run.identity for run in self.runs).encode()).hexdigest()
 
-    def missing(self, committed: Mapping[str, Marker]) -> list[StageRun]:
-        return [run for run in self.runs if run.identity not in committed]
+    @cached_property
+    def seconds(self) -> Mapping[str, float]:
+        """Estimated seconds per identity."""
+        return {run.identity: run.stage.estimate(run, self.facts) for run in self.runs}
+
+    def missing(self, committed: Iterable[str]) -> list[StageRun]:
+        """The runs whose identities are not among those committed."""
+        known = committed if isinstance(committed, Mapping | set) else set(committed)
+        return [run for run in self.runs if run.identity not in known]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep over a study, reconciled with a store."""
+    """A sweep over a study, reconciled with a store.
+
+    Attributes:
+        naive: stage runs if nothing were shared: every curve with all that leads to it.
+        machine: the kind of machine that will run it, as in provenance; None: not known, taken for the one that
+            worked last.
+    """
 
     sweep: Sweep
     study: Study
     cells: tuple[CellPlan, ...]
     committed: Mapping[str, Marker]
-    naive: Mapping[str, int]  # stage runs if nothing were shared: every curve with all that leads to it
+    naive: Mapping[str, int]
+    machine: str | None = None
 
     @cached_property
     def pending(self) -> tuple[CellPlan, ...]:
@@ -79,30 +123,39 @@ class Plan:
 
     @cached_property
     def speeds(self) -> Mapping[str, float]:
-        """Per stage, how many times longer it took in the store than its estimates say.
+        """Per stage, how many times longer it took on this kind of machine than its estimates say.
 
-        A stage that was never measured borrows from those that work as it does, and where there are none from the
-        others.
+        A stage that was never measured there borrows from those that work as it does (train, or encode and probe),
+        and where there are none from the others. Other kinds of machine say nothing: a GPU that trains ten times
+        faster fits no probe any faster.
         """
-        runs = {run.identity: (run, cell.seconds[run.identity]) for cell in self.cells for run in cell.runs}
+        estimates = {identity: seconds for cell in self.cells for identity, seconds in cell.seconds.items()}
+        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in STAGES}
+        for identity, estimate in estimates.items():
+            marker = self.committed.get(identity)
+            if marker is not None and marker.machine == self._machine:
+                measured[marker.stage].append((marker.seconds, estimate))
 
         def known(stages: Iterable[str], prior: float) -> float:
-            found = [
-                (self.committed[run.identity].seconds, estimate)
-                for run, estimate in runs.values()
-                if run.stage in stages and run.identity in self.committed
-            ]
+            found = [pair for stage in stages for pair in measured[stage]]
             return cost.corrected(sum(m for m, _ in found), sum(e for _, e in found), prior)
 
+        training = {name for name, stage in STAGES.items() if stage.trains}
         speeds = {}
-        for stage in VERSIONS:
-            alike = _TRAINING if stage in _TRAINING else VERSIONS.keys() - _TRAINING
-            speeds[stage] = known([stage], known(alike - {stage}, known(VERSIONS.keys() - alike, 1.0)))
+        for stage in STAGES:
+            alike = training if stage in training else STAGES.keys() - training
+            speeds[stage] = known([stage], known(alike - {stage}, known(STAGES.keys() - alike, 1.0)))
         return speeds
+
+    @cached_property
+    def _machine(self) -> str | None:
+        """The kind of machine whose measurements count."""
+        latest = max(self.committed.values(), key=lambda marker: marker.committed_at, default=None)
+        return self.machine or (latest.machine if latest else None)
 
     def seconds(self, cell: CellPlan) -> float:
         """Estimated seconds of what a cell still misses."""
-        return sum(self.speeds[run.stage] * cell.seconds[run.identity] for run in cell.missing(self.committed))
+        return sum(self.speeds[run.stage.name] * cell.seconds[run.identity] for run in cell.missing(self.committed))
 
     @cached_property
     def shares(self) -> list[float]:
@@ -112,7 +165,7 @@ class Plan:
         for cell in self.pending:
             missing = {run.identity: run for run in cell.missing(self.committed) if run.identity not in counted}
             counted |= missing.keys()
-            shares.append(sum(self.speeds[run.stage] * cell.seconds[name] for name, run in missing.items()))
+            shares.append(sum(self.speeds[run.stage.name] * cell.seconds[name] for name, run in missing.items()))
         return shares
 
     def wall_seconds(self, slots: int, workers: int = 1) -> float:
@@ -127,12 +180,12 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """Counts per stage and the estimated cost, for `s3ray plan`."""
         stages: dict[str, dict[str, int]] = {}
-        for stage in VERSIONS:
-            runs = {run.identity for cell in self.cells for run in cell.runs if run.stage == stage}
+        for stage in STAGES:
+            runs = {run.identity for cell in self.cells for run in cell.runs if run.stage.name == stage}
             cached = len(runs & set(self.committed))
             if runs:
                 stages[stage] = {
-                    "naive": self.naive[stage],
+                    "naive": self.naive.get(stage, 0),
                     "unique": len(runs),
                     "cached": cached,
                     "to_run": len(runs) - cached,
@@ -157,69 +210,102 @@ class Plan:
         }
 
 
+def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
+    """What trains a cell's encoders: Specialization, or a prior method on dense encoders with its budget.
+
+    Raises:
+        UserError: χ does not fit the encoder's width.
+    """
+    if cell.method == S3:
+        try:
+            model = dataclasses.replace(settings.model, granularity=cell.granularity)
+        except UserError as error:
+            raise UserError(f"{cell.dataset}: {error}") from None
+        trained = SpecializationConfig(
+            model=model, training=settings.specialization, batch_size=cell.batch_size, seed=cell.seed
+        )
+        return SPECIALIZATION.planned(trained, facts)
+    config = MethodConfig(
+        model=settings.model.dense(),
+        optimizer=settings.specialization.optimizer,
+        loss=getattr(settings.method, cell.method),
+        batch_size=cell.batch_size,
+        seed=cell.seed,
+    )
+    return METHODS[cell.method].stage.planned(config, facts)
+
+
+def _branch_plan(
+    branch: str, cell: Cell, settings: Settings, facts: DataFacts, training: StageRun, factors: bool
+) -> BranchPlan:
+    probe = settings.probe
+    trained, output, prunings = training, branch, list[Pruning]()
+    if cell.method == S3:
+        output, prunings = "none", settings.sparsification.prunings
+        variant = VARIANTS[branch]
+        if variant.config is not None:
+            selection = SelectionConfig(
+                variant=branch,
+                loss=variant.configure(settings.selection),
+                optimizer=settings.selection.optimizer,
+                batch_size=cell.batch_size,
+                seed=cell.seed,
+            )
+            trained = SELECTION.planned(selection, facts, training)
+    unpruned = ProbeConfig(output=output, on_sphere=probe.on_sphere, classifier=probe.classifier)
+    curve = [PROBE.planned(unpruned, facts, trained)]
+    for pruning in prunings:
+        pruned = SparsificationConfig(pruning=pruning, on_sphere=probe.on_sphere, classifier=probe.classifier)
+        curve.append(SPARSIFICATION.planned(pruned, facts, trained))
+    measured = [
+        FACTORS.planned(FactorsConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
+        for pruning in ([None, *prunings] if factors else [])
+    ]
+    return BranchPlan(branch, trained, tuple(curve), tuple(measured))
+
+
 def plan_cell(
-    cell: Cell, settings: Settings, facts: DataFacts, branches: tuple[Branch, ...], kept: bool = False
+    cell: Cell, settings: Settings, facts: DataFacts, branches: Iterable[str], factors: bool = False
 ) -> CellPlan:
-    """Derive a cell's stage runs, their identities and their estimated seconds."""
-    seconds: dict[str, float] = {}
+    """Derive a cell's stage runs.
 
-    def run(stage: str, config: Mapping[str, Any], parent: StageRun | None, estimate: float) -> StageRun:
-        planned = StageRun(stage, VERSIONS[stage], config, parent.identity if parent else None, facts.fingerprint)
-        seconds[planned.identity] = estimate
-        return planned
+    Args:
+        settings: of the dataset; what each stage reads of them becomes its configuration.
+        factors: measure what representations hold of a simulation's factors.
 
-    is_s3 = cell.method == "s3"
-    trained = {**asdict(cell), "model": asdict(settings.model)}
-    if is_s3:
-        trained |= {"specialization": asdict(settings.specialization)}
-        estimate = cost.specialization_seconds(settings, facts, cell.batch_size)
-        training = run("specialization", trained, None, estimate)
-    else:
-        trained |= {"baseline": asdict(settings.baseline), "optimizer": asdict(settings.specialization.optimizer)}
-        training = run("baseline", trained, None, cost.baseline_seconds(settings, facts, cell))
-    curve_stage = "sparsification" if is_s3 else "probe"
-    ratios = settings.sparsification.ratios if is_s3 else (1.0,)
-    evaluation = {
-        "ratios": ratios,
-        "batch_size": settings.sparsification.batch_size,
-        "probe": asdict(settings.probe),
-    }
-    plans = []
-    for branch in branches:
-        selection = None
-        if is_s3 and branch != "none":
-            estimate = cost.selection_seconds(settings, facts, cell.batch_size)
-            selection = run("selection", asdict(settings.selection.for_branch(branch)), training, estimate)
-        probed = evaluation if is_s3 else {**evaluation, "branch": branch}
-        parent, estimate = selection or training, cost.curve_seconds(settings, facts, ratios)
-        curve = run(curve_stage, probed, parent, estimate)
-        measured = run("kept", probed, parent, cost.kept_seconds(settings, facts, ratios)) if kept else None
-        plans.append(BranchPlan(branch, selection, curve, measured))
-    reference = run("reference", {"probe": asdict(settings.probe)}, None, cost.reference_seconds(facts))
-    return CellPlan(cell, settings, facts, training, tuple(plans), reference, seconds)
+    Raises:
+        UserError: χ does not fit the encoder's width.
+    """
+    training = training_run(cell, settings, facts)
+    plans = [_branch_plan(branch, cell, settings, facts, training, factors) for branch in branches]
+    reference = REFERENCE.planned(settings.probe.classifier, facts)
+    return CellPlan(cell, facts, training, tuple(plans), reference)
 
 
-def make_plan(sweep: Sweep, study: Study, store: Store) -> Plan:
+def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:
     """Expand a sweep and look up what the store has; a cell that several parts ask for stands there once.
+
+    Args:
+        machine: the kind of machine that will run it (`s3ray.execution.provenance.machine_kind`), if known.
 
     Raises:
         UserError: a cell whose settings or data cannot work, or a sweep without cells.
     """
-    wanted: dict[Cell, dict[Branch, bool]] = {}
+    wanted: dict[Cell, dict[str, bool]] = {}
     naive: Counter[str] = Counter()
-    for cell, branches, kept in sweep.requests(study):
+
+    def planned(cell: Cell, branches: Iterable[str], factors: bool) -> CellPlan:
+        entry = study.entries[cell.dataset]
+        return plan_cell(cell, entry.settings, entry.facts, branches, factors)
+
+    for cell, branches, factors in sweep.requests(study):
         entry = wanted.setdefault(cell, {})
         for branch in branches:
-            entry[branch] = entry.get(branch, False) or kept
-        alone = plan_cell(cell, study.settings(cell), study.entries[cell.dataset].facts, branches, kept)
-        naive.update(run.stage for branch in alone.branches for run in [alone.training, *branch.runs])
-        naive[alone.reference.stage] += 1
-    cells = tuple(
-        plan_cell(
-            cell, study.settings(cell), study.entries[cell.dataset].facts, tuple(branches), any(branches.values())
-        )
-        for cell, branches in wanted.items()
-    )
-    if not cells and "tables4_5" not in sweep.artefacts:
+            entry[branch] = entry.get(branch, False) or factors
+        alone = planned(cell, branches, factors)
+        naive.update(run.stage.name for branch in alone.branches for run in [alone.training, *branch.runs])
+        naive[alone.reference.stage.name] += 1
+    cells = tuple(planned(cell, asked, any(asked.values())) for cell, asked in wanted.items())
+    if not cells and sweep.computes:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
-    return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive)
+    return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)

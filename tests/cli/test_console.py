@@ -14,13 +14,13 @@ from s3ray.errors import UserError
 """
 
 
-def run(program):
+def run(program: str) -> subprocess.CompletedProcess[str]:
     code = PRELUDE + textwrap.dedent(program)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_in_one_sentence(number):
+def test_a_signal_ends_a_command_in_one_sentence(number: int) -> None:
     """What follows the first signal does not cut the cleaning short, whatever is raised on the way out."""
     ended = run(
         f"""
@@ -40,7 +40,7 @@ def test_a_signal_ends_a_command_in_one_sentence(number):
     assert ended.stderr == "interrupted; what was committed stays, run again to continue\n"
 
 
-def test_an_end_that_hangs_is_cut_short():
+def test_an_end_that_hangs_is_cut_short() -> None:
     ended = run(
         """
         console._SHUTDOWN_SECONDS = 0.2
@@ -55,7 +55,7 @@ def test_an_end_that_hangs_is_cut_short():
     assert ended.stderr == "interrupted; what was committed stays, run again to continue\n"
 
 
-def test_a_signal_that_is_ignored_stays_ignored_and_handlers_are_as_before():
+def test_a_signal_that_is_ignored_stays_ignored_and_handlers_are_as_before() -> None:
     ended = run(
         """
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup

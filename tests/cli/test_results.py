@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from command_line import assert_one_sentence, s3ray
+from object_storage import ObjectStorage
 from s3ray.results import Results
 from s3ray.store import Store
 from s3ray.sweep import load_sweep
@@ -17,28 +19,28 @@ from s3ray.sweep import load_sweep
 ROOT = Path(__file__).parents[2]
 
 
-def test_as_a_module():
+def test_as_a_module() -> None:
     command = [sys.executable, "-m", "s3ray", "params", "--table", "4", "--format", "csv"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.stdout == (ROOT / "s3ray" / "published" / "table4.csv").read_text(), result.stderr
 
 
-def test_params_prints_the_published_table():
+def test_params_prints_the_published_table() -> None:
     result = s3ray("params", "--table", "4", "--format", "csv")
     published = (ROOT / "s3ray" / "published" / "table4.csv").read_text()
     assert result.output == published
 
 
 @pytest.fixture(scope="module")
-def made_up():
+def made_up() -> Any:
     return SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "results" / "made_up.py")))
 
 
 @pytest.fixture
-def finished(made_up, tmp_path):
+def finished(made_up: SimpleNamespace, tmp_path: Path) -> Any:
     """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
 
-    def fill(datasets, accuracy=None, storage=tmp_path / "store"):
+    def fill(datasets: Any, accuracy: Any = None, storage: Any = tmp_path / "store") -> Any:
         sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
         overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
         plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
@@ -48,7 +50,7 @@ def finished(made_up, tmp_path):
     return fill
 
 
-def test_report_writes_a_page_and_says_where(finished, tmp_path):
+def test_report_writes_a_page_and_says_where(finished: Any, tmp_path: Path) -> None:
     result = s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "deep" / "report")
     assert result.exit_code == 0, result.output
     page = tmp_path / "deep" / "report" / "index.html"
@@ -59,7 +61,9 @@ def test_report_writes_a_page_and_says_where(finished, tmp_path):
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
 
 
-def test_report_from_object_storage_beside_its_results(finished, object_storage, tmp_path):
+def test_report_from_object_storage_beside_its_results(
+    finished: Any, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
     storage = finished(["digits"], storage=object_storage.uri)
     draw, throttled = random.Random(0), object_storage.faults.THROTTLED
     object_storage.fault = lambda method, path: throttled if draw.random() < 0.3 else None
@@ -74,13 +78,13 @@ def test_report_from_object_storage_beside_its_results(finished, object_storage,
         assert Store(storage).read(name) == (tmp_path / name).read_bytes()
 
 
-def test_report_to_a_place_that_cannot_be_written(finished, object_storage):
+def test_report_to_a_place_that_cannot_be_written(finished: Any, object_storage: ObjectStorage) -> None:
     object_storage.fault = lambda method, path: object_storage.faults.DENIED
     result = s3ray("report", "--storage", finished(["digits"]), "--output", object_storage.uri)
     assert_one_sentence(result, r"--output s3://bucket/.*: cannot be written \(.*ACCESS_DENIED.*\); choose a place")
 
 
-def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
+def test_report_of_a_sweep_that_has_no_results(finished: Any, tmp_path: Path) -> None:
     storage = finished(["digits"])
     for arguments, message in (
         (["--storage", storage, "--sweep", "full_grid"], "holds no results of sweep 'full_grid'; run a sweep first"),
@@ -90,17 +94,17 @@ def test_report_of_a_sweep_that_has_no_results(finished, tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def test_compare_without_anything_to_compare_with(tmp_path):
+def test_compare_without_anything_to_compare_with(tmp_path: Path) -> None:
     assert_one_sentence(s3ray("compare", "--storage", tmp_path), "nothing to compare with; add --paper")
 
 
 @pytest.mark.parametrize(("dataset", "kind"), [("digits", "embedded"), ("latent_factors", "simulated")])
-def test_compare_refuses_data_that_the_paper_does_not_have(finished, dataset, kind):
+def test_compare_refuses_data_that_the_paper_does_not_have(finished: Any, dataset: str, kind: str) -> None:
     result = s3ray("compare", "--paper", "--storage", finished([dataset]))
     assert_one_sentence(result, f"{dataset} is {kind} data, and only MultiBench data can be compared")
 
 
-def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
+def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished: Any) -> None:
     result = s3ray("compare", "--paper", "--storage", finished(["mosei", "mustard"]))
     assert result.exit_code == 0, result.output
     *_, table1, table2, table3, table4, table5 = result.stdout.splitlines()
@@ -112,8 +116,8 @@ def test_compare_says_that_the_papers_own_numbers_do_not_differ(finished):
     assert (table4, table5) == ("Table 4: 12 reproduced", "Table 5: 108 reproduced")
 
 
-def test_compare_fails_if_results_differ_from_the_papers(finished, made_up):
-    def worse(*point):
+def test_compare_fails_if_results_differ_from_the_papers(finished: Any, made_up: SimpleNamespace) -> None:
+    def worse(*point: Any) -> Any:
         return made_up.as_printed(*point) - 10
 
     result = s3ray("compare", "--paper", "--storage", finished(["mosei"], worse))

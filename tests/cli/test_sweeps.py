@@ -4,11 +4,14 @@ import json
 import os
 import re
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from command_line import FIGURE3, SEARCH, assert_one_sentence, assert_refused, s3ray, sweep
+from object_storage import ObjectStorage
 
 TINY = """
 batch_sizes = [100]
@@ -41,13 +44,13 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--seed"})]
 )
-def test_the_flags_are_few_and_frozen(file, flags):
+def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep("--help", NO_COLOR="1", file=file).stdout
     options = help_text[help_text.index("Options") :]
     assert set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help"} == flags
 
 
-def arrays(**changes):
+def arrays(**changes: Any) -> Any:
     rng = np.random.default_rng(0)
     good = {
         f"{split}_{key}": value
@@ -70,7 +73,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_one_sentence_and_exit_code_2(tmp_path, changes, message):
+def test_a_bad_file_is_one_sentence_and_exit_code_2(tmp_path: Path, changes: Any, message: str) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, **arrays(**changes))
     result = sweep("--dataset", f"mine={path}", "--storage", tmp_path / "store")
@@ -87,13 +90,13 @@ BAD_CONFIG = {
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_CONFIG.values(), ids=BAD_CONFIG)
-def test_a_bad_config_is_refused(tmp_path, text, message):
+def test_a_bad_config_is_refused(tmp_path: Path, text: Any, message: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     result = sweep("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message)
 
 
-def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path):
+def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[selection]\nlambda_min = 0")
     for arguments, message in (
         (
@@ -107,7 +110,7 @@ def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path):
         assert_refused(result, tmp_path / "store" / "search", message)
 
 
-def test_an_unknown_dataset_names_the_nearest(tmp_path):
+def test_an_unknown_dataset_names_the_nearest(tmp_path: Path) -> None:
     result = sweep("--datasets", "digit", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", "unknown dataset 'digit'; did you mean 'digits'?")
 
@@ -115,18 +118,18 @@ def test_an_unknown_dataset_names_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("storage", "message"), [("file/store", "cannot be read"), ("/proc/store", "cannot be written")]
 )
-def test_storage_that_cannot_be_used(tmp_path, storage, message):
+def test_storage_that_cannot_be_used(tmp_path: Path, storage: Any, message: str) -> None:
     (tmp_path / "file").write_text("")
     result = sweep("--datasets", "digits", "--storage", tmp_path / storage)
     assert_refused(result, tmp_path / storage, message)
 
 
-def test_more_workers_than_the_machine_holds(tmp_path):
+def test_more_workers_than_the_machine_holds(tmp_path: Path) -> None:
     result = sweep("--datasets", "digits", "--storage", tmp_path / "store", "--workers-per-trial", 64)
     assert_refused(result, tmp_path / "store" / "data", "--workers-per-trial 64: needs 64 CPU, this machine holds at")
 
 
-def test_plan_as_json(tmp_path):
+def test_plan_as_json(tmp_path: Path) -> None:
     result = s3ray("plan", FIGURE3, "--storage", tmp_path, "--format", "json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.output)
@@ -141,7 +144,7 @@ def test_plan_as_json(tmp_path):
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 
 
-def test_plan_of_a_file_that_is_no_sweep(tmp_path):
+def test_plan_of_a_file_that_is_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("x = 1\n")
     for path, message in ((tmp_path / "other.py", "defines no SWEEP"), (tmp_path / "none.py", "no such sweep file")):
         result = s3ray("plan", path)
@@ -149,14 +152,14 @@ def test_plan_of_a_file_that_is_no_sweep(tmp_path):
         assert message in result.stderr
 
 
-def test_options_that_are_given_twice_are_refused(tmp_path):
+def test_options_that_are_given_twice_are_refused(tmp_path: Path) -> None:
     plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
     assert_one_sentence(s3ray(*plan, "--config", "a.toml", "--config", "b.toml"), "--config: is given more than once")
     assert_one_sentence(s3ray(*plan, "--datasets", "digits"), "--datasets: is given more than once; give it once")
     assert_one_sentence(s3ray("report", "--output=a", "--output=b"), "--output: is given more than once")
 
 
-def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch):
+def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "mine.npz", **arrays())
@@ -192,14 +195,14 @@ def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path, monkeypatch
         ("ftp://a/b", "--storage ftp://a/b: not a storage URI"),
     ],
 )
-def test_storage_that_is_none(tmp_path, monkeypatch, storage, message):
+def test_storage_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: Any, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert_one_sentence(s3ray("plan", FIGURE3, "--datasets", "digits", "--storage", storage), message)
     monkeypatch.setenv("S3RAY_STORAGE", "")
     assert_one_sentence(s3ray("compare", "--paper"), "S3RAY_STORAGE: is set but empty; unset it, or name a folder")
 
 
-def test_storage_with_colons_and_spaces(tmp_path, monkeypatch):
+def test_storage_with_colons_and_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for storage in (
         "./run:2026/a",
@@ -212,7 +215,7 @@ def test_storage_with_colons_and_spaces(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
 
 
-def test_the_config_file_and_its_table_are_named(tmp_path):
+def test_the_config_file_and_its_table_are_named(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     for text, message in (
         ("[dataset.digits.selection]\nlambda_min = -1", r"\[dataset.digits\]: selection: lambda_min -1.0 is negative"),
@@ -230,7 +233,7 @@ def test_the_config_file_and_its_table_are_named(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path):
+def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = {split: np.arange(size) % 2 for split, size in (("train", 120), ("valid", 40), ("test", 40))}
     data = {f"{split}_label": y for split, y in labels.items()}
@@ -262,7 +265,7 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path)
     assert written == {path: path.stat().st_mtime_ns for path in written}
 
 
-def test_storage_that_fails_is_one_sentence(object_storage, tmp_path):
+def test_storage_that_fails_is_one_sentence(object_storage: ObjectStorage, tmp_path: Path) -> None:
     object_storage.fault = lambda method, path: object_storage.faults.DENIED
     output = ["--output", tmp_path / "report"]
     for arguments in (["plan", FIGURE3, "--datasets", "digits"], ["report", *output], ["compare", "--paper"]):

@@ -1,5 +1,7 @@
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -7,11 +9,11 @@ from heads import Head, started_head
 
 
 @pytest.fixture(scope="session")
-def wait_for():
+def wait_for() -> Callable[..., Any]:
     return _wait_for
 
 
-def _wait_for(condition, process=None, seconds=420):
+def _wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 420) -> Any:
     """What `condition` returns once it is true; fails if `process` ends before."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 
-def start(head, *command, **environment):
+def start(head: Head, *command: Any, **environment: Any) -> Any:
     """A sweep as a driver on the head. Its nodes share this machine's disk, and may be three of one CPU each."""
     environment = {"S3RAY_SHARED_FILESYSTEM": "1", "S3RAY_MAX_CPUS": "3", **environment}
     return subprocess.Popen(
@@ -30,7 +31,7 @@ def start(head, *command, **environment):
     )
 
 
-def attempts(storage):
+def attempts(storage: Any) -> Any:
     """What the runs have noted: (cell, stages missing, step of the last checkpoint, node) of every start."""
     found = set()
     for file in Path(storage).glob("runs/*/attempts/*/*/*"):
@@ -40,7 +41,7 @@ def attempts(storage):
     return found
 
 
-def committed(storage):
+def committed(storage: Any) -> Any:
     """The attempt that counts, by identity of the stage run."""
     markers = Path(storage).glob("artifacts/*/*/commit.json")
     return {file.parent.name: re.search(r'"attempt": "(\w+)"', file.read_text())[1] for file in markers}
@@ -57,12 +58,12 @@ def test_a_job_knows_how_far_its_cluster_may_grow(growing: Head, tmp_path: Path)
     assert not list(storage.glob("*"))
 
 
-def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
+def test_nodes_come_one_is_lost_and_they_leave(growing: Any, wait_for: Any, tmp_path: Path) -> None:
     assert len(growing.raylets()) == 1
     sweep = start(growing, "sweeps/table1_figure5.py", "--datasets", "latent_factors", "--storage", str(tmp_path))
     seen = SimpleNamespace(attempts=set())
 
-    def watch():
+    def watch() -> Any:
         seen.attempts |= attempts(tmp_path)
         # A cell at work whose Specialization is committed: attempts are noted with what was missing at their start.
         return len(committed(tmp_path)) >= 4 and seen.attempts
@@ -73,7 +74,7 @@ def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
     node = sorted(seen.attempts)[-1][-1]
     growing.raylets()[node].kill()
 
-    def ended():
+    def ended() -> Any:
         seen.attempts |= attempts(tmp_path)
         return sweep.poll() is not None
 
@@ -93,7 +94,9 @@ def test_nodes_come_one_is_lost_and_they_leave(growing, wait_for, tmp_path):
     wait_for(lambda: len(growing.raylets()) == 1)
 
 
-def test_a_node_that_is_announced_to_leave_saves_its_work(growing, wait_for, tmp_path, request):
+def test_a_node_that_is_announced_to_leave_saves_its_work(
+    growing: Any, wait_for: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     tiny = ROOT / "tests/engine/tiny_sweep.py"
     # No checkpoint would be due for an hour.
     sweep = start(growing, str(tiny), str(tmp_path), TINY_EPOCHS="600", TINY_INTERVAL="3600", TINY_SEEDS="1")

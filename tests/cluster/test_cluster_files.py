@@ -7,6 +7,7 @@ import copy
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -27,11 +28,11 @@ GB_PER_TRIAL = 0.75  # three processes on the head
 GB_OF_RAY = 4  # Ray itself and the job on the head
 
 
-def launcher_file(way):
+def launcher_file(way: Any) -> Any:
     return yaml.safe_load(TEXTS[f"{way}.yaml"])
 
 
-def kubernetes():
+def kubernetes() -> Any:
     """The documents of kuberay/ by kind."""
     names = [name for name in TEXTS if name.startswith("kuberay/") and name.endswith(".yaml")]
     documents = [document for name in sorted(names) for document in yaml.safe_load_all(TEXTS[name])]
@@ -40,12 +41,12 @@ def kubernetes():
     return by_kind
 
 
-def docker_environment(config, options=("run_options",)):
+def docker_environment(config: Any, options: Any = ("run_options",)) -> Any:
     listed = [option for name in options for option in config["docker"].get(name, [])]
     return dict(option.removeprefix("--env ").split("=", 1) for option in listed if option.startswith("--env "))
 
 
-def own_maximum(config, resource):
+def own_maximum(config: Any, resource: Any) -> Any:
     """What head and workers hold once the autoscaler may add no more, each resource at its own most."""
     limit, kinds = config["max_workers"], dict(config["available_node_types"])
     head = kinds.pop(config["head_node_type"])
@@ -66,14 +67,14 @@ def own_maximum(config, resource):
         (2, [({"CPU": 4, "GPU": 8}, 1), ({"CPU": 16}, 2)], 34, 8),
     ],
 )
-def test_a_files_own_maximum(limit, kinds, cpus, gpus):
+def test_a_files_own_maximum(limit: Any, kinds: Any, cpus: Any, gpus: Any) -> None:
     types = {str(i): {"resources": held, "max_workers": most} for i, (held, most) in enumerate(kinds)}
     types["head"] = {"resources": {"CPU": 2}}
     config = {"max_workers": limit, "head_node_type": "head", "available_node_types": types}
     assert (own_maximum(config, "CPU"), own_maximum(config, "GPU")) == (cpus, gpus)
 
 
-def check_head_memory(gigabytes, gpus):
+def check_head_memory(gigabytes: Any, gpus: Any) -> None:
     assert GB_OF_RAY + GB_PER_TRIAL * TRIALS_PER_GPU * gpus <= gigabytes
 
 
@@ -81,19 +82,19 @@ def check_head_memory(gigabytes, gpus):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ray_accepts(way):
+def test_ray_accepts(way: Any) -> None:
     prepared = prepare_config(launcher_file(way))
     validate_config(prepared)
     assert prepared["head_node_type"] in prepared["available_node_types"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ray_refuses_what_it_does_not_know(way):
+def test_ray_refuses_what_it_does_not_know(way: Any) -> None:
     with pytest.raises(Exception, match="idle_minutes"):
         validate_config(prepare_config(launcher_file(way) | {"idle_minutes": 5}))
 
 
-def check_launcher(config):
+def check_launcher(config: Any) -> None:
     """What holds for every file of Ray's cluster launcher."""
     environment = docker_environment(config)
     assert environment["RAY_AUTH_MODE"] == "token"
@@ -107,7 +108,7 @@ def check_launcher(config):
     assert "--gpus all" in config["docker"]["worker_run_options"]
 
 
-def check_cloud(config, prices):
+def check_cloud(config: Any, prices: Any) -> None:
     """What holds where machines are hired."""
     check_launcher(config)
     types = config["available_node_types"]
@@ -143,11 +144,11 @@ def check_cloud(config, prices):
 
 
 @pytest.mark.parametrize("way", ["aws", "gcp"])
-def test_hired_machines(way):
+def test_hired_machines(way: Any) -> None:
     check_cloud(launcher_file(way), PRICES[way])
 
 
-def test_own_machines():
+def test_own_machines() -> None:
     config = launcher_file("on_prem")
     check_launcher(config)
     environment = docker_environment(config)
@@ -157,8 +158,8 @@ def test_own_machines():
     assert mounts == [f"{environment['S3RAY_STORAGE']}:{environment['S3RAY_STORAGE']}"]
 
 
-def without(entry):
-    def mutate(config):
+def without(entry: Any) -> Any:
+    def mutate(config: Any) -> None:
         config["docker"]["run_options"] = [o for o in config["docker"]["run_options"] if entry not in o]
 
     return mutate
@@ -182,14 +183,14 @@ def without(entry):
         lambda config: config["available_node_types"]["on_demand"]["node_config"].update(InstanceType="p5.48xlarge"),
     ],
 )
-def test_the_rules_notice(mutate):
+def test_the_rules_notice(mutate: Any) -> None:
     config = launcher_file("aws")
     mutate(config := copy.deepcopy(config))  # anchors make two types share their parts
     with pytest.raises((AssertionError, KeyError)):
         check_cloud(config, PRICES["aws"])
 
 
-def test_a_head_too_small_is_noticed():
+def test_a_head_too_small_is_noticed() -> None:
     with pytest.raises(AssertionError):
         check_head_memory(16, 8)
 
@@ -197,7 +198,7 @@ def test_a_head_too_small_is_noticed():
 # Kubernetes
 
 
-def token_of(container):
+def token_of(container: Any) -> Any:
     """Name and key of the secret that the container's token comes from."""
     entries = {entry["name"]: entry for entry in container["env"]}
     assert len(entries) == len(container["env"])
@@ -207,13 +208,13 @@ def token_of(container):
     return reference["name"], reference["key"]
 
 
-def quantity(text):
+def quantity(text: Any) -> Any:
     """A Kubernetes quantity of CPUs or bytes."""
     number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi)?", str(text)).groups()
     return float(number) * {None: 1, "m": 1e-3, "Mi": 2**20, "Gi": 2**30}[unit]
 
 
-def check_resources(resources):
+def check_resources(resources: Any) -> None:
     assert resources["requests"].keys() == resources["limits"].keys() >= {"cpu", "memory"}
     for name, amount in resources["requests"].items():
         assert quantity(amount) <= quantity(resources["limits"][name])
@@ -221,11 +222,11 @@ def check_resources(resources):
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
 
-def matches(selector, labels):
+def matches(selector: Any, labels: Any) -> Any:
     return selector["matchLabels"].items() <= labels.items()
 
 
-def check_kubernetes(documents, prices):
+def check_kubernetes(documents: Any, prices: Any) -> None:
     assert {kind: document["apiVersion"] for kind, document in documents.items()} == {
         "ServiceAccount": "v1",
         "RayCluster": "ray.io/v1",
@@ -304,11 +305,11 @@ def check_kubernetes(documents, prices):
     assert matches(open_to[0][1]["podSelector"], {"app.kubernetes.io/name": "kuberay-operator"})
 
 
-def test_kubernetes():
+def test_kubernetes() -> None:
     check_kubernetes(kubernetes(), PRICES["kubernetes"])
 
 
-def worker(documents, index=0):
+def worker(documents: Any, index: Any = 0) -> Any:
     return documents["RayCluster"]["spec"]["workerGroupSpecs"][index]["template"]["spec"]["containers"][0]
 
 
@@ -334,7 +335,7 @@ def worker(documents, index=0):
         lambda d: d["NetworkPolicy"]["spec"]["ingress"][1]["ports"].append({"protocol": "TCP", "port": 6379}),
     ],
 )
-def test_the_rules_for_kubernetes_notice(mutate):
+def test_the_rules_for_kubernetes_notice(mutate: Any) -> None:
     documents = copy.deepcopy(kubernetes())
     mutate(documents)
     with pytest.raises((AssertionError, AttributeError, KeyError, IndexError)):
@@ -344,7 +345,7 @@ def test_the_rules_for_kubernetes_notice(mutate):
 # Versions, secrets, prices, pages
 
 
-def versions(texts):
+def versions(texts: Any) -> Any:
     """Every version of the package, Ray, Python and torch that the files name."""
     found = {"package": set(), "ray": set(), "python": set(), "torch": set()}
     for text in texts:
@@ -361,7 +362,7 @@ def versions(texts):
     return found
 
 
-def test_versions_are_the_packages():
+def test_versions_are_the_packages() -> None:
     (torch,) = (entry for entry in PROJECT["dependencies"] if entry.startswith("torch"))
     assert versions(TEXTS.values()) == {
         "package": {PROJECT["version"]},
@@ -374,17 +375,17 @@ def test_versions_are_the_packages():
     assert len(images) == 2  # for the head and for the workers
 
 
-def test_another_version_is_noticed():
+def test_another_version_is_noticed() -> None:
     texts = [*TEXTS.values(), TEXTS["kuberay/raycluster.yaml"].replace("2.60.0", "2.59.0")]
     assert versions(texts)["ray"] == {ray.__version__, "2.59.0"}
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_no_secret_and_no_token_on_a_command_line(name):
+def test_no_secret_and_no_token_on_a_command_line(name: str) -> None:
     assert not re.search(r"RAY_AUTH_TOKEN\s*=|AKIA[A-Z0-9]{16}|BEGIN [A-Z ]*PRIVATE KEY", TEXTS[name])
 
 
-def costs(page, prices):
+def costs(page: Any, prices: Any) -> Any:
     """(what the page says, what the prices say) for every line of its table."""
     base = prices["head"]["on_demand"] + prices.get("fee", 0)
     rows = re.findall(r"^\| head (?:alone|\+ (\d+) (spot|on-demand) workers?) \| ([\d.]+) \|$", page, re.MULTILINE)
@@ -395,7 +396,7 @@ def costs(page, prices):
 
 
 @pytest.mark.parametrize(("page", "prices"), [("aws", "aws"), ("gcp", "gcp"), ("kuberay", "kubernetes")])
-def test_a_page_quotes_the_prices(page, prices):
+def test_a_page_quotes_the_prices(page: Any, prices: Any) -> None:
     text, prices = TEXTS[f"{page}.md"], PRICES[prices]
     quoted = costs(text, prices)
     assert len(quoted) == 4
@@ -407,7 +408,7 @@ def test_a_page_quotes_the_prices(page, prices):
     assert all(said != sum_ for said, sum_ in costs(text, dearer))
 
 
-def test_prices_have_a_date_and_sources():
+def test_prices_have_a_date_and_sources() -> None:
     assert PRICES["date"].year >= 2026
     for name, place in PRICES.items():
         if name != "date":
@@ -416,7 +417,7 @@ def test_prices_have_a_date_and_sources():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_goes_all_the_way(page):
+def test_a_page_goes_all_the_way(page: Any) -> None:
     text = TEXTS[f"{page}.md"]
     headings = re.findall(r"^## (\w+)$", text, re.MULTILINE)
     assert headings == ["Once", "Start", "Submit", "Watch", "Stop", "Results"]

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from heads import Head
 
 pytestmark = pytest.mark.cluster
 
@@ -27,14 +30,14 @@ epochs = 2
 """
 
 
-def jobs(head):
+def jobs(head: Head) -> Any:
     status, body = head.get("/api/jobs/")
     assert status == 200
     return {job["submission_id"]: job["status"] for job in json.loads(body)}
 
 
 @pytest.mark.parametrize(("token", "status"), [("", 401), ("wrong" * 10, 403)])
-def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
+def test_without_the_token_nothing_is_submitted(head: Head, token: Any, status: Any, tmp_path: Path) -> None:
     assert head.get("/api/jobs/", token=token)[0] == status
     client = head.submit("python", "-c", "pass", RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
     output, _ = client.communicate(timeout=120)
@@ -54,7 +57,7 @@ def test_without_the_token_nothing_is_submitted(head, token, status, tmp_path):
     assert driver.stderr.count("\n") == 1
 
 
-def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_path):
+def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head: Head, wait_for: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     storage = tmp_path / "storage"
@@ -86,7 +89,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head, wait_for, tmp_p
     assert "simulated" in page
 
 
-def test_two_sweeps_at_once_share_the_work(head, wait_for, tmp_path):
+def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Any, tmp_path: Path) -> None:
     """One store, one cluster: what both ask for is computed once, and both end with all of it."""
     storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
     environment = {**head.environment, "TINY_SEEDS": "4", "TINY_EPOCHS": "30"}

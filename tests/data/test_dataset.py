@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 
 
@@ -140,7 +143,50 @@ def simulated(tiny_dataset: Dataset) -> Dataset:
         name: dataclasses.replace(split, truth=np.full((len(split), 2), 0.5, np.float32))
         for name, split in tiny_dataset.splits.items()
     }
-    return dataclasses.replace(tiny_dataset, **splits, truth_names=("u", "v"), facts={"best_accuracy": 0.9})
+    return dataclasses.replace(
+        tiny_dataset, **splits, truth_names=("u", "v"), relevant_factors=("v",), facts={"best_accuracy": 0.9}
+    )
+
+
+TRUTHS: dict[str, Callable[[Dataset], Dataset]] = {
+    "a factor's value in train": lambda data: _with_split(data, "train", truth=_bumped(data.train.truth, (0, 1))),
+    "a factor's value in test": lambda data: _with_split(data, "test", truth=_bumped(data.test.truth, (0, 1))),
+    "a factor's name": lambda data: dataclasses.replace(data, truth_names=("u", "w"), relevant_factors=("w",)),
+    "another relevant factor": lambda data: dataclasses.replace(data, relevant_factors=("u",)),
+    "no factor known to be relevant": lambda data: dataclasses.replace(data, relevant_factors=()),
+}
+
+
+@pytest.mark.parametrize("change", TRUTHS)
+def test_another_truth_is_other_content_under_the_same_fingerprint(change: str, simulated: Dataset) -> None:
+    changed = TRUTHS[change](simulated)
+    assert changed.fingerprint() == simulated.fingerprint()
+    assert changed.truth_fingerprint() != simulated.truth_fingerprint()
+    assert changed.content() != simulated.content()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_truth_of_other_features_or_labels_is_another(change: str, simulated: Dataset) -> None:
+    assert CHANGES[change](simulated).truth_fingerprint() != simulated.truth_fingerprint()
+
+
+def test_content_is_the_truth_with_the_rest_or_the_rest_alone(tiny_dataset: Dataset, simulated: Dataset) -> None:
+    assert tiny_dataset.truth_fingerprint() is None
+    assert tiny_dataset.content() == tiny_dataset.fingerprint() == simulated.fingerprint()
+    assert simulated.content() == simulated.truth_fingerprint() != simulated.fingerprint()
+    for data in (tiny_dataset, simulated):
+        facts = DataFacts.of(data)
+        assert (facts.fingerprint, facts.truth) == (data.fingerprint(), data.truth_fingerprint())
+        assert facts.content == data.content()
+
+
+def test_a_manifest_that_names_no_relevant_factors_knows_none(simulated: Dataset, tmp_path: Path) -> None:
+    simulated.save(tmp_path / "data")
+    manifest = tmp_path / "data" / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    assert fields.pop("relevant_factors") == ["v"]
+    manifest.write_text(json.dumps(fields))
+    assert Dataset.open(tmp_path / "data").relevant_factors == ()
 
 
 def test_save_and_open_give_the_same_dataset(simulated: Dataset, tmp_path: Path) -> None:
@@ -148,7 +194,9 @@ def test_save_and_open_give_the_same_dataset(simulated: Dataset, tmp_path: Path)
     simulated.save(folder)
     opened = Dataset.open(folder)
     assert opened.fingerprint() == simulated.fingerprint()
-    assert (opened.name, opened.kind, opened.truth_names) == ("tiny", "simulated", ("u", "v"))
+    assert (opened.name, opened.kind) == ("tiny", "simulated")
+    assert (opened.truth_names, opened.relevant_factors) == (("u", "v"), ("v",))
+    assert opened.content() == simulated.content()
     assert opened.facts == {"best_accuracy": 0.9}
     assert list(opened.features) == ["left", "right"]
     for name, split in opened.splits.items():
@@ -229,7 +277,7 @@ def test_a_dataset_written_row_by_row_is_the_one_saved(simulated: Dataset, tmp_p
         for name, array in simulated.arrays().items():
             for row in range(len(array)):
                 writer.append(name, array[row : row + 1])
-        writer.commit("tiny", "simulated", ["left", "right"], {"best_accuracy": 0.9}, ("u", "v"))
+        writer.commit("tiny", "simulated", ["left", "right"], {"best_accuracy": 0.9}, ("u", "v"), ("v",))
     files = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
     assert len(files) == 3 * 6 + 1  # values and offsets of two modalities, labels and truth; the manifest
@@ -367,3 +415,86 @@ def test_a_pair_has_the_fingerprint_of_the_same_data_in_memory(tiny_dataset: Dat
 def test_opening_an_unknown_modality_names_the_nearest(folder: Path) -> None:
     with pytest.raises(UserError, match=r"data: has no modality 'rigth'; did you mean 'right'\? known: left, right$"):
         Dataset.open(folder, ["left", "rigth"])
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in folder.glob("*.npy")}
+
+
+@pytest.fixture
+def prepared(simulated: Dataset, tmp_path: Path) -> Dataset:
+    """Maps of the files in `prepared`."""
+    simulated.save(tmp_path / "prepared")
+    return Dataset.open(tmp_path / "prepared")
+
+
+def test_maps_on_the_same_disk_are_linked_if_told(prepared: Dataset, simulated: Dataset, tmp_path: Path) -> None:
+    prepared.save(tmp_path / "linked", link=True)
+    prepared.save(tmp_path / "copied")
+    files = _inodes(tmp_path / "prepared")
+    assert len(files) == 18
+    assert _inodes(tmp_path / "linked") == files
+    assert set(_inodes(tmp_path / "copied").values()).isdisjoint(files.values())
+    for place in ("linked", "copied"):
+        opened = Dataset.open(tmp_path / place)
+        assert opened.content() == simulated.content()
+        assert opened.digests == prepared.digests
+        assert opened.damaged() == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_in_memory_is_written_even_if_links_are_wanted(simulated: Dataset, tmp_path: Path) -> None:
+    simulated.save(tmp_path / "data", link=True)
+    assert Dataset.open(tmp_path / "data").content() == simulated.content()
+
+
+def test_without_hard_links_files_are_copied(
+    prepared: Dataset, simulated: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(source: str, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    prepared.save(tmp_path / "data", link=True)
+    assert set(_inodes(tmp_path / "data").values()).isdisjoint(_inodes(tmp_path / "prepared").values())
+    assert Dataset.open(tmp_path / "data").content() == simulated.content()
+
+
+def test_preparing_again_leaves_linked_files_as_they_were(
+    prepared: Dataset, simulated: Dataset, tmp_path: Path
+) -> None:
+    prepared.save(tmp_path / "linked", link=True)
+    _value(simulated, "train").save(tmp_path / "prepared", replace=True)
+    assert Dataset.open(tmp_path / "linked").damaged() == []
+    assert Dataset.open(tmp_path / "linked").content() == simulated.content()
+
+
+def test_a_map_of_files_that_were_replaced_is_written_as_it_was(
+    prepared: Dataset, simulated: Dataset, tmp_path: Path
+) -> None:
+    _value(simulated, "train").save(tmp_path / "prepared", replace=True)
+    prepared.save(tmp_path / "data", link=True)
+    assert Dataset.open(tmp_path / "data").content() == simulated.content()
+    assert Dataset.open(tmp_path / "data").damaged() == []
+
+
+@pytest.mark.parametrize("part", [slice(0, 5), slice(None, None, -1)])
+def test_a_part_of_a_map_is_no_file_to_link(part: slice, prepared: Dataset, tmp_path: Path) -> None:
+    labels = prepared.test.labels[part]
+    with DatasetWriter(tmp_path / "data") as writer:
+        writer.add("labels", labels, None, link=True)
+        writer.commit("part", "user", [], {})
+    assert np.load(tmp_path / "data" / "labels.npy").tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_damaged_files_are_not_passed_on(link: bool, prepared: Dataset, tmp_path: Path) -> None:
+    damaged = tmp_path / "prepared" / "train.left.values.npy"
+    with damaged.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(UserError, match=rf"{damaged}: damaged, .*; delete and prepare the dataset again"):
+        prepared.save(tmp_path / "data", link=link)
+    assert not (tmp_path / "data").exists()

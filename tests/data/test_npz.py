@@ -15,8 +15,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from s3ray.data.digits import digits
-from s3ray.data.latent_factors import latent_factors
+from s3ray.data.embedded.digits import digits
+from s3ray.data.embedded.latent_factors import latent_factors
 from s3ray.data.npz import read_npz
 from s3ray.data.values import Look, modality_warnings, shared_samples
 from s3ray.errors import UserError
@@ -570,7 +570,7 @@ SECOND_LABELS = {
 
 
 @pytest.mark.parametrize("name", SECOND_LABELS)
-def test_what_stands_beside_the_data_is_never_taken_for_a_modality(tmp_path, name):
+def test_what_stands_beside_the_data_is_never_taken_for_a_modality(tmp_path: Path, name: str) -> None:
     """With one modality only, a second form of the labels would be an input."""
     arrays = {}
     for split, n in (("train", 12), ("valid", 6), ("test", 6)):
@@ -582,7 +582,7 @@ def test_what_stands_beside_the_data_is_never_taken_for_a_modality(tmp_path, nam
         read_npz("own", tmp_path / "own.npz")
 
 
-def test_lengths_of_some_splits_are_said_and_nan_labels_are_counted(tmp_path):
+def test_lengths_of_some_splits_are_said_and_nan_labels_are_counted(tmp_path: Path) -> None:
     arrays = {}
     for split, n in (("train", 12), ("valid", 6), ("test", 6)):
         arrays[f"{split}_audio"] = np.random.default_rng(0).normal(size=(n, 3, 4))

@@ -177,15 +177,19 @@ def test_prepared_datasets_are_seen_through_vision_and_text(prepared: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("pair", "features"),
+    ("modalities", "features"),
     [
         (("text", "vision"), [("text", 4), ("vision", 2)]),
         (("audio", "text"), [("audio", 3), ("text", 4)]),
         (["vision", "audio"], [("vision", 2), ("audio", 3)]),
+        (["audio"], [("audio", 3)]),
+        (["audio", "text", "vision"], [("audio", 3), ("text", 4), ("vision", 2)]),
     ],
 )
-def test_the_pair_is_taken_in_its_order(pair: list[str], features: list[tuple[str, int]], prepared: Path) -> None:
-    mosi, own = resolve_sources(["mosi", "own"], [], prepared, pair)
+def test_modalities_are_taken_in_their_order(
+    modalities: list[str], features: list[tuple[str, int]], prepared: Path
+) -> None:
+    mosi, own = resolve_sources(["mosi", "own"], [], prepared, modalities)
     data = mosi.load()
     for split in data.splits.values():
         assert [(name, sequences.features) for name, sequences in split.modalities.items()] == features
@@ -209,11 +213,11 @@ def test_a_modality_that_was_not_prepared(prepared: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("pair", [(), ("text",), ("text", "text"), ("vision", "audio", "text")])
-def test_a_pair_is_two_different_modalities(pair: tuple[str, ...], prepared: Path) -> None:
+@pytest.mark.parametrize("modalities", [(), ("text", "text"), ("text", "vision", "text")])
+def test_modalities_are_some_and_different(modalities: tuple[str, ...], prepared: Path) -> None:
     with pytest.raises(UserError) as error:
-        resolve_sources([], [], prepared, pair)
-    assert str(error.value) == f"--modalities {','.join(pair)}: name two different modalities, such as vision,text"
+        resolve_sources([], [], prepared, modalities)
+    assert str(error.value) == f"--modalities {','.join(modalities)}: name different modalities, such as vision,text"
 
 
 def test_a_pair_without_a_folder(prepared: Path) -> None:

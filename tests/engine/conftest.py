@@ -1,24 +1,14 @@
-import importlib.util
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
-from heads import started_head
-
-TINY_SWEEP = Path(__file__).with_name("tiny_sweep.py")
-
-
-@pytest.fixture(scope="session")
-def tiny_sweep():
-    """The module tiny_sweep.py; its __file__ is what subprocesses run."""
-    spec = importlib.util.spec_from_file_location("tiny_sweep", TINY_SWEEP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from heads import Head, started_head
 
 
 @pytest.fixture(scope="module")
-def head():
+def head() -> Iterator[Head]:
     """A head with two CPUs."""
     with started_head(cpus=2) as head:
         yield head

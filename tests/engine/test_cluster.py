@@ -5,10 +5,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from heads import Head
 from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_address
 from s3ray.errors import UserError
 
@@ -16,7 +19,7 @@ FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
 
 
 @pytest.fixture
-def ray_folder(monkeypatch):
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Ray's temporary folder, of this test alone; short, and nothing in it."""
     with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
@@ -36,7 +39,7 @@ def ray_folder(monkeypatch):
         ("127.0.0.1:99999", "is no HOST:PORT"),
     ],
 )
-def test_what_is_no_address(ray_folder, monkeypatch, value, sentence):
+def test_what_is_no_address(ray_folder: Any, monkeypatch: pytest.MonkeyPatch, value: Any, sentence: Any) -> None:
     monkeypatch.setenv("RAY_ADDRESS", value)
     with pytest.raises(UserError, match=r"RAY_ADDRESS=.*set .*RAY_ADDRESS=local to start Ray") as raised:
         cluster_address()
@@ -44,13 +47,13 @@ def test_what_is_no_address(ray_folder, monkeypatch, value, sentence):
 
 
 @pytest.mark.parametrize("value", ["", "local", None])
-def test_without_an_address_ray_is_started_here(ray_folder, monkeypatch, value):
+def test_without_an_address_ray_is_started_here(ray_folder: Any, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     if value is not None:
         monkeypatch.setenv("RAY_ADDRESS", value)
     assert cluster_address() is None
 
 
-def test_an_address_file_that_names_nothing_is_named(ray_folder):
+def test_an_address_file_that_names_nothing_is_named(ray_folder: Any) -> None:
     file = ray_folder / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     file.write_text("")
@@ -58,7 +61,7 @@ def test_an_address_file_that_names_nothing_is_named(ray_folder):
         cluster_address()
 
 
-def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
+def test_where_nothing_or_something_else_listens(ray_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ray_folder / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     with socket.socket() as silent, socket.socket() as dead:
@@ -73,7 +76,7 @@ def test_where_nothing_or_something_else_listens(ray_folder, monkeypatch):
             check_answers(cluster_address(), seconds=0.2)
 
 
-def test_ray_needs_a_short_folder_that_it_may_write(ray_folder, monkeypatch):
+def test_ray_needs_a_short_folder_that_it_may_write(ray_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check_temporary_folder()
     monkeypatch.setenv("RAY_TMPDIR", f"{ray_folder}/{'deep/' * 20}")
     with pytest.raises(UserError, match=r"RAY_TMPDIR=.* bytes too long.*set RAY_TMPDIR to a short folder"):
@@ -85,7 +88,7 @@ def test_ray_needs_a_short_folder_that_it_may_write(ray_folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path):
+def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path: Path) -> None:
     """Ray itself tries for a quarter of an hour."""
     ended = subprocess.run(
         [sys.executable, str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path)],
@@ -100,7 +103,7 @@ def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["RAY_TRAIN_V2_ENABLED", "TUNE_DISABLE_SIGINT_HANDLER"])
-def test_a_variable_of_another_project_that_we_cannot_run_with(name):
+def test_a_variable_of_another_project_that_we_cannot_run_with(name: str) -> None:
     program = "from s3ray.cli.console import user_errors\nwith user_errors():\n    import s3ray.engine"
     environment = os.environ | {name: "0"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
@@ -198,14 +201,14 @@ with connected(Execution()) as capacity:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_cluster_that_grows_counts_as_what_its_file_says(head):
+def test_a_cluster_that_grows_counts_as_what_its_file_says(head: Head) -> None:
     grown = head.python(GROWS)
     assert grown.stdout.split() == ["32.0", "8.0", "2"], grown.stderr
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_leaked_placement_groups_are_removed_and_others_are_not(head):
+def test_leaked_placement_groups_are_removed_and_others_are_not(head: Head) -> None:
     leaked = head.python(LEAK)
     assert leaked.returncode == 0, leaked.stderr
     anonymous, named = leaked.stdout.split()

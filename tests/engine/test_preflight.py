@@ -1,3 +1,7 @@
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity
@@ -18,7 +22,7 @@ from s3ray.store import Store
         (Execution(gpus_per_worker=0.25), Capacity(8, 10, 1), 8),
     ],
 )
-def test_slots(execution, capacity, slots):
+def test_slots(execution: Any, capacity: Any, slots: Any) -> None:
     assert capacity.slots(execution) == slots
 
 
@@ -44,18 +48,18 @@ def test_the_maximum_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         cluster_capacity({}, 1)
 
 
-def test_more_workers_than_the_cluster_holds():
+def test_more_workers_than_the_cluster_holds() -> None:
     with pytest.raises(UserError, match=r"--workers-per-trial 3: needs 3 CPU, this machine holds at most 2 CPU; use"):
         Capacity(2, 0, 1, is_local=True).slots(Execution(workers_per_trial=3))
 
 
 @pytest.mark.parametrize("options", [{"workers_per_trial": 0}, {"gpus_per_worker": -1}, {"gpus_per_worker": 1.5}])
-def test_impossible_execution(options):
+def test_impossible_execution(options: Any) -> None:
     with pytest.raises(UserError):
         Execution(**options)
 
 
-def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
+def test_a_local_path_needs_a_single_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     check_storage(store, Capacity(2, 0, 1))
     with pytest.raises(UserError, match="a local path on a cluster of 3 nodes"):
@@ -64,7 +68,7 @@ def test_a_local_path_needs_a_single_node(tmp_path, monkeypatch):
     check_storage(store, Capacity(6, 0, 3))
 
 
-def test_batches_divide_over_the_workers(tiny_sweep, tmp_path):
+def test_batches_divide_over_the_workers(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store)
     check_plan(plan, store, Execution(workers_per_trial=2))

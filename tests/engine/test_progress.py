@@ -1,12 +1,17 @@
 import io
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from s3ray.engine import progress as progress_module
-from s3ray.engine.cell import Event
 from s3ray.engine.progress import Progress
+from s3ray.execution import Event
 from s3ray.store import Store
+from s3ray.sweep import Plan
 from s3ray.sweep.cost import duration
 
 
@@ -14,12 +19,12 @@ from s3ray.sweep.cost import duration
     ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7805, "2 h 10 min")],
 )
-def test_duration(seconds, text):
+def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
 @pytest.fixture
-def plan(tiny_sweep, tmp_path):
+def plan(tiny_sweep: ModuleType, tmp_path: Path) -> Plan:
     store = Store(str(tmp_path))
     cells = tiny_sweep.tiny_plan(store, seeds=3).cells
     for run in cells[2].runs:  # one of three is cached
@@ -27,7 +32,7 @@ def plan(tiny_sweep, tmp_path):
     return tiny_sweep.tiny_plan(store, seeds=3)
 
 
-def cell_events(name, *, failed=False):
+def cell_events(name: str, *, failed: bool = False) -> Iterator[Event]:
     yield Event(name, "digits", "started", "specialization")
     yield Event(name, "digits", "step", "specialization", step=5, total=10)
     yield Event(name, "digits", "finished", "specialization", seconds=2.0)
@@ -38,7 +43,7 @@ def cell_events(name, *, failed=False):
     )
 
 
-def test_without_a_terminal_there_is_one_line_per_event(plan):
+def test_without_a_terminal_there_is_one_line_per_event(plan: Plan) -> None:
     output = io.StringIO()
     names = [str(cell.cell) for cell in plan.pending]
     with Progress(plan, 2, Console(file=output, width=200)) as progress:
@@ -54,13 +59,19 @@ def test_without_a_terminal_there_is_one_line_per_event(plan):
     assert progress.stage_seconds == 4.0
 
 
-def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_have_had(plan, monkeypatch):
+def estimate(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
+    """What the plan estimates of its cells."""
+    monkeypatch.setattr(Plan, "seconds", lambda plan, cell: seconds[str(cell.cell)])
+
+
+def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_have_had(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (str(cell.cell) for cell in plan.pending)
+    estimate(monkeypatch, {first: 100.0, second: 200.0})
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    first, second = (str(cell.cell) for cell in plan.pending)
     with Progress(plan, 1, Console(file=io.StringIO())) as progress:
-        progress._estimates = {first: 100.0, second: 200.0}
-        progress._left = dict(progress._estimates)
         progress.update([Event(first, "digits", "started", "specialization")])
         assert progress.eta() is None
         progress.update([Event(first, "digits", "finished", "specialization", seconds=210.0)])
@@ -74,17 +85,16 @@ def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_hav
         assert progress.eta() == pytest.approx(0.05 * left)
 
 
-def test_a_cell_of_which_little_was_left_says_little_of_the_others(plan):
+def test_a_cell_of_which_little_was_left_says_little_of_the_others(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (str(cell.cell) for cell in plan.pending)
+    estimate(monkeypatch, {first: 0.05, second: 200.0})
     with Progress(plan, 1, Console(file=io.StringIO())) as progress:
-        progress._estimates = {first: 0.05, second: 200.0}
-        progress._left = dict(progress._estimates)
         progress.update([Event(first, "digits", "finished", "reference", seconds=0.01)])
         progress.update([Event(first, "digits", "cell_finished")])
         assert progress.eta() == pytest.approx(200.0, rel=0.01)
 
 
-def test_waiting_is_said_when_nothing_runs(plan, monkeypatch):
+def test_waiting_is_said_when_nothing_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "SILENCE", 0.0)
     output = io.StringIO()
     name = str(plan.pending[0].cell)
@@ -97,7 +107,7 @@ def test_waiting_is_said_when_nothing_runs(plan, monkeypatch):
         assert output.getvalue().count("\n") == 1
 
 
-def test_on_a_terminal_the_table_counts_cells_by_state(plan):
+def test_on_a_terminal_the_table_counts_cells_by_state(plan: Plan) -> None:
     output = io.StringIO()
     names = [str(cell.cell) for cell in plan.pending]
     with Progress(plan, 2, Console(file=output, width=100, force_terminal=True)) as progress:
@@ -116,19 +126,22 @@ def test_on_a_terminal_the_table_counts_cells_by_state(plan):
     assert f"{names[1]}  selection suff+min  step 3/9" in table
 
 
-def test_an_event_that_is_repeated_counts_once(plan):
+def test_an_event_that_is_repeated_counts_once(plan: Plan) -> None:
     """A retried trial can report a cell again."""
     name = str(plan.pending[0].cell)
-    with Progress(plan, 2, Console(file=io.StringIO())) as progress:
+    output = io.StringIO()
+    with Progress(plan, 2, Console(file=output, width=200)) as progress:
         progress.update([*cell_events(name), Event(name, "digits", "cell_finished")])
-        assert progress._finished == 2  # one cached, one done
+    done = [line for line in output.getvalue().splitlines() if " done " in line]
+    assert [line[:5] for line in done] == ["[2/3]"]  # one cached, one done
+    assert progress.states()["digits"]["done"] == 1
 
 
-def test_whoever_watches_is_told_fresh_events_and_where_the_cells_stand(plan):
+def test_whoever_watches_is_told_fresh_events_and_where_the_cells_stand(plan: Plan) -> None:
     told = []
     names = [str(cell.cell) for cell in plan.pending]
 
-    def watch(events, states):
+    def watch(events: Any, states: Any) -> None:
         told.append(([event.state for event in events], dict(states["digits"])))
 
     with Progress(plan, 2, Console(file=io.StringIO()), watch) as progress:

@@ -1,4 +1,7 @@
-"""The real thing: Ray on this machine, real workers, real gloo, real kills."""
+"""The real thing: Ray on this machine, real workers, real gloo, real kills.
+
+A worker group is eight processes, and most of a test's time; so a test has a second cell only where it shows something.
+"""
 
 import io
 import os
@@ -7,19 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 
+from object_storage import ObjectStorage
 from s3ray.store import Store
+from s3ray.sweep import Plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TIMEOUT = 240
+TIMEOUT = 600  # seconds; only catches a hang
 
 
-def start(tiny_sweep, storage, *arguments, **environment):
+def start(tiny_sweep: ModuleType, storage: Path | str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """The tiny sweep as a process of its own, on a Ray of its own."""
     return subprocess.Popen(
         [sys.executable, tiny_sweep.__file__, str(storage), *arguments],
@@ -30,46 +39,49 @@ def start(tiny_sweep, storage, *arguments, **environment):
     )
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=TIMEOUT)
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
     return process.returncode, output
 
 
-def wait_for(condition, process):
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "timed out"
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("timed out")
         time.sleep(0.02)
     return found
 
 
-def train_workers(process):
+def train_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
     assert found
     return found
 
 
-def checkpointed(store, plan):
+def checkpointed(store: Store, plan: Plan) -> bool:
     return any(store.checkpoint_step(cell.training) for cell in plan.cells)
 
 
-def assert_same_results(store, expected, cells):
+def assert_same_results(store: Store, expected: Store, cells: Any) -> None:
     for cell in cells:
         for run in cell.runs:
-            trained = run.stage in ("specialization", "selection")
-            names = ["weights.safetensors", "metrics.parquet"] if trained else ["rows.parquet"]
-            for name in names:
+            for name in ["weights.safetensors", "rows.parquet"] if run.stage.trains else ["rows.parquet"]:
                 found, wanted = store.artifact(run, name), expected.artifact(run, name)
-                if name == "rows.parquet":
+                if not run.stage.trains:
                     columns = "preservation_ratio|split|accuracy|pairs_kept"
                     tables = (pd.read_parquet(io.BytesIO(b)) for b in (found, wanted))
                     found, wanted = (table.filter(regex=f"^({columns})$").to_csv() for table in tables)
-                assert found == wanted, (cell.cell, run.stage, name)
+                assert found == wanted, (cell.cell, run.stage.name, name)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_sweep, tmp_path_factory):
+def uninterrupted(tiny_sweep: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
     """The tiny sweep, run once without trouble."""
     storage = tmp_path_factory.mktemp("uninterrupted")
     code, output = finish(start(tiny_sweep, storage))
@@ -77,7 +89,7 @@ def uninterrupted(tiny_sweep, tmp_path_factory):
     return Store(str(storage)), output
 
 
-def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
+def test_a_sweep_runs_every_cell_quietly(uninterrupted: tuple[Store, str], tiny_sweep: ModuleType) -> None:
     store, output = uninterrupted
     plan = tiny_sweep.tiny_plan(store)
     assert plan.pending == ()
@@ -89,9 +101,9 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted, tiny_sweep):
     assert "[2/2] done" in output
 
 
-def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
+def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """What schedulers and `ray job stop` send; whoever sends it may be impatient."""
-    process = start(tiny_sweep, tmp_path)
+    process = start(tiny_sweep, tmp_path, TINY_SEEDS="1")
     while "finished" not in process.stdout.readline():
         assert process.poll() is None
     started_by_it = psutil.Process(process.pid).children(recursive=True)
@@ -107,33 +119,33 @@ def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep, tmp_path):
     assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
 
 
-def test_a_worker_group_that_cannot_start_fails_its_cells_with_the_cause(tiny_sweep, tmp_path):
+def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
-    code, output = finish(start(tiny_sweep, tmp_path, "2", GLOO_SOCKET_IFNAME="no_such_interface"))
+    code, output = finish(start(tiny_sweep, tmp_path, "2", TINY_SEEDS="1", GLOO_SOCKET_IFNAME="no_such_interface"))
     assert code == 1, output
-    failed = [line for line in output.splitlines() if line.startswith("FAILED digits")]
-    assert len(failed) == 2
-    for line in failed:
-        assert "RuntimeError" in line
-        assert "no_such_interface" in line
-        assert "given up after 3 attempts" in line
+    (failed,) = (line for line in output.splitlines() if line.startswith("FAILED digits"))
+    assert "RuntimeError" in failed
+    assert "no_such_interface" in failed
+    assert "given up after 3 attempts" in failed
     others = [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))]
     assert others == []
 
 
-def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sweep, tmp_path):
+def test_a_killed_driver_continues_and_recomputes_nothing(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     store = Store(str(tmp_path))
-    plan = tiny_sweep.tiny_plan(store)
-    process = start(tiny_sweep, tmp_path)
+    plan = tiny_sweep.tiny_plan(store, seeds=1)
+    process = start(tiny_sweep, tmp_path, TINY_SEEDS="1")
     wait_for(lambda: len(store.markers(run for cell in plan.cells for run in cell.runs)) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = store.markers(run for cell in plan.cells for run in cell.runs)
-    assert len(before) < 2 * 4 + 1
-    code, output = finish(start(tiny_sweep, tmp_path))
+    assert len(before) < 4 + 1
+    code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="1"))
     assert code == 0, output
     after = store.markers(run for cell in plan.cells for run in cell.runs)
-    assert len(after) == 2 * 4 + 1  # two cells of four stage runs, and their dataset's reference
+    assert len(after) == 4 + 1  # four stage runs, and the dataset's reference
     assert {identity: after[identity].attempt for identity in before} == {
         identity: marker.attempt for identity, marker in before.items()
     }
@@ -143,7 +155,9 @@ def test_a_killed_driver_continues_and_recomputes_nothing(uninterrupted, tiny_sw
 DIVERGED = "FAILED digits χ=2 batch=32 seed=1: DivergedError: the loss became"
 
 
-def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(uninterrupted, tiny_sweep, tmp_path):
+def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store)
     process = start(tiny_sweep, tmp_path, TINY_DIVERGE="1")
@@ -157,17 +171,17 @@ def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(u
     assert_same_results(store, uninterrupted[0], plan.cells[:1])
 
 
-def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrupted, tiny_sweep, tmp_path):
+def test_two_workers_of_which_one_is_killed_compute_what_one_computes(
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
     """The other rank sees a broken connection before Ray sees the death; that must not fail the cell."""
     store = Store(str(tmp_path))
-    plan = tiny_sweep.tiny_plan(store)
-    process = start(tiny_sweep, tmp_path, "2", TINY_DIVERGE="1")
+    plan = tiny_sweep.tiny_plan(store, seeds=1)
+    process = start(tiny_sweep, tmp_path, "2", TINY_SEEDS="1")
     wait_for(lambda: checkpointed(store, plan), process)
     train_workers(process)[0].kill()
     code, output = finish(process)
-    assert code == 1, output
-    assert output.count("FAILED digits") == 1  # the summary lists one cell, and it is seed 1
-    assert DIVERGED in output
+    assert code == 0, output
     run = plan.cells[0].training
     one, two = (pd.read_parquet(io.BytesIO(s.artifact(run, "metrics.parquet"))) for s in (uninterrupted[0], store))
     # float32, and rounding differences grow with the steps: the first 20 within 1e-4.
@@ -177,16 +191,16 @@ def test_two_workers_of_which_one_is_killed_compute_what_one_computes(uninterrup
 
 
 def test_a_sweep_on_throttled_object_storage_computes_what_it_computes_on_a_disk(
-    uninterrupted, tiny_sweep, object_storage, tmp_path
-):
+    uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
     draw, throttled = random.Random(0), object_storage.faults.THROTTLED
     object_storage.fault = lambda method, path: throttled if draw.random() < 0.2 else None
-    code, output = finish(start(tiny_sweep, object_storage.uri, XDG_CACHE_HOME=str(tmp_path)))
+    code, output = finish(start(tiny_sweep, object_storage.uri, TINY_SEEDS="1", XDG_CACHE_HOME=str(tmp_path)))
     assert code == 0, output
-    assert "[2/2] done" in output
+    assert "[1/1] done" in output
     object_storage.fault = lambda method, path: None
     store = Store(object_storage.uri)
-    plan = tiny_sweep.tiny_plan(store)
+    plan = tiny_sweep.tiny_plan(store, seeds=1)
     assert plan.pending == ()
     assert_same_results(store, uninterrupted[0], plan.cells)
     assert [

@@ -1,23 +1,29 @@
 """The ledger of attempts and failures, without Ray."""
 
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from s3ray.engine.worker import Ledger
+from s3ray.stages.stage import StageRun
 from s3ray.store import Store
+from s3ray.sweep.plan import CellPlan
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
 @pytest.fixture
-def cell(tiny_sweep, store):
+def cell(tiny_sweep: ModuleType, store: Store) -> CellPlan:
     return tiny_sweep.tiny_plan(store, seeds=1).cells[0]
 
 
-def test_attempts_count_from_the_last_progress(store, cell):
-    def attempt(run="run"):
+def test_attempts_count_from_the_last_progress(store: Store, cell: Any) -> None:
+    def attempt(run: StageRun = "run") -> int:
         return Ledger(store, run).attempt(cell, ["node"], ["node"])
 
     assert [attempt() for _ in range(3)] == [1, 2, 3]
@@ -28,7 +34,7 @@ def test_attempts_count_from_the_last_progress(store, cell):
     assert attempt("another run") == 1
 
 
-def test_attempts_on_nodes_that_were_taken_away_do_not_count(store, cell):
+def test_attempts_on_nodes_that_were_taken_away_do_not_count(store: Store, cell: Any) -> None:
     ledger = Ledger(store, "run")
     assert ledger.attempt(cell, ["a", "b"], ["a", "b", "c"]) == 1
     assert ledger.attempt(cell, ["a", "c"], ["a", "c"]) == 1  # b is gone
@@ -36,7 +42,7 @@ def test_attempts_on_nodes_that_were_taken_away_do_not_count(store, cell):
     assert ledger.attempt(cell, ["d"], ["d"]) == 1
 
 
-def test_the_first_error_is_kept_and_failures_are_listed(store, cell):
+def test_the_first_error_is_kept_and_failures_are_listed(store: Store, cell: Any) -> None:
     ledger = Ledger(store, "run")
     assert ledger.last_error(cell) is None
     ledger.error(cell, "OSError: disk")

@@ -7,9 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from s3ray.config import ModelConfig
-from s3ray.model import Draws, Layout, Ragged, S3Model, build_model
-from s3ray.model.draws import generator
+from s3ray.model import Draws, Layout, ModelConfig, Ragged, S3Model, Source, build_model
+from s3ray.model.draws import seed_of
 
 FEATURES = {"left": 5, "right": 3}
 
@@ -94,7 +93,7 @@ def test_draws_decide_noise_and_dropout(tiny_model: ModelConfig) -> None:
     batch = _batch([3, 6, 2])
 
     def draws(key: int) -> dict[str, Draws]:
-        return {name: Draws(generator(key, name), 11, slice(0, 11)) for name in FEATURES}
+        return {name: Draws(Source(seed_of(key, name)), 11, slice(0, 11)) for name in FEATURES}
 
     first, second = model(batch, draws(0), passes=2)
     again = model(batch, draws(0), passes=2)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s3ray.config import ModelConfig
 from s3ray.model import experts as experts_module
+from s3ray.model.config import ModelConfig
 from s3ray.model.experts import Experts, grouped_matmul
 
 # d = 8, N = 6 experts of width 8, top-3.
@@ -151,6 +151,31 @@ def test_dropped_pairs_are_not_computed(
     x_TD, weights_TK, experts_TK = routed
     experts(_standardised(x_TD), weights_TK, experts_TK, keep)
     assert products == [rows, rows]  # W1 and W2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("lost", "computed"), [(0, 15), (10, 5), (15, 0), (30, 0)])
+def test_pairs_are_those_that_were_computed_where_weights_are_nan(
+    experts: Experts,
+    routed: tuple[Tensor, Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+    computed: int,
+    dtype: torch.dtype,
+) -> None:
+    """A weight that is no number ranks first and is larger than none: what it displaces is not computed, nor is it."""
+    products: list[int] = []
+
+    def counted(a_PD: Tensor, b_NDE: Tensor, ends_N: Tensor) -> Tensor:
+        products.append(len(a_PD))
+        return grouped_matmul(a_PD, b_NDE, ends_N)
+
+    monkeypatch.setattr(experts_module, "grouped_matmul", counted)
+    x_TD, weights_TK, experts_TK = routed
+    weights_TK.view(-1)[:lost] = math.nan
+    _, pairs = experts.to(dtype)(_standardised(x_TD.to(dtype)), weights_TK.to(dtype), experts_TK, 0.5)
+    assert products == [pairs, pairs]
+    assert pairs == computed
 
 
 def test_grouped_matmul_agrees_between_dtypes_with_empty_groups() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from importlib.resources import files
 
 import pytest
 
-from s3ray.config import ModelConfig, settings_for
+from s3ray.model.config import ModelConfig
 from s3ray.model.parameters import ParameterCount, count_parameters
+from s3ray.settings import settings_for
 
 VISION = {"mosei": 35, "mosi": 20, "ur_funny": 371, "mustard": 371}
 TEXT = 300
@@ -16,7 +18,7 @@ CELLS = [(dataset, granularity) for dataset in VISION for granularity in (2, 4, 
 
 
 def _count(dataset: str, granularity: int) -> ParameterCount:
-    config = settings_for(dataset, "paper").for_granularity(granularity).model
+    config = dataclasses.replace(settings_for(dataset, "paper").model, granularity=granularity)
     return count_parameters(config, {"vision": VISION[dataset], "text": TEXT})
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3ray.config import ModelConfig
+from s3ray.model.config import ModelConfig
 from s3ray.model.router import Router
 
 # d = 4, N = 4 experts, top-2.

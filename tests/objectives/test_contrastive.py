@@ -50,12 +50,29 @@ def test_info_nce_equals_the_loop_in_both_directions(z: list[Tensor]) -> None:
 
 def test_representation_loss_pairs_each_modality_with_its_own_view(z: list[Tensor]) -> None:
     expected = (_naive_info_nce(z[0], z[1], TAU) + _naive_info_nce(z[2], z[3], TAU)) / 2
-    assert representation_loss(*z, TAU).item() == pytest.approx(expected, rel=1e-12)
+    assert representation_loss([z[0], z[2]], [z[1], z[3]], TAU).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_coherence_loss_averages_both_directions(z: list[Tensor]) -> None:
     expected = (_naive_info_nce(z[0], z[2], TAU) + _naive_info_nce(z[2], z[0], TAU)) / 2
-    assert coherence_loss(z[0], z[2], TAU).item() == pytest.approx(expected, rel=1e-12)
+    assert coherence_loss([z[0], z[2]], TAU).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_of_three_modalities_they_are_means_over_modalities_and_over_ordered_pairs(z: list[Tensor]) -> None:
+    three, views = z[:3], [z[3], z[0], z[1]]
+    representation = coherence = 0.0
+    for i, a in enumerate(three):
+        representation += _naive_info_nce(a, views[i], TAU) / 3
+        for j, b in enumerate(three):
+            if i != j:
+                coherence += _naive_info_nce(a, b, TAU) / 6
+    assert representation_loss(three, views, TAU).item() == pytest.approx(representation, rel=1e-12)
+    assert coherence_loss(three, TAU).item() == pytest.approx(coherence, rel=1e-12)
+
+
+def test_a_view_for_each_modality(z: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        representation_loss(z[:2], z[2:3], TAU)
 
 
 def test_same_views_have_a_constant_positive_term(z: list[Tensor]) -> None:
@@ -63,12 +80,12 @@ def test_same_views_have_a_constant_positive_term(z: list[Tensor]) -> None:
     spread = 0.0
     for i in range(5):
         spread += math.log(sum(math.exp(_cosine(z[0][i], z[0][j]) / TAU) for j in range(5))) / 5
-    same = representation_loss(z[0], z[0], z[0], z[0], TAU)
+    same = representation_loss([z[0], z[0]], [z[0], z[0]], TAU)
     assert same.item() == pytest.approx(spread - 1 / TAU, rel=1e-12)
 
 
 def test_gradients(z: list[Tensor]) -> None:
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, TAU), (z[0], z[2]))
-    assert torch.autograd.gradcheck(lambda *views: representation_loss(*views, TAU), tuple(z))
-    assert torch.autograd.gradcheck(lambda a: representation_loss(a, a, a, a, TAU), (z[0],))
-    assert torch.autograd.gradcheck(lambda a, b: coherence_loss(a, b, TAU), (z[0], z[2]))
+    assert torch.autograd.gradcheck(lambda a, v, b, w: representation_loss([a, b], [v, w], TAU), tuple(z))
+    assert torch.autograd.gradcheck(lambda a: representation_loss([a, a], [a, a], TAU), (z[0],))
+    assert torch.autograd.gradcheck(lambda a, b: coherence_loss([a, b], TAU), (z[0], z[2]))

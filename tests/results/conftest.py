@@ -12,6 +12,12 @@ from s3ray.sweep import load_sweep, union
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
+@pytest.fixture
+def without_pixels(monkeypatch):
+    """Figures are made but not painted, which takes most of the time, where a test looks at what lies beside them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, target, **_: target.write(b"painted"))
+
+
 @pytest.fixture(scope="session")
 def made_up():
     """The module made_up.py."""

@@ -10,13 +10,13 @@ from dataclasses import fields
 
 import pandas as pd
 
-from s3ray.config import PAPER_DATASETS, default_scale, settings_for
+from s3ray.data.facts import DataFacts
 from s3ray.data.multibench import FILES
+from s3ray.results import labels
 from s3ray.results.published import published_table
-from s3ray.results.tables import METHODS
-from s3ray.stages.kept import KeptPoint
+from s3ray.settings import PAPER_DATASETS, default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, make_plan
+from s3ray.sweep import Study, StudyDataset, make_plan
 
 RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 EMBEDDED = ("digits", "latent_factors")
@@ -50,7 +50,7 @@ def formula(cell, branch, ratio, split):
     """
     height = {"digits": 60.0, "latent_factors": 50.0}[cell.dataset] + cell.batch_size / 100 + cell.seed - 1
     if cell.method != "s3":
-        return height - 1 + list(METHODS).index((cell.method, branch))
+        return height - 1 + labels.prior_methods().index((cell.method, branch))
     height += cell.granularity / 2
     if branch == "none":
         return height - 10 * (1 - ratio)
@@ -81,7 +81,7 @@ def _published(number, *keys):
 
 def _printed(dataset, method, granularity, branch, ratio):
     if method != "s3":
-        return _published(2, "dataset", "method").get((dataset, METHODS[method, branch]), (80.0, 1.0))
+        return _published(2, "dataset", "method").get((dataset, labels.title(method, branch)), (80.0, 1.0))
     if branch in ("suff", "min"):
         mean, deviation = _published(3, "dataset", "selection_loss")[dataset, branch]
         return mean - 10 * (1 - ratio), deviation
@@ -113,7 +113,7 @@ def facts(dataset):
             tokens={name: 16 * count for name, count in samples.items()},
             squares={name: 128 * count for name, count in samples.items()},
             best_accuracy=0.9 if is_simulated else None,
-            has_truth=is_simulated,
+            truth=f"truth of {dataset}" if is_simulated else None,
         )
     file = FILES[dataset]
     return DataFacts(
@@ -243,4 +243,4 @@ def _kept(plan):
             points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
     columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value"]
     table = pd.DataFrame(points, columns=columns).assign(modality="both", samples=300)
-    return table[["preservation_ratio", *(field.name for field in fields(KeptPoint))]]
+    return table[["preservation_ratio", *(field.name for field in fields(FactorPoint))]]

@@ -8,9 +8,9 @@ from scipy import stats
 
 from s3ray.data.multibench import FILES
 from s3ray.errors import UserError
+from s3ray.results import labels
 from s3ray.results.compare import compare, differs, summary
 from s3ray.results.published import published_table
-from s3ray.results.tables import METHODS
 
 
 def seeds_of(mean, std):
@@ -46,7 +46,7 @@ def published():
         branch = "none" if cell.stage == "specialization" else "suff+min"
         accuracies = seeds_of(cell.accuracy_mean, cell.accuracy_std)
         rows += rows_of(cell.dataset, branch, int(cell.granularity), float(cell.preservation_ratio), accuracies)
-    prior = {name: key for key, name in METHODS.items()}
+    prior = {labels.title(*output): output for output in labels.prior_methods()}
     for cell in published_table(2).itertuples():
         if cell.method in prior:
             method, branch = prior[cell.method]

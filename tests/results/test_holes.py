@@ -14,14 +14,14 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from s3ray.results.searches import load_searches
+from s3ray.store.journal import journal_storage
 
 from s3ray.results import Results, best_ratios, summarize, write_results
-from s3ray.results.artefacts import tables
+from s3ray.results.render import render, tables
 from s3ray.results.report import write_report
-from s3ray.results.search import load_searches
 from s3ray.results.statistics import verdicts
 from s3ray.store import Store
-from s3ray.store.journal import journal_storage
 from s3ray.sweep import load_sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -30,23 +30,27 @@ BLANK = re.compile(r"(?<![\w.-])(nan|none|null|inf|<na>|nat)(?![\w-])", re.IGNOR
 
 def small(results):
     """Three ratios of one dataset at one batch size and two granularities: what a case needs, and quickly drawn."""
-    rows, kept, entropies = results.rows, results.kept, results.entropies
+    rows, factors, entropies = results.rows, results.factors, results.entropies
     one = {"dataset": "latent_factors", "batch_size": 64}
     ratios = [1.0, 0.5, 0.1]
-    chosen = [t[(t[list(one)] == pd.Series(one)).all(axis=1)] for t in (rows, entropies, kept)]
-    rows, entropies, kept = (t[~(t["granularity"] == 2)] for t in chosen)
+    chosen = [t[(t[list(one)] == pd.Series(one)).all(axis=1)] for t in (rows, entropies, factors)]
+    rows, entropies, factors = (t[~(t["granularity"] == 2)] for t in chosen)
     references = results.references[results.references["dataset"] == one["dataset"]]
     # Tables 4 and 5 take no rows, and Figures 3 and 6 are drawn by what draws Figure 5.
-    artefacts = [name for name in results.info["artefacts"] if name not in ("tables4_5", "figure3", "figure6")]
+    exhibits = [name for name in results.info["exhibits"] if name not in ("tables4_5", "figure3", "figure6")]
     datasets = {one["dataset"]: results.info["datasets"][one["dataset"]]}
-    info = {**results.info, "datasets": datasets, "artefacts": artefacts}
+    info = {**results.info, "datasets": datasets, "exhibits": exhibits}
     return Results(
         rows[rows["preservation_ratio"].isin(ratios)],
         references,
         entropies,
-        kept[kept["preservation_ratio"].isin(ratios)],
+        factors[factors["preservation_ratio"].isin(ratios)],
         info,
     )
+
+
+def frames(results):
+    return {name: table.frame for name, table in tables(render(results)).items()}
 
 
 def keep(condition):
@@ -59,7 +63,7 @@ def keep(condition):
             except KeyError:
                 return table
 
-        changed = {name: filtered(table) for name, table in results._tables.items() if not table.empty}
+        changed = {name: filtered(table) for name, table in results.frames.items() if not table.empty}
         return dataclasses.replace(results, **{name: t if len(t) else pd.DataFrame() for name, t in changed.items()})
 
     return case
@@ -70,8 +74,8 @@ def unknown(condition):
 
     def case(results):
         rows = results.rows.assign(accuracy=results.rows["accuracy"].mask(condition(results.rows)))
-        kept = results.kept.assign(value=results.kept["value"].mask(results.kept["quantity"] == "R2"))
-        return dataclasses.replace(results, rows=rows, kept=kept)
+        factors = results.factors.assign(value=results.factors["value"].mask(results.factors["quantity"] == "R2"))
+        return dataclasses.replace(results, rows=rows, factors=factors)
 
     return case
 
@@ -93,7 +97,7 @@ CASES = {
     "a ratio of one seed": keep(lambda t: (t["preservation_ratio"] != 0.5) | (t["seed"] == 1)),
     "no validation": keep(lambda t: t["split"] == "test"),
     "no test": keep(lambda t: t["split"] == "valid"),
-    "only references": without("rows", "entropies", "kept"),
+    "only references": without("rows", "entropies", "factors"),
     "no references": without("references"),
     "references of validation": lambda r: dataclasses.replace(
         r, references=r.references[r.references["split"] == "valid"]
@@ -120,13 +124,13 @@ def whole(embedded):
 def unpainted(monkeypatch):
     """Figures are drawn once, and their pixels not: that they can be drawn is what counts here."""
 
-    def render(figure, suffix):
+    def unpainted_render(figure, suffix):
         if suffix == "png":
             figure.set_layout_engine("none")
             figure.draw_without_rendering()
         return suffix.encode()
 
-    monkeypatch.setattr("s3ray.results.report.render", render)
+    monkeypatch.setattr("s3ray.results.drawing.render", unpainted_render)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -151,8 +155,8 @@ def test_what_is_missing_is_blank_everywhere(case, whole, tmp_path, capfd):
     if "rows" in case or results.rows.empty:
         return
     # One seed, no deviation and no interval.
-    for name, table in tables(results).items():
-        if case == "one seed" and name.startswith(("table1", "table2", "table3", "what", "verdicts")):
+    for name, table in frames(results).items():
+        if case == "one seed" and name.startswith(("table1", "table2", "table3", "factors", "verdicts")):
             own = table.filter(regex="^(?!more|largest)").to_csv()
             # "(simulated data)", "(… best p on test)" and "(%)" are words; numbers in brackets are deviations.
             assert re.findall(r"±|\(\d[\d.]*\)|\(p [\d.]", own) == [], name
@@ -186,13 +190,13 @@ def test_statistics_of_few_seeds(seeds, whole):
 
 
 def test_table_1_keeps_what_was_measured_where_p_star_cannot_be_chosen(whole):
-    lines = tables(CASES["no validation"](whole))["table1"].set_index(["χ", "Selection loss"])
-    full = tables(whole)["table1"].set_index(["χ", "Selection loss"])
+    lines = frames(CASES["no validation"](whole))["table1"].set_index(["χ", "Selection loss"])
+    full = frames(whole)["table1"].set_index(["χ", "Selection loss"])
     measured = ["Specialization", "Selection", "p 0.5", "p 0.1"]
     pd.testing.assert_frame_equal(lines[measured], full[measured])
     assert (lines[["p*", "test at p*", "gain over p 1 [95 %]", "oracle p", "oracle test"]] == "").all(axis=None)
     # Without p = 1 at χ = 8 there is no gain, but the curve is there.
-    holed = tables(CASES["no row at p 1"](whole))["table1"].set_index(["χ", "Selection loss"])
+    holed = frames(CASES["no row at p 1"](whole))["table1"].set_index(["χ", "Selection loss"])
     assert holed.loc[(8, "suff+min"), ["Selection", "p*"]].tolist() == ["", ""]
     assert holed.loc[(8, "suff+min"), "p 0.5"] == full.loc[(8, "suff+min"), "p 0.5"]
     assert holed.loc[(4, "suff+min"), "p*"] == full.loc[(4, "suff+min"), "p*"]
@@ -233,9 +237,9 @@ def test_searches_of_few_trials(trials, whole, tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_holes_beside_the_paper(case, multibench, tmp_path):
     results = multibench.results
-    kept = pd.DataFrame(columns=["quantity", "value"])
-    results = CASES[case](dataclasses.replace(results, kept=kept, info={**results.info, "artefacts": ["table2"]}))
-    results = dataclasses.replace(results, kept=pd.DataFrame())
+    factors = pd.DataFrame(columns=["quantity", "value"])
+    results = CASES[case](dataclasses.replace(results, factors=factors, info={**results.info, "exhibits": ["table2"]}))
+    results = dataclasses.replace(results, factors=pd.DataFrame())
     write_report(results, Store(str(tmp_path)))
     compared = pd.read_csv(tmp_path / "tables" / "compare.csv", keep_default_na=False)
     judged = compared[(compared["dataset"] == "mosi") & (compared["table"] == 2)]

@@ -1,6 +1,6 @@
 import pytest
 
-from s3ray.results.parameters import parameter_table
+from s3ray.results.parameter_tables import parameter_table
 from s3ray.results.published import published_table
 
 

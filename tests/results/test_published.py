@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from s3ray.config import PAPER_DATASETS
-from s3ray.results.datasets import comparison
+from s3ray.results.describe import comparison
 from s3ray.results.published import fitting_means
+from s3ray.settings import PAPER_DATASETS
 
 
 def _printed(dataset: str, *tables: int) -> set[str]:

@@ -1,23 +1,27 @@
 """From a store to tables and figures, on results whose numbers are known."""
 
 import io
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.config import settings_for
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
-from s3ray.results import collect, references, write_results
+from s3ray.results import Results, collect, references, write_results
+from s3ray.results.columns import COLUMNS
+from s3ray.results.curves import curve_grid
+from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)
 SWEEP = Sweep(
     name="toy_grid",
     cells=lambda study: [study.cell("tiny", 8, 16, seed) for seed in (0, 1)],
     branches=("none", "suff+min"),
-    artefacts=("table1", "figure3", "figure5"),
+    exhibits=("table1", "figure3", "figure5"),
 )
 
 
@@ -119,39 +123,33 @@ def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
 
 
 def test_figure_shows_mean_seeds_trend_and_p_star(finished):
-    import matplotlib.pyplot as plt
-
-    from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
-
     plan, store = finished
-    rows = collect(plan, store)
-    figure = curve_grid(
-        rows, best_ratios(rows), references(plan, store), columns="batch_size", column_values=[16], title="t"
-    )
-    (axis,) = figure.axes
-    assert axis.xaxis.get_inverted()  # pruning goes to the right
-    lines = {line.get_label(): line for line in axis.lines}
-    star = lines["p*, chosen on validation"]
-    assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, pytest.approx(80.5))
-    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
-    assert len(dotted) == 2
-    np.testing.assert_allclose(dotted[0].get_ydata(), [70.0, 74.0, 80.0, 60.0])
-    assert any(line.get_linestyle() == "--" for line in axis.lines)
-    labels = axis.get_legend_handles_labels()[1]
-    assert "after Selection: mean ± std, n = 2" in labels
-    assert "without Selection: mean ± std, n = 2" in labels
-    plt.close(figure)
+    chart = curve_grid(collect(plan, store), references(plan, store), columns="batch_size", title="t")
+    ((panel,),) = chart.panels
+    assert chart.columns[0].inverted  # pruning goes to the right
+    curves = {curve.label: curve for curve in panel.curves}
+    assert list(curves) == [
+        "without Selection: mean ± std, n = 2",
+        "single seeds",
+        "trend (quadratic)",
+        "after Selection: mean ± std, n = 2",
+        "p*, chosen on validation",
+    ]
+    star = curves["p*, chosen on validation"]
+    assert (star.marker, star.x[0], star.y[0]) == ("star", 0.5, pytest.approx(80.5))
+    seeds = curves["single seeds"]
+    assert seeds.dash == "dot"
+    np.testing.assert_allclose(seeds.y, [70.0, 74.0, 80.0, 60.0, math.nan, 71.0, 75.0, 81.0, 61.0, math.nan])
+    assert curves["trend (quadratic)"].dash == "dash"
 
 
 def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
-    from s3ray.results import Results
     from s3ray.results.report import write_report
 
     plan, store = finished
     report = Store(str(tmp_path / "report"))
-    other = Sweep(name="toy_grid", artefacts=("tables4_5",))
+    other = Sweep(name="toy_grid", exhibits=("tables4_5",))
     write_results(plan, store)
     write_report(Results.load(store), report)
     assert "figure3_tiny.png" in store.names("results", "toy_grid")
@@ -168,8 +166,6 @@ def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
 def test_results_that_are_not_whole_are_one_sentence(finished, harm):
-    from s3ray.results import Results
-
     plan, store = finished
     write_results(plan, store)
     name = "info.json" if harm == "info cut short" else "rows.parquet"
@@ -257,31 +253,36 @@ def test_references_are_written_as_a_table(finished):
     ids=["near", "a bit below", "a bit above", "far above", "far below"],
 )
 def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, raw_on_test, height, words):
-    import matplotlib.pyplot as plt
-
-    from s3ray.results import best_ratios
-    from s3ray.results.figures import curve_grid
-
     plan, store = finished
-    rows = collect(plan, store)
 
-    def panel(floor):
-        figure = curve_grid(rows, best_ratios(rows), floor, columns="batch_size", column_values=[16], title="t")
-        plt.close(figure)
-        return figure.axes[0]
+    def drawn(floor):
+        chart = curve_grid(collect(plan, store), floor, columns="batch_size", title="t")
+        return chart.panels[0][0], chart.extent(0, 0)
 
-    axis = panel(references(commit_references(plan, store, raw_on_test=raw_on_test), store))
-    bare = panel(pd.DataFrame())
-    labels = axis.get_legend_handles_labels()[1]
-    added = [label for label in labels if label not in bare.get_legend_handles_labels()[1]]
-    assert [text.get_text() for text in axis.texts] == [words]
-    assert not bare.texts
+    panel, extent = drawn(references(commit_references(plan, store, raw_on_test=raw_on_test), store))
+    bare, bare_extent = drawn(pd.DataFrame())
+    assert panel.note == words
+    assert (bare.note, list(bare.levels)) == ("", [])
     if height is None:
-        assert added == []
-        assert axis.get_ylim() == bare.get_ylim()  # what is far away does not flatten the curves
+        assert list(panel.levels) == []
+        assert extent == bare_extent  # what is far away does not flatten the curves
     else:
-        assert added == ["logistic regression on mean-pooled raw features"]
-        (line,) = (line for line in axis.lines if line.get_label() == added[0])
-        np.testing.assert_allclose(line.get_ydata(), height)
-        low, high = axis.get_ylim()
-        assert low < height < high
+        (level,) = panel.levels
+        assert (level.label, level.y) == ("logistic regression on mean-pooled raw features", pytest.approx(height))
+        assert extent[0] <= height <= extent[1]
+
+
+def test_every_column_is_described(embedded):
+    for name, frame in embedded.results.frames.items():
+        assert set(frame.columns) == set(COLUMNS[name]), name
+
+
+def test_markers_are_read_by_the_plan_alone(finished, monkeypatch):
+    plan, store = finished
+    opened = []
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, *parts: opened.append(parts[-1]) or read(self, *parts))
+    results = Results.collect(plan, store)
+    assert not results.rows.empty
+    assert opened
+    assert "commit.json" not in opened

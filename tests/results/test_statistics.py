@@ -390,6 +390,7 @@ def test_a_verdict_does_not_change_with_what_else_is_in_the_sweep():
     pd.testing.assert_series_equal(alone, among, check_names=False)
 
 
+@pytest.mark.slow
 def test_how_often_a_curve_is_misjudged():
     """Simulated, as the docstring promises: 150 curves of each kind at ten ratios, three seeds."""
     promised = {

@@ -5,6 +5,7 @@ import logging
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -27,7 +28,7 @@ class ObjectStorage(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self):
+    def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._moto.start()
@@ -38,25 +39,25 @@ class ObjectStorage(ThreadingHTTPServer):
         self.client.create_bucket(Bucket=BUCKET)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """A place of its own for a test, and nothing fails."""
         self.fault = lambda method, path: None
         self.log = []
         self.prefix = f"tests/{uuid.uuid4().hex[:8]}"
         self.uri = self.uri_of(f"{BUCKET}/{self.prefix}")
 
-    def uri_of(self, path):
+    def uri_of(self, path: Path) -> str:
         """The URI of a bucket and prefix, by way of the proxy."""
         endpoint = f"127.0.0.1:{self.server_port}"
         return f"s3://{path}?scheme=http&endpoint_override={endpoint}&region=us-east-1"
 
-    def objects(self):
+    def objects(self) -> list[str]:
         """Keys under this test's prefix, less pyarrow's empty markers of folders."""
         listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/").get("Contents", [])
         keys = [entry["Key"].removeprefix(f"{self.prefix}/") for entry in listed]
         return [key for key in keys if key and not key.endswith("/")]
 
-    def close(self):
+    def close(self) -> None:
         self.shutdown()
         self.server_close()
         self._moto.stop()
@@ -66,16 +67,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
-    def handle(self):
+    def handle(self) -> None:
         try:
             super().handle()
         except ConnectionError:  # the other side was killed, which is what some tests do
             self.close_connection = True
 
-    def _body(self):
+    def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         chunks = []
@@ -86,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(chunks)
 
-    def _answer(self):
+    def _answer(self) -> None:
         body = self._body()
         self.server.log.append((self.command, self.path))
         fault = self.server.fault(self.command, self.path)
@@ -109,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.close()
         self._send(response.status, headers, content, length)
 
-    def _send(self, status, headers, content, length):
+    def _send(self, status: int, headers: list[tuple[str, str]], content: bytes, length: int) -> None:
         self.send_response_only(status)
         for name, value in [*headers, ("Content-Length", str(length))]:
             self.send_header(name, value)

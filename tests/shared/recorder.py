@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from s3ray.stages import Snapshot
+from s3ray.stages.training import Snapshot
 
 
 class StoppedError(Exception):

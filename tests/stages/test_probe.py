@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s3ray.config import ProbeConfig
-from s3ray.stages import probe
+from s3ray.stages.probe import ClassifierConfig, probe
 
 
 def test_separable_classes_are_told_apart() -> None:
     rng = np.random.default_rng(0)
     labels = {split: np.arange(size) % 3 for split, size in (("train", 60), ("valid", 30), ("test", 9))}
     features = {s: 10.0 * np.eye(3)[y] + rng.normal(size=(len(y), 3)) for s, y in labels.items()}
-    score = probe(features, labels, ProbeConfig())
+    score = probe(features, labels, ClassifierConfig())
     assert score.accuracy == {"valid": 1.0, "test": 1.0}  # and none for train
     assert score.converged
 
@@ -21,7 +20,7 @@ def test_separable_classes_are_told_apart() -> None:
 def test_accuracy_is_the_share_of_hits() -> None:
     features = {"train": np.array([[-1.0], [1.0]] * 10), "test": np.array([[-1.0], [-1.0], [1.0], [1.0]])}
     labels = {"train": np.array([0, 1] * 10), "test": np.array([0, 1, 1, 1])}
-    assert probe(features, labels, ProbeConfig()).accuracy == {"test": 0.75}
+    assert probe(features, labels, ClassifierConfig()).accuracy == {"test": 0.75}
 
 
 def test_only_train_statistics_standardise() -> None:
@@ -29,7 +28,7 @@ def test_only_train_statistics_standardise() -> None:
     # Standardised by the test split's own mean, half of them would fall on the left.
     features = {"train": np.array([[-1.0], [1.0]] * 20), "test": np.linspace(5.0, 6.0, 10)[:, None]}
     labels = {"train": np.array([0, 1] * 20), "test": np.ones(10, dtype=np.int64)}
-    assert probe(features, labels, ProbeConfig()).accuracy == {"test": 1.0}
+    assert probe(features, labels, ClassifierConfig()).accuracy == {"test": 1.0}
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -38,12 +37,12 @@ def test_scale_of_a_feature_does_not_count(scale: float) -> None:
     labels = {"train": rng.integers(0, 2, 80), "test": rng.integers(0, 2, 40)}
     features = {s: rng.normal(size=(len(y), 4)) + 0.7 * y[:, None] for s, y in labels.items()}
     scaled = {s: x * np.array([scale, 1.0, 1.0, 1.0]) for s, x in features.items()}
-    assert probe(features, labels, ProbeConfig()) == probe(scaled, labels, ProbeConfig())
+    assert probe(features, labels, ClassifierConfig()) == probe(scaled, labels, ClassifierConfig())
 
 
 def test_an_unfinished_fit_is_reported() -> None:
     rng = np.random.default_rng(0)
     labels = {"train": rng.integers(0, 4, 100), "test": rng.integers(0, 4, 20)}
     features = {s: rng.normal(size=(len(y), 10)) for s, y in labels.items()}
-    assert not probe(features, labels, ProbeConfig(max_iterations=1)).converged
-    assert probe(features, labels, ProbeConfig()).converged
+    assert not probe(features, labels, ClassifierConfig(max_iterations=1)).converged
+    assert probe(features, labels, ClassifierConfig()).converged

@@ -10,15 +10,15 @@ from s3ray.store import claims as module
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def files(store):
+def files(store: Store) -> list[Path]:
     return sorted(Path(store.base).glob("claims/*/*"))
 
 
-def test_one_owner_at_a_time_and_nothing_is_left(store):
+def test_one_owner_at_a_time_and_nothing_is_left(store: Store) -> None:
     first, second = Claims(store, "run-a"), Claims(store, "run-b")
     with first.take("cell") as ours:
         assert ours
@@ -30,13 +30,13 @@ def test_one_owner_at_a_time_and_nothing_is_left(store):
     assert files(store) == []
 
 
-def test_a_claim_ends_with_its_work_even_if_that_fails(store):
+def test_a_claim_ends_with_its_work_even_if_that_fails(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), Claims(store, "run-a").take("cell"):
         raise ZeroDivisionError
     assert files(store) == []
 
 
-def test_who_came_first_goes_on_when_both_see_each_other(store):
+def test_who_came_first_goes_on_when_both_see_each_other(store: Store) -> None:
     first, second = Claims(store, "run-a"), Claims(store, "run-b")
     store.write("", "claims", "cell", f"{time.time() + 1:017.3f}-run-b")  # came a moment later
     with first.take("cell") as ours:
@@ -45,7 +45,7 @@ def test_who_came_first_goes_on_when_both_see_each_other(store):
 
 
 @pytest.mark.parametrize("owner", ["run-a", "run-b"])
-def test_a_dead_workers_claim_goes_stale_and_is_removed(store, owner):
+def test_a_dead_workers_claim_goes_stale_and_is_removed(store: Store, owner: str) -> None:
     store.write("", "claims", "cell", f"{time.time() - 100:017.3f}-run-a")
     assert Claims(store, owner).free("cell") == (owner == "run-a")
     (claim,) = files(store)
@@ -55,7 +55,7 @@ def test_a_dead_workers_claim_goes_stale_and_is_removed(store, owner):
     assert files(store) == []
 
 
-def test_a_claim_is_kept_fresh(store, monkeypatch):
+def test_a_claim_is_kept_fresh(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REFRESH_SECONDS", 0.05)
     with Claims(store, "run-a").take("cell"):
         (claim,) = files(store)
@@ -67,7 +67,9 @@ def test_a_claim_is_kept_fresh(store, monkeypatch):
         assert not Claims(store, "run-b").free("cell")
 
 
-def test_who_holds_alone_is_named_to_the_next_and_a_dead_one_is_awaited(store, monkeypatch):
+def test_who_holds_alone_is_named_to_the_next_and_a_dead_one_is_awaited(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "REFRESH_SECONDS", 0.05)
     monkeypatch.setattr(module.random, "uniform", lambda low, high: 0.1)
     told = []
@@ -83,7 +85,7 @@ def test_who_holds_alone_is_named_to_the_next_and_a_dead_one_is_awaited(store, m
         assert len(files(store)) == 1
 
 
-def test_of_two_who_hold_at_once_both_step_back(store):
+def test_of_two_who_hold_at_once_both_step_back(store: Store) -> None:
     first, second = Claims(store, "run-a"), Claims(store, "run-b")
     with first.take("study", alone=True) as one, second.take("study", alone=True) as two:
         assert (one, two) == (True, False)

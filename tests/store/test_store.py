@@ -1,20 +1,27 @@
+import dataclasses
 import threading
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from object_storage import ObjectStorage
+from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.store import StageRun, Store
+from s3ray.store import Store
+from toy_runs import toy_run
 
-RUN = StageRun("selection", 1, {"seed": 0}, "parent", "data")
+RUN = toy_run()
 
 
 @pytest.fixture
-def local_store(tmp_path):
+def local_store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
 @pytest.fixture(params=["local", "s3"])
-def store(request, monkeypatch, tmp_path):
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """What holds on a disk holds on an object store."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "s3":
@@ -22,11 +29,11 @@ def store(request, monkeypatch, tmp_path):
     return request.getfixturevalue("local_store")
 
 
-def commit(store, content=b"payload", **changes):
+def commit(store: Store, content: bytes = b"payload", **changes: bytes) -> None:
     store.commit(RUN, {"a.bin": content, "b.bin": content} | changes, seconds=1.5, provenance={"torch": "x"})
 
 
-def test_a_result_counts_once_its_marker_is_there(store):
+def test_a_result_counts_once_its_marker_is_there(store: Store) -> None:
     assert store.marker(RUN) is None
     assert store.markers([RUN, RUN]) == {}
     with pytest.raises(FileNotFoundError, match="not committed"):
@@ -40,10 +47,12 @@ def test_a_result_counts_once_its_marker_is_there(store):
     assert set(store.markers([RUN, RUN])) == {RUN.identity}
 
 
-def test_a_writer_that_dies_before_the_marker_leaves_nothing_that_counts(store, monkeypatch):
+def test_a_writer_that_dies_before_the_marker_leaves_nothing_that_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = Store.write
 
-    def dies_at_marker(self, content, *parts):
+    def dies_at_marker(self: Store, content: bytes, *parts: str) -> None:
         if parts[-1] == "commit.json":
             raise KeyboardInterrupt
         write(self, content, *parts)
@@ -57,7 +66,7 @@ def test_a_writer_that_dies_before_the_marker_leaves_nothing_that_counts(store, 
     assert store.artifact(RUN, "a.bin") == b"second"
 
 
-def test_two_writers_of_one_identity_never_mix(store):
+def test_two_writers_of_one_identity_never_mix(store: Store) -> None:
     """Whoever's marker lands last, both files come from the same writer."""
     contents = [bytes([letter]) * 200_000 for letter in b"xyz"]
     for _ in range(5 if store.is_local else 2):
@@ -73,17 +82,17 @@ def test_two_writers_of_one_identity_never_mix(store):
 class FullDisk:
     """A file system on which a finished file can no longer be put in place."""
 
-    def __init__(self, fs):
+    def __init__(self, fs: Any) -> None:
         self._fs = fs
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._fs, name)
 
-    def move(self, *_):
+    def move(self, *_: object) -> None:
         raise OSError("no space left")
 
 
-def test_a_write_that_fails_leaves_no_file_and_the_old_content(local_store, tmp_path):
+def test_a_write_that_fails_leaves_no_file_and_the_old_content(local_store: Store, tmp_path: Path) -> None:
     store = local_store
     store.write("old", "folder", "name")
     store.fs = FullDisk(store.fs)
@@ -93,7 +102,7 @@ def test_a_write_that_fails_leaves_no_file_and_the_old_content(local_store, tmp_
     assert store.read("folder", "name") == b"old"
 
 
-def test_checkpoints_keep_the_latest_and_vanish_with_the_commit(store):
+def test_checkpoints_keep_the_latest_and_vanish_with_the_commit(store: Store) -> None:
     assert store.latest_checkpoint(RUN) is None
     store.save_checkpoint(RUN, 9, b"nine")
     store.save_checkpoint(RUN, 10, b"ten")
@@ -104,7 +113,7 @@ def test_checkpoints_keep_the_latest_and_vanish_with_the_commit(store):
     assert store.latest_checkpoint(RUN) is None
 
 
-def test_another_writer_may_drop_checkpoints_first(store, monkeypatch):
+def test_another_writer_may_drop_checkpoints_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save_checkpoint(RUN, 1, b"one")
     names = store.names
     monkeypatch.setattr(store, "names", lambda *parts: ["000000000.pt", *names(*parts)])  # listed, then gone
@@ -114,18 +123,18 @@ def test_another_writer_may_drop_checkpoints_first(store, monkeypatch):
     store.drop_checkpoints(RUN)
 
 
-def test_a_marker_that_was_cut_off_does_not_count(store):
+def test_a_marker_that_was_cut_off_does_not_count(store: Store) -> None:
     commit(store)
-    store.write('{"identity": "', "artifacts", RUN.stage, RUN.identity, "commit.json")
+    store.write('{"identity": "', "artifacts", RUN.stage.name, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
     assert store.markers([RUN]) == {}
 
 
 @pytest.mark.parametrize("harm", ["deleted", "emptied", "all deleted"])
-def test_a_marker_whose_payload_is_gone_does_not_count(store, harm):
+def test_a_marker_whose_payload_is_gone_does_not_count(store: Store, harm: str) -> None:
     commit(store)
     attempt = store.marker(RUN).attempt
-    folder = ("artifacts", RUN.stage, RUN.identity, attempt)
+    folder = ("artifacts", RUN.stage.name, RUN.identity, attempt)
     if harm == "emptied":
         store.write(b"", *folder, "b.bin")
     for name in {"deleted": ["b.bin"], "all deleted": ["a.bin", "b.bin"]}.get(harm, []):
@@ -137,9 +146,9 @@ def test_a_marker_whose_payload_is_gone_does_not_count(store, harm):
     assert store.artifact(RUN, "b.bin") == b"again"
 
 
-def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(store):
+def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(store: Store) -> None:
     commit(store)
-    folder = ("artifacts", RUN.stage, RUN.identity, store.marker(RUN).attempt)
+    folder = ("artifacts", RUN.stage.name, RUN.identity, store.marker(RUN).attempt)
     store.write(bytes(len(b"payload")), *folder, "b.bin")
     assert store.artifact(RUN, "a.bin") == b"payload"
     with pytest.raises(UserError, match=r"b\.bin: damaged, and left out from now on; run again to compute it again$"):
@@ -147,7 +156,7 @@ def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(s
     assert store.markers([RUN]) == {}
 
 
-def test_a_list_deletes_nothing_that_is_not_ours(store, tmp_path):
+def test_a_list_deletes_nothing_that_is_not_ours(store: Store, tmp_path: Path) -> None:
     """Somebody else's list, or one that was changed."""
     store.write("mine", "precious")
     store.write("mine", "folder", "thesis.tex")
@@ -156,18 +165,18 @@ def test_a_list_deletes_nothing_that_is_not_ours(store, tmp_path):
     assert store.read("precious") == store.read("folder", "thesis.tex") == b"mine"
 
 
-def test_a_result_without_files_counts(store):
+def test_a_result_without_files_counts(store: Store) -> None:
     store.commit(RUN, {}, seconds=1.0, provenance={})
     assert store.marker(RUN) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}", b'{"files": []}'])
-def test_a_marker_that_is_no_marker_does_not_count(store, content):
-    store.write(content, "artifacts", RUN.stage, RUN.identity, "commit.json")
+def test_a_marker_that_is_no_marker_does_not_count(store: Store, content: bytes) -> None:
+    store.write(content, "artifacts", RUN.stage.name, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
 
 
-def test_a_folder_holds_one_call_and_what_is_not_ours(store):
+def test_a_folder_holds_one_call_and_what_is_not_ours(store: Store) -> None:
     store.write("mine", "results", "grid", "notes.txt")
     store.write_folder({"table.csv": "1", "figures/old.png": b"old"}, {"sweep": "one"}, "results", "grid")
     store.write_folder({"table.csv": "2", "figures/new.png": b"new"}, {"sweep": "two"}, "results", "grid")
@@ -179,7 +188,7 @@ def test_a_folder_holds_one_call_and_what_is_not_ours(store):
 
 
 @pytest.mark.parametrize("harm", ["changed", "deleted"])
-def test_a_folder_that_is_not_what_its_list_says_is_one_sentence(store, harm):
+def test_a_folder_that_is_not_what_its_list_says_is_one_sentence(store: Store, harm: str) -> None:
     store.write_folder({"table.csv": "1"}, {}, "results", "grid")
     if harm == "changed":
         store.write("2", "results", "grid", "table.csv")
@@ -194,7 +203,7 @@ def test_a_folder_that_is_not_what_its_list_says_is_one_sentence(store, harm):
     assert store.read_listed(store.folder_info("results", "grid"), "table.csv", "results", "grid") == b"3"
 
 
-def test_a_folder_that_cannot_be_written_stays_as_it_was(local_store, tmp_path):
+def test_a_folder_that_cannot_be_written_stays_as_it_was(local_store: Store, tmp_path: Path) -> None:
     local_store.write_folder({"a": "old", "b": "old"}, {}, "folder")
     (tmp_path / "store" / "folder" / "taken").write_text("a file")
     with pytest.raises(OSError, match=r".+"):
@@ -204,7 +213,7 @@ def test_a_folder_that_cannot_be_written_stays_as_it_was(local_store, tmp_path):
     assert not list((tmp_path / "store" / "folder").glob("*.tmp"))
 
 
-def test_writable(store, tmp_path):
+def test_writable(store: Store, tmp_path: Path) -> None:
     store.check_writable()
     assert store.names() == []
     (tmp_path / "file").write_text("not a folder")
@@ -221,23 +230,56 @@ def test_writable(store, tmp_path):
         ("s3://bucket/path?access_key=hidden", "holds credentials"),
     ],
 )
-def test_bad_uris_are_refused_without_showing_secrets(uri, message):
+def test_bad_uris_are_refused_without_showing_secrets(uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         Store(uri)
     assert "hidden" not in str(refusal.value)
 
 
-def test_published_datasets_come_back_memory_mapped(store, tiny_dataset):
+def test_published_datasets_come_back_memory_mapped(store: Store, tiny_dataset: Dataset) -> None:
     fingerprint = tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
-    store.publish_dataset(tiny_dataset, fingerprint)  # a second sweep: nothing happens
+    store.publish_dataset(tiny_dataset)
+    store.publish_dataset(tiny_dataset)  # a second sweep: nothing happens
     assert store.fetch_dataset(fingerprint).fingerprint() == fingerprint
 
 
+def _with_truth(data: Dataset, relevant: tuple[str, ...]) -> Dataset:
+    splits = {
+        name: dataclasses.replace(split, truth=np.ones((len(split), 1), np.float32))
+        for name, split in data.splits.items()
+    }
+    return dataclasses.replace(data, **splits, truth_names=("u",), relevant_factors=relevant)
+
+
+def test_data_published_without_their_truth_are_published_again_with_it(store: Store, tiny_dataset: Dataset) -> None:
+    published = [tiny_dataset, _with_truth(tiny_dataset, ()), _with_truth(tiny_dataset, ("u",))]
+    assert len({data.fingerprint() for data in published}) == 1
+    for data in published:
+        store.publish_dataset(data)
+    for data in published:
+        fetched = store.fetch_dataset(data.content())
+        assert (fetched.truth_names, fetched.relevant_factors) == (data.truth_names, data.relevant_factors)
+
+
+def test_a_prepared_dataset_is_linked_into_a_store_on_its_disk(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "prepared")
+    data = Dataset.open(tmp_path / "prepared")
+    store = Store(str(tmp_path / "store"))
+    store.publish_dataset(data)
+    store.publish_dataset(data)
+    published = tmp_path / "store" / "data" / data.content()
+    for file in (tmp_path / "prepared").glob("*.npy"):
+        assert (published / file.name).samefile(file)
+    store.drop("data", data.content())
+    assert data.damaged() == []
+
+
 @pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied", "manifest of nothing"])
-def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_dataset, harm):
+def test_a_published_dataset_that_is_not_whole_is_published_again(
+    store: Store, tiny_dataset: Dataset, harm: str
+) -> None:
     fingerprint = tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     array = ("data", fingerprint, "train.left.values.npy")
     match harm:
         case "array deleted":
@@ -252,16 +294,18 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(store, tiny_da
         UserError, match=rf"/data/{fingerprint}: the published dataset is not whole; run the sweep again"
     ):
         store.fetch_dataset(fingerprint)
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(fingerprint).arrays()["train.left.values"].sum() == pytest.approx(
         tiny_dataset.train.modalities["left"].values.sum()
     )
 
 
-def test_a_cached_copy_that_is_not_whole_is_fetched_again(object_storage, tiny_dataset, monkeypatch, tmp_path):
+def test_a_cached_copy_that_is_not_whole_is_fetched_again(
+    object_storage: ObjectStorage, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store, fingerprint = Store(object_storage.uri), tiny_dataset.fingerprint()
-    store.publish_dataset(tiny_dataset, fingerprint)
+    store.publish_dataset(tiny_dataset)
     store.fetch_dataset(fingerprint)
     cached = tmp_path / "s3ray" / "data" / fingerprint
     (cached / "test.labels.npy").write_bytes(b"")

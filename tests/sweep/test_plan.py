@@ -1,15 +1,42 @@
+"""The plan: what is shared, cached, refused, and what it will take."""
+
+from __future__ import annotations
+
 import dataclasses
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s3ray.config import ModelConfig, OptimizerConfig, SelectionConfig, SpecializationConfig, settings_for
+from s3ray.data.dataset import Dataset
+from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
+from s3ray.model.config import ModelConfig
+from s3ray.settings import settings_for
+from s3ray.stages.specialization import SpecializationSettings
+from s3ray.stages.stage import StageRun
+from s3ray.stages.training import OptimizerConfig
+from s3ray.stages.variants import SelectionSettings
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, Sweep, cost, load_sweep, make_plan, union
+from s3ray.sweep import (
+    Cell,
+    CellPlan,
+    Study,
+    StudyDataset,
+    Sweep,
+    cost,
+    load_sweep,
+    make_plan,
+    plan_cell,
+    union,
+)
+
+HERE, THERE = {"machine": "cpu here"}, {"machine": "cuda there"}
 
 
-def grid(study):
+def grid(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
         for granularity in (2, 4):
             for batch_size in study.batch_sizes(dataset):
@@ -20,35 +47,36 @@ def grid(study):
 SWEEP = Sweep(name="grid", cells=grid, branches=("none", "suff+min"))
 
 
-def study_of(data, **changes):
+def study_of(data: Dataset, **changes: Any) -> Study:
     settings = dataclasses.replace(settings_for("digits", "smoke"), batch_sizes=(8, 16), **changes)
     return Study({"toy": StudyDataset(DataFacts.of(data), "smoke", settings)})
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def commit(store, run, seconds=1.0):
-    store.commit(run, {}, seconds=seconds, provenance={})
+def commit(store: Store, run: StageRun, seconds: float = 1.0, provenance: dict[str, str] = HERE) -> None:
+    store.commit(run, {}, seconds=seconds, provenance=provenance)
 
 
-def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset, store):
+def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset: Dataset, store: Store) -> None:
     summary = make_plan(SWEEP, study_of(tiny_dataset), store).summary()
     # 2 χ × 2 batch sizes × 3 seeds = 12 cells, each with 2 branches.
     assert summary["cells"] == {"total": 12, "cached": 0, "to_run": 12}
     assert summary["stages"] == {
         "specialization": {"naive": 24, "unique": 12, "cached": 0, "to_run": 12},
         "selection": {"naive": 12, "unique": 12, "cached": 0, "to_run": 12},
-        "sparsification": {"naive": 24, "unique": 24, "cached": 0, "to_run": 24},
+        "probe": {"naive": 24, "unique": 24, "cached": 0, "to_run": 24},
+        "sparsification": {"naive": 216, "unique": 216, "cached": 0, "to_run": 216},  # nine ratios below 1
         "reference": {"naive": 12, "unique": 1, "cached": 0, "to_run": 1},  # one dataset
     }
     assert summary["estimated_worker_seconds"] > 0
     json.dumps(summary)
 
 
-def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
+def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset: Dataset, store: Store) -> None:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
     first, second = plan.cells[:2]
     for run in first.runs:
@@ -57,22 +85,19 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset, store):
     again = make_plan(SWEEP, study_of(tiny_dataset), store)
     assert again.summary()["cells"] == {"total": 12, "cached": 1, "to_run": 11}
     assert first.cell not in [cell.cell for cell in again.pending]
-    assert [run.stage for run in again.cells[1].missing(again.committed)] == [
-        "sparsification",
-        "selection",
-        "sparsification",
-    ]
+    curve = ["probe", *["sparsification"] * 9]
+    missing = again.cells[1].missing(again.committed)
+    assert [run.stage.name for run in missing] == [*curve, "selection", *curve]
     assert again.seconds(again.cells[0]) == 0.0
     assert again.seconds(again.cells[1]) < plan.seconds(second)
 
 
-def seconds_by_stage(plan, cell):
-    return {run.stage: plan.speeds[run.stage] * cell.seconds[run.identity] for run in cell.runs}
-
-
-def test_measured_seconds_correct_the_estimates_of_their_stage(tiny_dataset, store):
+def test_measured_seconds_correct_the_estimates_of_their_stage(tiny_dataset: Dataset, store: Store) -> None:
     epochs = OptimizerConfig(epochs=2000, learning_rate=1e-3)
-    long = {"specialization": SpecializationConfig(optimizer=epochs), "selection": SelectionConfig(optimizer=epochs)}
+    long = {
+        "specialization": SpecializationSettings(optimizer=epochs),
+        "selection": SelectionSettings(optimizer=epochs),
+    }
     plan = make_plan(SWEEP, study_of(tiny_dataset, **long), store)
     assert set(plan.speeds.values()) == {1.0}
     for cell in plan.cells[:6]:
@@ -81,14 +106,14 @@ def test_measured_seconds_correct_the_estimates_of_their_stage(tiny_dataset, sto
     assert again.speeds["specialization"] == pytest.approx(3.0, rel=0.1)
     assert again.speeds["selection"] == pytest.approx(3.0, rel=0.15)  # trains as Specialization does
     for cell in plan.cells[:6]:
-        commit(store, cell.branches[1].selection, seconds=cell.seconds[cell.branches[1].selection.identity])
+        commit(store, cell.branches[1].trained, seconds=cell.seconds[cell.branches[1].trained.identity])
     again = make_plan(SWEEP, study_of(tiny_dataset, **long), store)
     assert again.speeds["specialization"] == pytest.approx(3.0, rel=0.1)
     assert again.speeds["selection"] == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 5.0])
-def test_a_stage_of_no_length_says_nothing_of_the_others(tiny_dataset, store, seconds):
+def test_a_stage_of_no_length_says_nothing_of_the_others(tiny_dataset: Dataset, store: Store, seconds: float) -> None:
     """One cached reference took a hundredth of a second, and all else was estimated at a fifth of what it took."""
     before = make_plan(SWEEP, study_of(tiny_dataset), store)
     commit(store, before.cells[0].reference, seconds=seconds)
@@ -97,13 +122,13 @@ def test_a_stage_of_no_length_says_nothing_of_the_others(tiny_dataset, store, se
     assert estimates[1] == pytest.approx(estimates[0], rel=0.1 if seconds > 1 else 0.05)
 
 
-def test_what_cells_share_is_estimated_once(tiny_dataset, store):
+def test_what_cells_share_is_estimated_once(tiny_dataset: Dataset, store: Store) -> None:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
     reference = plan.cells[0].seconds[plan.cells[0].reference.identity]
     assert sum(plan.shares) == pytest.approx(sum(map(plan.seconds, plan.pending)) - 11 * reference)
 
 
-def test_the_time_until_it_ends_counts_the_start(tiny_dataset, store):
+def test_the_time_until_it_ends_counts_the_start(tiny_dataset: Dataset, store: Store) -> None:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
     start = cost.RAY_SECONDS + cost.GROUP_SECONDS
     assert plan.wall_seconds(1) == pytest.approx(start + sum(plan.shares))
@@ -116,51 +141,67 @@ def test_the_time_until_it_ends_counts_the_start(tiny_dataset, store):
     assert make_plan(SWEEP, study_of(tiny_dataset), store).wall_seconds(2) == 0.0
 
 
-def test_attention_costs_the_square_of_the_length(tiny_dataset):
+def test_attention_costs_the_square_of_the_length(tiny_dataset: Dataset) -> None:
     """A step over sequences of 1250 and 50 takes about twice as long as one over as many tokens in sequences of 20
     (benchmarks/RESULTS.md)."""
-    settings = settings_for("mine", "smoke").for_granularity(2)
     samples, tokens = {"train": 320, "valid": 32, "test": 32}, 1300
-    facts = {
-        name: dataclasses.replace(
+    short, long = (
+        dataclasses.replace(
             DataFacts.of(tiny_dataset),
             samples=samples,
             tokens={split: tokens * count for split, count in samples.items()},
             squares={split: square * count for split, count in samples.items()},
         )
-        for name, square in (("short", tokens * 20), ("long", 1250**2 + 50**2))
-    }
-    for estimate in (cost.specialization_seconds, cost.selection_seconds):
-        assert estimate(settings, facts["long"], 32) > 1.8 * estimate(settings, facts["short"], 32)
-    assert cost.curve_seconds(settings, facts["long"], (1.0,)) > 1.5 * cost.curve_seconds(
-        settings, facts["short"], (1.0,)
+        for square in (tokens * 20, 1250**2 + 50**2)
     )
+    cell = Cell(dataset="mine", granularity=2, batch_size=32, seed=0, scale="smoke")
+    plan = plan_cell(cell, settings_for("mine", "smoke"), short, ("suff+min",))
+    for run, factor in ((plan.training, 1.8), (plan.branches[0].trained, 1.8), (plan.branches[0].curve[0], 1.5)):
+        assert run.stage.estimate(run, long) > factor * run.stage.estimate(run, short)
 
 
-def test_branches_hang_on_one_specialization(tiny_dataset, store):
+def test_another_kind_of_machine_says_nothing_of_this_one(tiny_dataset: Dataset, store: Store) -> None:
+    """A GPU trains ten times faster; that corrects neither the probes of a CPU nor its training."""
+    plan = make_plan(SWEEP, study_of(tiny_dataset), store)
+    for cell in plan.cells[:6]:
+        commit(store, cell.training, 0.1 * cell.seconds[cell.training.identity], THERE)
+    assert set(make_plan(SWEEP, study_of(tiny_dataset), store, HERE["machine"]).speeds.values()) == {1.0}
+    there = make_plan(SWEEP, study_of(tiny_dataset), store, THERE["machine"])
+    assert there.speeds["specialization"] < 0.9
+    # Where it is not known what will run it: the kind that worked last.
+    assert make_plan(SWEEP, study_of(tiny_dataset), store).speeds == there.speeds
+
+
+def test_branches_hang_on_one_specialization(tiny_dataset: Dataset, store: Store) -> None:
     cell = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
     none, selected = cell.branches
     assert none.selection is None
-    assert none.curve.parent == cell.training.identity
-    assert selected.selection.parent == cell.training.identity
-    assert selected.curve.parent == selected.selection.identity
+    assert none.trained is cell.training
+    assert selected.selection is selected.trained
+    assert selected.trained.parent is cell.training
+    for branch in (none, selected):
+        assert [run.parent for run in branch.curve] == [branch.trained] * 10
 
 
-def test_a_changed_field_reruns_just_what_depends_on_it(tiny_dataset, store):
+def curve(cell: CellPlan, branch: int) -> set[str]:
+    return {run.identity for run in cell.branches[branch].curve}
+
+
+def test_a_changed_field_reruns_just_what_depends_on_it(tiny_dataset: Dataset, store: Store) -> None:
     settings = settings_for("digits", "smoke")
     before = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
     probe = dataclasses.replace(settings.probe, inverse_regularization=2.0)
     after = make_plan(SWEEP, study_of(tiny_dataset, probe=probe), store).cells[0]
     assert after.training.identity == before.training.identity
-    assert after.branches[1].selection.identity == before.branches[1].selection.identity
-    assert after.branches[1].curve.identity != before.branches[1].curve.identity
+    assert after.branches[1].trained.identity == before.branches[1].trained.identity
+    assert not curve(after, 1) & curve(before, 1)
     selection = dataclasses.replace(settings.selection, temperature=0.7)
     after = make_plan(SWEEP, study_of(tiny_dataset, selection=selection), store).cells[0]
-    assert after.branches[0].curve.identity == before.branches[0].curve.identity
-    assert after.branches[1].curve.identity != before.branches[1].curve.identity
+    assert curve(after, 0) == curve(before, 0)
+    assert not curve(after, 1) & curve(before, 1)
 
 
-def test_the_same_computation_under_two_names_runs_once(tiny_dataset, store):
+def test_the_same_computation_under_two_names_runs_once(tiny_dataset: Dataset, store: Store) -> None:
     entry = study_of(tiny_dataset).entries["toy"]
     plan = make_plan(SWEEP, Study({"one": entry, "two": entry}), store)
     assert len(plan.cells) == 24
@@ -168,7 +209,9 @@ def test_the_same_computation_under_two_names_runs_once(tiny_dataset, store):
     assert plan.summary()["stages"]["specialization"]["unique"] == 12
 
 
-def test_one_file_under_two_names_with_different_probes_shares_the_training(tiny_dataset, store):
+def test_one_file_under_two_names_with_different_probes_shares_the_training(
+    tiny_dataset: Dataset, store: Store
+) -> None:
     one = study_of(tiny_dataset).entries["toy"]
     probe = dataclasses.replace(one.settings.probe, inverse_regularization=2.0)
     two = dataclasses.replace(one, settings=dataclasses.replace(one.settings, probe=probe))
@@ -184,7 +227,7 @@ def test_one_file_under_two_names_with_different_probes_shares_the_training(tiny
 
 
 @pytest.mark.parametrize("batch_size", [1, 10_000])
-def test_batch_sizes_must_fit(tiny_dataset, store, batch_size):
+def test_batch_sizes_must_fit(tiny_dataset: Dataset, store: Store, batch_size: int) -> None:
     study = study_of(tiny_dataset)
     entry = study.entries["toy"]
     settings = dataclasses.replace(entry.settings, batch_sizes=(batch_size,))
@@ -193,14 +236,14 @@ def test_batch_sizes_must_fit(tiny_dataset, store, batch_size):
         make_plan(SWEEP, wrong, store)
 
 
-def test_granularity_must_divide(tiny_dataset, store):
+def test_granularity_must_divide(tiny_dataset: Dataset, store: Store) -> None:
     study = study_of(tiny_dataset, model=ModelConfig(width=24, heads=4, layers=2))
     sweep = Sweep(name="odd", cells=lambda s: [s.cell("toy", 5, 8, 0)], branches=("none",))
     with pytest.raises(UserError, match="granularity 5 does not divide the FFN width 96"):
         make_plan(sweep, study, store)
 
 
-def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
+def test_a_sweep_without_cells_is_refused(tiny_dataset: Dataset, store: Store) -> None:
     with pytest.raises(UserError, match="yields no cell"):
         make_plan(Sweep(name="empty", cells=lambda s: [], branches=("none",)), study_of(tiny_dataset), store)
 
@@ -209,20 +252,21 @@ def test_a_sweep_without_cells_is_refused(tiny_dataset, store):
     ("fields", "message"),
     [
         ({"branches": ("none", "suff", "none")}, "sweep grid: branches has 'none' more than once"),
-        ({"artefacts": ("table1", "table1")}, "sweep grid: artefacts has 'table1' more than once"),
+        ({"exhibits": ("table1", "table1")}, "sweep grid: exhibits has 'table1' more than once"),
+        ({"branches": ("none", "suf")}, "sweep grid: unknown branch 'suf'; did you mean 'suff'?"),
         ({"parts": (SWEEP, SWEEP)}, "sweep grid: parts has 'grid' more than once"),
         ({"name": "a/b"}, "sweep 'a/b': its results' folder has this name"),
         ({"name": ""}, "sweep '': its results' folder has this name"),
         ({"name": ".."}, "sweep '..': its results' folder has this name"),
     ],
 )
-def test_a_sweep_names_everything_once(fields, message):
+def test_a_sweep_names_everything_once(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         Sweep(**{"name": "grid", **fields})
     assert str(error.value).startswith(message)
 
 
-def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset, store):
+def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset: Dataset, store: Store) -> None:
     twice = Sweep(name="twice", cells=lambda s: [s.cell("toy", 2, 8, seed) for seed in (0, 1, 0)], branches=("none",))
     with pytest.raises(UserError, match=r"^sweep twice: yields toy χ=2 batch=8 seed=0 more than once; yield each"):
         make_plan(twice, study_of(tiny_dataset), store)
@@ -230,8 +274,8 @@ def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset, st
     assert len(make_plan(shared, study_of(tiny_dataset), store).cells) == 12
 
 
-def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path):
-    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', artefacts=('tables4_5',))\n"
+def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', exhibits=('tables4_5',))\n"
     (tmp_path / "copy.py").write_text(text)
     assert load_sweep(tmp_path / "copy.py").name == "grid"
     (tmp_path / "grid.py").write_text(text)
@@ -241,8 +285,14 @@ def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["specialization", "selection"])
-def test_a_stage_has_no_more_steps_than_checkpoints_count(tiny_dataset, store, stage):
+def test_a_stage_has_no_more_steps_than_checkpoints_count(tiny_dataset: Dataset, store: Store, stage: str) -> None:
     config = getattr(settings_for("digits", "smoke"), stage)
     longer = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epochs=2**31 - 1))
     with pytest.raises(UserError, match=rf"^toy: {stage}\.optimizer\.epochs 2147483647 make .* steps at batch size"):
         make_plan(SWEEP, study_of(tiny_dataset, **{stage: longer}), store)
+
+
+def test_a_method_must_be_known(tiny_dataset: Dataset, store: Store) -> None:
+    sweep = Sweep(name="one", cells=lambda s: [s.prior("toy", "clop", 8, 0)])
+    with pytest.raises(UserError, match=r"^toy: unknown method 'clop'; did you mean 'clip'\?"):
+        make_plan(sweep, study_of(tiny_dataset), store)

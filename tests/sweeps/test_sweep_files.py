@@ -6,12 +6,15 @@ After a wanted change of identities: `S3RAY_UPDATE_GOLDEN=1 python -m pytest tes
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s3ray.config import default_scale, settings_for
+from s3ray.data.facts import DataFacts
+from s3ray.methods import METHODS
+from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
-from s3ray.sweep import DataFacts, Study, StudyDataset, load_sweep, make_plan
+from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
@@ -26,13 +29,13 @@ EXPECTED_CELLS = {
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
     "search_weights": 3 * 3,  # the scale's own configuration
-    "what_is_kept": 3 * (3 + 7),  # latent_factors alone has known factors
+    "factors": 3 * (3 + 7),  # latent_factors alone has known factors
     "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
 }
 
 
-def study(names=("mosei", "digits", "latent_factors"), **overrides):
-    def entry(name):
+def study(names: Any = ("mosei", "digits", "latent_factors"), **overrides: Any) -> Study:
+    def entry(name: str) -> StudyDataset:
         facts = DataFacts(
             fingerprint=f"fingerprint of {name}",
             kind="user",
@@ -41,7 +44,7 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
             squares={"train": 2_500_000, "valid": 250_000, "test": 250_000},
-            has_truth=name == "latent_factors",
+            truth="truth" if name == "latent_factors" else None,
         )
         return StudyDataset(facts, default_scale(name), settings_for(name, default_scale(name), overrides))
 
@@ -49,21 +52,17 @@ def study(names=("mosei", "digits", "latent_factors"), **overrides):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_cells_and_identities(path, tmp_path):
+def test_cells_and_identities(path: Path, tmp_path: Path) -> None:
     sweep = load_sweep(path)
     assert sweep.name == path.stem
     plan = make_plan(sweep, study(), Store(str(tmp_path)))
     assert len(plan.cells) == EXPECTED_CELLS[path.stem]
     assert len({cell.training.identity for cell in plan.cells}) == len(plan.cells)
     for cell in plan.cells:
-        wants_kept = path.stem in ("what_is_kept", "full_grid") and cell.cell.dataset == "latent_factors"
-        assert all((branch.kept is not None) == wants_kept for branch in cell.branches)
-    identities = {
-        f"{cell.cell} {run.stage} {number}": run.identity[:16]
-        for cell in plan.cells
-        for number, run in enumerate(cell.runs)
-        if cell.cell.seed == 0
-    }
+        wants_factors = path.stem in ("factors", "full_grid") and cell.cell.dataset == "latent_factors"
+        assert all(bool(branch.factors) == wants_factors for branch in cell.branches)
+    # Of a cell: all of its stage runs.
+    identities = {str(cell.cell): cell.identity[:16] for cell in plan.cells if cell.cell.seed == 0}
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("S3RAY_UPDATE_GOLDEN"):
         golden[path.stem] = identities
@@ -71,11 +70,11 @@ def test_cells_and_identities(path, tmp_path):
     assert golden[path.stem] == identities
 
 
-def full_grid(names):
+def full_grid(names: Any) -> tuple[Sweep, Study]:
     return load_sweep(ROOT / "sweeps" / "full_grid.py"), study(names)
 
 
-def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path):
+def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path) -> None:
     plan = make_plan(*full_grid(("mosei", "mosi", "ur_funny", "mustard")), Store(str(tmp_path)))
     stages = plan.summary()["stages"]
     # 4 datasets × 3 χ × 4 batch sizes × 3 seeds. Each curve would need its own: per dataset, batch size and seed, 6 of
@@ -85,15 +84,17 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path):
     assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + 4 + 3 + 3)
     # 3 χ with suff+min, and suff and min at χ = 8.
     assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + 2)
-    assert stages["baseline"]["unique"] == 4 * 4 * 3 * 7
-    assert stages["probe"]["unique"] == 4 * 4 * 3 * 8  # FactorCL is probed twice
+    assert all(stages[method]["unique"] == 4 * 4 * 3 for method in METHODS)
+    # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, FactorCL's two.
+    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2 + 8)
+    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2) * 9
     assert stages["reference"]["unique"] == 4
 
 
-def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
+def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
 
-    def plan(name):
+    def plan(name: str) -> Plan:
         return make_plan(load_sweep(ROOT / "sweeps" / f"{name}.py"), study(), store)
 
     for cell in plan("table1_figure5").cells:
@@ -117,7 +118,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path):
         ({"seeds": [2, 1, 0], "granularities": [8, 4, 2]}, 0),
     ],
 )
-def test_a_finished_grid_grows_by_what_is_new(tmp_path, overrides, cells):
+def test_a_finished_grid_grows_by_what_is_new(tmp_path: Path, overrides: Any, cells: Any) -> None:
     store, grid = Store(str(tmp_path)), load_sweep(ROOT / "sweeps" / "full_grid.py")
     finished = make_plan(grid, study(["digits"]), store)
     for cell in finished.cells:

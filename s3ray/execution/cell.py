@@ -1,0 +1,178 @@
+"""Run what a cell misses, on every rank of a worker group or alone."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from s3ray.data.dataset import Dataset
+from s3ray.execution.checkpoints import StageMonitor
+from s3ray.execution.provenance import provenance
+from s3ray.execution.ranks import from_rank_zero
+from s3ray.execution.tensorboard import Curve
+from s3ray.model import TrainedModel
+from s3ray.stages.collective import rank
+from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
+from s3ray.store import Store
+from s3ray.sweep import CellPlan
+
+ROWS, WEIGHTS = "rows.parquet", "weights.safetensors"  # an artifact's files
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a cell; `stage` reads like `selection suff+min`."""
+
+    cell: str
+    dataset: str
+    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
+    stage: str = ""
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    cause: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)  # a training stage's, at its latest step
+
+
+Report = Callable[[Event], None]
+
+
+def run_cell(
+    plan: CellPlan,
+    data: Dataset,
+    store: Store,
+    report: Report,
+    *,
+    device: torch.device,
+    checkpoint_interval: float,
+    leaving: Callable[[], bool] | None = None,
+) -> None:
+    """Compute and commit every stage run of `plan` that the store lacks.
+
+    Args:
+        report: called on every rank with each event.
+        checkpoint_interval: seconds between checkpoints of a stage that trains.
+        leaving: whether a node of this worker group is about to be taken away; called on every rank at once.
+
+    Raises:
+        DivergedError: a loss became NaN or infinite. What was committed before stays.
+    """
+    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run()
+
+
+@dataclass
+class _CellRunner:
+    plan: CellPlan
+    data: Dataset
+    store: Store
+    report: Report
+    device: torch.device
+    checkpoint_interval: float
+    leaving: Callable[[], bool] | None
+
+    def __post_init__(self) -> None:
+        self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
+        self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
+
+    def run(self) -> None:
+        committed = from_rank_zero(lambda: set(self.store.markers(self.plan.runs)))
+        # What belongs together is said together: a curve of ten ratios is one line, not ten.
+        for label, planned in groupby(_labelled(self.plan), key=lambda entry: entry[0]):
+            missing = [run for _, run in planned if run.identity not in committed]
+            if missing and not self._done_meanwhile(missing):
+                self._together(label, missing)
+                committed |= {run.identity for run in missing}
+
+    def _done_meanwhile(self, missing: Sequence[StageRun]) -> bool:
+        """Whether another cell has been here by now: the reference is shared by all cells of a dataset."""
+        if missing[0] is not self.plan.reference:
+            return False
+        return from_rank_zero(lambda: self.store.marker(self.plan.reference)) is not None
+
+    def _together(self, label: str, runs: Sequence[StageRun]) -> None:
+        self._event("started", label)
+        seconds, rows = 0.0, list[dict[str, Any]]()
+        for run in runs:
+            taken, rows = self._one(run, label)
+            seconds += taken
+        self._event("finished", label, seconds=seconds, metrics=rows[-1] if runs[-1].stage.trains else {})
+
+    def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
+        """Compute and commit a stage run; its seconds and rows."""
+        parent = self._model(run.parent) if run.parent else None
+        started = time.monotonic()
+        monitor = self._monitor(run, label) if run.stage.trains else None
+        if run.stage.trains:
+            self._loaded = None  # the parent's model is about to become another
+        outcome = run.stage.run(run.config, self.data, parent, Context(self.device, monitor))
+        seconds = time.monotonic() - started
+        if monitor is not None:
+            monitor.finished(outcome.rows)
+            seconds = monitor.seconds
+        if outcome.weights is not None:
+            self._weights[run.identity] = outcome.weights
+        if rank() == 0:
+            inputs = Inputs.of(self.data) if run.stage.trains else None
+            origin = provenance(self.device)
+            self.store.commit(run, _files(outcome), seconds=seconds, provenance=origin, inputs=inputs)
+        return seconds, outcome.rows
+
+    def _model(self, run: StageRun) -> TrainedModel:
+        """The trained model of a run, built anew unless it is at hand."""
+        if self._loaded is not None and self._loaded[0] == run.identity:
+            return self._loaded[1]
+        parent = self._model(run.parent) if run.parent else None
+        assert run.stage.restore is not None
+        model = run.stage.restore(run.config, Inputs.of(self.data), parent, self._weights_of(run)).to(self.device)
+        self._loaded = run.identity, model
+        return model
+
+    def _weights_of(self, run: StageRun) -> Mapping[str, Tensor]:
+        if run.identity not in self._weights:
+            content = from_rank_zero(lambda: self.store.artifact(run, WEIGHTS))
+            self._weights[run.identity] = safetensors.load(content)
+        return self._weights[run.identity]
+
+    def _event(self, state: Any, stage: str, **more: Any) -> None:
+        self.report(Event(str(self.plan.cell), self.plan.cell.dataset, state, stage, **more))
+
+    def _monitor(self, run: StageRun, label: str) -> StageMonitor:
+        def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
+            self._event("step", label, step=step, total=total, metrics=metrics)
+
+        # A sign of life about twice a minute, at steps on which all ranks agree.
+        reports = int(self.plan.seconds[run.identity] // 30)
+        curve = Curve(self.store, self.plan.cell, run, label)
+        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving)
+
+
+def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
+    """A cell's runs in order, each with what it is called: its stage, or, of a curve, the curve's last, and branch."""
+    labelled = [(plan.training.stage.name, plan.training)]
+    for branch in plan.branches:
+        groups = [[branch.selection] if branch.selection else [], branch.curve, branch.factors]
+        for group in groups:
+            labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
+    return [*labelled, (plan.reference.stage.name, plan.reference)]
+
+
+def _files(outcome: Outcome) -> dict[str, bytes]:
+    # All columns of all rows: where objectives take turns, a training's first rows lack those of the last.
+    columns = dict.fromkeys(name for row in outcome.rows for name in row)
+    table, buffer = pa.table({name: [row.get(name) for row in outcome.rows] for name in columns}), io.BytesIO()
+    pq.write_table(table, buffer)
+    files = {ROWS: buffer.getvalue()}
+    if outcome.weights is not None:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in outcome.weights.items()}
+        files[WEIGHTS] = safetensors.save(contiguous)
+    return files

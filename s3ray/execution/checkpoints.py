@@ -1,0 +1,83 @@
+"""A training stage's progress in the store, and its curve."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import torch
+
+from s3ray.execution.ranks import from_rank_zero
+from s3ray.execution.tensorboard import Curve
+from s3ray.stages.collective import rank
+from s3ray.stages.stage import StageRun
+from s3ray.stages.training import Metrics, Snapshot
+from s3ray.store import Store
+
+# Asked at these steps, since all ranks must ask at the same one; clouds give 30 to 120 seconds of notice.
+LEAVING_STEPS = 10
+LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be taken away
+
+
+class StageMonitor:
+    """Saves a stage's progress and its curve every `interval` seconds, and reports `reports` times, evenly spread.
+
+    Once `leaving` says that a node is about to be taken away, it saves at once and then often.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: StageRun,
+        curve: Curve,
+        interval: float,
+        report: Callable[[int, int, Mapping[str, float]], None],
+        reports: int,
+        leaving: Callable[[], bool] | None = None,
+    ) -> None:
+        self._store, self._run, self._curve, self._interval = store, run, curve, interval
+        self._report, self._reports = report, reports
+        self._leaving = leaving
+        self._began = self._saved = time.monotonic()
+        self._earlier = 0.0  # seconds that led to the checkpoint it was resumed from
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the stage has taken, those before it was resumed included."""
+        return self._earlier + time.monotonic() - self._began
+
+    def resume(self) -> Snapshot | None:
+        content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
+        snapshot: Snapshot | None = None
+        if content is not None:
+            # One that was cut short, by a power failure perhaps, is none.
+            with suppress(EOFError, RuntimeError, pickle.UnpicklingError):
+                checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+                snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
+        if rank() == 0:
+            self._curve.begin(snapshot["step"] if snapshot else 0)
+        return snapshot
+
+    def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
+        self._curve.stepped()
+        if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
+            self._report(step, total, snapshot()["metrics"][-1])
+        if self._leaving and step % LEAVING_STEPS == 0 and self._leaving():
+            self._leaving = None
+            self._interval = min(self._interval, LEAVING_INTERVAL)
+            self._saved = -math.inf
+        if rank() == 0 and step < total and time.monotonic() - self._saved >= self._interval:
+            progress, buffer = snapshot(), io.BytesIO()
+            self._curve.write(progress["metrics"])  # first: what no checkpoint covers is written again
+            torch.save({"snapshot": progress, "seconds": self.seconds}, buffer)
+            self._store.save_checkpoint(self._run, step, buffer.getvalue())
+            self._saved = time.monotonic()
+
+    def finished(self, metrics: Metrics) -> None:
+        """Write what is left of the curve."""
+        if rank() == 0:
+            self._curve.write(metrics)

@@ -1,0 +1,76 @@
+"""The shape of an encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from s3ray.configuration import check_whole
+from s3ray.errors import UserError
+
+Positions = Literal["none", "sinusoidal"]
+Activation = Literal["identity", "gelu", "tanh"]
+
+_MOST_PARAMETERS = 10**11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One encoder per modality; the parameter counts of the paper's Tables 4 and 5 fix this shape."""
+
+    width: int = 256
+    layers: int = 5
+    granularity: int = 8  # χ = FFN width / expert width (Eq. 21); top-k = χ
+    expansion: int = 8  # ρ (Eq. 22)
+    ffn_multiple: int = 4
+    heads: int = 8  # (ours)
+    positions: Positions = "none"  # (ours) parameter-free, added after the input projection
+    router_activation: Activation = "identity"  # (ours) between the router's two linear maps
+    dropout: float = 0.0  # (ours) on the residual branches; needed by views="dropout"
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "granularity", "expansion", "ffn_multiple", "heads")
+        if self.ffn_width % self.granularity:
+            raise UserError(
+                f"granularity {self.granularity} does not divide the FFN width {self.ffn_width}; "
+                f"choose a divisor such as 2, 4 or 8"
+            )
+        if self.width % 4 or self.expert_width % 4:
+            raise UserError(
+                f"width {self.width} and expert width {self.expert_width} must be multiples of 4 "
+                f"for the grouped matrix product; raise width or lower granularity"
+            )
+        if self.width % self.heads:
+            raise UserError(f"heads {self.heads} does not divide width {self.width}; choose a divisor")
+        if not 0.0 <= self.dropout < 1.0:
+            raise UserError(f"dropout {self.dropout} is outside [0, 1); choose a fraction")
+        if (parameters := 2 * self.layers * self.expansion * self.width * self.ffn_width) > _MOST_PARAMETERS:
+            raise UserError(
+                f"width {self.width}, layers {self.layers}, expansion {self.expansion} and ffn_multiple "
+                f"{self.ffn_multiple} make {parameters:.0e} parameters per encoder, more than a worker holds; "
+                f"lower them"
+            )
+
+    @property
+    def ffn_width(self) -> int:
+        return self.ffn_multiple * self.width
+
+    @property
+    def expert_width(self) -> int:
+        return self.ffn_width // self.granularity
+
+    @property
+    def experts(self) -> int:
+        return self.expansion * self.granularity
+
+    @property
+    def top_k(self) -> int:
+        return self.granularity
+
+    def dense(self) -> ModelConfig:
+        """As many active parameters without routing: one expert of the full FFN width, which is a dense FFN.
+
+        A router's choice of one from one has no effect, and neither has its activation.
+        """
+        return dataclasses.replace(self, granularity=1, expansion=1, router_activation="identity")

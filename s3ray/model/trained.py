@@ -1,0 +1,45 @@
+"""What every trained model can do, however it was trained.
+
+Shape suffixes: B samples, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s3ray.model.batch import Ragged
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A batch's representation: parts, the modalities' equally many and equally wide, one modality after another."""
+
+    parts: list[Tensor]  # (B, ·) each
+    pairs_computed: int  # (token, expert) pairs, over layers and modalities; 0 without routing
+    pairs_routed: int
+
+    def joined(self, on_sphere: bool) -> Tensor:
+        """The parts side by side (B, D); `on_sphere`: each l2-normalised."""
+        return torch.cat([F.normalize(part, dim=1) if on_sphere else part for part in self.parts], dim=1)
+
+
+class TrainedModel(nn.Module):
+    """Encoders, one per modality or more, that a stage has trained or will."""
+
+    def encode(self, batch: Mapping[str, Ragged], output: str, keep: float | None = None) -> Encoding:
+        """Represent a batch, without noise or dropout.
+
+        Args:
+            output: which of its representations, where there are several (`Method.outputs`).
+            keep: preservation ratio p of Sparsification; None: all. Only S3's experts can be left out.
+        """
+        raise NotImplementedError
+
+    def used(self, output: str) -> Sequence[nn.Module]:
+        """The modules that `encode` runs: their parameters are the active ones."""
+        raise NotImplementedError

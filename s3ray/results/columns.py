@@ -1,0 +1,91 @@
+"""The columns of a sweep's tables, as `Results` holds them and `rows.parquet` and its like do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_DATA = {
+    "kind": "where the data come from: multibench, simulated, embedded or user",
+    "modalities": "their names, joined by +",
+    "label_rule": "how classes follow from stored labels, where that is a choice",
+}
+_CELL = {
+    "dataset": "name of the dataset",
+    "method": "s3, or a prior method",
+    "granularity": "χ; 1 of prior methods' dense encoders",
+    "batch_size": "samples per training step, of all workers together",
+    "seed": "of the cell",
+    "scale": "paper or smoke: whose settings it ran with",
+    **_DATA,
+    "branch": "S3's Selection variant, `none` without Selection; of a prior method its output",
+}
+_PROVENANCE = {
+    "identity": "hash of the stage run that measured it",
+    "data_fingerprint": "hash of the data",
+    "committed_at": "when it was committed, UTC",
+    "code_revision": "commit of the code that ran",
+    "s3ray": "version",
+    "torch": "version",
+    "scikit_learn": "version",
+    "ray": "version",
+    "python": "version",
+    "machine": "kind of machine: type and instruction set or compute capability",
+    "hardware": "processor or accelerator",
+    "workers": "of the group that ran it",
+}
+_RATIO = {"preservation_ratio": "p: share of (token, expert) pairs that is kept"}
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "rows": {
+        "sweep": "its name",
+        **_CELL,
+        **_RATIO,
+        "split": "valid or test",
+        "accuracy": "share of samples that the probe gets right, 0 to 1",
+        "samples": "of the split",
+        "pairs_kept": "(token, expert) pairs computed, over layers and modalities",
+        "pairs_routed": "the same before pruning",
+        "encode_seconds": "to encode the split",
+        "probe_seconds": "to fit the probe on train",
+        "probe_converged": "whether it did",
+        "active_parameters": "at this p, the experts of every layer counted",
+        "active_parameters_paper": "at this p as the paper counts: the attention of all layers, the experts of one",
+        "training_seconds": "of Specialization, or of a prior method's training",
+        "selection_seconds": "of Selection; NaN without",
+        "curve_seconds": "of the whole curve",
+        "trained_stage": "stage of the model that was probed",
+        "trained_identity": "hash of that stage's run",
+        **_PROVENANCE,
+    },
+    "references": {
+        "dataset": _CELL["dataset"],
+        "scale": _CELL["scale"],
+        **_DATA,
+        "reference": "majority class: always the most frequent training class; raw features: the probe on mean-pooled "
+        "raw features",
+        "split": "valid or test",
+        "accuracy": "0 to 1",
+        "samples": "of the split",
+        "probe_converged": "whether the probe did",
+        "seconds": "of the stage",
+        **_PROVENANCE,
+    },
+    "entropies": {
+        **_CELL,
+        "step": "of Selection, from 0",
+        "entropy": "of the router, in nats",
+        "scope": "local: of each token's distribution over experts; global: of the batch's mean distribution",
+        "modality": "whose router",
+    },
+    "factors": {
+        **_CELL,
+        **_RATIO,
+        "quantity": "R2, share of variance (0 to 1), an energy distance or coefficient, a bound in nats, …",
+        "factor": "name of the simulation's factor; empty where the quantity belongs to none",
+        "factor_kind": "shared, unique or nuisance, and relevant or other for the task; empty likewise",
+        "modality": "whose representation was read; both: all of them side by side",
+        "split": "valid or test",
+        "value": "of the quantity",
+        "samples": "of the split; of a bound the samples per batch",
+    },
+}

@@ -1,0 +1,66 @@
+"""What a table or figure of the paper, or beyond it, declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from s3ray.results.chart import Chart
+from s3ray.results.collect import Results
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown; a file of its own.
+
+    Attributes:
+        title: its heading, the exhibit's if empty.
+        note: what stands above it, the exhibit's if empty.
+        readable: what is read in its place, where the table is one to compute with; CSV files hold that.
+    """
+
+    frame: pd.DataFrame
+    title: str = ""
+    note: str = ""
+    readable: pd.DataFrame | None = None
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """What is read."""
+        return self.frame if self.readable is None else self.readable
+
+
+def _no_tables(results: Results) -> Mapping[str, Table]:
+    return {}
+
+
+def _no_figures(results: Results) -> Mapping[str, Chart]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A table or figure: all that other rooms need to know of it.
+
+    Attributes:
+        name: what sweeps ask for.
+        title: its heading.
+        note: what a reader must know of it; the data are named after it.
+        reads: the tables of `Results` that it cannot do without. It is left out where one of them is empty, and
+            takes no data at all if it names none.
+        tables: builds its tables, by file name; one without lines is left out.
+        figures: builds its figures, by file name; one without curves is left out.
+        everywhere: every sweep has it, asked for or not.
+        on_page: the report's page shows it; its files are written anyway.
+    """
+
+    name: str
+    title: str
+    note: str = ""
+    reads: tuple[str, ...] = ("rows",)
+    tables: Callable[[Results], Mapping[str, Table]] = _no_tables
+    figures: Callable[[Results], Mapping[str, Chart]] = _no_figures
+    everywhere: bool = False
+    on_page: bool = True

@@ -1,0 +1,21 @@
+"""Figure 5: pruning curves, a figure per batch size."""
+
+from __future__ import annotations
+
+from s3ray.results.chart import Chart
+from s3ray.results.collect import Results
+from s3ray.results.curves import NOTE, by_batch_size
+from s3ray.results.exhibit import Exhibit
+
+
+def _figures(results: Results) -> dict[str, Chart]:
+    rows = results.rows[(results.rows["method"] == "s3") & results.rows["branch"].isin(["none", "suff+min"])]
+    return by_batch_size(results, rows, "figure5", "Pruning curves")
+
+
+EXHIBIT = Exhibit(
+    name="figure5",
+    title="Figure 5: pruning curves",
+    note=f"{NOTE} Grey: the same model pruned without Selection.",
+    figures=_figures,
+)

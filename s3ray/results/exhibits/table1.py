@@ -1,0 +1,93 @@
+"""Table 1: accuracy through the three stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from s3ray.results.collect import Results
+from s3ray.results.exhibit import Exhibit, Table
+from s3ray.results.formatting import gain, mean_std, percent
+from s3ray.results.published import published_table
+from s3ray.results.statistics import best_ratios, summarize
+
+
+def _tables(results: Results) -> dict[str, Table]:
+    rows = results.rows[results.rows["method"] == "s3"]
+    return {"table1": Table(table1(summarize(rows), best_ratios(rows)))}
+
+
+def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+    """A line per (dataset, batch size, χ, Selection branch): test accuracy in percent, `mean (std)`.
+
+    Columns: Specialization; Selection; a column per ratio below 1; then p* with its test accuracy, the gain over
+    p = 1 with its 95 % interval, the oracle and n. What was not measured is blank, and so is what p* takes where
+    validation or p = 1 is missing.
+    """
+    keys = ["dataset", "kind", "scale", "batch_size", "granularity"]
+    test = summary[(summary["split"] == "test") & summary["mean"].notna()]
+    choices = {tuple(choice[[*keys, "branch"]]): choice for _, choice in best.iterrows()}
+    lines: list[dict[str, Any]] = []
+    for cell, means in test.groupby(keys, sort=False):
+        dataset, kind, _, batch_size, granularity = cell
+        curves = {str(name): own.set_index("preservation_ratio") for name, own in means.groupby("branch", sort=False)}
+        for branch, selected in curves.items():
+            if branch == "none":
+                continue
+            line = {
+                "dataset": f"{dataset} ({kind} data)",
+                "batch size": batch_size,
+                "χ": granularity,
+                "Selection loss": branch,
+                "Specialization": _at(curves.get("none"), 1.0),
+                "Selection": _at(selected, 1.0),
+            }
+            line |= {f"p {p:g}": _accuracy(selected.loc[p]) for p in selected.index if p < 1.0}
+            choice = choices.get((*cell, branch))
+            if choice is not None:
+                line |= {
+                    "p*": f"{choice['p_star']:g}",
+                    "test at p*": percent(choice["test"]),
+                    "gain over p 1 [95 %]": gain(choice["gain"], choice["gain_half_width"]),
+                    "oracle p": f"{choice['oracle_p']:g}",
+                    "oracle test": percent(choice["oracle_test"]),
+                }
+            lines.append(line | {"n": selected["n"].max()})
+            if kind == "multibench" and branch == "suff+min":
+                lines.append(_printed_line(str(dataset), granularity))
+    if not lines:
+        return pd.DataFrame()
+    ratios = {name for line in lines for name in line if name.startswith("p 0")}
+    columns = ["dataset", "batch size", "χ", "Selection loss", "Specialization", "Selection"]
+    columns += sorted(ratios, key=lambda name: -float(name.removeprefix("p ")))
+    columns += ["p*", "test at p*", "gain over p 1 [95 %]", "oracle p", "oracle test", "n"]
+    return pd.DataFrame(lines, columns=columns, dtype=object).fillna("")
+
+
+def _at(curve: pd.DataFrame | None, ratio: float) -> str:
+    return _accuracy(curve.loc[ratio]) if curve is not None and ratio in curve.index else ""
+
+
+def _accuracy(row: Any) -> str:
+    return mean_std(100 * row["mean"], 100 * row["std"])
+
+
+def _printed_line(dataset: str, granularity: Any) -> dict[str, Any]:
+    """The paper's line of Table 1 for the same dataset and χ."""
+    line = {"dataset": f"{dataset} (paper)", "batch size": "", "χ": granularity}
+    printed = published_table(1)
+    own = (printed["dataset"] == dataset) & (printed["granularity"] == str(granularity))
+    for _, cell in printed[own].iterrows():
+        name = cell["stage"].capitalize() if cell["preservation_ratio"] == "1.0" else f"p {cell['preservation_ratio']}"
+        line[name] = f"{cell['accuracy_mean']} ({cell['accuracy_std']})"
+    return line
+
+
+EXHIBIT = Exhibit(
+    name="table1",
+    title="Table 1: accuracy (%) through the three stages",
+    note="Test accuracy, mean over seeds (sample standard deviation). p* is chosen on validation among the ratios "
+    "below 1; the oracle is chosen on test and stands here for comparison only. Selection uses labels.",
+    tables=_tables,
+)

@@ -1,0 +1,67 @@
+"""The reverse U, tested: a verdict per curve."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from s3ray.results.collect import Results
+from s3ray.results.exhibit import Exhibit, Table
+from s3ray.results.formatting import gain, percent
+from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
+
+_NOTE = (
+    "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above the smallest "
+    "p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; `flat`: equal "
+    "within the margin. Rises and falls are the mean curve's largest steps, in points. Rules: "
+    "s3ray/results/statistics.py."
+)
+
+
+def _tables(results: Results) -> dict[str, Table]:
+    frame = verdict_table(verdicts(results.rows))
+    return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
+
+
+def _by_chance(rows: pd.DataFrame) -> str:
+    """What luck alone may do to so many curves, each of which is judged by itself."""
+    curves = len(rows.loc[rows["preservation_ratio"] < 1.0, CONFIGURATION].drop_duplicates())
+    return (
+        f"Each curve is judged by itself, so of {curves} without any effect up to {ALPHA * curves:.1f} would be called "
+        f"`peak inside` by chance, and up to {ALPHA * curves:.1f} `falling` or `rising`."
+    )
+
+
+def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict."""
+    lines = []
+    for _, curve in verdicts.iterrows():
+        more = curve["more_seeds"]
+        seeds = "more than 100" if math.isinf(more) else f"{more:.0f}"
+        lines.append(
+            {
+                "dataset": f"{curve['dataset']} ({curve['kind']} data)",
+                "χ": curve["granularity"],
+                "batch size": curve["batch_size"],
+                "Selection loss": curve["branch"],
+                "n": curve["n"],
+                "p*": f"{curve['p_star']:g}",
+                "gain over p 1": _tested(curve["gain_full"], curve["p_full"]),
+                "over the smallest p": _tested(curve["gain_smallest"], curve["p_smallest"]),
+                "smallest p over p 1": _tested(curve["ends"], curve["p_ends"]),
+                "largest rise": percent(curve["rise"]),
+                "largest fall": percent(curve["fall"]),
+                "verdict": curve["verdict"],
+                "more seeds needed": f"{seeds} for {curve['claim']}" if curve["claim"] else "",
+                "oracle p": f"{curve['oracle_p']:g}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _tested(points: float, p_value: float) -> str:
+    return gain(points) + (f" (p {p_value:.2g})" if pd.notna(points) and pd.notna(p_value) else "")
+
+
+EXHIBIT = Exhibit(name="verdicts", title="The reverse U, tested", tables=_tables, everywhere=True)

@@ -1,0 +1,208 @@
+"""Charts as the report's page shows them, by plotly: hovering a point says what it is."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.scale import SymmetricalLogTransform
+from plotly.subplots import make_subplots
+
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
+from s3ray.results.drawing import SYMLOG
+
+_SHARED: dict[str, Any] = {"": False, "row": True, "column": "columns", "all": "all"}
+_PIXELS = 96  # per inch
+_POINT = 4 / 3  # pixels
+_NARROWEST = 190  # of a panel of width 1, in pixels: a narrower page scrolls
+_SYMLOG = SymmetricalLogTransform(base=10, **SYMLOG)
+
+
+def interactive(chart: Chart) -> go.Figure:
+    """The chart as plotly's figure; its `layout.meta` names the least width in pixels at which it can be read."""
+    rows, columns = len(chart.rows), len(chart.columns)
+    panel_height = _PIXELS * chart.panel_size[1]
+    height = rows * panel_height + 130
+    figure = make_subplots(
+        rows,
+        columns,
+        shared_xaxes="columns",
+        shared_yaxes=_SHARED[chart.shared_y],
+        column_widths=chart.relative_widths,
+        subplot_titles=[_text(panel.title) for row in chart.panels for panel in row],
+        vertical_spacing=40 / height if rows > 1 else 0.0,
+        horizontal_spacing=(0.05 if chart.shared_y in ("", "column") else 0.03) if columns > 1 else 0.0,
+    )
+    named: set[tuple[str, str]] = set()
+    for row, (panels, y) in enumerate(zip(chart.panels, chart.rows, strict=True), 1):
+        legend = f"legend{row if row > 1 else ''}" if chart.legend_per_row else "legend"
+        for column, panel in enumerate(panels, 1):
+            place = {"row": row, "col": column}
+
+            def entry(label: str, rank: int, legend: str = legend) -> dict[str, Any]:
+                is_first = bool(label) and (legend, label) not in named
+                named.add((legend, label))
+                group = f"{legend} {label}" if label else None
+                shown = {"name": _text(label), "legendgroup": group, "legend": legend, "showlegend": is_first}
+                return {**shown, "legendrank": rank}
+
+            for level in panel.levels:
+                figure.add_trace(_level(level, panel, entry(level.label, 3), y), **place)
+            for curve in panel.curves:
+                shown = entry(curve.label, 1 if curve.spread else 2)
+                if any(map(math.isfinite, curve.spread)):
+                    spread = _band if curve.band else _bars
+                    figure.add_trace(spread(curve, {**shown, "showlegend": False}, y), **place)
+                figure.add_trace(_trace(curve, shown, y), **place)
+            if panel.note:
+                corner: dict[str, Any] = {"xref": "x domain", "yref": "y domain", "x": 0.02, "y": 0.02}
+                figure.add_annotation(
+                    text=_text(panel.note), showarrow=False, xanchor="left", yanchor="bottom", align="left",
+                    font={"size": 11, "color": panel.note_color}, bgcolor="rgba(255,255,255,0.8)", **corner, **place,
+                )  # fmt: skip
+            figure.update_yaxes(_y_axis(y, chart.extent(row - 1, column - 1)), **place)
+        figure.update_yaxes(title_text=_text(y.title), row=row, col=1)
+    for column, x in enumerate(chart.columns, 1):
+        figure.update_xaxes(_x_axis(x), col=column)
+        figure.update_xaxes(title_text=_text(x.title), row=rows, col=column)
+    figure.update_annotations(selector={"font": {"size": 16}}, font_size=13)  # the panels' titles
+    figure.update_layout(
+        height=round(height),
+        template="plotly_white",
+        margin={"l": 70, "r": 15, "t": 55, "b": 50},
+        hovermode="closest",
+        hoverlabel={"align": "left"},
+        meta=round(_NARROWEST * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
+        **_legends(chart, figure),
+    )
+    return figure
+
+
+def _legends(chart: Chart, figure: go.Figure) -> dict[str, Any]:
+    if not chart.legend_per_row:
+        below = 60 / (chart.panel_size[1] * _PIXELS * len(chart.rows))  # the ticks and the axis' name
+        return {"legend": {"orientation": "h", "x": 0, "y": -below, "yanchor": "top", "font": {"size": 12}}}
+    legends = {}
+    for row in range(1, len(chart.rows) + 1):
+        domain = figure.get_subplot(row, 1).yaxis.domain
+        place = {"x": 1.01, "y": sum(domain) / 2, "yanchor": "middle", "font": {"size": 11}}
+        legends[f"legend{row if row > 1 else ''}"] = {**place, "tracegroupgap": 0}
+    return legends
+
+
+def _trace(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    lines = curve.width > 0
+    return go.Scatter(
+        x=_rounded(curve.x),
+        y=_rounded(_heights(curve, y)),
+        mode="+".join(["lines"] * lines + ["markers"] * bool(curve.marker)),
+        line={"color": curve.color, "dash": curve.dash, "width": _POINT * curve.width} if lines else None,
+        marker={"symbol": curve.marker, "size": _POINT * curve.size + 1, "color": curve.color}
+        if curve.marker
+        else None,
+        opacity=curve.opacity,
+        hoverinfo="text" if curve.hover else "skip",
+        hovertext=[_text(words) for words in curve.hover] or None,
+        **entry,
+    )
+
+
+def _level(level: Level, panel: Panel, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    """As wide as the panel's curves. No shape: those are no part of hovering, and lie upon curves or below the grid."""
+    x = [place for curve in panel.curves for place in curve.x] or [0.0]
+    return go.Scatter(
+        x=_rounded([min(x), max(x)]),
+        y=_rounded([_height(level.y, y)] * 2),
+        mode="lines",
+        line={"color": level.color, "dash": level.dash, "width": _POINT * level.width},
+        hoverinfo="text" if level.label else "skip",
+        hovertext=_text(f"{level.label}\n{level.y:.2f}"),
+        **entry,
+    )
+
+
+def _bars(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    """Bars where a spread is known; plotly draws caps even where it is not."""
+    middle, low, high = (_heights(curve, y, by) for by in (0, -1, 1))
+    known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
+    return go.Scatter(
+        x=_rounded(curve.x[i] for i in known),
+        y=_rounded(middle[i] for i in known),
+        error_y={
+            "array": _rounded(high[i] - middle[i] for i in known),
+            "arrayminus": _rounded(middle[i] - low[i] for i in known),
+            "symmetric": False,
+            "thickness": 1,
+            "width": 3,
+            "color": curve.color,
+        },
+        mode="markers",
+        marker={"opacity": 0, "color": curve.color},
+        hoverinfo="skip",
+        **entry,
+    )
+
+
+def _band(curve: Curve, entry: dict[str, Any], y: Axis) -> go.Scatter:
+    low, high = (_heights(curve, y, by) for by in (-1, 1))
+    known = [i for i, edge in enumerate(low) if math.isfinite(edge)]
+    around = [*known, *reversed(known)]
+    edges = [*(high[i] for i in known), *(low[i] for i in reversed(known))]
+    return go.Scatter(
+        x=_rounded([curve.x[i] for i in around]),
+        y=_rounded(edges),
+        mode="lines",
+        line={"width": 0, "color": curve.color},
+        fill="toself",
+        opacity=0.2,
+        fillcolor=curve.color,
+        hoverinfo="skip",
+        **entry,
+    )
+
+
+def _heights(curve: Curve, y: Axis, spreads: int = 0) -> list[float]:
+    """Where a curve is drawn, and where one spread above or below it is."""
+    reach = [spreads * s for s in curve.spread] if spreads else [0.0] * len(curve.y)
+    return [_height(height + by, y) for height, by in zip(curve.y, reach, strict=True)]
+
+
+def _height(value: float, y: Axis) -> float:
+    """Where a value stands; plotly has no axis that is logarithmic on both sides of 0."""
+    return float(_SYMLOG.transform(np.array([value]))[0]) if y.symlog else value
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    """As many digits as a screen can show: a page holds many numbers."""
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _x_axis(x: Axis) -> dict[str, Any]:
+    return {"autorange": "reversed" if x.inverted else True, "dtick": x.step} | _ticks(x, -90)
+
+
+def _y_axis(y: Axis, extent: tuple[float, float] | None) -> dict[str, Any]:
+    """Ranges are said: axes that match each other do not always find theirs."""
+    if y.limits:
+        return {"range": [_height(end, y) for end in y.limits]} | _ticks(y, None)
+    if extent is None:
+        return _ticks(y, None)
+    low, high = (_height(end, y) for end in extent)
+    margin = 0.06 * (high - low) or 1.0
+    return {"range": [low - margin, high + margin]} | _ticks(y, None)
+
+
+def _ticks(axis: Axis, angle: int | None) -> dict[str, Any]:
+    if not axis.ticks:
+        return {}
+    places = [_height(place, axis) for place in axis.ticks]
+    return {"tickvals": places, "ticktext": [_text(words) for words in axis.ticks.values()], "tickangle": angle}
+
+
+def _text(words: str) -> str:
+    """Words as plotly takes them, which is a kind of HTML."""
+    return html.escape(words, quote=False).replace("\n", "<br>")

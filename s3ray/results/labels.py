@@ -1,0 +1,65 @@
+"""What methods, branches and references are called, in which order they stand, and in which color."""
+
+from __future__ import annotations
+
+from s3ray.methods import METHODS, S3
+from s3ray.results.published import published_table
+from s3ray.stages.variants import VARIANTS
+
+SELECTED, UNSELECTED, REFERENCE, STAR = VARIANTS["suff+min"].color, VARIANTS["none"].color, "#2e7d32", "#c0392b"
+
+
+# Prior methods' outputs: first those that the paper prints, in its order.
+_TITLES = {(m.name, output): title for m in METHODS.values() for output, title in m.outputs.items()}
+_PRINTED = list(dict.fromkeys(published_table(2)["method"]))
+_PRIOR = sorted(_TITLES, key=lambda key: _PRINTED.index(_TITLES[key]) if _TITLES[key] in _PRINTED else len(_PRINTED))
+_BRANCHES = {v.name: v for v in sorted(VARIANTS.values(), key=lambda variant: variant.order)}
+_REFERENCES = {
+    "majority class": "most frequent training class",
+    "raw features": "logistic regression on mean-pooled raw features",
+}
+
+
+def prior_methods() -> tuple[tuple[str, str], ...]:
+    """Method and branch of every prior method's output, in the order of Table 2."""
+    return tuple(_PRIOR)
+
+
+def branches() -> tuple[str, ...]:
+    """S3's branches: without Selection, then every Selection variant."""
+    return tuple(_BRANCHES)
+
+
+def branch_title(branch: str) -> str:
+    return _BRANCHES[branch].title if branch in _BRANCHES else branch
+
+
+def branch_color(branch: str) -> str:
+    return _BRANCHES[branch].color if branch in _BRANCHES else SELECTED
+
+
+def title(method: str, branch: str) -> str:
+    """What a trained model is called in tables and figures."""
+    if method == S3:
+        return f"S3, {branch_title(branch)}"
+    return _TITLES.get((method, branch), method if branch == "none" else f"{method}-{branch}")
+
+
+def uses_labels(method: str, branch: str) -> bool:
+    """Whether training looks at labels; Selection does."""
+    return VARIANTS[branch].config is not None if method == S3 else METHODS[method].uses_labels
+
+
+def position(method: str, branch: str) -> int:
+    """Sorts S3 by branch, then prior methods as Table 2 does, then any other."""
+    order = [*((S3, own) for own in _BRANCHES), *_PRIOR]
+    return order.index((method, branch)) if (method, branch) in order else len(order)
+
+
+def references() -> tuple[str, ...]:
+    """What needs no representation learning, the weakest first."""
+    return tuple(_REFERENCES)
+
+
+def reference_title(reference: str) -> str:
+    return _REFERENCES[reference]

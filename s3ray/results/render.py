@@ -1,0 +1,108 @@
+"""A sweep's exhibits, built once: for its folder of results, and for its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from s3ray.results.chart import Chart
+from s3ray.results.collect import Results
+from s3ray.results.exhibit import Exhibit, Table
+from s3ray.results.exhibits import asked_for
+from s3ray.results.formatting import latex, markdown
+from s3ray.store import Store
+from s3ray.sweep import Plan
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An exhibit with what was made of it.
+
+    Attributes:
+        note: the exhibit's, and the data.
+        tables: by file name, with title and note.
+        charts: by file name.
+    """
+
+    exhibit: Exhibit
+    note: str
+    tables: Mapping[str, Table]
+    charts: Mapping[str, Chart]
+
+
+def render(results: Results) -> list[Rendered]:
+    """What a sweep's exhibits come to.
+
+    Raises:
+        UserError: the sweep names an exhibit that there is not.
+    """
+    data = _data_note(results)
+    rendered = []
+    for exhibit in asked_for(results.info["sweep"], results.info["exhibits"]):
+        if any(results.frames[name].empty for name in exhibit.reads):
+            continue
+        about = f" Data: {data}." if exhibit.reads else ""
+        tables = {
+            name: replace(t, title=t.title or exhibit.title, note=f"{t.note or exhibit.note}{about}".strip())
+            for name, t in exhibit.tables(results).items()
+            if not t.frame.empty
+        }
+        charts = {name: chart for name, chart in exhibit.figures(results).items() if not chart.is_empty}
+        rendered.append(Rendered(exhibit, f"{exhibit.note}{about}".strip(), tables, charts))
+    return rendered
+
+
+def write_results(plan: Plan, store: Store) -> list[str]:
+    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns what was written.
+
+    The folder holds the results of one study: those of an earlier call, over other data perhaps, give way.
+    """
+    results = Results.collect(plan, store)
+    if results.rows.empty and plan.cells:
+        return []
+    files: dict[str, bytes | str] = {}
+    rendered = render(results)
+    for name, chart in charts(rendered).items():
+        files |= {f"{name}.{suffix}": picture for suffix, picture in chart_files(chart).items()}
+    for name, table in tables(rendered).items():
+        files |= {f"{name}.{suffix}": text for suffix, text in table_files(table).items()}
+        files[f"{name}.md"] = f"# {table.title}\n\n{table.note}\n\n{files[f'{name}.md']!s}"
+    return results.save(store, files)
+
+
+def tables(rendered: list[Rendered]) -> dict[str, Table]:
+    """All tables, by file name."""
+    return {name: table for one in rendered for name, table in one.tables.items()}
+
+
+def charts(rendered: list[Rendered]) -> dict[str, Chart]:
+    """All figures, by file name."""
+    return {name: chart for one in rendered for name, chart in one.charts.items()}
+
+
+def chart_files(chart: Chart) -> dict[str, bytes]:
+    """A figure's files by suffix."""
+    from s3ray.results import drawing  # matplotlib takes a second to import, and few commands draw
+
+    figure = drawing.draw(chart)
+    return {suffix: drawing.render(figure, suffix) for suffix in drawing.SUFFIXES}
+
+
+def table_files(table: Table) -> dict[str, str]:
+    """A table's files by suffix: CSV for those who compute on, Markdown and LaTeX for those who read."""
+    return {"md": markdown(table.shown), "csv": table.frame.to_csv(index=False), "tex": latex(table.shown)}
+
+
+def _data_note(results: Results) -> str:
+    return "; ".join(_about_dataset(name, facts) for name, facts in results.info["datasets"].items())
+
+
+def _about_dataset(name: str, facts: Mapping[str, object]) -> str:
+    modalities = facts["modalities"]
+    assert isinstance(modalities, list)
+    text = f"{name} is {facts['kind']} data ({' + '.join(modalities)}, {facts['scale']} scale"
+    if facts["label_rule"]:
+        text += f", {facts['label_rule']}"
+    if isinstance(facts["best_accuracy"], float):
+        text += f", best achievable {100 * facts['best_accuracy']:.1f}"
+    return text + ")"

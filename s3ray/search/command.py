@@ -1,0 +1,114 @@
+"""What a search file runs once its command line is read: search, and write the best configurations."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from s3ray.data import Dataset
+from s3ray.engine.preflight import Execution, check_plan
+from s3ray.errors import UserError
+from s3ray.search.journal import journal_storage
+from s3ray.search.outcome import SearchOutcome
+from s3ray.search.space import Search, Space, best_configuration
+from s3ray.search.trials import Trials, counted, open_study, try_again
+from s3ray.store import Claims, HeldError, Store
+from s3ray.sweep import Plan
+
+
+def search_all(
+    plan: Plan,
+    store: Store,
+    data: Mapping[str, Dataset],
+    space: Space,
+    overrides: Mapping[str, Any],
+    execution: Execution,
+    *,
+    trials: int,
+    seed: int,
+    console: Console,
+) -> bool:
+    """Search around every dataset of a plan until each study has `trials` trials.
+
+    Args:
+        overrides: the `--config` that the plan was made with.
+        seed: of the sampler.
+
+    Returns:
+        Whether something is left to mend and to run again.
+
+    Raises:
+        UserError: the space or the settings cannot be searched, the cluster or the storage cannot be used, a journal
+            is damaged, or another process is at work on one of the studies.
+    """
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    searches = [Search.of(plan, name, space) for name in plan.study.datasets]
+    check_plan(replace(plan, committed={}), store, execution)  # other configurations run even if this one is cached
+    with ExitStack() as stack:
+        for search in searches:
+            stack.enter_context(_held(search, store, say))
+        studies = {search.name: _opened(search, store, console) for search in searches}
+        failures: dict[str, list[str]] = {}
+        if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
+            # Ray takes seconds to import; a search that has all its trials never does.
+            from s3ray.engine.feed import run_cells
+            from s3ray.engine.run import usable
+
+            capacity = stack.enter_context(usable(store, execution))
+            for search in lacking:
+                store.publish_dataset(data[search.dataset])
+                study = studies[search.name]
+                try_again(study)
+                done = counted(study)
+                at_once = min(capacity.slots(execution), trials - done)
+                say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
+                tried = Trials(search, study, store, trials=trials, seed=seed, say=say)
+                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+                run_cells(tried.cells(), tried.tell, run, store, execution, capacity)
+                failures[search.name] = tried.failures
+                if not tried.failures:
+                    store.drop_run(run)
+        outcomes = [SearchOutcome.of(studies[search.name], failures.get(search.name, ())) for search in searches]
+    for search, outcome in zip(searches, outcomes, strict=True):
+        lines = outcome.lines(search)
+        if outcome.best is not None:
+            file = ("search", search.name, "best.toml")
+            store.write(best_configuration(search, outcome.best.params, overrides, lines), *file)
+            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
+        for line in lines:
+            say(line)
+    return any(outcome.failures or outcome.best is None for outcome in outcomes)
+
+
+def _opened(search: Search, store: Store, console: Console) -> optuna.Study:
+    storage = journal_storage(store, search.name)
+    if storage.cut:
+        console.print(f"warning: {storage.cut}", style="yellow", highlight=False, soft_wrap=True)
+    return open_study(search, storage)
+
+
+@contextmanager
+def _held(search: Search, store: Store, say: Callable[[str], None]) -> Iterator[None]:
+    """The study is ours alone; UserError if another process is at work on it."""
+
+    def waiting(holder: str) -> None:
+        say(f"{search.name}: was claimed by {holder}; waiting some seconds for a sign of life")
+
+    claims = Claims(store, f"search-{uuid.uuid4().hex[:12]}")
+    with ExitStack() as held:
+        try:
+            held.enter_context(claims.hold(f"search-{search.name}", waiting))
+        except HeldError as error:
+            raise UserError(
+                f"study {search.name}: another search is at work on it ({error}); wait for it to end, then run again: "
+                f"what it has found counts"
+            ) from None
+        yield

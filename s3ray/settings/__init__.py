@@ -1,0 +1,16 @@
+"""Settings per dataset and scale, and the changes that a `--config` file makes to them."""
+
+from s3ray.settings.overrides import merged, override, read_overrides
+from s3ray.settings.scales import PAPER_DATASETS, SCALES, default_scale
+from s3ray.settings.settings import Settings, settings_for
+
+__all__ = [
+    "PAPER_DATASETS",
+    "SCALES",
+    "Settings",
+    "default_scale",
+    "merged",
+    "override",
+    "read_overrides",
+    "settings_for",
+]

@@ -1,0 +1,96 @@
+"""Settings: everything that is fixed for a dataset at a scale.
+
+Whatever the paper leaves open is a named field with a default, marked *(ours)* in its comment. What a stage reads of
+them is picked out when a cell is planned; workers get no settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from s3ray.configuration import check_listed, check_not_negative
+from s3ray.errors import UserError
+from s3ray.methods import METHODS
+from s3ray.model.config import ModelConfig
+from s3ray.settings.overrides import merged, override, replaced, typed
+from s3ray.settings.scales import scale_tables
+from s3ray.stages.probe import ProbeSettings
+from s3ray.stages.sparsification import SparsificationSettings
+from s3ray.stages.specialization import SpecializationSettings
+from s3ray.stages.variants import SelectionSettings
+
+_LARGEST_SEED = 2**63 - 1
+
+# A table per prior method, of the type that it declares.
+if TYPE_CHECKING:
+    MethodTables = Any
+else:
+    MethodTables = dataclasses.make_dataclass(
+        "MethodTables",
+        [(name, method.settings, field(default=method.settings())) for name, method in METHODS.items()],
+        frozen=True,
+        slots=True,
+        kw_only=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a (scale, dataset) pair fixes; a cell adds method, χ, batch size and seed."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    specialization: SpecializationSettings = field(default_factory=SpecializationSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    sparsification: SparsificationSettings = field(default_factory=SparsificationSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    method: MethodTables = field(default_factory=MethodTables)
+    # What the grids fan out over. A finished grid grows by adding to these: only what is new runs.
+    granularities: tuple[int, ...] = (2, 4, 8)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    # Of Figure 3 and the full grid. The first is that of all other exhibits (ours): the paper names none.
+    batch_sizes: tuple[int, ...] = (256, 64, 128, 512)
+    margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)
+
+    def __post_init__(self) -> None:
+        check_listed(self, "granularities", "seeds", "batch_sizes")
+        check_not_negative(self, "margin")
+        if min(self.seeds) < 0 or max(self.seeds) > _LARGEST_SEED:
+            raise UserError(f"seeds {list(self.seeds)} must lie between 0 and 2^63 - 1; choose others")
+        if self.specialization.views == "dropout" and self.model.dropout == 0.0:
+            raise UserError("specialization.views 'dropout' needs two passes that differ; set model.dropout above 0")
+
+
+def settings_for(
+    dataset: str, scale: str, overrides: Mapping[str, Any] | None = None, source: str = "--config"
+) -> Settings:
+    """Resolve the settings of a dataset at a scale.
+
+    Args:
+        dataset: name, as in `--datasets` or `--dataset NAME=PATH`.
+        scale: a key of SCALES.
+        overrides: the content of a `--config` file: tables named as the fields of Settings, and
+            `[dataset.NAME.…]` for one dataset alone.
+        source: what complaints call `overrides`.
+
+    Raises:
+        UserError: unknown scale or field, or a value its field refuses.
+    """
+    tables_of_scale = scale_tables(scale, dataset)
+    given = dict(overrides or {})
+    # Those of other datasets may be for another call; what they say is looked at all the same.
+    tables = {
+        name: typed(Settings, table, f"{source} [dataset.{name}]") for name, table in given.pop("dataset", {}).items()
+    }
+    settings = override(Settings(), tables_of_scale, f"scale {scale}, {dataset}")
+    general, special = typed(Settings, given, source), tables.get(dataset, {})
+
+    def where(path: Sequence[str]) -> str:
+        """Whose values a table that does not hold together has; together, so that each may complete the other."""
+        table: Any = reduce(lambda t, name: t.get(name, {}), path, special)
+        return f"{source} [dataset.{dataset}]" if table else source
+
+    return replaced(settings, merged(general, special), where)

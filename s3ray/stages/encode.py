@@ -1,0 +1,89 @@
+"""A split through a trained model, on every rank."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from s3ray.configuration import check_whole
+from s3ray.data.dataset import Dataset, Split
+from s3ray.errors import UserError
+from s3ray.model import TrainedModel
+from s3ray.stages.collective import rank, workers
+
+SAMPLES_AT_ONCE = 256  # where nothing is pruned: how many are encoded together changes nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """Sparsification (5.3): of the pairs of a pool of samples, per layer and modality, the share `ratio` is kept.
+
+    The pool that is ranked is one evaluation batch.
+    """
+
+    ratio: float
+    pool: int  # samples
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ratio <= 1.0:
+            raise UserError(f"preservation ratio {self.ratio} is outside [0, 1]; choose a share")
+        check_whole(self, "pool")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSplit:
+    z: NDArray[np.float32]  # (n, modalities · width): all representations side by side
+    pairs_kept: int
+    pairs_routed: int
+    seconds: float
+
+
+@torch.inference_mode()
+def encode_split(
+    model: TrainedModel, split: Split, *, output: str, on_sphere: bool, pruning: Pruning | None = None
+) -> EncodedSplit:
+    """Representations of a split, in sample order, on every rank.
+
+    Ranks share the batches, not the pools, so the result does not depend on the number of workers.
+    """
+    started = time.perf_counter()
+    parameter = next(model.parameters())
+    model.eval()
+    at_once, keep = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, None)
+    own: dict[int, NDArray[np.float32]] = {}
+    kept = routed = 0
+    starts = range(0, len(split), at_once)
+    for start in starts[rank() :: workers()]:
+        indices = np.arange(start, min(start + at_once, len(split)))
+        batch = {n: r.to(parameter.device, parameter.dtype) for n, r in split.batch(indices).items()}
+        encoding = model.encode(batch, output, keep)
+        own[start] = encoding.joined(on_sphere).float().cpu().numpy()
+        kept += encoding.pairs_computed
+        routed += encoding.pairs_routed
+    shares: list[Any] = [(own, kept, routed)]
+    if workers() > 1:
+        shares = [None] * workers()
+        dist.all_gather_object(shares, (own, kept, routed))
+    pieces = {start: z for share, _, _ in shares for start, z in share.items()}
+    return EncodedSplit(
+        np.concatenate([pieces[start] for start in starts]),
+        sum(share[1] for share in shares),
+        sum(share[2] for share in shares),
+        time.perf_counter() - started,
+    )
+
+
+def encode_splits(
+    model: TrainedModel, data: Dataset, *, output: str, on_sphere: bool, pruning: Pruning | None = None
+) -> dict[str, EncodedSplit]:
+    """All splits of a dataset."""
+    return {
+        name: encode_split(model, split, output=output, on_sphere=on_sphere, pruning=pruning)
+        for name, split in data.splits.items()
+    }

@@ -1,0 +1,26 @@
+"""Selection by sufficiency alone (Eq. 30)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from s3ray.objectives.selection import sufficiency_loss
+from s3ray.stages.training import weighted_sum
+from s3ray.stages.variants.variant import Variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suff:
+    temperature: float
+    lambda_suff: float
+
+
+def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    suff = sufficiency_loss(z, labels_B, config.temperature)
+    return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
+
+
+VARIANT = Variant("suff", "after Selection (suff)", "#7b4fa3", 2, Suff, _loss)

@@ -1,0 +1,30 @@
+"""Selection as the paper has it: sufficiency and minimality (Eq. 33)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from s3ray.objectives.selection import minimality_loss, sufficiency_loss
+from s3ray.stages.training import weighted_sum
+from s3ray.stages.variants.variant import Variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuffMin:
+    temperature: float
+    lambda_suff: float
+    lambda_min: float
+
+
+def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    terms = {
+        "suff": sufficiency_loss(z, labels_B, config.temperature),
+        "min": minimality_loss(z, labels_B),
+    }
+    return weighted_sum((config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"]), outputs=z), terms
+
+
+VARIANT = Variant("suff+min", "after Selection", "#1f5fa8", 1, SuffMin, _loss)

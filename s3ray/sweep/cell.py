@@ -1,0 +1,26 @@
+"""A point of the grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s3ray.methods import S3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Cell:
+    """One point of the grid. Its encoders are trained once; its branches share them.
+
+    A prior method's encoders are dense: granularity 1.
+    """
+
+    dataset: str
+    method: str = S3
+    granularity: int
+    batch_size: int
+    seed: int
+    scale: str
+
+    def __str__(self) -> str:
+        kind = f"χ={self.granularity}" if self.method == S3 else self.method
+        return f"{self.dataset} {kind} batch={self.batch_size} seed={self.seed}"

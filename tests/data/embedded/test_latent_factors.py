@@ -1,0 +1,128 @@
+"""`latent_factors`: what is known beforehand about the simulation, checked on what it draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from s3ray.data.dataset import Dataset
+from s3ray.data.embedded.latent_factors import LatentFactorsConfig, best_accuracy, latent_factors
+
+COUNTS = LatentFactorsConfig(
+    shared=4, unique=4, nuisance=8, relevant_shared=2, relevant_unique=2, label_strength=1.5, valid=20, test=20
+)
+# Small tokens, many samples: the labels are what is checked.
+CONFIG = replace(COUNTS, features=4, train=6000)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return latent_factors(CONFIG)
+
+
+def test_best_accuracy_by_hand() -> None:
+    # One factor and log-odds ± log 3: the label follows the factor with probability ¾.
+    one = LatentFactorsConfig(relevant_shared=1, relevant_unique=0, label_strength=math.log(3))
+    assert best_accuracy(one) == pytest.approx(0.75)
+    # One unique factor per modality: they agree half of the time, log-odds ± 2 log 3 (9 to 1), else even.
+    two = LatentFactorsConfig(relevant_shared=0, relevant_unique=1, label_strength=math.log(3))
+    assert best_accuracy(two) == pytest.approx(0.5 * 0.9 + 0.5 * 0.5)
+
+
+@pytest.mark.parametrize(("shared", "unique"), [(2, 2), (1, 2), (3, 0)])
+def test_best_accuracy_against_monte_carlo(shared: int, unique: int) -> None:
+    config = replace(COUNTS, relevant_shared=shared, relevant_unique=unique)
+    rng = np.random.default_rng(0)
+    n = 50_000
+    score = rng.choice([-1, 1], size=(n, shared + 2 * unique)).sum(axis=1)
+    labels = rng.random(n) < 1 / (1 + np.exp(-1.5 * score))
+    accuracy = np.mean(labels == (score > 0))
+    p = best_accuracy(config)
+    assert abs(accuracy - p) < 4.5 * math.sqrt(p * (1 - p) / n)
+
+
+def test_truth_columns(data: Dataset) -> None:
+    assert len(data.truth_names) == 4 + 2 * (4 + 8)
+    assert data.truth_names[:5] == ("shared_0", "shared_1", "shared_2", "shared_3", "first_unique_0")
+    assert data.truth_names[8] == "first_nuisance_0"
+    assert data.truth_names[16] == "second_unique_0"
+    assert data.relevant_factors == (
+        "shared_0",
+        "shared_1",
+        "first_unique_0",
+        "first_unique_1",
+        "second_unique_0",
+        "second_unique_1",
+    )
+    for split in data.splits.values():
+        assert split.truth is not None
+        assert split.truth.shape == (len(split), 28)
+        assert set(np.unique(split.truth)) == {-1.0, 1.0}
+
+
+def _truth(data: Dataset, names: list[str]) -> np.ndarray:
+    assert data.train.truth is not None
+    return data.train.truth[:, [data.truth_names.index(name) for name in names]]
+
+
+def test_labels_depend_on_the_relevant_factors_alone(data: Dataset) -> None:
+    n = len(data.train)
+    labels = data.train.labels
+    for name in data.truth_names:
+        column = _truth(data, [name])[:, 0]
+        effect = labels[column > 0].mean() - labels[column < 0].mean()
+        if name in data.relevant_factors:
+            # Six factors of log-odds 1.5: a single one moves the label's rate by about 0.3.
+            assert effect > 0.2, name
+        else:
+            # A difference of two means of n/2 fair coins has deviation 1/√n.
+            assert abs(effect) < 4.5 / math.sqrt(n), name
+
+
+def test_an_oracle_on_the_labels_reaches_the_best_accuracy_and_one_modality_does_not(data: Dataset) -> None:
+    relevant = list(data.relevant_factors)
+    n, labels = len(data.train), data.train.labels
+
+    def accuracy(names: list[str]) -> float:
+        return float(np.mean(labels == (_truth(data, names).sum(axis=1) > 0)))
+
+    best = data.facts["best_accuracy"]
+    assert best == best_accuracy(CONFIG)
+    deviation = math.sqrt(best * (1 - best) / n)
+    assert abs(accuracy(relevant) - best) < 4.5 * deviation
+    for other in ("first", "second"):
+        assert accuracy([name for name in relevant if not name.startswith(other)]) < best - 9 * deviation
+
+
+def test_a_token_is_the_prototype_of_a_factors_value() -> None:
+    config = replace(COUNTS, token_noise=0.0, train=200)
+    data = latent_factors(config)
+    for name, sequences in data.train.modalities.items():
+        # 4 + 4 + 8 factors with two values each; without noise there are no other tokens.
+        tokens, which = np.unique(sequences.values, axis=0, return_inverse=True)
+        assert len(tokens) == 32
+        # Whether a sample holds a token of a shared factor tells the factor's value.
+        samples = np.repeat(np.arange(200), sequences.lengths)
+        present = np.zeros((200, 32), dtype=bool)
+        present[samples, which] = True
+        for factor in [f"shared_{i}" for i in range(4)] + [f"{name}_unique_{i}" for i in range(4)]:
+            positive = _truth(data, [factor])[:, 0] > 0
+            assert (present == positive[:, None]).all(axis=0).sum() == 1, factor
+
+
+def test_lengths_are_ragged_because_nuisance_may_be_missing(data: Dataset) -> None:
+    for sequences in data.train.modalities.values():
+        assert sequences.lengths.min() >= 8  # shared and unique are always there
+        assert sequences.lengths.max() <= 16
+        # Eight nuisance tokens kept with probability ¾: mean 8 + 6, deviation √(8 · ¾ · ¼ / n).
+        assert abs(sequences.lengths.mean() - 14) < 4.5 * math.sqrt(1.5 / CONFIG.train)
+
+
+def test_deterministic_in_its_seed() -> None:
+    small = LatentFactorsConfig(train=30, valid=10, test=10)
+    other = LatentFactorsConfig(train=30, valid=10, test=10, seed=1)
+    assert latent_factors(small).fingerprint() == latent_factors(small).fingerprint()
+    assert latent_factors(small).fingerprint() != latent_factors(other).fingerprint()

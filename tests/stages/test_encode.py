@@ -1,0 +1,117 @@
+"""Encoding a split, pruned to a preservation ratio or not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from s3ray.data.dataset import Dataset
+from s3ray.errors import UserError
+from s3ray.model import ModelConfig, S3Model, build_model
+from s3ray.stages.encode import EncodedSplit, Pruning, encode_split, encode_splits
+
+LAYERS, TOP_K = 2, 2
+
+
+@pytest.fixture
+def model(tiny_model: ModelConfig, tiny_dataset: Dataset) -> S3Model:
+    return build_model(tiny_model, tiny_dataset.features, seed=0)
+
+
+def _pruned(model: S3Model, data: Dataset, ratio: float, pool: int, split: str = "valid") -> EncodedSplit:
+    pruning = Pruning(ratio=ratio, pool=pool)
+    return encode_split(model, data.splits[split], output="none", on_sphere=True, pruning=pruning)
+
+
+@pytest.mark.parametrize("on_sphere", [True, False])
+def test_unpruned_is_the_plain_forward_pass_bit_for_bit(model: S3Model, tiny_dataset: Dataset, on_sphere: bool) -> None:
+    split = tiny_dataset.test
+    with torch.no_grad():
+        z = [encoded.z_BD for encoded in model(split.batch(np.arange(len(split))))[0].values()]
+    expected = torch.cat([F.normalize(x, dim=1) if on_sphere else x for x in z], dim=1)
+    got = encode_split(model, split, output="none", on_sphere=on_sphere)
+    assert np.array_equal(got.z, expected.numpy())
+    assert got.z.dtype == np.float32
+    assert got.pairs_kept == got.pairs_routed == LAYERS * TOP_K * sum(len(m.values) for m in split.modalities.values())
+
+
+@pytest.mark.parametrize("on_sphere", [True, False])
+def test_p_one_is_the_unpruned_model_bit_for_bit(model: S3Model, tiny_dataset: Dataset, on_sphere: bool) -> None:
+    split = tiny_dataset.test  # nine samples: pools of 4, 4 and 1
+    expected = []
+    with torch.no_grad():
+        for indices in (np.arange(4), np.arange(4, 8), np.arange(8, 9)):
+            encoded = model(split.batch(indices))[0]
+            z = [encoded[name].z_BD for name in ("left", "right")]
+            expected.append(torch.cat([F.normalize(x, dim=1) if on_sphere else x for x in z], dim=1))
+    got = encode_split(model, split, output="none", on_sphere=on_sphere, pruning=Pruning(ratio=1.0, pool=4))
+    assert np.array_equal(got.z, torch.cat(expected).numpy())
+
+
+def test_on_sphere_each_modality_has_unit_length(model: S3Model, tiny_dataset: Dataset) -> None:
+    z = _pruned(model, tiny_dataset, 0.5, 4, "test").z
+    assert z.shape == (9, 32)
+    for half in (z[:, :16], z[:, 16:]):
+        assert np.linalg.norm(half, axis=1) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+@pytest.mark.parametrize("tenths", range(11))
+@pytest.mark.parametrize("pool", [4, 100])
+def test_pairs_kept_is_the_ceiling_per_pool_layer_and_modality(
+    model: S3Model, tiny_dataset: Dataset, tenths: int, pool: int
+) -> None:
+    split = tiny_dataset.valid
+    kept = routed = 0
+    for sequences in split.modalities.values():
+        for start in range(0, len(split), pool):
+            pairs = int(sequences.lengths[start : start + pool].sum()) * TOP_K
+            kept += LAYERS * -(-pairs * tenths // 10)  # ⌈pairs · p⌉ in whole numbers
+            routed += LAYERS * pairs
+    encoded = _pruned(model, tiny_dataset, tenths / 10, pool)
+    assert (encoded.pairs_kept, encoded.pairs_routed) == (kept, routed)
+
+
+def test_the_pool_counts_only_where_something_is_pruned(model: S3Model, tiny_dataset: Dataset) -> None:
+    """At p = 1 it changes nothing but rounding; below, it says which pairs compete."""
+    small, large = (_pruned(model, tiny_dataset, 1.0, pool).z for pool in (2, 10))
+    assert small == pytest.approx(large, abs=1e-6)
+    small, large = (_pruned(model, tiny_dataset, 0.3, pool).z for pool in (2, 10))
+    assert np.abs(small - large).max() > 1e-3
+
+
+def test_all_splits_are_encoded_alike(model: S3Model, tiny_dataset: Dataset) -> None:
+    encoded = encode_splits(model, tiny_dataset, output="none", on_sphere=True, pruning=Pruning(ratio=0.5, pool=4))
+    assert list(encoded) == ["train", "valid", "test"]
+    for name, split in encoded.items():
+        alone = _pruned(model, tiny_dataset, 0.5, 4, name)
+        assert np.array_equal(split.z, alone.z)
+        assert (split.pairs_kept, split.pairs_routed) == (alone.pairs_kept, alone.pairs_routed)
+        assert split.seconds > 0.0
+
+
+def test_encoding_trains_nothing(model: S3Model, tiny_dataset: Dataset) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    encode_splits(model, tiny_dataset, output="none", on_sphere=True, pruning=Pruning(ratio=0.5, pool=256))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_dropout_is_off(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    model = build_model(dataclasses.replace(tiny_model, dropout=0.5), tiny_dataset.features, seed=0).train()
+    first, second = (encode_split(model, tiny_dataset.test, output="none", on_sphere=True).z for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, float("nan")])
+def test_a_ratio_is_a_share(ratio: float) -> None:
+    with pytest.raises(UserError, match=r"is outside \[0, 1\]; choose a share"):
+        Pruning(ratio=ratio, pool=4)
+
+
+def test_a_pool_holds_samples() -> None:
+    with pytest.raises(UserError, match="pool 0 must lie between 1 and"):
+        Pruning(ratio=0.5, pool=0)

@@ -1,0 +1,205 @@
+"""Every stage: what it reads is what is hashed, and what its version computes stays what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from reading import Reads, hashed
+from s3ray.data.dataset import Dataset, Split
+from s3ray.data.facts import DataFacts
+from s3ray.methods import METHODS
+from s3ray.model import TrainedModel
+from s3ray.settings import Settings, override, settings_for
+from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
+from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
+
+GOLDEN = Path(__file__).with_name("golden.json")
+TINY = {
+    "model": {"width": 16, "layers": 2, "heads": 2, "ffn_multiple": 2, "expansion": 2, "dropout": 0.1},
+    "specialization": {"optimizer": {"epochs": 2}, "views": "dropout"},
+    "selection": {"optimizer": {"epochs": 2}},
+    "sparsification": {"ratios": [1.0, 0.4], "batch_size": 8},
+    "method": {"factorcl": {"critic_width": 8}},
+}
+
+
+def tiny_settings() -> Settings:
+    return override(settings_for("tiny", "smoke"), TINY, "tiny")
+
+
+def with_factors(plain: Dataset) -> Dataset:
+    """With known factors: the class' parity, and one that nothing tells."""
+
+    def known(split: Split) -> Split:
+        factors = np.stack([2.0 * (split.labels % 2) - 1.0, np.resize([1.0, 1.0, -1.0], len(split))], axis=1)
+        return dataclasses.replace(split, truth=factors.astype(np.float32))
+
+    splits = {name: known(split) for name, split in plain.splits.items()}
+    return dataclasses.replace(plain, **splits, truth_names=("shared_0", "shared_1"), relevant_factors=("shared_0",))
+
+
+@pytest.fixture(scope="module")
+def data(tiny_dataset: Dataset) -> Dataset:
+    return with_factors(tiny_dataset)
+
+
+def cells(facts: DataFacts) -> list[CellPlan]:
+    """S3 with every variant, and every prior method with every output."""
+    s3 = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
+    plans = [plan_cell(s3, tiny_settings(), facts, ("none", "suff+min", "suff", "min"), factors=True)]
+    for name, method in METHODS.items():
+        cell = dataclasses.replace(s3, method=name, granularity=1)
+        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=True))
+    return plans
+
+
+def label(cell: CellPlan, run: StageRun) -> str:
+    """A run by what it is, not by its identity."""
+    branch = next((b.branch for b in cell.branches if run in b.runs), "")
+    pruning = getattr(run.config, "pruning", None)
+    ratio = f" p={pruning.ratio}" if pruning else ""
+    return f"{cell.cell.method}: {run.stage.name} {branch}{ratio}".strip()
+
+
+class Computed:
+    """All runs of some cells, each computed once, in float64."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self.runs = {label(cell, run): run for cell in cells(DataFacts.of(data)) for run in cell.runs}
+        self.outcomes: dict[str, Outcome] = {}
+        self.reads: dict[str, Reads] = {}
+        for run in self.runs.values():
+            self.reads[run.identity] = reads = Reads()
+            config = reads.of(run.config)
+            parent = self.model(run.parent) if run.parent else None
+            self.outcomes[run.identity] = run.stage.run(config, data, parent, Context())
+            if run.stage.restore is not None:
+                parent = self.model(run.parent) if run.parent else None
+                weights = self.outcomes[run.identity].weights
+                assert weights is not None
+                run.stage.restore(config, Inputs.of(data), parent, weights)
+
+    def model(self, run: StageRun) -> TrainedModel:
+        weights = self.outcomes[run.identity].weights
+        assert weights is not None
+        assert run.stage.restore is not None
+        return run.stage.restore(
+            run.config, Inputs.of(self.data), self.model(run.parent) if run.parent else None, weights
+        )
+
+
+@pytest.fixture(scope="module")
+def computed(data: Dataset) -> Iterator[Computed]:
+    torch.set_default_dtype(torch.float64)
+    yield Computed(data)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_every_stage_is_there(computed: Computed) -> None:
+    assert {run.stage.name for run in computed.runs.values()} == set(STAGES)
+
+
+def test_a_stage_reads_what_is_hashed_and_nothing_else(computed: Computed) -> None:
+    for name, run in computed.runs.items():
+        assert computed.reads[run.identity].paths == hashed(run.config), name
+
+
+def checksum(weights: Mapping[str, Tensor]) -> float:
+    """Of all numbers, their order included."""
+    flat = torch.cat([weights[name].double().flatten() for name in sorted(weights)])
+    return float((flat * torch.linspace(1.0, 2.0, len(flat), dtype=torch.float64)).sum())
+
+
+def numbers(outcome: Outcome) -> dict[str, Any]:
+    """What a run's result is known by: the last step's loss and the weights, or all that was measured."""
+    if outcome.weights is not None:
+        return {"loss": outcome.rows[-1]["loss"], "weights": checksum(outcome.weights)}
+    kept = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in outcome.rows]
+    values = [v for row in kept for v in row.values() if isinstance(v, float)]
+    rest = [[v for v in row.values() if not isinstance(v, float)] for row in kept]
+    weighed = np.nan_to_num(values, nan=7.0) * np.linspace(1.0, 2.0, len(values))
+    return {"values": float(weighed.sum()), "rest": hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]}
+
+
+def golden(computed: Computed) -> dict[str, Any]:
+    return {
+        name: {"version": run.stage.version, **numbers(computed.outcomes[run.identity])}
+        for name, run in computed.runs.items()
+    }
+
+
+def test_a_version_computes_what_it_always_did(computed: Computed) -> None:
+    """If this fails, a stage computes something else: restore it, or raise its version beside its code.
+
+    After raising a version, write the new numbers with `python tests/sweep/test_stages.py`.
+    """
+    written = json.loads(GOLDEN.read_text())
+    found = golden(computed)
+    assert found.keys() == written.keys()
+    for name, expected in written.items():
+        # What is measured is measured of representations in single precision.
+        exact = 1e-9 if "weights" in expected else 1e-5
+        for key, value in expected.items():
+            same = value if isinstance(value, str) else pytest.approx(value, rel=exact, abs=exact)
+            assert found[name][key] == same, f"{name}: raise the version or restore ({key})"
+
+
+def test_an_identity_is_what_its_document_says(data: Dataset) -> None:
+    for cell in cells(DataFacts.of(data)):
+        for run in cell.runs:
+            again = pickle.loads(pickle.dumps(run))  # as it reaches a worker
+            assert again.identity == run.identity
+            written = json.loads(json.dumps(run.document))
+            assert written == run.document
+            assert run.stage.restored(written["config"]) == run.config
+            for change in ({"data": "e" * 64}, {"stage": dataclasses.replace(run.stage, version=99)}):
+                assert dataclasses.replace(run, **change).identity != run.identity
+            if run.parent is not None:
+                other = dataclasses.replace(run.parent, data="e" * 64)
+                assert dataclasses.replace(run, parent=other).identity != run.identity
+
+
+def test_a_value_that_json_cannot_hold_is_refused(data: Dataset) -> None:
+    run = cells(DataFacts.of(data))[0].reference
+    config = dataclasses.replace(run.config)
+    object.__setattr__(config, "inverse_regularization", float("nan"))
+    with pytest.raises(ValueError, match="JSON"):
+        _ = dataclasses.replace(run, config=config).identity
+
+
+def test_changed_truth_changes_what_is_measured_of_it_alone(data: Dataset) -> None:
+    other = dataclasses.replace(data, relevant_factors=("shared_1",))
+    for before, after in zip(cells(DataFacts.of(data)), cells(DataFacts.of(other)), strict=True):
+        for one, two in zip(before.runs, after.runs, strict=True):
+            assert (one.identity == two.identity) == (one.stage.name != "factors")
+
+
+def test_another_methods_settings_train_nothing_again(data: Dataset) -> None:
+    facts = DataFacts.of(data)
+    changed = override(tiny_settings(), {"method": {"factorcl": {"critic_width": 12}}}, "changed")
+    for cell in cells(facts):
+        branches = [branch.branch for branch in cell.branches]
+        again = plan_cell(cell.cell, changed, facts, branches, factors=True)
+        same = [one.identity == two.identity for one, two in zip(cell.runs, again.runs, strict=True)]
+        wanted = [cell.cell.method != "factorcl" or run.stage.name == "reference" for run in cell.runs]
+        assert same == wanted, cell.cell
+
+
+if __name__ == "__main__":
+    from tiny_data import tiny_dataset
+
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    GOLDEN.write_text(json.dumps(golden(Computed(with_factors(tiny_dataset()))), indent=1) + "\n")
