@@ -154,15 +154,17 @@ def check_temporary_folder() -> None:
 
 
 @contextmanager
-def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that are set for a while, those that are set already excepted."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while, unless they are set already; what Ray adds meanwhile goes with them."""
+    before = set(os.environ)
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name in os.environ.keys() - before:
+            if name.startswith(("RAY_", "TUNE_")) or name == "PYTHONBREAKPOINT":
+                del os.environ[name]
 
 
 @contextmanager
@@ -174,7 +176,7 @@ def _quiet() -> Iterator[None]:
     }
     # Tune and Train log every failed attempt with its traceback; the cause is in our own line.
     levels = {logger: logger.level for logger in map(logging.getLogger, ("ray", "ray.tune", "ray.train"))}
-    with variables(quiet), warnings.catch_warnings():
+    with _variables(quiet), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for logger in levels:
             logger.setLevel(logging.CRITICAL)
@@ -199,7 +201,7 @@ def connected(execution: Execution) -> Iterator[Capacity]:
             cannot be reached or Ray not be started, or S3RAY_MAX_CPUS or S3RAY_MAX_GPUS is no number.
     """
     with ExitStack() as restored:
-        restored.enter_context(variables(ENVIRONMENT))
+        restored.enter_context(_variables(ENVIRONMENT))
         if not execution.verbose:
             restored.enter_context(_quiet())
         if ray.is_initialized():
@@ -208,7 +210,7 @@ def connected(execution: Execution) -> Iterator[Capacity]:
         if not execution.verbose:
             restored.enter_context(private.no_notes())
         if (address := cluster_address()) is None:  # nobody preempts this machine
-            restored.enter_context(variables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}))
+            restored.enter_context(_variables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}))
         try:
             yield _connect(address, execution)
         finally:
