@@ -6,7 +6,9 @@ All accuracies are in percent; seeds 0, 1 and 2 lie a deviation apart, so that m
 import functools
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 import pandas as pd
 
@@ -41,7 +43,7 @@ FACTORS = {
 STEPS = 8  # of Selection
 
 
-def formula(cell, branch, ratio, split):
+def formula(cell: Any, branch: Any, ratio: Any, split: Any) -> Any:
     """digits 60, latent_factors 50, and a hundredth of the batch size; a point between seeds.
 
     S3 adds half of χ. Without Selection a curve loses a point per tenth pruned. Selection adds 2 (suff+min), 1
@@ -58,7 +60,7 @@ def formula(cell, branch, ratio, split):
     return height + {"suff+min": 8, "suff": 7, "min": 6}[branch] - 10 * abs(ratio - peak)
 
 
-def as_printed(cell, branch, ratio, split):
+def as_printed(cell: Any, branch: Any, ratio: Any, split: Any) -> Any:
     """The paper's means and deviations at a dataset's usual batch size, less at others; validation a point below.
 
     What the paper does not print continues in its manner; references that use labels get 80.
@@ -69,17 +71,17 @@ def as_printed(cell, branch, ratio, split):
 
 
 @functools.cache
-def _usual_batch_size(dataset):
+def _usual_batch_size(dataset: Any) -> Any:
     return settings_for(dataset, "paper").batch_sizes[0]
 
 
 @functools.cache
-def _published(number, *keys):
+def _published(number: Any, *keys: Any) -> Any:
     table = published_table(number).set_index(list(keys))[["accuracy_mean", "accuracy_std"]].astype(float)
     return {key: tuple(values) for key, values in zip(table.index, table.to_numpy(), strict=True)}
 
 
-def _printed(dataset, method, granularity, branch, ratio):
+def _printed(dataset: Any, method: Any, granularity: Any, branch: Any, ratio: Any) -> Any:
     if method != "s3":
         return _published(2, "dataset", "method").get((dataset, labels.title(method, branch)), (80.0, 1.0))
     if branch in ("suff", "min"):
@@ -92,14 +94,14 @@ def _printed(dataset, method, granularity, branch, ratio):
     return table[dataset, str(granularity), "selection" if ratio == 1.0 else "sparsification", f"{ratio:.1f}"]
 
 
-def entropy(cell, modality, scope, step):
+def entropy(cell: Any, modality: Any, scope: Any, step: Any) -> Any:
     """ln of the number of experts for global; local falls by a hundredth per step. 0.1 between seeds, 1 between
     modalities, and a hundredth of the batch size, which no plot of another batch size may show."""
     height = math.log(8 * cell.granularity) + 0.1 * (cell.seed - 1) + modality + cell.batch_size / 100
     return height - (0.01 * step if scope == "local" else 0.0)
 
 
-def facts(dataset):
+def facts(dataset: Any) -> Any:
     """Of the embedded datasets and of MultiBench's: the numbers that planning and reports show."""
     if dataset not in PAPER_DATASETS:
         is_simulated = dataset == "latent_factors"
@@ -128,7 +130,7 @@ def facts(dataset):
     )
 
 
-def finished(sweep, datasets, folder, accuracy=None, overrides=None):
+def finished(sweep: Any, datasets: Any, folder: Any, accuracy: Any = None, overrides: Any = None) -> Any:
     """A store in `folder` with every run of a sweep over `datasets`; the plan over it, and the store."""
     accuracy = accuracy or (as_printed if set(datasets) <= set(PAPER_DATASETS) else formula)
     entries = {}
@@ -146,18 +148,18 @@ def finished(sweep, datasets, folder, accuracy=None, overrides=None):
     return make_plan(sweep, study, store), store
 
 
-def _commit(store, run, files):
+def _commit(store: Any, run: Any, files: Any) -> None:
     content = {name: _parquet(table) for name, table in files.items()}
     store.commit(run, content, seconds=SECONDS.get(run.stage, 1.0), provenance=PROVENANCE)
 
 
-def _parquet(table):
+def _parquet(table: Any) -> Any:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
-def _results(plan, accuracy):
+def _results(plan: Any, accuracy: Any) -> Iterator[Any]:
     yield plan.training, {}
     for branch in plan.branches:
         if branch.selection:
@@ -168,11 +170,11 @@ def _results(plan, accuracy):
     yield plan.reference, {"rows.parquet": _references(plan)}
 
 
-def _ratios(plan):
+def _ratios(plan: Any) -> Any:
     return plan.settings.sparsification.ratios if plan.cell.method == "s3" else (1.0,)
 
 
-def _curve(plan, branch, accuracy):
+def _curve(plan: Any, branch: Any, accuracy: Any) -> Any:
     return pd.DataFrame(
         {
             "preservation_ratio": ratio,
@@ -192,7 +194,7 @@ def _curve(plan, branch, accuracy):
     )
 
 
-def _metrics(plan):
+def _metrics(plan: Any) -> Any:
     names = {
         f"{scope}_entropy/{modality}": [entropy(plan.cell, number, scope, step) for step in range(STEPS)]
         for scope in ("local", "global")
@@ -201,7 +203,7 @@ def _metrics(plan):
     return pd.DataFrame({"step": range(STEPS), "loss": [1.0] * STEPS, **names})
 
 
-def _references(plan):
+def _references(plan: Any) -> Any:
     """50 for the majority, 55 for raw features; validation 5 below."""
     return pd.DataFrame(
         {
@@ -216,7 +218,7 @@ def _references(plan):
     )
 
 
-def _kept(plan):
+def _kept(plan: Any) -> Any:
     """R² falls with p from 0.9 for shared relevant factors, 0.8 for shared others, and so on; shares are a fifth."""
     points = []
     for ratio in _ratios(plan):

@@ -1,6 +1,7 @@
 """Comparison with the paper, on the paper's own numbers fed back as if they were ours."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,12 +14,12 @@ from s3ray.results.compare import compare, differs, summary
 from s3ray.results.published import published_table
 
 
-def seeds_of(mean, std):
+def seeds_of(mean: Any, std: Any) -> Any:
     """Three accuracies with exactly this mean and sample deviation."""
     return [(float(mean) + step * float(std)) / 100 for step in (-1, 0, 1)]
 
 
-def rows_of(dataset, branch, granularity, ratio, accuracies, method="s3"):
+def rows_of(dataset: Any, branch: Any, granularity: Any, ratio: Any, accuracies: Any, method: Any = "s3") -> Any:
     return [
         {
             "dataset": dataset,
@@ -39,7 +40,7 @@ def rows_of(dataset, branch, granularity, ratio, accuracies, method="s3"):
 
 
 @pytest.fixture(scope="module")
-def published():
+def published() -> Any:
     """Rows that have the printed means and deviations of Tables 1 to 3."""
     rows = []
     for cell in published_table(1).itertuples():
@@ -58,14 +59,14 @@ def published():
     return pd.DataFrame(rows)
 
 
-def cell(comparison, table, dataset, entry, granularity=8):
+def cell(comparison: Any, table: Any, dataset: Any, entry: Any, granularity: Any = 8) -> Any:
     found = comparison[(comparison["table"] == table) & (comparison["dataset"] == dataset)]
     found = found[(found["entry"] == entry) & (found["granularity"] == granularity)]
     assert len(found) == 1
     return found.iloc[0]
 
 
-def test_the_papers_numbers_are_reproduced_where_their_deviation_allows(published):
+def test_the_papers_numbers_are_reproduced_where_their_deviation_allows(published: Any) -> None:
     comparison = compare(published, parameters=False)
     assert comparison.groupby("table").size().tolist() == [132, 36, 16]
     assert comparison["difference"].abs().max() < 1e-9
@@ -81,7 +82,7 @@ def test_the_papers_numbers_are_reproduced_where_their_deviation_allows(publishe
     assert not differs(comparison)
 
 
-def test_five_points_off_differ_where_the_deviation_allows(published):
+def test_five_points_off_differ_where_the_deviation_allows(published: Any) -> None:
     comparison = compare(published.assign(accuracy=published["accuracy"] + 0.05), parameters=False)
     # t(0.975, 4) = 2.77645: s < 5 / (2.77645 · √(2/3)) = 2.2056 would do for a cell alone. Of m cells the k-th
     # smallest p must be below .05 · k / m, for itself or a larger k.
@@ -94,7 +95,7 @@ def test_five_points_off_differ_where_the_deviation_allows(published):
     assert differs(comparison)
 
 
-def test_few_noisy_seeds_are_underpowered(published):
+def test_few_noisy_seeds_are_underpowered(published: Any) -> None:
     noisy = published.assign(accuracy=published["accuracy"] + published["seed"].map({0: -0.06, 1: 0.05, 2: 0.02}))
     assert set(compare(noisy, parameters=False)["verdict"]) == {"underpowered"}
     single = compare(published[published["seed"] == 0], parameters=False)
@@ -104,14 +105,14 @@ def test_few_noisy_seeds_are_underpowered(published):
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.7, -1.4, 3.0])
-def test_welch_tests_agree_with_scipy(published, shift):
+def test_welch_tests_agree_with_scipy(published: Any, shift: Any) -> None:
     # Another deviation than the printed 1.27, too: the seeds are drawn apart.
     ours = published.assign(accuracy=published["accuracy"] + (published["seed"] + shift) / 100)
     found = cell(compare(ours, parameters=False), 1, "mosi", "selection")
     sides = (found["mean"], found["std"], 3), (found["published_mean"], found["published_std"], 3)
     (mean, std, n), other = sides
 
-    def welch(bound, alternative):
+    def welch(bound: Any, alternative: Any) -> Any:
         test = stats.ttest_ind_from_stats(mean - bound, std, n, *other, equal_var=False, alternative=alternative)
         return test.pvalue
 
@@ -122,7 +123,7 @@ def test_welch_tests_agree_with_scipy(published, shift):
     assert welch(found["high"], "less") == pytest.approx(0.05)
 
 
-def test_welch_by_hand(published):
+def test_welch_by_hand(published: Any) -> None:
     # MUStARD, χ = 2, p 0.2: printed 60.14 (0.00), taken as 0.005. Ours 59.14 61.14 63.14: mean 61.14, deviation 2,
     # error √((4 + .005²) / 3) = 1.154702, with next to no share of the other side: two degrees of freedom.
     ours = rows_of("mustard", "suff+min", 2, 0.2, [0.5914, 0.6114, 0.6314])
@@ -134,7 +135,7 @@ def test_welch_by_hand(published):
     assert found["p_equivalent"] == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), abs=1e-5)
 
 
-def test_no_deviation_on_either_side(published):
+def test_no_deviation_on_either_side(published: Any) -> None:
     same = cell(compare(published, parameters=False), 1, "mustard", "p 0.2", granularity=2)
     assert (same["std"], same["published_std"]) == (pytest.approx(0.0), 0.0)
     assert same["verdict"] == "reproduced"
@@ -144,14 +145,14 @@ def test_no_deviation_on_either_side(published):
     assert (same["low"], same["high"]) == pytest.approx((-width, width), rel=1e-2)
 
 
-def test_the_margin_decides_what_is_reproduced(published):
+def test_the_margin_decides_what_is_reproduced(published: Any) -> None:
     strict = compare(published, margin=0.01, parameters=False)
     assert strict["verdict"].value_counts().to_dict() == {"underpowered": 184}  # the printed 0.00 too
     lenient = compare(published, margin=20.0, parameters=False)
     assert set(lenient["verdict"]) == {"reproduced"}
 
 
-def test_table_2_compares_the_oracle_and_says_so(published):
+def test_table_2_compares_the_oracle_and_says_so(published: Any) -> None:
     comparison = compare(published, parameters=False)
     oracles = {dataset: cell(comparison, 2, dataset, "+ Sparsification") for dataset in ("mosei", "mosi", "ur_funny")}
     assert [found["preservation_ratio"] for found in oracles.values()] == [0.5, 0.7, 0.2]
@@ -164,7 +165,7 @@ def test_table_2_compares_the_oracle_and_says_so(published):
     assert "p* 0.3, chosen on validation, gives 77.44" in found["note"]
 
 
-def test_what_the_printed_numbers_do_not_allow_is_noted(published):
+def test_what_the_printed_numbers_do_not_allow_is_noted(published: Any) -> None:
     comparison = compare(published, parameters=False)
     unfit = comparison[comparison["note"].str.contains("no mean of 3 seeds on")]
     # Counted in thirds of 100 / 686, 1058 and 138 percent; the five of Table 1 stand in MOSI's row of χ = 4.
@@ -185,14 +186,14 @@ def test_what_the_printed_numbers_do_not_allow_is_noted(published):
 
 
 @pytest.mark.parametrize("kind", ["embedded", "simulated", "user"])
-def test_other_data_are_refused_before_anything_else(published, kind):
+def test_other_data_are_refused_before_anything_else(published: Any, kind: str) -> None:
     other = published[published["dataset"] == "mosi"].drop(columns="accuracy")
     mixed = pd.concat([published, other.assign(dataset="mine", kind=kind)])
     with pytest.raises(UserError, match=f"mine is {kind} data, and only MultiBench data can be compared"):
         compare(mixed)
 
 
-def test_several_batch_sizes_need_a_choice(published):
+def test_several_batch_sizes_need_a_choice(published: Any) -> None:
     both = pd.concat([published, published.assign(batch_size=64, accuracy=0.1)])
     with pytest.raises(UserError, match="mosei has rows of batch_size 64, 256"):
         compare(both, parameters=False)
@@ -201,14 +202,14 @@ def test_several_batch_sizes_need_a_choice(published):
     pd.testing.assert_frame_equal(chosen, compare(published, parameters=False))
 
 
-def test_several_scales_are_refused_and_another_scale_is_noted(published):
+def test_several_scales_are_refused_and_another_scale_is_noted(published: Any) -> None:
     smoke = published.assign(scale="smoke")
     with pytest.raises(UserError, match="rows of scale paper, smoke"):
         compare(pd.concat([published, smoke]), parameters=False)
     assert compare(smoke, parameters=False)["note"].str.contains("smoke scale").all()
 
 
-def test_cells_without_rows_are_named_and_parameters_are_exact():
+def test_cells_without_rows_are_named_and_parameters_are_exact() -> None:
     nothing = compare(pd.DataFrame())
     assert summary(nothing).splitlines() == [
         "Table 1: 132 not run",
@@ -222,7 +223,7 @@ def test_cells_without_rows_are_named_and_parameters_are_exact():
     assert differs(nothing.assign(verdict=nothing["verdict"].replace("reproduced", "differs")))
 
 
-def test_one_cell_off_by_chance_is_not_a_difference_of_the_whole(published):
+def test_one_cell_off_by_chance_is_not_a_difference_of_the_whole(published: Any) -> None:
     # 1.9 points at a deviation of 0.70: t = 3.32, p = .029; as one of 184 no finding.
     chosen = (published["dataset"] == "mosei") & (published["granularity"] == 2)
     chosen &= published["preservation_ratio"] == 0.3
@@ -233,6 +234,6 @@ def test_one_cell_off_by_chance_is_not_a_difference_of_the_whole(published):
     assert not differs(comparison)
 
 
-def test_the_order_of_rows_does_not_matter(published):
+def test_the_order_of_rows_does_not_matter(published: Any) -> None:
     shuffled = published.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(compare(shuffled, parameters=False), compare(published, parameters=False))

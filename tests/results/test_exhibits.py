@@ -5,6 +5,8 @@ import itertools
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,18 +36,18 @@ PROMISED = {
 }
 
 
-def test_every_sweep_file_promises_something():
+def test_every_sweep_file_promises_something() -> None:
     assert set(SWEEPS) == {*PROMISED, "full_grid", "search_weights"}  # the last two: all of them, and no results
 
 
-def part_of(embedded, sweep):
+def part_of(embedded: SimpleNamespace, sweep: Any) -> Any:
     """A sweep's plan over latent_factors alone; the full grid has committed all of it."""
     entries = {"latent_factors": embedded.plan.study.entries["latent_factors"]}
     return make_plan(load_sweep(SWEEPS[sweep]), Study(entries), embedded.store)
 
 
 @pytest.mark.parametrize("sweep", PROMISED)
-def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep, embedded):
+def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedded: SimpleNamespace) -> None:
     store = embedded.store
     written = write_results(part_of(embedded, sweep), store)
     promised_tables, promised_figures = PROMISED[sweep]
@@ -66,7 +68,7 @@ def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep, embedded):
             assert (content[:5], content.rstrip()[-5:]) == (b"%PDF-", b"%%EOF"), name
 
 
-def test_a_sweep_without_cells_writes_its_tables(tmp_path):
+def test_a_sweep_without_cells_writes_its_tables(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = make_plan(load_sweep(SWEEPS["tables4_5_parameters"]), Study({}), store)
     assert "table4.csv" in write_results(plan, store)
@@ -74,7 +76,7 @@ def test_a_sweep_without_cells_writes_its_tables(tmp_path):
     assert not (tmp_path / "results" / "tables4_5_parameters" / "rows.parquet").exists()
 
 
-def test_results_that_were_saved_are_loaded_as_they_were(embedded, tmp_path):
+def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     names = ["rows", "references", "entropies", "factors"]
     assert embedded.results.save(store) == [*(f"{name}.parquet" for name in names), "info.json"]
@@ -90,7 +92,7 @@ def test_results_that_were_saved_are_loaded_as_they_were(embedded, tmp_path):
     assert loaded.info["datasets"]["digits"]["kind"] == "embedded"
 
 
-def test_the_sweep_written_last_is_loaded_unless_one_is_named(embedded, tmp_path):
+def test_the_sweep_written_last_is_loaded_unless_one_is_named(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for age, name in enumerate(("table1_figure5", "table3_selection_losses", "figure6_no_selection")):
         Results.collect(part_of(embedded, name), embedded.store).save(store)
@@ -101,7 +103,7 @@ def test_the_sweep_written_last_is_loaded_unless_one_is_named(embedded, tmp_path
     assert Results.load(store, "figure6_no_selection").info["sweep"] == "figure6_no_selection"
 
 
-def test_results_that_are_not_there_are_one_sentence(embedded, tmp_path):
+def test_results_that_are_not_there_are_one_sentence(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(UserError, match=r"^--storage .*: holds no results of any sweep; run a sweep first$"):
         Results.load(store)
@@ -111,21 +113,21 @@ def test_results_that_are_not_there_are_one_sentence(embedded, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def rendered(embedded):
+def rendered(embedded: SimpleNamespace) -> Any:
     return render(embedded.results)
 
 
 @pytest.fixture(scope="module")
-def made(rendered):
+def made(rendered: Any) -> Any:
     return {name: table.frame for name, table in tables(rendered).items()}
 
 
 @pytest.fixture(scope="module")
-def beside_the_paper(multibench):
+def beside_the_paper(multibench: SimpleNamespace) -> Any:
     return {name: table.frame for name, table in tables(render(multibench.results)).items()}
 
 
-def line(table, **values):
+def line(table: Any, **values: Any) -> Any:
     """The one line with these values; underscores stand for spaces."""
     chosen = table
     for name, value in values.items():
@@ -134,7 +136,7 @@ def line(table, **values):
     return chosen.iloc[0]
 
 
-def test_table_1_by_hand(made):
+def test_table_1_by_hand(made: Any) -> None:
     found = line(made["table1"], dataset="digits (embedded data)", batch_size=64, χ=8, Selection_loss="suff+min")
     # 60 + .64 + 8 / 2; Selection gives 2 at p = 1, 7 at p = .5, 8 at p = .4 and 5 at p = .1; a point between seeds.
     assert found.to_dict() == {
@@ -164,7 +166,7 @@ def test_table_1_by_hand(made):
     assert not made["table1"]["dataset"].str.contains("paper").any()
 
 
-def test_table_1_has_the_papers_line_below_its_own(beside_the_paper):
+def test_table_1_has_the_papers_line_below_its_own(beside_the_paper: Any) -> None:
     table = beside_the_paper["table1"]
     place = int(line(table, dataset="mosi (multibench data)", χ=8, Selection_loss="suff+min").name)
     # As printed: what was put in, and what the paper has.
@@ -194,7 +196,7 @@ METHODS_IN_ORDER = {
 }
 
 
-def test_table_2_has_methods_in_order_and_says_which_train_with_labels(made):
+def test_table_2_has_methods_in_order_and_says_which_train_with_labels(made: Any) -> None:
     for _, table in made["table2"].groupby("batch size"):
         shown = dict(zip(table["method"], table["labels in training"], strict=True))
         shown.pop("logistic regression on mean-pooled raw features")
@@ -202,7 +204,7 @@ def test_table_2_has_methods_in_order_and_says_which_train_with_labels(made):
     assert made["table2"]["batch size"].tolist() == ["64"] * 14 + ["128"] * 14
 
 
-def test_table_2_by_hand(made):
+def test_table_2_by_hand(made: Any) -> None:
     here = made["table2"][made["table2"]["batch size"] == "64"].set_index("method")["digits (embedded data)"]
     # Prior methods stand a point apart, from a point below 60.64.
     assert here.loc["CLIP":"Cross-entropy, end to end"].tolist() == [f"{59.64 + i:.2f} (1.00)" for i in range(8)]
@@ -215,7 +217,7 @@ def test_table_2_by_hand(made):
     assert not any("paper" in column for column in made["table2"].columns)
 
 
-def test_table_2_sets_the_paper_beside_and_its_sparsification_beside_the_oracle(beside_the_paper):
+def test_table_2_sets_the_paper_beside_and_its_sparsification_beside_the_oracle(beside_the_paper: Any) -> None:
     table = beside_the_paper["table2"].set_index("method")
     own, paper = table["mosi (multibench data)"], table["mosi (paper)"]
     assert (own["CLIP"], paper["CLIP"]) == ("64.24 (0.88)", "64.24 (0.88)")
@@ -227,7 +229,7 @@ def test_table_2_sets_the_paper_beside_and_its_sparsification_beside_the_oracle(
     assert not any(f"{other} (paper)" in table.columns for other in ("mosei", "ur_funny", "mustard"))
 
 
-def test_table_3_by_hand(made, beside_the_paper):
+def test_table_3_by_hand(made: Any, beside_the_paper: Any) -> None:
     table = made["table3"]
     assert table["Selection loss"].tolist() == ["none", "suff+min", "suff", "min"] * 2
     assert table["digits (embedded data)"].tolist()[:4] == [f"{x} (1.00)" for x in ("64.64", "66.64", "65.64", "64.64")]
@@ -238,7 +240,7 @@ def test_table_3_by_hand(made, beside_the_paper):
     assert beside["mosi (paper)"].tolist() == beside["mosi (multibench data)"].tolist() == printed
 
 
-def test_tables_4_and_5_have_the_papers_digits_in_its_layout(made):
+def test_tables_4_and_5_have_the_papers_digits_in_its_layout(made: Any) -> None:
     columns = ["dataset", "granularity", "router_parameters_percent"]
     assert list(made["table4"].columns) == columns
     pd.testing.assert_frame_equal(made["table4"], published_table(4)[columns])
@@ -256,7 +258,7 @@ def test_tables_4_and_5_have_the_papers_digits_in_its_layout(made):
     assert (every_layer.iloc[:, 2:].astype(float) < table.iloc[:, 2:].astype(float)).all(axis=None)
 
 
-def test_factors_by_hand(made):
+def test_factors_by_hand(made: Any) -> None:
     table = made["factors"]
     assert set(table["dataset"]) == {"latent_factors (simulated data)"}
     found = line(table, batch_size=64, method="S3, after Selection", χ=8, p=0.5)
@@ -271,30 +273,30 @@ def test_factors_by_hand(made):
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "references", "factors", "verdicts"])
-def test_what_stands_above_a_table_names_the_data_by_kind(name, rendered):
+def test_what_stands_above_a_table_names_the_data_by_kind(name: str, rendered: Any) -> None:
     text = tables(rendered)[name].note
     assert "digits is embedded data (rows + columns, smoke scale)" in text
     assert "latent_factors is simulated data (first + second, smoke scale, best achievable 90.0)" in text
 
 
 @pytest.fixture(scope="module")
-def drawn(rendered):
+def drawn(rendered: Any) -> Any:
     return charts(rendered)
 
 
-def curves(panel):
+def curves(panel: Any) -> Any:
     """The means drawn in a panel, by label."""
     return {curve.label: curve for curve in panel.curves if curve.spread}
 
 
-def stars(panel):
+def stars(panel: Any) -> Any:
     return [(*curve.x, *curve.y) for curve in panel.curves if curve.marker == "star"]
 
 
 AFTER, BEFORE = "after Selection: mean ± std, n = 3", "without Selection: mean ± std, n = 3"
 
 
-def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_batch_size(made, drawn):
+def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_batch_size(made: Any, drawn: Any) -> None:
     assert set(made) == set().union(*(promised for promised, _ in PROMISED.values()))
     assert set(drawn) == {
         *(f"{name}_batch_{batch}" for name in ("figure5", "figure6", "table3") for batch in (64, 128)),
@@ -303,7 +305,7 @@ def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_bat
     }
 
 
-def test_figure_3_has_a_column_per_batch_size(drawn):
+def test_figure_3_has_a_column_per_batch_size(drawn: Any) -> None:
     chart = drawn["figure3_digits"]
     assert chart.title == "digits (embedded data, smoke scale)"
     assert [panel.title for panel in chart.panels[0]] == ["batch size 64", "batch size 128"]
@@ -319,7 +321,7 @@ def test_figure_3_has_a_column_per_batch_size(drawn):
     assert stars(panel) == [(0.5, pytest.approx(70.28))]
 
 
-def test_figure_5_has_a_column_per_dataset(drawn):
+def test_figure_5_has_a_column_per_dataset(drawn: Any) -> None:
     chart = drawn["figure5_batch_64"]
     assert chart.title == "Pruning curves, batch size 64"
     names = ["digits (embedded data)", "latent_factors (simulated data)"]
@@ -329,7 +331,7 @@ def test_figure_5_has_a_column_per_dataset(drawn):
     assert shown[AFTER].color == labels.SELECTED
 
 
-def test_figure_6_shows_the_curve_without_selection_alone_as_the_main_one(drawn):
+def test_figure_6_shows_the_curve_without_selection_alone_as_the_main_one(drawn: Any) -> None:
     for (panel,), χ in zip(drawn["figure6_batch_128"].panels, (2, 4, 8), strict=True):
         ((label, curve),) = curves(panel).items()
         assert (label, curve.color) == (BEFORE, labels.SELECTED)
@@ -340,7 +342,7 @@ def test_figure_6_shows_the_curve_without_selection_alone_as_the_main_one(drawn)
         assert np.isnan(seeds.y[5::6]).all()
 
 
-def test_table_3_has_a_figure_with_a_curve_per_selection_loss(drawn):
+def test_table_3_has_a_figure_with_a_curve_per_selection_loss(drawn: Any) -> None:
     ((panel,),) = drawn["table3_batch_128"].panels
     shown = curves(panel)
     assert [curve.color for curve in shown.values()] == [labels.branch_color(branch) for branch in labels.branches()]
@@ -350,7 +352,7 @@ def test_table_3_has_a_figure_with_a_curve_per_selection_loss(drawn):
     assert not any(curve.dash == "dot" for curve in panel.curves)
 
 
-def test_figures_7_to_10_show_the_means_per_granularity_at_the_usual_batch_size(drawn):
+def test_figures_7_to_10_show_the_means_per_granularity_at_the_usual_batch_size(drawn: Any) -> None:
     chart = drawn["figures7_10_digits"]
     assert chart.title == "digits (embedded data), batch size 64: routers during Selection (mean ± std, n = 3)"
     panels = [panel for row in chart.panels for panel in row]
@@ -365,21 +367,21 @@ def test_figures_7_to_10_show_the_means_per_granularity_at_the_usual_batch_size(
             np.testing.assert_allclose(curve.spread, [0.1] * 8)
 
 
-def test_factors_are_drawn_for_data_with_known_factors(drawn):
+def test_factors_are_drawn_for_data_with_known_factors(drawn: Any) -> None:
     chart = drawn["factors_latent_factors_batch_64"]
     assert "latent_factors (simulated data)" in chart.title
     first = {curve.label: curve for curve in chart.panels[0][0].curves}
     np.testing.assert_allclose(first["unique relevant"].y, [0.7, 0.63, 0.35, 0.28, 0.07])
 
 
-def test_a_sweep_that_names_no_exhibit_has_those_of_every_sweep():
+def test_a_sweep_that_names_no_exhibit_has_those_of_every_sweep() -> None:
     assert {exhibit.name for exhibit in asked_for("grid", [])} == EVERY
     assert [exhibit.name for exhibit in asked_for("grid", ["table3", "figure5"])][:2] == ["table3", "figure5"]
     assert len(asked_for("grid", ["summary"])) == len(EVERY)
     assert {name for sweep in SWEEPS.values() for name in load_sweep(sweep).exhibits} | EVERY == set(EXHIBITS)
 
 
-def test_an_exhibit_that_there_is_not_is_one_sentence():
+def test_an_exhibit_that_there_is_not_is_one_sentence() -> None:
     with pytest.raises(
         UserError, match=r"^sweep grid: exhibits has 'tabel1', which there is not; did you mean 'table1'"
     ):

@@ -9,6 +9,8 @@ import io
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -28,7 +30,7 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 BLANK = re.compile(r"(?<![\w.-])(nan|none|null|inf|<na>|nat)(?![\w-])", re.IGNORECASE)
 
 
-def small(results):
+def small(results: Any) -> Any:
     """Three ratios of one dataset at one batch size and two granularities: what a case needs, and quickly drawn."""
     rows, factors, entropies = results.rows, results.factors, results.entropies
     one = {"dataset": "latent_factors", "batch_size": 64}
@@ -49,15 +51,15 @@ def small(results):
     )
 
 
-def frames(results):
+def frames(results: Any) -> Any:
     return {name: table.frame for name, table in tables(render(results)).items()}
 
 
-def keep(condition):
+def keep(condition: Any) -> Any:
     """Of every table the rows for which `condition` holds, where it can be asked."""
 
-    def case(results):
-        def filtered(table):
+    def case(results: Any) -> Any:
+        def filtered(table: Any) -> Any:
             try:
                 return table[condition(table)]
             except KeyError:
@@ -69,10 +71,10 @@ def keep(condition):
     return case
 
 
-def unknown(condition):
+def unknown(condition: Any) -> Any:
     """Accuracies and other values of these rows are NaN."""
 
-    def case(results):
+    def case(results: Any) -> Any:
         rows = results.rows.assign(accuracy=results.rows["accuracy"].mask(condition(results.rows)))
         factors = results.factors.assign(value=results.factors["value"].mask(results.factors["quantity"] == "R2"))
         return dataclasses.replace(results, rows=rows, factors=factors)
@@ -80,7 +82,7 @@ def unknown(condition):
     return case
 
 
-def without(*names):
+def without(*names: Any) -> Any:
     return lambda results: dataclasses.replace(results, **{name: pd.DataFrame() for name in names})
 
 
@@ -116,15 +118,15 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def whole(embedded):
+def whole(embedded: SimpleNamespace) -> Any:
     return small(embedded.results)
 
 
 @pytest.fixture(autouse=True)
-def unpainted(monkeypatch):
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn once, and their pixels not: that they can be drawn is what counts here."""
 
-    def unpainted_render(figure, suffix):
+    def unpainted_render(figure: Any, suffix: Any) -> Any:
         if suffix == "png":
             figure.set_layout_engine("none")
             figure.draw_without_rendering()
@@ -135,7 +137,7 @@ def unpainted(monkeypatch):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("error")
-def test_what_is_missing_is_blank_everywhere(case, whole, tmp_path, capfd):
+def test_what_is_missing_is_blank_everywhere(case: Any, whole: Any, tmp_path: Path, capfd: Any) -> None:
     results = CASES[case](whole)
     output = Store(str(tmp_path))
     write_report(results, output)
@@ -163,7 +165,7 @@ def test_what_is_missing_is_blank_everywhere(case, whole, tmp_path, capfd):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up, tmp_path):
+def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up: SimpleNamespace, tmp_path: Path) -> None:
     sweep = load_sweep(SWEEPS / "table1_figure5.py")
     overrides = {"seeds": [1], "granularities": [8], "batch_sizes": [64], "sparsification": {"ratios": [1.0, 0.5]}}
     plan, store = made_up.finished(sweep, ["digits"], tmp_path, overrides=overrides)
@@ -177,7 +179,7 @@ def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up, tmp_path)
 
 @pytest.mark.parametrize("seeds", [0, 1, 2])
 @pytest.mark.filterwarnings("error")
-def test_statistics_of_few_seeds(seeds, whole):
+def test_statistics_of_few_seeds(seeds: Any, whole: Any) -> None:
     rows = whole.rows[whole.rows["seed"] < seeds]
     summary, best, judged = summarize(rows), best_ratios(rows), verdicts(rows)
     assert len(best) == len(judged) == (6 if seeds else 0)  # χ 4: none and suff+min; χ 8: suff and min, too
@@ -189,7 +191,7 @@ def test_statistics_of_few_seeds(seeds, whole):
         assert set(judged["claim"]) == {""}
 
 
-def test_table_1_keeps_what_was_measured_where_p_star_cannot_be_chosen(whole):
+def test_table_1_keeps_what_was_measured_where_p_star_cannot_be_chosen(whole: Any) -> None:
     lines = frames(CASES["no validation"](whole))["table1"].set_index(["χ", "Selection loss"])
     full = frames(whole)["table1"].set_index(["χ", "Selection loss"])
     measured = ["Specialization", "Selection", "p 0.5", "p 0.1"]
@@ -203,7 +205,7 @@ def test_table_1_keeps_what_was_measured_where_p_star_cannot_be_chosen(whole):
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
-def test_searches_of_few_trials(trials, whole, tmp_path):
+def test_searches_of_few_trials(trials: Any, whole: Any, tmp_path: Path) -> None:
     """None finished, one that diverged at its first seed, and another that was stopped."""
     store = Store(str(tmp_path))
     study = optuna.create_study(study_name="few", storage=journal_storage(store, "few"), direction="maximize")
@@ -235,7 +237,7 @@ def test_searches_of_few_trials(trials, whole, tmp_path):
 
 @pytest.mark.parametrize("case", ["one seed", "no test", "only prior methods", "accuracies of a seed unknown"])
 @pytest.mark.filterwarnings("error")
-def test_holes_beside_the_paper(case, multibench, tmp_path):
+def test_holes_beside_the_paper(case: Any, multibench: SimpleNamespace, tmp_path: Path) -> None:
     results = multibench.results
     factors = pd.DataFrame(columns=["quantity", "value"])
     results = CASES[case](dataclasses.replace(results, factors=factors, info={**results.info, "exhibits": ["table2"]}))

@@ -2,7 +2,10 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,7 +24,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.slow  # the full grid's report has 17 figures
 
 
-def in_chromium(test):
+def in_chromium(test: Any) -> Any:
     """Marks a test that opens the page."""
     missing = CHROMIUM is None or DRIVER is None
     reason = "chromium and chromedriver are not installed; .ci/run installs them"
@@ -43,22 +46,22 @@ PATIENCE = 60  # seconds; only catches a hang
 KINDS = ("digits is embedded data", "latent_factors is simulated data")
 
 
-def written(results, folder):
+def written(results: Any, folder: Any) -> Any:
     assert write_report(results, Store(str(folder))) == str(folder / "index.html")
     return folder
 
 
 @pytest.fixture(scope="module")
-def embedded_report(embedded, tmp_path_factory):
+def embedded_report(embedded: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The folder of the full grid over digits and latent_factors."""
     return written(embedded.results, tmp_path_factory.mktemp("embedded_report"))
 
 
 @pytest.fixture(scope="module")
-def paper_report(made_up, tmp_path_factory):
+def paper_report(made_up: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The folder of 144 cells over the paper's datasets, with the numbers that it prints."""
 
-    def cells(study):
+    def cells(study: Any) -> Iterator[Any]:
         for dataset in study.datasets:
             for granularity in (2, 4, 8):
                 for batch_size in study.batch_sizes(dataset):
@@ -73,7 +76,7 @@ def paper_report(made_up, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
@@ -84,7 +87,7 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-def opened(browser, folder):
+def opened(browser: Any, folder: Any) -> Any:
     """The browser at a report's page; milliseconds until it was loaded, and until all curves were drawn."""
     browser.get((folder / "index.html").as_uri())
     # Plotly gives a figure the class before it is drawn, and the SVG when it is.
@@ -95,32 +98,32 @@ def opened(browser, folder):
 
 
 @pytest.fixture(scope="module")
-def page(browser, embedded_report):
+def page(browser: Any, embedded_report: Any) -> Any:
     return opened(browser, embedded_report)[0]
 
 
 class Loads(HTMLParser):
     """All that a page's elements fetch, and its styles."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.addresses, self.styles, self.tag = [], [], ""
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         self.tag = tag
         names = ("src", "srcset", "href", "data", "poster", "action")
         self.addresses += [value for name, value in attrs if name in names]
         self.styles += [value for name, value in attrs if name == "style"]
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         if self.tag == "style":
             self.styles.append(data)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         self.tag = ""
 
 
-def test_page_has_all_it_needs_inside(embedded_report):
+def test_page_has_all_it_needs_inside(embedded_report: Any) -> None:
     loads = Loads()
     loads.feed((embedded_report / "index.html").read_text(encoding="utf-8"))
     assert len(loads.addresses) > 4
@@ -130,14 +133,14 @@ def test_page_has_all_it_needs_inside(embedded_report):
 
 
 @in_chromium
-def test_page_fetches_nothing_and_logs_no_error(page):
+def test_page_fetches_nothing_and_logs_no_error(page: Any) -> None:
     fetched = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [address[:60] for address in fetched if not address.startswith("data:")] == []
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 @in_chromium
-def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page):
+def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page: Any) -> None:
     headings = [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "h2#figures ~ h3[id^=figures_]")]
     assert headings == [  # as the grid's parts ask for them
         "Figure 5: pruning curves",
@@ -179,7 +182,7 @@ def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page):
             assert inside["x"] + inside["width"] <= outside["x"] + outside["width"]
 
 
-def titles(page):
+def titles(page: Any) -> Any:
     return [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "h4")]
 
 
@@ -194,7 +197,7 @@ def titles(page):
     ],
     ids=["without Selection", "after Selection", "the star of p*"],
 )
-def test_hovering_a_point_gives_mean_std_and_n(page, curve, point, words):
+def test_hovering_a_point_gives_mean_std_and_n(page: Any, curve: Any, point: Any, words: Any) -> None:
     place = titles(page).index("digits (embedded data, smoke scale)")
     figure = page.find_elements(By.CSS_SELECTOR, ".figure")[place]
     traces = figure.find_elements(By.CSS_SELECTOR, ".subplot.xy .scatterlayer .trace")
@@ -204,20 +207,20 @@ def test_hovering_a_point_gives_mean_std_and_n(page, curve, point, words):
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", trace)
     ActionChains(page).move_to_element(trace.find_elements(By.CSS_SELECTOR, ".points path")[point]).perform()
 
-    def lines(_):
+    def lines(_: Any) -> Any:
         return [line.text for line in figure.find_elements(By.CSS_SELECTOR, ".hoverlayer .hovertext .nums tspan")]
 
     WebDriverWait(page, PATIENCE, poll_frequency=0.05).until(lambda browser: lines(browser) == words)
 
 
-def cells(page, table):
+def cells(page: Any, table: Any) -> Any:
     """A table's texts, headings and all, as a frame."""
     texts = "return [...arguments[0].rows].map(row => [...row.cells].map(cell => cell.textContent))"
     header, *rows = page.execute_script(texts, table)
     return pd.DataFrame(rows, columns=header)
 
 
-def shown_table(page, name):
+def shown_table(page: Any, name: Any) -> Any:
     """A table of the page, by the id of its heading, and the words above it."""
     heading = page.find_element(By.ID, name)
     words = heading.find_element(By.XPATH, "following-sibling::p[1]").text
@@ -225,7 +228,7 @@ def shown_table(page, name):
 
 
 @in_chromium
-def test_tables_show_the_numbers_and_name_the_data_by_kind(page):
+def test_tables_show_the_numbers_and_name_the_data_by_kind(page: Any) -> None:
     table, words = shown_table(page, "table1")
     assert all(kind in words for kind in KINDS)
     first = table.iloc[0]
@@ -257,7 +260,7 @@ def test_tables_show_the_numbers_and_name_the_data_by_kind(page):
 
 
 @in_chromium
-def test_the_run_is_told_with_kinds_counts_and_provenance(page):
+def test_the_run_is_told_with_kinds_counts_and_provenance(page: Any) -> None:
     datasets, stages = (cells(page, table) for table in page.find_elements(By.TAG_NAME, "table")[:2])
     assert datasets[["dataset", "data", "scale"]].to_numpy().tolist() == [
         ["digits", "embedded", "smoke"],
@@ -275,7 +278,7 @@ def test_the_run_is_told_with_kinds_counts_and_provenance(page):
 
 
 @in_chromium
-def test_embedded_and_simulated_data_do_not_stand_beside_the_paper(page, embedded_report):
+def test_embedded_and_simulated_data_do_not_stand_beside_the_paper(page: Any, embedded_report: Any) -> None:
     assert page.find_elements(By.ID, "comparison") == []
     text = page.execute_script("return document.body.innerText")
     assert "What representations keep" in text
@@ -284,7 +287,7 @@ def test_embedded_and_simulated_data_do_not_stand_beside_the_paper(page, embedde
     assert not (embedded_report / "tables" / "compare.csv").exists()
 
 
-def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(embedded_report):
+def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(embedded_report: Any) -> None:
     figures = {path.name for path in (embedded_report / "figures").iterdir()}
     names = ["figure3_digits", "figure3_latent_factors", "figure5_batch_64", "figure5_batch_128"]
     names += ["figure6_batch_64", "figure6_batch_128", "figures7_10_digits", "figures7_10_latent_factors"]
@@ -310,7 +313,7 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
 
 
 @in_chromium
-def test_144_cells_open_and_all_their_curves_are_drawn(browser, paper_report, record_property):
+def test_144_cells_open_and_all_their_curves_are_drawn(browser: Any, paper_report: Any, record_property: Any) -> None:
     _, loaded, drawn = opened(browser, paper_report)
     record_property("milliseconds until loaded", loaded)
     record_property("milliseconds until drawn", drawn)
@@ -323,7 +326,7 @@ def test_144_cells_open_and_all_their_curves_are_drawn(browser, paper_report, re
 
 
 @in_chromium
-def test_results_on_the_papers_data_stand_beside_the_paper(browser, paper_report):
+def test_results_on_the_papers_data_stand_beside_the_paper(browser: Any, paper_report: Any) -> None:
     page, *_ = opened(browser, paper_report)
     words = page.find_element(By.CSS_SELECTOR, "h2#comparison + pre").text.splitlines()
     # 132 cells whose means are the printed ones: those with small deviations are reproduced, none differs.

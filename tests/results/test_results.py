@@ -2,11 +2,15 @@
 
 import io
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.results import Results, collect, references, write_results
@@ -25,13 +29,13 @@ SWEEP = Sweep(
 )
 
 
-def accuracy(branch, ratio, split, seed):
+def accuracy(branch: Any, ratio: Any, split: Any, seed: Any) -> Any:
     """Selected: .70 at p 1, .80 at p .5, .60 at p .1; without Selection .50 throughout; seeds 1 point apart."""
     height = {1.0: 0.70, 0.9: 0.74, 0.5: 0.80, 0.1: 0.60}[ratio] if branch != "none" else 0.50
     return height + 0.01 * seed + (0.02 if split == "valid" else 0.0)
 
 
-def entropies():
+def entropies() -> Any:
     buffer = io.BytesIO()
     names = [f"{scope}_entropy/{modality}" for scope in ("local", "global") for modality in ("left", "right")]
     pd.DataFrame({"step": [0, 1], **{name: [1.0, 0.5] for name in names}}).to_parquet(buffer)
@@ -39,7 +43,7 @@ def entropies():
 
 
 @pytest.fixture
-def finished(tiny_dataset, tmp_path):
+def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
     """A plan whose cells are committed with known rows, save the curve after Selection of seed 1's cell."""
     store = Store(str(tmp_path))
     study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
@@ -66,7 +70,7 @@ def finished(tiny_dataset, tmp_path):
     return make_plan(SWEEP, study, store), store
 
 
-def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished):
+def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished: Any) -> None:
     plan, store = finished
     rows = collect(plan, store)
     assert len(rows) == 2 * 2 * len(RATIOS) * 2
@@ -81,7 +85,7 @@ def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished):
     assert {"committed_at", "torch", "training_identity", "modalities", "label_rule"} <= set(rows.columns)
 
 
-def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
+def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished: Any) -> None:
     plan, store = finished
     store.fs.delete_file(
         store.path("artifacts", "sparsification", plan.cells[1].branches[1].curve.identity, "commit.json")
@@ -92,7 +96,7 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished):
     assert rows["accuracy"].notna().all()
 
 
-def test_the_written_table_has_the_layout_of_table_1(finished):
+def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
     plan, store = finished
     write_results(plan, store)
     table = pd.read_csv(io.BytesIO(store.read("results", "toy_grid", "table1.csv")), dtype=str)
@@ -110,7 +114,7 @@ def test_the_written_table_has_the_layout_of_table_1(finished):
     assert "| 50.50 (0.71) |" in markdown
 
 
-def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
+def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished: Any) -> None:
     plan, store = finished
     written = write_results(plan, store)
     figures = ["figure3_tiny.png", "figure3_tiny.pdf", "figure5_batch_16.png"]
@@ -122,7 +126,7 @@ def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished):
     assert first == {name: store.read("results", "toy_grid", name) for name in figures}
 
 
-def test_figure_shows_mean_seeds_trend_and_p_star(finished):
+def test_figure_shows_mean_seeds_trend_and_p_star(finished: Any) -> None:
     plan, store = finished
     chart = curve_grid(collect(plan, store), references(plan, store), columns="batch_size", title="t")
     ((panel,),) = chart.panels
@@ -143,7 +147,7 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished):
     assert curves["trend (quadratic)"].dash == "dash"
 
 
-def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
+def test_a_folder_of_results_holds_one_study(finished: Any, tiny_dataset: Dataset, tmp_path: Path) -> None:
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
     from s3ray.results.report import write_report
 
@@ -165,7 +169,7 @@ def test_a_folder_of_results_holds_one_study(finished, tiny_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
-def test_results_that_are_not_whole_are_one_sentence(finished, harm):
+def test_results_that_are_not_whole_are_one_sentence(finished: Any, harm: Any) -> None:
     plan, store = finished
     write_results(plan, store)
     name = "info.json" if harm == "info cut short" else "rows.parquet"
@@ -181,14 +185,14 @@ def test_results_that_are_not_whole_are_one_sentence(finished, harm):
     assert len(Results.load(store).rows) == len(collect(plan, store))
 
 
-def test_nothing_committed_writes_nothing(tiny_dataset, tmp_path):
+def test_nothing_committed_writes_nothing(tiny_dataset: Dataset, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
     assert write_results(make_plan(SWEEP, study, store), store) == []
     assert not (tmp_path / "results").exists()
 
 
-def commit_references(plan, store, *, raw_on_test):
+def commit_references(plan: Any, store: Any, *, raw_on_test: Any) -> Any:
     """Majority .40 on validation and a third on test; raw features .60 and `raw_on_test`. One run for all cells."""
     accuracies = {
         "majority class": {"valid": 0.4, "test": 3 / 9},
@@ -206,11 +210,11 @@ def commit_references(plan, store, *, raw_on_test):
     return make_plan(plan.sweep, plan.study, store)
 
 
-def written_words(written, store):
+def written_words(written: Any, store: Any) -> Any:
     return "".join(store.read("results", "toy_grid", name).decode() for name in written if name.endswith(".md"))
 
 
-def test_references_are_one_row_per_reference_and_split(finished):
+def test_references_are_one_row_per_reference_and_split(finished: Any) -> None:
     plan, store = finished
     assert references(plan, store).empty
     rows = references(commit_references(plan, store, raw_on_test=0.55), store)
@@ -226,7 +230,7 @@ def test_references_are_one_row_per_reference_and_split(finished):
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
 
 
-def test_references_are_written_as_a_table(finished):
+def test_references_are_written_as_a_table(finished: Any) -> None:
     plan, store = finished
     written = write_results(plan, store)
     assert "references.csv" not in written
@@ -252,10 +256,12 @@ def test_references_are_written_as_a_table(finished):
     ],
     ids=["near", "a bit below", "a bit above", "far above", "far below"],
 )
-def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, raw_on_test, height, words):
+def test_references_are_lines_near_the_curves_and_words_far_from_them(
+    finished: Any, raw_on_test: Any, height: Any, words: Any
+) -> None:
     plan, store = finished
 
-    def drawn(floor):
+    def drawn(floor: Any) -> Any:
         chart = curve_grid(collect(plan, store), floor, columns="batch_size", title="t")
         return chart.panels[0][0], chart.extent(0, 0)
 
@@ -272,12 +278,12 @@ def test_references_are_lines_near_the_curves_and_words_far_from_them(finished, 
         assert extent[0] <= height <= extent[1]
 
 
-def test_every_column_is_described(embedded):
+def test_every_column_is_described(embedded: SimpleNamespace) -> None:
     for name, frame in embedded.results.frames.items():
         assert set(frame.columns) == set(COLUMNS[name]), name
 
 
-def test_markers_are_read_by_the_plan_alone(finished, monkeypatch):
+def test_markers_are_read_by_the_plan_alone(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, store = finished
     opened = []
     read = Store.read

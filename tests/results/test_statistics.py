@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from s3ray.results.statistics import (
 )
 
 
-def rows(valid, test, **columns):
+def rows(valid: Any, test: Any, **columns: Any) -> Any:
     """Rows of one configuration from {ratio: [accuracy per seed]}."""
     configuration = {
         "dataset": "toy",
@@ -47,17 +48,17 @@ def rows(valid, test, **columns):
     )
 
 
-def around(mean, *deviations):
+def around(mean: Any, *deviations: Any) -> Any:
     return [mean + deviation for deviation in deviations]
 
 
-def verdict(test, margin=1.0, **columns):
+def verdict(test: Any, margin: Any = 1.0, **columns: Any) -> Any:
     """Of one configuration whose p* is 0.5 or, if it has fewer ratios, the one below 1."""
     valid = {ratio: [0.9 if ratio == 0.5 else 0.1] * len(values) for ratio, values in test.items()}
     return verdicts(rows(valid, test, **columns), margin).iloc[0]
 
 
-def test_mean_std_n_and_interval():
+def test_mean_std_n_and_interval() -> None:
     # .6 .7 .8: mean .7, sample deviation .1; t(0.975, 2) = 4.30265, so half the interval is 4.30265 · .1 / √3.
     summary = summarize(rows({1.0: [0.6, 0.7, 0.8]}, {1.0: [0.5, 0.5, 0.5]})).set_index("split")
     valid = summary.loc["valid"]
@@ -69,14 +70,14 @@ def test_mean_std_n_and_interval():
     assert summary.loc["test", "std"] == 0.0
 
 
-def test_one_seed_has_no_deviation_and_no_interval():
+def test_one_seed_has_no_deviation_and_no_interval() -> None:
     summary = summarize(rows({1.0: [0.6]}, {1.0: [0.5]}))
     for column in ("std", "half_width", "low", "high", "boot_low", "boot_high"):
         assert summary[column].isna().all()
     assert math.isnan(half_width(pd.Series([0.5])))
 
 
-def test_the_bootstrap_of_three_seeds_is_their_range_and_understates():
+def test_the_bootstrap_of_three_seeds_is_their_range_and_understates() -> None:
     values = [0.6, 0.7, 0.95]
     # All 27 resamples of three values have 10 distinct means; the lowest is more frequent than 2.5 %.
     means = [round(sum(resample) / 3, 9) for resample in itertools.product(values, repeat=3)]
@@ -92,7 +93,7 @@ def test_the_bootstrap_of_three_seeds_is_their_range_and_understates():
     assert covered == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 40_000))
 
 
-def test_the_bootstrap_agrees_with_all_resamples():
+def test_the_bootstrap_agrees_with_all_resamples() -> None:
     values = [0.61, 0.64, 0.66, 0.71, 0.73]
     means = np.mean(list(itertools.product(values, repeat=5)), axis=1)
     summary = summarize(rows({1.0: values}, {1.0: values})).iloc[0]
@@ -102,13 +103,13 @@ def test_the_bootstrap_agrees_with_all_resamples():
     assert np.mean(means > summary["boot_high"]) == pytest.approx(0.025, abs=error)
 
 
-def test_the_bootstrap_does_not_depend_on_the_order_of_seeds():
+def test_the_bootstrap_does_not_depend_on_the_order_of_seeds() -> None:
     values = pd.Series([0.61, 0.64, 0.66, 0.71, 0.73, 0.52, 0.88])
     intervals = {bootstrap_interval(values.sample(frac=1, random_state=state)) for state in range(10)}
     assert len(intervals) == 1
 
 
-def test_p_star_is_chosen_on_validation_and_the_oracle_on_test():
+def test_p_star_is_chosen_on_validation_and_the_oracle_on_test() -> None:
     valid = {1.0: [0.9, 0.9], 0.5: [0.7, 0.8], 0.1: [0.6, 0.6]}
     test = {1.0: [0.60, 0.62], 0.5: [0.61, 0.65], 0.1: [0.8, 0.8]}
     best = best_ratios(rows(valid, test)).iloc[0]
@@ -124,25 +125,25 @@ def test_p_star_is_chosen_on_validation_and_the_oracle_on_test():
 
 
 @pytest.mark.parametrize("last", [[0.58, 0.58, 0.58], [0.56, 0.58, 0.60], [0.60, 0.58, 0.56]])
-def test_of_equal_ratios_the_largest_is_chosen(last):
+def test_of_equal_ratios_the_largest_is_chosen(last: Any) -> None:
     # The mean of .56 .58 .60 is 0.58 or 0.5800000000000001, as the order of the sum will have it.
     curve = {1.0: [0.5] * 3, 0.9: [0.58] * 3, 0.5: last, 0.1: last}
     assert best_ratios(rows(curve, curve)).iloc[0]["p_star"] == 0.9
 
 
-def test_configurations_without_p_1_or_without_pruning_have_no_choice():
+def test_configurations_without_p_1_or_without_pruning_have_no_choice() -> None:
     for curve in ({1.0: [0.5]}, {0.5: [0.5]}):
         assert best_ratios(rows(curve, curve)).empty
         assert verdicts(rows(curve, curve)).empty
         assert set(CONFIGURATION) < set(verdicts(rows(curve, curve)).columns)
 
 
-def t_tail(t):
+def t_tail(t: Any) -> Any:
     """P(T > t) with two degrees of freedom, in closed form."""
     return 0.5 - t / (2 * math.sqrt(2 + t * t))
 
 
-def test_paired_tests_by_hand():
+def test_paired_tests_by_hand() -> None:
     # Differences .01 .02 .03: mean .02, deviation .01, standard error .01 / √3, t = 2√3.
     difference = Difference.paired(pd.Series([0.51, 0.52, 0.53]), pd.Series([0.5, 0.5, 0.5]))
     assert difference.p_above() == pytest.approx(t_tail(2 * math.sqrt(3)))
@@ -155,7 +156,7 @@ def test_paired_tests_by_hand():
     assert difference.interval(0.9) == pytest.approx((0.02 - 0.0168586, 0.02 + 0.0168586), abs=1e-6)
 
 
-def test_paired_tests_agree_with_scipy():
+def test_paired_tests_agree_with_scipy() -> None:
     first, second = np.random.default_rng(0).normal(size=(2, 7))
     difference = Difference.paired(pd.Series(first), pd.Series(second))
     assert difference.p_above() == pytest.approx(stats.ttest_rel(first, second, alternative="greater").pvalue)
@@ -167,7 +168,7 @@ def test_paired_tests_agree_with_scipy():
     assert difference.p_within(0.8) == pytest.approx(max(one_sided))
 
 
-def test_differences_without_deviation():
+def test_differences_without_deviation() -> None:
     same = Difference.paired(pd.Series([0.5, 0.5]), pd.Series([0.5, 0.5]))
     assert (same.p_above(), same.p_below(), same.p_nonzero(), same.p_within(0.01)) == (1.0, 1.0, 1.0, 0.0)
     above = Difference.paired(pd.Series([0.75, 0.75]), pd.Series([0.5, 0.5]))
@@ -176,7 +177,7 @@ def test_differences_without_deviation():
     assert all(math.isnan(p) for p in (one.p_above(), one.p_below(), one.p_nonzero(), one.p_within(0.01)))
 
 
-def test_equal_differences_on_a_small_test_set_are_no_certainty():
+def test_equal_differences_on_a_small_test_set_are_no_certainty() -> None:
     # Three differences of 2 of 100 samples: error .01 / √6 / √3 instead of 0, so t = .02 · √18 / .01 = 6√2.
     test = {1.0: [0.50, 0.52, 0.54], 0.5: [0.52, 0.54, 0.56], 0.1: [0.40, 0.42, 0.44]}
     valid = {1.0: [0.1] * 3, 0.5: [0.9] * 3, 0.1: [0.1] * 3}
@@ -185,7 +186,7 @@ def test_equal_differences_on_a_small_test_set_are_no_certainty():
     assert unsure["p_full"] == pytest.approx(t_tail(6 * math.sqrt(2)))
 
 
-def test_power_is_the_published_one():
+def test_power_is_the_published_one() -> None:
     # G*Power's manual, matched pairs (after Cohen): dz 0.421637, 50 pairs, two-sided .05, power 0.832114; the other
     # tail has no share in it. And dz 0.5 takes 34 pairs two-sided, 27 one-sided, for 80 %.
     assert power(0.421637, 50, 0.025) == pytest.approx(0.832114, abs=1e-6)
@@ -194,13 +195,13 @@ def test_power_is_the_published_one():
 
 
 @pytest.mark.parametrize(("effect", "n", "alpha"), [(2.0, 3, 0.05), (1.0, 5, 0.025), (0.0, 4, 0.05)])
-def test_power_is_the_share_of_rejections(effect, n, alpha):
+def test_power_is_the_share_of_rejections(effect: Any, n: Any, alpha: Any) -> None:
     differences = np.random.default_rng(1).normal(effect, 1.0, (20_000, n))
     rejected = np.mean(stats.ttest_1samp(differences, 0.0, axis=1, alternative="greater").pvalue < alpha)
     assert power(effect, n, alpha) == pytest.approx(rejected, abs=4 * math.sqrt(0.25 / 20_000))
 
 
-def test_a_clear_peak():
+def test_a_clear_peak() -> None:
     test = {
         1.0: around(0.70, -0.01, 0.00, 0.01, 0.00),
         0.5: around(0.80, 0.00, 0.01, 0.00, -0.01),
@@ -214,7 +215,7 @@ def test_a_clear_peak():
     assert (result["p_full"], result["p_smallest"]) == pytest.approx((over_full, over_smallest))
 
 
-def test_a_gain_over_one_end_is_no_peak():
+def test_a_gain_over_one_end_is_no_peak() -> None:
     # 30 points above the smallest ratio, but of p = 1 nobody knows: what is shown is the fall.
     result = verdict({1.0: [0.70, 0.71, 0.69], 0.5: [0.71, 0.69, 0.72], 0.1: [0.40, 0.41, 0.42]})
     assert result["p_smallest"] < 0.05 < result["p_full"]
@@ -227,7 +228,7 @@ def test_a_gain_over_one_end_is_no_peak():
 RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
-def shaped(points, deviation=0.3, seeds=3, seed=0):
+def shaped(points: Any, deviation: Any = 0.3, seeds: Any = 3, seed: Any = 0) -> Any:
     """Test accuracies of a curve in points about 70, with noise of this deviation at every ratio and seed."""
     noise = np.random.default_rng(seed).normal(0, deviation, (len(points), seeds)) if deviation else 0.0
     return dict(zip(RATIOS, (70 + np.reshape(points, (-1, 1)) + np.zeros(seeds) + noise) / 100, strict=True))
@@ -265,11 +266,11 @@ def shaped(points, deviation=0.3, seeds=3, seed=0):
         "valley",
     ],
 )
-def test_shapes(points, expected, deviation):
+def test_shapes(points: Any, expected: Any, deviation: Any) -> None:
     assert verdict(shaped(points, deviation), samples=1000)["verdict"] == expected
 
 
-def test_a_fall_in_every_seed_is_falling_however_the_seeds_scatter():
+def test_a_fall_in_every_seed_is_falling_however_the_seeds_scatter() -> None:
     """6.8 points in each of three seeds, on a test set of 300, with noise between that is larger than the margin."""
     test = {
         1.0: [0.712, 0.655, 0.694],
@@ -284,7 +285,7 @@ def test_a_fall_in_every_seed_is_falling_however_the_seeds_scatter():
     assert (result["more_seeds"], result["claim"]) == (0, "")
 
 
-def test_missing_inner_ratios_do_not_hide_a_fall():
+def test_missing_inner_ratios_do_not_hide_a_fall() -> None:
     """Two seeds lack a ratio each, another one; all have both ends."""
     nan = float("nan")
     test = {1.0: [0.70, 0.71, 0.72], 0.5: [0.69, 0.70, 0.71], 0.1: [0.63, 0.64, 0.65]}
@@ -293,7 +294,7 @@ def test_missing_inner_ratios_do_not_hide_a_fall():
     assert (result["n"], result["verdict"]) == (3, "falling")
 
 
-def test_the_ends_decide_the_direction_and_steps_on_the_way_may_forbid_it():
+def test_the_ends_decide_the_direction_and_steps_on_the_way_may_forbid_it() -> None:
     fall = {1.0: [0.70, 0.71, 0.72], 0.9: [0.66, 0.68, 0.67], 0.5: [0.70, 0.70, 0.73], 0.1: [0.60, 0.61, 0.62]}
     result = verdict(fall)
     assert result["p_ends"] < 1e-9
@@ -308,7 +309,7 @@ def test_the_ends_decide_the_direction_and_steps_on_the_way_may_forbid_it():
     assert verdict(fall, margin=4.0)["verdict"] == "falling"
 
 
-def test_a_flat_curve_and_its_margin():
+def test_a_flat_curve_and_its_margin() -> None:
     test = {
         1.0: around(0.70, -0.001, 0.000, 0.001, 0.000),
         0.5: around(0.70, 0.001, 0.001, -0.001, -0.001),
@@ -326,7 +327,7 @@ def test_a_flat_curve_and_its_margin():
     assert verdict(test, margin=0.1)["verdict"] == "undecided"
 
 
-def test_equal_numbers_are_flat_without_a_test():
+def test_equal_numbers_are_flat_without_a_test() -> None:
     curve = {1.0: [0.5, 0.6, 0.7], 0.5: [0.5, 0.6, 0.7], 0.1: [0.5, 0.6, 0.7]}
     # On 20 samples one is 5 points: no test could show that differences stay within 1.
     for samples in ({}, {"samples": 20}):
@@ -337,7 +338,7 @@ def test_equal_numbers_are_flat_without_a_test():
     assert verdict({**curve, 0.5: [0.5, 0.65, 0.7]}, samples=20)["verdict"] == "undecided"
 
 
-def test_more_seeds_are_those_of_the_cheapest_claim():
+def test_more_seeds_are_those_of_the_cheapest_claim() -> None:
     # p* over either end: mean .5 of the deviation 2/√3; the ends are equal. One-sided at .05,
     # dz .5 takes 27 pairs (G*Power), of which there are four.
     gains = [-1, 1, -1, 1]
@@ -354,7 +355,7 @@ def test_more_seeds_are_those_of_the_cheapest_claim():
     assert (flat["verdict"], flat["more_seeds"], flat["claim"]) == ("undecided", 17 - 4, "flat")
 
 
-def test_more_seeds_beyond_a_hundred_are_infinite_and_where_none_would_help_there_are_none():
+def test_more_seeds_beyond_a_hundred_are_infinite_and_where_none_would_help_there_are_none() -> None:
     gains = around(0.001, -0.02, 0.02, -0.02, 0.02)
     far = verdict({1.0: [0.5] * 4, 0.5: [0.5 + g for g in gains], 0.1: [0.5] * 4}, margin=0.05)
     assert (far["verdict"], far["more_seeds"], far["claim"]) == ("undecided", math.inf, "peak inside")
@@ -364,14 +365,14 @@ def test_more_seeds_beyond_a_hundred_are_infinite_and_where_none_would_help_ther
     assert math.isnan(valley["more_seeds"])
 
 
-def test_one_seed_decides_nothing():
+def test_one_seed_decides_nothing() -> None:
     result = verdict({1.0: [0.5], 0.5: [0.9], 0.1: [0.1]})
     assert (result["verdict"], result["claim"]) == ("undecided", "")
     assert result[["p_full", "p_smallest", "p_ends", "p_rise", "p_fall", "p_flat", "more_seeds"]].isna().all()
     assert result["gain_full"] == pytest.approx(0.4)
 
 
-def test_the_oracle_stands_beside_and_decides_nothing():
+def test_the_oracle_stands_beside_and_decides_nothing() -> None:
     valid = {1.0: [0.5] * 3, 0.5: [0.9] * 3, 0.1: [0.5] * 3}
     result = verdicts(rows(valid, {1.0: [0.6, 0.7, 0.8], 0.5: [0.5, 0.7, 0.6], 0.1: [0.8, 0.9, 0.7]})).iloc[0]
     assert (result["p_star"], result["oracle_p"]) == (0.5, 0.1)
@@ -379,7 +380,7 @@ def test_the_oracle_stands_beside_and_decides_nothing():
     assert result["oracle_test"] == pytest.approx(0.8)
 
 
-def test_a_verdict_does_not_change_with_what_else_is_in_the_sweep():
+def test_a_verdict_does_not_change_with_what_else_is_in_the_sweep() -> None:
     peak = {1.0: [0.70, 0.71, 0.72], 0.5: [0.80, 0.82, 0.81], 0.1: [0.60, 0.59, 0.61]}
     own = rows(peak, peak)
     noise = np.random.default_rng(0).uniform(0.4, 0.6, (40, 3, 3))
@@ -391,7 +392,7 @@ def test_a_verdict_does_not_change_with_what_else_is_in_the_sweep():
 
 
 @pytest.mark.slow
-def test_how_often_a_curve_is_misjudged():
+def test_how_often_a_curve_is_misjudged() -> None:
     """Simulated, as the docstring promises: 150 curves of each kind at ten ratios, three seeds."""
     promised = {
         # Noise about nothing: each direction at 2.5 %, a peak at less than 5 %.
@@ -411,7 +412,7 @@ def test_how_often_a_curve_is_misjudged():
             assert found.get(verdict_, 0.0) <= rate + 4 * math.sqrt(rate * (1 - rate) / 150), (name, verdict_)
 
 
-def test_an_interval_of_equal_differences_is_as_wide_as_one_sample_leaves_it():
+def test_an_interval_of_equal_differences_is_as_wide_as_one_sample_leaves_it() -> None:
     # "+0.50 ± 0.00" of two seeds on 200 samples: error .005 / √6 / √2, t(.975, 1) = 12.7062.
     curve = {1.0: [0.700, 0.705], 0.5: [0.705, 0.710]}
     best = best_ratios(rows(curve, curve, samples=200)).iloc[0]
@@ -424,7 +425,7 @@ def test_an_interval_of_equal_differences_is_as_wide_as_one_sample_leaves_it():
     assert summary["half_width"] == pytest.approx(12.7062 * 0.005 / math.sqrt(24), rel=1e-5)
 
 
-def test_missing_values_do_not_count():
+def test_missing_values_do_not_count() -> None:
     nan = math.nan
     values = pd.Series([0.6, nan, 0.7, 0.8])
     assert half_width(values) == pytest.approx(half_width(values.dropna()))
@@ -450,7 +451,7 @@ counts = st.lists(st.lists(st.integers(30, 70), min_size=8, max_size=8), min_siz
 
 @settings(max_examples=10, deadline=None)
 @given(data=st.data(), seeds=counts)
-def test_neither_the_order_of_rows_nor_the_names_of_seeds_matter(data, seeds):
+def test_neither_the_order_of_rows_nor_the_names_of_seeds_matter(data: Any, seeds: Any) -> None:
     ratios = (1.0, 0.9, 0.5, 0.1)
     accuracies = np.array(seeds) / 100  # seed × (split, ratio)
     valid, test = (dict(zip(ratios, part.T, strict=True)) for part in (accuracies[:, :4], accuracies[:, 4:]))
