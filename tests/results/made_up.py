@@ -14,9 +14,12 @@ import pandas as pd
 
 from s3ray.data.facts import DataFacts
 from s3ray.data.multibench import FILES
+from s3ray.methods import METHODS
 from s3ray.results import labels
 from s3ray.results.published import published_table
 from s3ray.settings import PAPER_DATASETS, default_scale, settings_for
+from s3ray.stages.factors import FactorPoint
+from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, make_plan
 
@@ -32,7 +35,9 @@ PROVENANCE = {
     "hardware": "x86_64 cpu",
     "workers": 1,
 }
-SECONDS = {"specialization": 60.0, "baseline": 30.0, "selection": 20.0, "sparsification": 10.0, "kept": 5.0}
+# Of a curve of ten ratios 10.
+SECONDS = {"specialization": 60.0, "selection": 20.0, "probe": 1.0, "sparsification": 1.0, "factors": 0.5}
+SECONDS |= dict.fromkeys(METHODS, 30.0)
 FACTORS = {
     "shared_0": "shared relevant",
     "shared_1": "shared other",
@@ -150,7 +155,7 @@ def finished(sweep: Any, datasets: Any, folder: Any, accuracy: Any = None, overr
 
 def _commit(store: Any, run: Any, files: Any) -> None:
     content = {name: _parquet(table) for name, table in files.items()}
-    store.commit(run, content, seconds=SECONDS.get(run.stage, 1.0), provenance=PROVENANCE)
+    store.commit(run, content, seconds=SECONDS.get(run.stage.name, 1.0), provenance=PROVENANCE)
 
 
 def _parquet(table: Any) -> Any:
@@ -163,18 +168,20 @@ def _results(plan: Any, accuracy: Any) -> Iterator[Any]:
     yield plan.training, {}
     for branch in plan.branches:
         if branch.selection:
-            yield branch.selection, {"metrics.parquet": _metrics(plan)}
-        yield branch.curve, {"rows.parquet": _curve(plan, branch.branch, accuracy)}
-        if branch.kept:
-            yield branch.kept, {"rows.parquet": _kept(plan)}
+            yield branch.selection, {"rows.parquet": _metrics(plan)}
+        for run in branch.curve:
+            yield run, {"rows.parquet": _point(plan, branch.branch, _ratio(run), accuracy)}
+        for run in branch.factors:
+            yield run, {"rows.parquet": _factors(plan, _ratio(run))}
     yield plan.reference, {"rows.parquet": _references(plan)}
 
 
-def _ratios(plan: Any) -> Any:
-    return plan.settings.sparsification.ratios if plan.cell.method == "s3" else (1.0,)
+def _ratio(run: StageRun) -> float:
+    pruning = getattr(run.config, "pruning", None)
+    return pruning.ratio if pruning else 1.0
 
 
-def _curve(plan: Any, branch: Any, accuracy: Any) -> Any:
+def _point(plan: Any, branch: Any, ratio: float, accuracy: Any) -> Any:
     return pd.DataFrame(
         {
             "preservation_ratio": ratio,
@@ -189,7 +196,6 @@ def _curve(plan: Any, branch: Any, accuracy: Any) -> Any:
             "active_parameters": 1000 * (0.2 + 0.8 * ratio),
             "active_parameters_paper": 1000 * (0.6 + 0.4 * ratio),
         }
-        for ratio in _ratios(plan)
         for split in ("valid", "test")
     )
 
@@ -218,31 +224,30 @@ def _references(plan: Any) -> Any:
     )
 
 
-def _kept(plan: Any) -> Any:
+def _factors(plan: Any, ratio: float) -> Any:
     """R² falls with p from 0.9 for shared relevant factors, 0.8 for shared others, and so on; shares are a fifth."""
     points = []
-    for ratio in _ratios(plan):
-        for split in ("valid", "test"):
-            for number, (name, kind) in enumerate(FACTORS.items()):
-                score = ratio * (0.9 - 0.1 * number) + 0.01 * (plan.cell.seed - 1)
-                points += [
-                    (ratio, "R2", name, kind, split, score),
-                    (ratio, "share of variance", name, kind, split, 0.2),
-                ]
-                if kind.startswith("shared"):
-                    energies = {
-                        "energy distance": 0.1,
-                        "energy coefficient": 0.2,
-                        "energy distance between values": 0.5,
-                    }
-                    points += [(ratio, quantity, name, kind, split, value) for quantity, value in energies.items()]
-            nats = {
-                "I(X;Z) bound": 1.0,
-                "I(Z;Y) bound": 0.5,
-                "I(Z;X|Y) surrogate": 2.0,
-                "1 - cosine to class mean": 0.3,
-            }
-            points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
+    for split in ("valid", "test"):
+        for number, (name, kind) in enumerate(FACTORS.items()):
+            score = ratio * (0.9 - 0.1 * number) + 0.01 * (plan.cell.seed - 1)
+            points += [
+                (ratio, "R2", name, kind, split, score),
+                (ratio, "share of variance", name, kind, split, 0.2),
+            ]
+            if kind.startswith("shared"):
+                energies = {
+                    "energy distance": 0.1,
+                    "energy coefficient": 0.2,
+                    "energy distance between values": 0.5,
+                }
+                points += [(ratio, quantity, name, kind, split, value) for quantity, value in energies.items()]
+        nats = {
+            "I(X;Z) bound": 1.0,
+            "I(Z;Y) bound": 0.5,
+            "I(Z;X|Y) surrogate": 2.0,
+            "1 - cosine to class mean": 0.3,
+        }
+        points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
     columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value"]
     table = pd.DataFrame(points, columns=columns).assign(modality="both", samples=300)
     return table[["preservation_ratio", *(field.name for field in fields(FactorPoint))]]

@@ -46,26 +46,35 @@ def entropies() -> Any:
 def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
     """A plan whose cells are committed with known rows, save the curve after Selection of seed 1's cell."""
     store = Store(str(tmp_path))
-    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
+    study = Study(
+        {
+            "tiny": StudyDataset(
+                DataFacts.of(tiny_dataset),
+                "smoke",
+                settings_for("tiny", "smoke", {"sparsification": {"ratios": list(RATIOS)}}),
+            )
+        }
+    )
     for cell in make_plan(SWEEP, study, store).cells:
         for branch in cell.branches:
-            points = [
-                {
-                    "preservation_ratio": ratio,
-                    "split": split,
-                    "accuracy": accuracy(branch.branch, ratio, split, cell.cell.seed),
-                    "pairs_kept": int(100 * ratio),
-                    "active_parameters": 1000 * ratio,
-                    "active_parameters_paper": 900 * ratio,
-                }
-                for ratio in RATIOS
-                for split in ("valid", "test")
-            ]
-            buffer = io.BytesIO()
-            pd.DataFrame(points).to_parquet(buffer)
-            store.commit(branch.curve, {"rows.parquet": buffer.getvalue()}, seconds=3.0, provenance={"torch": "2"})
+            for run in branch.curve:
+                ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
+                points = [
+                    {
+                        "preservation_ratio": ratio,
+                        "split": split,
+                        "accuracy": accuracy(branch.branch, ratio, split, cell.cell.seed),
+                        "pairs_kept": int(100 * ratio),
+                        "active_parameters": 1000 * ratio,
+                        "active_parameters_paper": 900 * ratio,
+                    }
+                    for split in ("valid", "test")
+                ]
+                buffer = io.BytesIO()
+                pd.DataFrame(points).to_parquet(buffer)
+                store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=0.3, provenance={"torch": "2"})
             if branch.selection:
-                store.commit(branch.selection, {"metrics.parquet": entropies()}, seconds=2.0, provenance={})
+                store.commit(branch.selection, {"rows.parquet": entropies()}, seconds=2.0, provenance={})
         store.commit(cell.training, {}, seconds=1.0, provenance={})
     return make_plan(SWEEP, study, store), store
 
@@ -82,7 +91,7 @@ def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished: Any) 
     assert set(rows["kind"]) == {"simulated"}
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
     assert rows["identity"].nunique() == 4
-    assert {"committed_at", "torch", "training_identity", "modalities", "label_rule"} <= set(rows.columns)
+    assert {"committed_at", "torch", "trained_identity", "modalities", "label_rule"} <= set(rows.columns)
 
 
 def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished: Any) -> None:
@@ -187,7 +196,15 @@ def test_results_that_are_not_whole_are_one_sentence(finished: Any, harm: Any) -
 
 def test_nothing_committed_writes_nothing(tiny_dataset: Dataset, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
+    study = Study(
+        {
+            "tiny": StudyDataset(
+                DataFacts.of(tiny_dataset),
+                "smoke",
+                settings_for("tiny", "smoke", {"sparsification": {"ratios": list(RATIOS)}}),
+            )
+        }
+    )
     assert write_results(make_plan(SWEEP, study, store), store) == []
     assert not (tmp_path / "results").exists()
 
