@@ -17,7 +17,6 @@ from s3ray.search.space import Search
 from s3ray.search.trials import Trials, open_study
 from s3ray.settings import default_scale, settings_for
 from s3ray.stages.sparsification import SPARSIFICATION
-from s3ray.stages.stage import Inputs
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
 
@@ -58,7 +57,7 @@ def commit(store: Store, cell: CellPlan, accuracies: Mapping[float, float]) -> N
         ratio = run.config.pruning.ratio if run.stage is SPARSIFICATION else 1.0
         buffer = io.BytesIO()
         rows({ratio: accuracies.get(ratio, 0.0)}).to_parquet(buffer)
-        store.commit(run, {ROWS: buffer.getvalue()}, Inputs.of(cell.facts), seconds=1.0, provenance={})
+        store.commit(run, {ROWS: buffer.getvalue()}, seconds=1.0, provenance={})
 
 
 Result = float | str  # of a cell: its accuracy at p = 0.5, or why it failed
