@@ -97,7 +97,7 @@ def test_nodes_come_one_is_lost_and_they_leave(growing: Any, wait_for: Any, tmp_
 def test_a_node_that_is_announced_to_leave_saves_its_work(
     growing: Any, wait_for: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    tiny = ROOT / "tests/engine/tiny_sweep.py"
+    tiny = ROOT / "tests/shared/tiny_sweep.py"
     # No checkpoint would be due for an hour.
     sweep = start(growing, str(tiny), str(tmp_path), TINY_EPOCHS="600", TINY_INTERVAL="3600", TINY_SEEDS="1")
     ((_, _, _, node),) = wait_for(lambda: attempts(tmp_path), sweep)
