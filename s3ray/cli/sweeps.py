@@ -32,7 +32,7 @@ from s3ray.cli.options import (
 )
 from s3ray.paths import local_path
 from s3ray.store import Store
-from s3ray.sweep import Cell, Plan, Sweep, load_sweep, make_plan
+from s3ray.sweep import Cell, Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 
 
@@ -104,7 +104,7 @@ def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbo
         )
         for cell, cause in failures.items():
             console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
-        plan = make_plan(plan.sweep, plan.study, store, plan.machine)
+        plan = outcome.plan
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         written = write_results(plan, store)
     if written:
