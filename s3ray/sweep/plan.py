@@ -264,19 +264,19 @@ def _branch_plan(
 
 
 def plan_cell(
-    cell: Cell, settings: Settings, facts: DataFacts, branches: Iterable[str], factors: bool = False
+    cell: Cell, settings: Settings, facts: DataFacts, branches: Iterable[str], factors: Collection[str] = ()
 ) -> CellPlan:
     """Derive a cell's stage runs.
 
     Args:
         settings: of the dataset; what each stage reads of them becomes its configuration.
-        factors: measure what representations hold of a simulation's factors.
+        factors: the branches of which is measured what they hold of a simulation's factors.
 
     Raises:
         UserError: χ does not fit the encoder's width.
     """
     training = training_run(cell, settings, facts)
-    plans = [_branch_plan(branch, cell, settings, facts, training, factors) for branch in branches]
+    plans = [_branch_plan(branch, cell, settings, facts, training, branch in factors) for branch in branches]
     reference = REFERENCE.planned(settings.probe.classifier, facts)
     return CellPlan(cell, facts, training, tuple(plans), reference)
 
@@ -293,7 +293,7 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
     wanted: dict[Cell, dict[str, bool]] = {}
     naive: Counter[str] = Counter()
 
-    def planned(cell: Cell, branches: Iterable[str], factors: bool) -> CellPlan:
+    def planned(cell: Cell, branches: Iterable[str], factors: Collection[str]) -> CellPlan:
         entry = study.entries[cell.dataset]
         return plan_cell(cell, entry.settings, entry.facts, branches, factors)
 
@@ -301,10 +301,13 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         entry = wanted.setdefault(cell, {})
         for branch in branches:
             entry[branch] = entry.get(branch, False) or factors
-        alone = planned(cell, branches, factors)
+        alone = planned(cell, branches, branches if factors else ())
         naive.update(run.stage.name for branch in alone.branches for run in [alone.training, *branch.runs])
         naive[alone.reference.stage.name] += 1
-    cells = tuple(planned(cell, asked, any(asked.values())) for cell, asked in wanted.items())
+    cells = tuple(
+        planned(cell, asked, [branch for branch, measured in asked.items() if measured])
+        for cell, asked in wanted.items()
+    )
     if not cells and sweep.computes:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)

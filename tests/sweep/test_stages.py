@@ -22,6 +22,7 @@ from s3ray.methods import METHODS
 from s3ray.model import TrainedModel
 from s3ray.settings import Settings, override, settings_for
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
+from s3ray.stages.variants import VARIANTS
 from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -57,10 +58,10 @@ def data(tiny_dataset: Dataset) -> Dataset:
 def cells(facts: DataFacts) -> list[CellPlan]:
     """S3 with every variant, and every prior method with every output."""
     s3 = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
-    plans = [plan_cell(s3, tiny_settings(), facts, ("none", "suff+min", "suff", "min"), factors=True)]
+    plans = [plan_cell(s3, tiny_settings(), facts, VARIANTS, factors=VARIANTS)]
     for name, method in METHODS.items():
         cell = dataclasses.replace(s3, method=name, granularity=1)
-        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=True))
+        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=method.outputs))
     return plans
 
 
@@ -191,7 +192,7 @@ def test_another_methods_settings_train_nothing_again(data: Dataset) -> None:
     changed = override(tiny_settings(), {"method": {"factorcl": {"critic_width": 12}}}, "changed")
     for cell in cells(facts):
         branches = [branch.branch for branch in cell.branches]
-        again = plan_cell(cell.cell, changed, facts, branches, factors=True)
+        again = plan_cell(cell.cell, changed, facts, branches, factors=branches)
         same = [one.identity == two.identity for one, two in zip(cell.runs, again.runs, strict=True)]
         wanted = [cell.cell.method != "factorcl" or run.stage.name == "reference" for run in cell.runs]
         assert same == wanted, cell.cell
