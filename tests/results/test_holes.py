@@ -16,13 +16,13 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from s3ray.search.journal import journal_storage
 
 from s3ray.results import Results, best_ratios, summarize, write_results
 from s3ray.results.render import render, tables
 from s3ray.results.report import write_report
 from s3ray.results.statistics import verdicts
 from s3ray.search.findings import load_searches
+from s3ray.search.journal import journal_storage
 from s3ray.store import Store
 from s3ray.sweep import load_sweep
 
