@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from s3ray.sweep import STAGES
 _NAMES = ("dataset", "method", "granularity", "batch_size", "seed", "branch")
 
 
-def open_store(uri: str) -> FinishedStore:
+def open_store(uri: str | Path) -> FinishedStore:
     """Open a store to read from it and to run on it; nothing is created yet.
 
     Args:
@@ -36,7 +37,7 @@ def open_store(uri: str) -> FinishedStore:
     Raises:
         UserError: it can be opened neither as a path nor as a URI.
     """
-    return FinishedStore(Store.open(uri, "open_store"))
+    return FinishedStore(Store.open(str(uri), "open_store"))
 
 
 @dataclass(frozen=True)

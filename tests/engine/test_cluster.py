@@ -4,8 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,6 @@ from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_
 from s3ray.errors import UserError
 
 FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
-
-
-@pytest.fixture
-def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Ray's temporary folder, of this test alone; short, and nothing in it."""
-    with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
-        monkeypatch.setenv("RAY_TMPDIR", folder)
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize(
