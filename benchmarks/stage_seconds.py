@@ -7,9 +7,13 @@ are all busy; the store corrects them by what it has measured.
 `long_300` and `long_1250` are made up: 64 samples whose first modality has as many steps, the second 50.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +21,19 @@ import torch
 from s3ray.data import EMBEDDED
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.facts import DataFacts
-from s3ray.model import build_model
+from s3ray.model import TrainedModel
 from s3ray.settings import settings_for
-from s3ray.stages import pruning_curve, s3_representation, select, specialize
-from s3ray.sweep import cost
+from s3ray.stages.stage import Context, Inputs, StageRun
+from s3ray.stages.training import OptimizerConfig
+from s3ray.sweep import Cell, plan_cell
 
 EPOCHS = 2
 
 
-def long(steps):
+def long(steps: int) -> Dataset:
     rng = np.random.default_rng(0)
 
-    def split(size):
+    def split(size: int) -> Split:
         shapes = {"first": (size, steps, 20), "second": (size, 50, 20)}
         modalities = {name: Sequences.from_padded(rng.normal(size=shape)) for name, shape in shapes.items()}
         return Split(modalities, np.arange(size) % 2)
@@ -43,52 +48,69 @@ DATASETS = {
 }
 
 
-def short(config):
-    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epochs=EPOCHS))
+def shortened(config: Any) -> tuple[Any, float]:
+    """A stage's configuration with few epochs, and how much longer the whole takes."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, OptimizerConfig):
+            return dataclasses.replace(config, **{field.name: dataclasses.replace(value, epochs=EPOCHS)}), (
+                value.epochs / EPOCHS
+            )
+        if dataclasses.is_dataclass(value):
+            inner, factor = shortened(value)
+            if inner is not value:
+                return dataclasses.replace(config, **{field.name: inner}), factor
+    return config, 1.0
 
 
-def seconds(function, *arguments, **options):
-    started = time.process_time()
-    function(*arguments, **options)
-    return time.process_time() - started
+def measured(runs: Sequence[StageRun], data: Dataset) -> float:
+    """Seconds of runs of one stage."""
+    seconds = 0.0
+    for run in runs:
+        config, factor = shortened(run.config)
+        parent = trained(run.parent, data) if run.parent else None
+        started = time.process_time()
+        outcome = run.stage.run(config, data, parent, Context())
+        seconds += factor * (time.process_time() - started)
+        if outcome.weights is not None:
+            MODELS[run.identity] = outcome.weights
+    return seconds
 
 
-def main(names):
+MODELS: dict[str, Any] = {}  # weights by identity
+
+
+def trained(run: StageRun, data: Dataset) -> TrainedModel:
+    parent = trained(run.parent, data) if run.parent else None
+    assert run.stage.restore is not None
+    return run.stage.restore(run.config, Inputs.of(data), parent, MODELS[run.identity])
+
+
+def main(names: Sequence[str]) -> None:
     torch.set_num_threads(1)
     print("dataset          χ batch  stage            measured  estimated  ratio")
     for name in names:
         data = DATASETS[name]()
         facts = DataFacts.of(data)
         for granularity in (2, 4, 8):
-            for batch_size in (64, 128) if name in EMBEDDED else (32,):
-                settings = settings_for(name, "smoke").for_granularity(granularity)
-                model = build_model(settings.model, data.features, 0)
-                options = {"batch_size": batch_size, "seed": 0}
-                special, selection, pruning = settings.specialization, settings.selection, settings.sparsification
-                specialize(model, data.train, short(special), **options)  # warm-up
-                measured = {
-                    "specialization": seconds(specialize, model, data.train, short(special), **options)
-                    * (special.optimizer.epochs / EPOCHS),
-                    "selection": seconds(select, model, data.train, short(selection), **options)
-                    * (selection.optimizer.epochs / EPOCHS),
-                    "sparsification": seconds(
-                        pruning_curve,
-                        s3_representation(model),
-                        data,
-                        pruning.ratios,
-                        settings.probe,
-                        batch_size=pruning.batch_size,
-                    ),
-                }
-                estimated = {
-                    "specialization": cost.specialization_seconds(settings, facts, batch_size),
-                    "selection": cost.selection_seconds(settings, facts, batch_size),
-                    "sparsification": cost.curve_seconds(settings, facts, pruning.ratios),
-                }
-                for stage, value in measured.items():
-                    ratio = value / estimated[stage]
-                    line = f"{name:<16} {granularity} {batch_size:>5}  {stage:<15} {value:>8.1f}s"
-                    print(f"{line} {estimated[stage]:>9.1f}s {ratio:>6.2f}")
+            for batch_size in (32,) if name.startswith("long") else (64, 128):
+                cell = Cell(dataset=name, granularity=granularity, batch_size=batch_size, seed=0, scale="smoke")
+                plan = plan_cell(cell, settings_for(name, "smoke"), facts, ["suff+min"])
+                (branch,) = plan.branches
+                if not MODELS:
+                    measured([plan.training], data)  # warm-up
+                for stage, runs in (
+                    ("specialization", [plan.training]),
+                    ("selection", [branch.trained]),
+                    ("sparsification", branch.curve),
+                ):
+                    seconds = measured(runs, data)
+                    estimate = sum(plan.seconds[run.identity] for run in runs)
+                    print(
+                        f"{name:<16} {granularity} {batch_size:>5}  {stage:<14} {seconds:>7.1f}s {estimate:>9.1f}s "
+                        f"{seconds / estimate:>6.2f}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def execute(
         )
         for cell, cause in failures.items():
             console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
-        plan = make_plan(plan.sweep, plan.study, store, plan.machine)
+        plan = outcome.plan
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         written = write_results(plan, store)
     if written:

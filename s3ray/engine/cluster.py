@@ -319,9 +319,11 @@ def reap_placement_groups() -> list[str]:
     A driver that dies can leave the placement groups of its Train runs behind, and with them the resources.
     Those of Train have no name and are not detached; named ones (such as Ray Serve's) are not ours to remove.
     """
+    # Left to itself it looks for a Ray of this machine, where others may run beside ours.
+    ours: dict[str, Any] = {"address": ray.get_runtime_context().gcs_address, "limit": 10_000}
     try:
-        groups = ray.util.state.list_placement_groups(detail=True, limit=10_000)
-        alive = {job.job_id for job in ray.util.state.list_jobs(limit=10_000) if job.status in ("RUNNING", "PENDING")}
+        groups = ray.util.state.list_placement_groups(detail=True, **ours)
+        alive = {job.job_id for job in ray.util.state.list_jobs(**ours) if job.status in ("RUNNING", "PENDING")}
     except (
         RayError,
         RayStateApiException,

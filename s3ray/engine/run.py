@@ -30,7 +30,7 @@ from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Cell, Plan, make_packs
+from s3ray.sweep import Cell, Plan, make_packs, make_plan
 
 MAX_RESTARTS = 20
 
@@ -39,6 +39,7 @@ MAX_RESTARTS = 20
 class Outcome:
     """How a run ended."""
 
+    plan: Plan  # made anew, with what is in the store now
     failures: Mapping[Cell, str]  # cause per failed cell
     wall_seconds: float
     stage_seconds: float
@@ -79,10 +80,12 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         )
         with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress)
-        failures = _failures(plan, packs, store, errors)
+        after = make_plan(plan.sweep, plan.study, store, plan.machine)
+        failures = _failures(after, packs, store, errors)
         if not failures:
             store.drop_run(run)
-    return Outcome(failures, time.monotonic() - started, progress.stage_seconds, slots, len(plan.pending))
+    seconds = time.monotonic() - started
+    return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending))
 
 
 @contextmanager
@@ -146,24 +149,28 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
-    attempts = 0
-    while cells := pack.unfinished(store):
-        free = [cell for cell in cells if claims.free(cell.identity)]
-        if not free:
-            time.sleep(REFRESH_SECONDS)
-            continue
-        before = [ledger.progress(cell) for cell in cells]
-        try:
-            _fit(pack, store, execution, relay)
-        except Exception as error:
-            attempts = attempts + 1 if before == [ledger.progress(cell) for cell in cells] else 0
-            if attempts == MAX_ATTEMPTS:
-                for cell in free:
-                    known = ledger.last_error(cell) or cause(error)
-                    ledger.fail(cell, f"{known}; given up after {MAX_ATTEMPTS} attempts without progress")
-                attempts = 0
+    cells, attempts, reached = list(pack.cells), 0, list[str]()
+    while cells:
+        failure: Exception | None = None
+        if free := [cell for cell in cells if claims.free(cell.identity)]:
+            try:
+                _fit(pack, store, execution, relay)
+            except Exception as error:
+                failure = error
         else:
-            attempts = 0
+            time.sleep(REFRESH_SECONDS)
+        committed = store.markers(run for cell in cells for run in cell.runs)
+        if failure is not None:
+            last, reached = reached, [ledger.progress(cell, committed) for cell in cells]
+            attempts = attempts + 1 if reached == last else 1
+            if attempts == MAX_ATTEMPTS:
+                attempts = 0
+                for cell in free:
+                    if cell.missing(committed):
+                        known = ledger.last_error(cell) or cause(failure)
+                        ledger.fail(cell, f"{known}; given up after {MAX_ATTEMPTS} attempts without progress")
+        given_up = ledger.failures()
+        cells = [cell for cell in cells if cell.missing(committed) and cell.identity not in given_up]
 
 
 def cause(error: BaseException) -> str:
@@ -249,14 +256,13 @@ class _Relay(ray.tune.Callback):
         self._progress.update([])  # whoever watches wants to hear from us while nothing happens, too
 
 
-def _failures(plan: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:
+def _failures(after: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:
     """Cells that are still not complete, with what is known of the reason."""
     known = Ledger(store, packs[0].run).failures()
-    committed = store.markers(run for cell in plan.pending for run in cell.runs)
     return {
         cell.cell: known.get(cell.identity)
         or errors.get(pack.name, f"{pack.name} ended before it was complete; run again, with --verbose to see why")
         for pack in packs
         for cell in pack.cells
-        if cell.missing(committed)
+        if cell.missing(after.committed)
     }

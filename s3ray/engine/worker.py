@@ -38,12 +38,6 @@ class Pack:
     checkpoint_interval: float
     preemptible: bool = False  # its nodes may be taken away, with or without notice
 
-    def unfinished(self, store: Store) -> list[CellPlan]:
-        """Its cells that are neither complete nor given up."""
-        committed = store.markers(run for cell in self.cells for run in cell.runs)
-        given_up = Ledger(store, self.run).failures()
-        return [cell for cell in self.cells if cell.missing(committed) and cell.identity not in given_up]
-
 
 class Ledger:
     """Attempts, errors and failures of the cells of one run, as small files that survive every process."""
@@ -51,22 +45,24 @@ class Ledger:
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
 
-    def attempt(self, cell: CellPlan, nodes: Collection[str], alive: Collection[str]) -> int:
+    def attempt(
+        self, cell: CellPlan, committed: Collection[str], nodes: Collection[str], alive: Collection[str]
+    ) -> int:
         """Note a start of `cell` on `nodes`; how many there were since it last made progress.
 
         Starts on a node that is no longer among those `alive` do not count: the cell has not failed when its
         machine was taken away.
         """
         store = self._store
-        folder = ("runs", self._run, "attempts", cell.identity, self.progress(cell))
+        folder = ("runs", self._run, "attempts", cell.identity, self.progress(cell, committed))
         earlier = [store.read(*folder, name).decode().split() for name in store.names(*folder)]
         store.write("\n".join(nodes), *folder, str(len(earlier) + 1))
         return 1 + sum(set(alive).issuperset(used) for used in earlier)
 
-    def progress(self, cell: CellPlan) -> str:
-        """How far the cell is: the number of stages it misses, and the step of its last checkpoint."""
-        missing = cell.missing(self._store.markers(cell.runs))
-        step = max((self._store.checkpoint_step(run) or 0 for run in missing), default=0)
+    def progress(self, cell: CellPlan, committed: Collection[str]) -> str:
+        """How far the cell is: the number of stage runs it misses, and the step of its last checkpoint."""
+        missing = cell.missing(committed)
+        step = max((self._store.checkpoint_step(run) or 0 for run in missing if run.stage.trains), default=0)
         return f"{len(missing)}-{step}"
 
     def error(self, cell: CellPlan, cause: str) -> None:
@@ -130,8 +126,8 @@ def run_pack(config: dict[str, Any]) -> None:
             if not ours:
                 continue
             # Asked now: another sweep may have finished it since this pack was made.
-            committed = from_rank_zero(lambda: store.markers(cell.runs))  # noqa: B023  # called at once
-            cause = _attempt(cell, pack, store, ledger, report) if cell.missing(committed) else None
+            committed = from_rank_zero(lambda: set(store.markers(cell.runs)))  # noqa: B023  # called at once
+            cause = _attempt(cell, committed, pack, store, ledger, report) if cell.missing(committed) else None
         if cause is None:
             report(outcome("cell_finished"))
         else:
@@ -149,10 +145,12 @@ def _claimed(cell: CellPlan, pack: Pack, store: Store) -> Iterator[bool]:
         yield from_rank_zero(lambda: taken)
 
 
-def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: Reporter) -> str | None:
+def _attempt(
+    cell: CellPlan, committed: set[str], pack: Pack, store: Store, ledger: Ledger, report: Reporter
+) -> str | None:
     """Run a cell; the cause if it must be given up."""
     nodes = _nodes()
-    if from_rank_zero(lambda: ledger.attempt(cell, nodes, alive_nodes())) > MAX_ATTEMPTS:
+    if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
         error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
         return f"{error}; given up after {MAX_ATTEMPTS} attempts without progress"
     try:
@@ -161,6 +159,7 @@ def _attempt(cell: CellPlan, pack: Pack, store: Store, ledger: Ledger, report: R
             store.fetch_dataset(cell.facts.content),
             store,
             report,
+            committed,
             device=ray.train.torch.get_device(),
             checkpoint_interval=pack.checkpoint_interval,
             leaving=_leaving if pack.preemptible else None,

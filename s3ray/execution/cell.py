@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -52,6 +52,7 @@ def run_cell(
     data: Dataset,
     store: Store,
     report: Report,
+    committed: Collection[str] | None = None,
     *,
     device: torch.device,
     checkpoint_interval: float,
@@ -61,13 +62,16 @@ def run_cell(
 
     Args:
         report: called on every rank with each event.
+        committed: identities of the runs that the store has, the same on every rank; None: they are looked up.
         checkpoint_interval: seconds between checkpoints of a stage that trains.
         leaving: whether a node of this worker group is about to be taken away; called on every rank at once.
 
     Raises:
         DivergedError: a loss became NaN or infinite. What was committed before stays.
     """
-    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run()
+    if committed is None:
+        committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
+    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run(committed)
 
 
 @dataclass
@@ -84,18 +88,17 @@ class _CellRunner:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
 
-    def run(self) -> None:
-        committed = from_rank_zero(lambda: set(self.store.markers(self.plan.runs)))
+    def run(self, committed: Collection[str]) -> None:
+        missing = {run.identity for run in self.plan.missing(committed)}
         # What belongs together is said together: a curve of ten ratios is one line, not ten.
         for label, planned in groupby(_labelled(self.plan), key=lambda entry: entry[0]):
-            missing = [run for _, run in planned if run.identity not in committed]
-            if missing and not self._done_meanwhile(missing):
-                self._together(label, missing)
-                committed |= {run.identity for run in missing}
+            runs = [run for _, run in planned if run.identity in missing]
+            if runs and not self._done_meanwhile(runs):
+                self._together(label, runs)
 
-    def _done_meanwhile(self, missing: Sequence[StageRun]) -> bool:
+    def _done_meanwhile(self, runs: Sequence[StageRun]) -> bool:
         """Whether another cell has been here by now: the reference is shared by all cells of a dataset."""
-        if missing[0] is not self.plan.reference:
+        if runs[0] is not self.plan.reference:
             return False
         return from_rank_zero(lambda: self.store.marker(self.plan.reference)) is not None
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+import s3ray
 from s3ray.errors import UserError
 from s3ray.results.collect import Results
 from s3ray.results.compare import comparison_table
@@ -76,7 +76,7 @@ def _page(
         comparison=compare_summary(beside["compare"].frame) if beside else None,
         provenance=_provenance(results.rows),
         plotly=get_plotlyjs(),
-        version=version("s3ray"),
+        version=s3ray.__version__,
     )
 
 
@@ -87,7 +87,7 @@ def _figures(rendered: Rendered) -> dict[str, Any]:
 
 def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Every distinct value of what the rows were computed with."""
-    columns = ["code_revision", "s3ray", "torch", "scikit_learn", "ray", "python", "hardware", "workers"]
+    columns = ["code_revision", "s3ray", "torch", "scikit_learn", "ray", "python", "machine", "hardware", "workers"]
     return {name: sorted(rows[name].dropna().astype(str).unique()) for name in columns if name in rows}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,10 +92,9 @@ class CellPlan:
         """Estimated seconds per identity."""
         return {run.identity: run.stage.estimate(run, self.facts) for run in self.runs}
 
-    def missing(self, committed: Iterable[str]) -> list[StageRun]:
+    def missing(self, committed: Collection[str]) -> list[StageRun]:
         """The runs whose identities are not among those committed."""
-        known = committed if isinstance(committed, Mapping | set) else set(committed)
-        return [run for run in self.runs if run.identity not in known]
+        return [run for run in self.runs if run.identity not in committed]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_in_one_sentence(number: int) -> None:
     """What follows the first signal does not cut the cleaning short, whatever is raised on the way out."""
@@ -40,6 +41,7 @@ def test_a_signal_ends_a_command_in_one_sentence(number: int) -> None:
     assert ended.stderr == "interrupted; what was committed stays, run again to continue\n"
 
 
+@pytest.mark.slow
 def test_an_end_that_hangs_is_cut_short() -> None:
     ended = run(
         """
@@ -55,6 +57,7 @@ def test_an_end_that_hangs_is_cut_short() -> None:
     assert ended.stderr == "interrupted; what was committed stays, run again to continue\n"
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored_and_handlers_are_as_before() -> None:
     ended = run(
         """

@@ -19,6 +19,7 @@ from s3ray.sweep import load_sweep
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_as_a_module() -> None:
     command = [sys.executable, "-m", "s3ray", "params", "--table", "4", "--format", "csv"]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -55,12 +56,13 @@ def test_report_writes_a_page_and_says_where(finished: Any, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     page = tmp_path / "deep" / "report" / "index.html"
     assert result.stdout == f"{page}\n"
-    assert "digits (embedded data, smoke scale)" in page.read_text(encoding="utf-8")
+    assert "digits is embedded data (rows + columns, smoke scale)" in page.read_text(encoding="utf-8")
     # 60 + .64 + 4 without Selection, 2 more with it.
     lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
 
 
+@pytest.mark.slow
 def test_report_from_object_storage_beside_its_results(
     finished: Any, object_storage: ObjectStorage, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import FIGURE3, SEARCH, assert_one_sentence, assert_refused, s3ray, sweep
+from command_line import FIGURE3, SEARCH, assert_one_sentence, assert_refused, s3ray, sweep, sweep_here
 from object_storage import ObjectStorage
 
 TINY = """
@@ -45,7 +45,7 @@ FLAGS = {
     ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--seed"})]
 )
 def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
-    help_text = sweep("--help", NO_COLOR="1", file=file).stdout
+    help_text = sweep_here("--help", file=file).stdout
     options = help_text[help_text.index("Options") :]
     assert set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help"} == flags
 
@@ -76,7 +76,7 @@ BAD_FILES = {
 def test_a_bad_file_is_one_sentence_and_exit_code_2(tmp_path: Path, changes: Any, message: str) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, **arrays(**changes))
-    result = sweep("--dataset", f"mine={path}", "--storage", tmp_path / "store")
+    result = sweep_here("--dataset", f"mine={path}", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message, str(path))
 
 
@@ -92,7 +92,7 @@ BAD_CONFIG = {
 @pytest.mark.parametrize(("text", "message"), BAD_CONFIG.values(), ids=BAD_CONFIG)
 def test_a_bad_config_is_refused(tmp_path: Path, text: Any, message: str) -> None:
     (tmp_path / "config.toml").write_text(text)
-    result = sweep("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
+    result = sweep_here("--config", tmp_path / "config.toml", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", message)
 
 
@@ -106,12 +106,12 @@ def test_a_search_refuses_what_a_sweep_refuses_and_zero_weights(tmp_path: Path) 
         (["--granularity", 7], "granularity 7 does not divide the FFN width"),
         (["--workers-per-trial", 7], "does not divide batch size 64"),
     ):
-        result = sweep("--datasets", "digits", "--storage", tmp_path / "store", *arguments, file=SEARCH)
+        result = sweep_here("--datasets", "digits", "--storage", tmp_path / "store", *arguments, file=SEARCH)
         assert_refused(result, tmp_path / "store" / "search", message)
 
 
 def test_an_unknown_dataset_names_the_nearest(tmp_path: Path) -> None:
-    result = sweep("--datasets", "digit", "--storage", tmp_path / "store")
+    result = sweep_here("--datasets", "digit", "--storage", tmp_path / "store")
     assert_refused(result, tmp_path / "store", "unknown dataset 'digit'; did you mean 'digits'?")
 
 
@@ -120,12 +120,12 @@ def test_an_unknown_dataset_names_the_nearest(tmp_path: Path) -> None:
 )
 def test_storage_that_cannot_be_used(tmp_path: Path, storage: Any, message: str) -> None:
     (tmp_path / "file").write_text("")
-    result = sweep("--datasets", "digits", "--storage", tmp_path / storage)
+    result = sweep_here("--datasets", "digits", "--storage", tmp_path / storage)
     assert_refused(result, tmp_path / storage, message)
 
 
 def test_more_workers_than_the_machine_holds(tmp_path: Path) -> None:
-    result = sweep("--datasets", "digits", "--storage", tmp_path / "store", "--workers-per-trial", 64)
+    result = sweep_here("--datasets", "digits", "--storage", tmp_path / "store", "--workers-per-trial", 64)
     assert_refused(result, tmp_path / "store" / "data", "--workers-per-trial 64: needs 64 CPU, this machine holds at")
 
 

@@ -91,7 +91,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head: Head, wait_for:
 
 def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Any, tmp_path: Path) -> None:
     """One store, one cluster: what both ask for is computed once, and both end with all of it."""
-    storage, tiny = tmp_path / "storage", str(ROOT / "tests/engine/tiny_sweep.py")
+    storage, tiny = tmp_path / "storage", str(ROOT / "tests/shared/tiny_sweep.py")
     environment = {**head.environment, "TINY_SEEDS": "4", "TINY_EPOCHS": "30"}
     sweeps = [
         subprocess.Popen(
@@ -110,7 +110,7 @@ def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Any, tmp_path: 
     # Every attempt at a stage leaves its payload, whether its marker counts or not.
     payloads = [p for p in storage.glob("artifacts/*/*/*") if p.is_dir()]
     stages = [p for p in storage.glob("artifacts/*/*") if (p / "commit.json").is_file()]
-    assert len(stages) == 4 * 4 + 1
+    assert len(stages) == 4 * (2 + 2 * 2) + 1  # two trainings, two curves of two ratios; the reference
     assert len(payloads) == len(stages)
     assert not list(storage.glob("claims/*/*"))
     assert not os.listdir(storage / "runs")

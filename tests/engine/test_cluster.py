@@ -14,6 +14,7 @@ from s3ray.engine.cluster import check_answers, check_temporary_folder, cluster_
 from s3ray.errors import UserError
 
 FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
+SHARED = Path(__file__).parents[1] / "shared"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,7 @@ def test_a_run_leaves_the_process_as_it_was(ray_folder: Path, tmp_path: Path, wh
     """As from a notebook: the Ray that it has stays, with its actors; one that was started for the run ends."""
     ended = subprocess.run(
         [sys.executable, "-c", OWN_RAY, str(tmp_path), whose],
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(SHARED), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=300,

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from s3ray.engine.worker import Ledger
-from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 from s3ray.sweep.plan import CellPlan
 
@@ -23,8 +22,8 @@ def cell(tiny_sweep: ModuleType, store: Store) -> CellPlan:
 
 
 def test_attempts_count_from_the_last_progress(store: Store, cell: Any) -> None:
-    def attempt(run: StageRun = "run") -> int:
-        return Ledger(store, run).attempt(cell, ["node"], ["node"])
+    def attempt(run: str = "run") -> int:
+        return Ledger(store, run).attempt(cell, store.markers(cell.runs), ["node"], ["node"])
 
     assert [attempt() for _ in range(3)] == [1, 2, 3]
     store.save_checkpoint(cell.training, 10, b"")
@@ -36,10 +35,10 @@ def test_attempts_count_from_the_last_progress(store: Store, cell: Any) -> None:
 
 def test_attempts_on_nodes_that_were_taken_away_do_not_count(store: Store, cell: Any) -> None:
     ledger = Ledger(store, "run")
-    assert ledger.attempt(cell, ["a", "b"], ["a", "b", "c"]) == 1
-    assert ledger.attempt(cell, ["a", "c"], ["a", "c"]) == 1  # b is gone
-    assert ledger.attempt(cell, ["a", "c"], ["a", "c"]) == 2
-    assert ledger.attempt(cell, ["d"], ["d"]) == 1
+    assert ledger.attempt(cell, (), ["a", "b"], ["a", "b", "c"]) == 1
+    assert ledger.attempt(cell, (), ["a", "c"], ["a", "c"]) == 1  # b is gone
+    assert ledger.attempt(cell, (), ["a", "c"], ["a", "c"]) == 2
+    assert ledger.attempt(cell, (), ["d"], ["d"]) == 1
 
 
 def test_the_first_error_is_kept_and_failures_are_listed(store: Store, cell: Any) -> None:

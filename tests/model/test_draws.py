@@ -176,3 +176,12 @@ def test_dropout_decides_alike_in_all_precisions() -> None:
         _draws(slice(0, 100), tokens=100).dropout(4, 0.3, dtype) for dtype in (torch.float32, torch.float64)
     )
     assert torch.equal(single == 0, double == 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_what_a_cpu_draws() -> None:
+    here, there = Source(7), Source(7, "cuda")
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+        first, second = here.normal(1000, 64, dtype), there.normal(1000, 64, dtype)
+        torch.testing.assert_close(second.cpu(), first, rtol=0, atol=tolerance)
+    assert torch.equal(there.uniform(1000, 3).cpu(), here.uniform(1000, 3))

@@ -32,6 +32,7 @@ PROVENANCE = {
     "scikit_learn": "1.9.1",
     "ray": "2.60.0",
     "python": "3.11.7",
+    "machine": "cpu x86_64 AVX2",
     "hardware": "x86_64 cpu",
     "workers": 1,
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -26,6 +30,19 @@ def sweep(*arguments: object, file: Path = FIGURE3, **environment: str) -> subpr
         text=True,
         timeout=300,
     )
+
+
+def sweep_here(*arguments: object, file: Path = FIGURE3) -> subprocess.CompletedProcess[str]:
+    """A sweep file in this process, for what ends before Ray: a start of Python and torch takes seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in {"RAY_ADDRESS": "local", "COLUMNS": "200", "NO_COLOR": "1"}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(file), run_name="__main__")
+    code = left.value.code
+    return subprocess.CompletedProcess(sys.argv, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 def s3ray(*arguments: object) -> Result:

@@ -25,4 +25,4 @@ def test_the_losses_compare_two_modalities(names: list[str], found: str, tiny_da
     facts = DataFacts.of(dataclasses.replace(tiny_dataset, **splits))
     study = Study({"toy": StudyDataset(facts, "smoke", settings_for("toy", "smoke"))})
     with pytest.raises(UserError, match=rf"^toy: has {found}, and the losses compare two; give two, of prepared data"):
-        study.settings(study.cell("toy", 2, 8, 0))
+        study.check(study.cell("toy", 2, 8, 0))
