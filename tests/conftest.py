@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -64,3 +66,12 @@ def object_storage(_object_storage: ObjectStorage) -> Iterator[s3_server.ObjectS
     _object_storage.reset()
     yield _object_storage
     _object_storage.reset()
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Ray's temporary folder, of this test alone; short, and nothing in it."""
+    with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield Path(folder)

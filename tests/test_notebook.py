@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,14 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
+import s3ray
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
-from s3ray.data.facts import DataFacts
 from s3ray.execution import run_cell
-from s3ray.results import write_results
-from s3ray.settings import settings_for
-from s3ray.store import Store
-from s3ray.sweep import Study, StudyDataset, load_sweep, make_plan
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def committed() -> NotebookNode:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a store with the sweep of Table 1 and Figure 5 on a small simulation, trained for one epoch."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
+    store = s3ray.open_store(tmp_path_factory.mktemp("store"))
     data = latent_factors(LatentFactorsConfig(train=256, valid=128, test=128))
     once = {"optimizer": {"epochs": 1}}
     overrides = {
@@ -43,13 +42,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "selection": once,
         "sparsification": {"ratios": [1.0, 0.5, 0.1]},
     }
-    settings = settings_for("latent_factors", "smoke", overrides)
-    study = Study({"latent_factors": StudyDataset(DataFacts.of(data), "smoke", settings)})
-    sweep = load_sweep(ROOT / "sweeps" / "table1_figure5.py")
-    for cell in make_plan(sweep, study, store).cells:
-        run_cell(cell, data, store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
-    write_results(make_plan(sweep, study, store), store)
-    return Path(store.base)
+    study = s3ray.study([data], overrides=overrides)
+    sweep = s3ray.load_sweep(ROOT / "sweeps" / "table1_figure5.py")
+    for cell in s3ray.plan(sweep, study, store).cells:
+        run_cell(cell, data, store.store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
+    assert s3ray.run(s3ray.plan(sweep, study, store), store).failures == {}  # nothing is left but to write
+    return Path(store.store.base)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +55,16 @@ def outputs(committed: NotebookNode, finished: Path) -> list[Any]:
     """Per code cell its outputs, after a run over the finished sweep."""
     notebook = copy.deepcopy(committed)
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}  # where it runs when it is opened there
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources)
-    client.execute(env={**os.environ, "S3RAY_STORAGE": str(finished)})  # raises if a cell does
+    environment = {**os.environ, "S3RAY_STORAGE": str(finished)}
+    with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:  # a short path, for sockets in it
+        # No TCP: its ports are chosen before the kernel takes them, and other tests start servers meanwhile.
+        kernel = AsyncKernelManager(transport="ipc", connection_file=f"{folder}/kernel.json")
+        client = NotebookClient(notebook, km=kernel, timeout=300, resources=resources)
+        try:
+            client.execute(env=environment)  # raises if a cell does
+        except DeadKernelError:
+            process = getattr(kernel.provisioner, "process", None)
+            pytest.fail(f"the kernel ended with {process and process.returncode}")  # minus the signal, if one ended it
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "s3ray"
 ROOMS = (
     "__main__",
     "cli",
+    "api",
     "results",
     "search",
     "engine",

@@ -7,20 +7,17 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
 
-import torch
 import typer
 
-from s3ray.data import EMBEDDED, Dataset, load_sources, resolve_sources
-from s3ray.data.facts import DataFacts
+from s3ray.data import load_sources, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
-from s3ray.errors import UserError, nearest
-from s3ray.execution.provenance import machine_kind
+from s3ray.errors import UserError
+from s3ray.execution.provenance import planned_machine
 from s3ray.paths import local_path
-from s3ray.settings import PAPER_DATASETS, default_scale, read_overrides, settings_for
+from s3ray.settings import read_overrides, settings_of
 from s3ray.store import Store
-from s3ray.sweep import Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Plan, Study, Sweep, make_plan
 
 
 class ScaleName(StrEnum):
@@ -57,11 +54,10 @@ DEFAULT_STORAGE = "~/s3ray"
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for, resolved: a plan, its store, and its data."""
+    """What a command line asks for, resolved: a plan and its store."""
 
     plan: Plan
     store: Store
-    data: dict[str, Dataset]
 
 
 def resolve(
@@ -88,21 +84,11 @@ def resolve(
     folder = None if data is None else local_path(data, "--data")
     sources = resolve_sources(names, dataset or [], folder, pair)
     chosen_names = [source.name for source in sources]
-    for name in overrides.get("dataset", {}):
-        if name not in [*chosen_names, *EMBEDDED, *PAPER_DATASETS]:
-            raise UserError(f"--config {config}: table [dataset.{name}] fits no dataset; {nearest(name, chosen_names)}")
-    scales = {name: scale.value if scale else default_scale(name) for name in chosen_names}
-    settings = {name: settings_for(name, scales[name], overrides, f"--config {config}") for name in chosen_names}
+    settings = settings_of(chosen_names, scale.value if scale else None, overrides, f"--config {config}")
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
-    entries = {name: StudyDataset(DataFacts.of(data), scales[name], settings[name]) for name, data in loaded.items()}
-    return Request(make_plan(sweep, Study(entries), store, _machine()), store, loaded)
-
-
-def _machine() -> str | None:
-    """The kind of machine that will run a plan: this one, unless a cluster is named."""
-    return None if os.environ.get("RAY_ADDRESS", "local") != "local" else machine_kind(torch.device("cpu"))
+    return Request(make_plan(sweep, Study.of(loaded, settings), store, planned_machine()), store)
 
 
 def overrides_of(config: str | None) -> dict[str, Any]:
@@ -118,15 +104,7 @@ def open_store(uri: str, option: str = "--storage") -> Store:
     """
     if option == "--storage" and uri == DEFAULT_STORAGE and os.environ.get("S3RAY_STORAGE") == "":
         raise UserError("S3RAY_STORAGE: is set but empty; unset it, or name a folder or URI")
-    if not uri.strip():
-        raise UserError(f"{option}: is empty; name a folder or URI, or leave the option out")
-    if uri.startswith("file://") and " " in uri:
-        uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
-    elif uri.startswith("~"):
-        local_path(uri, option)
-    elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
-        raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
-    return Store(uri, option)
+    return Store.open(uri, option)
 
 
 def names_in(text: str) -> list[str]:

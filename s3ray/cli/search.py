@@ -69,7 +69,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
             print_study(plan, store, console)
             execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
             limits: dict[str, Any] = {"trials": trials, "seed": seed, "console": console}
-            failed = search_all(plan, store, request.data, space, overrides_of(config), execution, **limits)
+            failed = search_all(plan, store, plan.study.data, space, overrides_of(config), execution, **limits)
         if failed:
             raise SystemExit(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from s3ray.api.running import execute
 from s3ray.cli.console import OnceCommand, user_errors
 from s3ray.cli.options import (
     DEFAULT_MODALITIES,
@@ -23,7 +24,6 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     ModalitiesOption,
-    Request,
     ScaleOption,
     StorageOption,
     VerboseOption,
@@ -32,7 +32,7 @@ from s3ray.cli.options import (
 )
 from s3ray.paths import local_path
 from s3ray.store import Store
-from s3ray.sweep import Cell, Plan, Sweep, load_sweep
+from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 
 
@@ -61,8 +61,17 @@ def run_sweep(sweep: Sweep) -> None:
     ) -> None:
         with user_errors():
             request = resolve(sweep, datasets, dataset, data, modalities, scale, storage, config)
-            failed = _run(request, workers_per_trial, gpus_per_worker, verbose)
-        if failed:
+            console = Console(markup=False)
+            print_plan(request.plan, request.store, console, workers_per_trial)
+            ran = execute(
+                request.plan,
+                request.store,
+                console,
+                workers_per_trial=workers_per_trial,
+                gpus_per_worker=gpus_per_worker,
+                verbose=verbose,
+            )
+        if ran.failures:
             raise SystemExit(1)
 
     run_file(command, sweep)
@@ -75,43 +84,6 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__)(command)
     file_app()
-
-
-def _run(request: Request, workers_per_trial: int, gpus_per_worker: float, verbose: bool) -> bool:
-    # Ray takes seconds to import; a sweep whose every cell is cached never does.
-    from s3ray.results import write_results
-
-    console = Console(markup=False)
-    plan, store = request.plan, request.store
-    print_plan(plan, store, console, workers_per_trial)
-    failures: Mapping[Cell, str] = {}
-    if plan.pending:
-        from s3ray.engine.preflight import Execution
-        from s3ray.engine.run import run_plan
-        from s3ray.sweep.cost import duration
-
-        execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
-        outcome = run_plan(plan, store, request.data, execution, console)
-        failures = outcome.failures
-        per_cell = outcome.orchestration_seconds / outcome.cells
-        busy = outcome.stage_seconds + outcome.orchestration_seconds
-        console.print(
-            f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in "
-            f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
-            f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for cell, cause in failures.items():
-            console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
-        plan = outcome.plan
-    with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
-        written = write_results(plan, store)
-    if written:
-        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
-        stems = dict.fromkeys(name.partition(".")[0] for name in written)
-        console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
-    return bool(failures)
 
 
 def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,6 +126,20 @@ def from_arrays(name: str, *, train: Samples, valid: Samples, test: Samples) -> 
             raise UserError(f"{name}: {split} has modality {unknown[0]!r}, which train lacks; give it to all or none")
     standardise = "bring each feature to mean 0 and deviation 1, as train has them, first"
     return checked_dataset(name, _InMemory(name, splits), modalities, [], standardise)
+
+
+def split_from_arrays(place: str, modalities: Mapping[str, ArrayLike | Sequence[ArrayLike]]) -> Split:
+    """Samples without classes (all are 0) from arrays in memory, their values as of `from_arrays`.
+
+    Raises:
+        UserError: of `from_arrays`, or there are no samples.
+    """
+    counts = {name: len(values) if isinstance(values, Sized) else 0 for name, values in modalities.items()}
+    if not counts or not all(counts.values()) or len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} of {name}" for name, count in counts.items()) or "no modality"
+        raise UserError(f"{place}: holds {found}; give every modality the same samples, one or more")
+    labels = np.zeros(next(iter(counts.values())), dtype=np.int64)
+    return _read_split(_InMemory(place, {place: (modalities, labels)}), place, list(modalities), {})
 
 
 def check_names(place: Path | str, modalities: Sequence[str]) -> None:

@@ -43,6 +43,11 @@ def machine_kind(device: torch.device) -> str:
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
+def planned_machine() -> str | None:
+    """The kind of machine that will run a plan, if it is known: this one, unless a cluster is named."""
+    return None if os.environ.get("RAY_ADDRESS", "local") != "local" else machine_kind(torch.device("cpu"))
+
+
 @functools.cache
 def code_revision() -> str:
     """Which code ran: `S3RAY_REVISION` if set, the checkout's commit (`+changes` if it has any), or, where the

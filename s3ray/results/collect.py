@@ -74,10 +74,10 @@ class Results:
 
     @classmethod
     def _load(cls, store: Store, sweep: str | None) -> Results:
-        name = sweep or _latest(store)
+        name = sweep or next(iter(finished_sweeps(store)), "")
         if "info.json" not in (store.names("results", name) if name else []):
             what = f"no results of sweep {sweep!r}" if sweep else "no results of any sweep"
-            raise UserError(f"--storage {store.uri}: holds {what}; run a sweep first")
+            raise UserError(f"{store.option} {store.uri}: holds {what}; run a sweep first")
         info = store.folder_info("results", name)
 
         def table(file: str) -> pd.DataFrame:
@@ -88,11 +88,11 @@ class Results:
         return cls(**{name: table(f"{name}.parquet") for name in COLUMNS}, info=info)
 
 
-def _latest(store: Store) -> str:
-    """The sweep whose results were written last; empty if there is none."""
+def finished_sweeps(store: Store) -> list[str]:
+    """The sweeps that have results, the one written last first."""
     selector = pafs.FileSelector(store.path("results"), allow_not_found=True, recursive=True)
     written = [info for info in store.fs.get_file_info(selector) if info.base_name == "info.json"]
-    return max(written, key=lambda info: info.mtime_ns).path.split("/")[-2] if written else ""
+    return [info.path.split("/")[-2] for info in sorted(written, key=lambda info: -info.mtime_ns)]
 
 
 def _info(plan: Plan) -> dict[str, Any]:

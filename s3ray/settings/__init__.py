@@ -2,7 +2,7 @@
 
 from s3ray.settings.overrides import merged, override, read_overrides
 from s3ray.settings.scales import PAPER_DATASETS, SCALES, default_scale
-from s3ray.settings.settings import Settings, settings_for
+from s3ray.settings.settings import Settings, settings_for, settings_of
 
 __all__ = [
     "PAPER_DATASETS",
@@ -13,4 +13,5 @@ __all__ = [
     "override",
     "read_overrides",
     "settings_for",
+    "settings_of",
 ]

@@ -13,11 +13,12 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from s3ray.configuration import check_listed, check_not_negative
-from s3ray.errors import UserError
+from s3ray.data.embedded import EMBEDDED
+from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS
 from s3ray.model.config import ModelConfig
 from s3ray.settings.overrides import merged, override, replaced, typed
-from s3ray.settings.scales import scale_tables
+from s3ray.settings.scales import PAPER_DATASETS, default_scale, scale_tables
 from s3ray.stages.probe import ProbeSettings
 from s3ray.stages.sparsification import SparsificationSettings
 from s3ray.stages.specialization import SpecializationSettings
@@ -62,6 +63,24 @@ class Settings:
             raise UserError(f"seeds {list(self.seeds)} must lie between 0 and 2^63 - 1; choose others")
         if self.specialization.views == "dropout" and self.model.dropout == 0.0:
             raise UserError("specialization.views 'dropout' needs two passes that differ; set model.dropout above 0")
+
+
+def settings_of(
+    datasets: Sequence[str], scale: str | None, overrides: Mapping[str, Any], source: str = "--config"
+) -> dict[str, tuple[str, Settings]]:
+    """Per dataset the scale that it runs at and the settings that follow.
+
+    Args:
+        scale: of all datasets; None: each dataset's own (`default_scale`).
+
+    Raises:
+        UserError: of `settings_for`, or overrides for a dataset that nobody knows.
+    """
+    for name in overrides.get("dataset", {}):
+        if name not in [*datasets, *EMBEDDED, *PAPER_DATASETS]:
+            raise UserError(f"{source}: table [dataset.{name}] fits no dataset; {nearest(name, datasets)}")
+    scales = {name: scale or default_scale(name) for name in datasets}
+    return {name: (at, settings_for(name, at, overrides, source)) for name, at in scales.items()}
 
 
 def settings_for(

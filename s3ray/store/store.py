@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import ArrowException
@@ -38,6 +38,7 @@ from pyarrow import fs as pafs
 
 from s3ray.data.dataset import Dataset, array_digest, put_in_place
 from s3ray.errors import UserError
+from s3ray.paths import local_path
 from s3ray.stages.stage import Inputs, StageRun
 
 _Item = TypeVar("_Item")
@@ -111,6 +112,23 @@ class Store:
             self.fs = _PatientS3(self.fs)
         self.base = self.base.rstrip("/")
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+
+    @classmethod
+    def open(cls, uri: str, option: str = "--storage") -> Store:
+        """The store at a path or URI as people type it.
+
+        Raises:
+            UserError: nothing is given, or it can be opened neither as a path nor as a URI.
+        """
+        if not uri.strip():
+            raise UserError(f"{option}: is empty; name a folder or URI")
+        if uri.startswith("file://") and " " in uri:
+            uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
+        elif uri.startswith("~"):
+            local_path(uri, option)
+        elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
+            raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
+        return cls(uri, option)
 
     def path(self, *parts: str) -> str:
         return "/".join([self.base, *parts])
@@ -279,7 +297,11 @@ class Store:
 
     def marker(self, run: StageRun) -> Marker | None:
         """The run's commit marker, or None if its result does not count (yet), or no longer: payload is missing."""
-        folder = ("artifacts", run.stage.name, run.identity)
+        return self.marker_of(run.stage.name, run.identity)
+
+    def marker_of(self, stage: str, identity: str) -> Marker | None:
+        """`marker` of a run that is known by name."""
+        folder = ("artifacts", stage, identity)
         try:
             marker = Marker(**json.loads(self.read(*folder, "commit.json")))
             sizes = {name: int(size) for name, (size, _) in marker.files.items()}
@@ -315,7 +337,11 @@ class Store:
         marker = marker or self.marker(run)
         if marker is None:
             raise FileNotFoundError(f"{self.uri}: {run.stage.name} {run.identity[:12]} is not committed")
-        folder = ("artifacts", run.stage.name, run.identity)
+        return self.payload(marker, name)
+
+    def payload(self, marker: Marker, name: str) -> bytes:
+        """A file that a marker names; UserError as of `artifact`."""
+        folder = ("artifacts", marker.stage, marker.identity)
         content = self.read(*folder, marker.attempt, name)
         if hashlib.sha256(content).hexdigest() != marker.files[name][1]:
             with suppress(OSError):  # another reader was first

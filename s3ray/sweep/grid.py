@@ -6,10 +6,11 @@ import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
@@ -34,6 +35,17 @@ class Study:
 
     entries: Mapping[str, StudyDataset]
     every_batch_size: bool = False  # the usual batch sizes are all of them
+    data: Mapping[str, Dataset] = field(default_factory=dict, compare=False)  # themselves; planning needs none
+
+    @classmethod
+    def of(cls, data: Mapping[str, Dataset], settings: Mapping[str, tuple[str, Settings]]) -> Study:
+        """A study of datasets, ready to run.
+
+        Args:
+            settings: per dataset its scale and settings (`s3ray.settings.settings_of`).
+        """
+        entries = {name: StudyDataset(DataFacts.of(dataset), *settings[name]) for name, dataset in data.items()}
+        return cls(entries, data=data)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -126,10 +138,10 @@ class Sweep:
         if not re.fullmatch(r"[\w-][\w.-]*", self.name):
             raise UserError(f"sweep {self.name!r}: its results' folder has this name; use letters, digits, _ and -")
         names = {"branches": self.branches, "exhibits": self.exhibits, "parts": [part.name for part in self.parts]}
-        for field, values in names.items():
+        for name, values in names.items():
             for value in values:
                 if values.count(value) > 1:
-                    raise UserError(f"sweep {self.name}: {field} has {value!r} more than once; name it once")
+                    raise UserError(f"sweep {self.name}: {name} has {value!r} more than once; name it once")
         for branch in self.branches:
             if branch not in VARIANTS:
                 raise UserError(f"sweep {self.name}: unknown branch {branch!r}; {nearest(branch, VARIANTS)}")

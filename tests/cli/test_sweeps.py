@@ -188,7 +188,7 @@ def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("storage", "message"),
     [
-        ("", "--storage: is empty; name a folder or URI, or leave the option out"),
+        ("", "--storage: is empty; name a folder or URI"),
         (" ", "--storage: is empty"),
         ("run:2026/a", "--storage run:2026/a: is no URI, .*; write ./run:2026/a for a folder"),
         ("s3:bucket/a", "--storage s3:bucket/a: is no URI"),

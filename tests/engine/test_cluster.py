@@ -4,8 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,6 @@ from s3ray.errors import UserError
 
 FIGURE3 = Path(__file__).parents[2] / "sweeps" / "figure3_batch_size.py"
 SHARED = Path(__file__).parents[1] / "shared"
-
-
-@pytest.fixture
-def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Ray's temporary folder, of this test alone; short, and nothing in it."""
-    with tempfile.TemporaryDirectory(prefix="s3r", dir="/tmp") as folder:
-        monkeypatch.setenv("RAY_TMPDIR", folder)
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""What sweeps have left in a store: tables and trained models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import torch as safetensors
+
+from s3ray.api.model import Model
+from s3ray.errors import UserError, nearest
+from s3ray.execution.cell import WEIGHTS
+from s3ray.methods import S3
+from s3ray.model import TrainedModel
+from s3ray.results import Results
+from s3ray.results.collect import finished_sweeps
+from s3ray.stages.encode import SAMPLES_AT_ONCE
+from s3ray.stages.probe import PROBE
+from s3ray.stages.sparsification import SPARSIFICATION
+from s3ray.stages.stage import Inputs
+from s3ray.store import Marker, Store
+from s3ray.sweep import STAGES
+
+# What names a branch of a cell within a sweep's results.
+_NAMES = ("dataset", "method", "granularity", "batch_size", "seed", "branch")
+
+
+def open_store(uri: str | Path) -> FinishedStore:
+    """Open a store to read from it and to run on it; nothing is created yet.
+
+    Args:
+        uri: a path, or `s3://…`, `gs://…`, as `--storage` takes.
+
+    Raises:
+        UserError: it can be opened neither as a path nor as a URI.
+    """
+    return FinishedStore(Store.open(str(uri), "open_store"))
+
+
+@dataclass(frozen=True)
+class FinishedStore:
+    """What sweeps have left in a store.
+
+    Tables have the columns that `s3ray.COLUMNS` describes, by table; one without lines has no columns. `sweep` is a
+    name of `sweeps`, by default the first.
+    """
+
+    store: Store
+
+    def sweeps(self) -> list[str]:
+        """The sweeps that have results, the one written last first.
+
+        Raises:
+            UserError: the store cannot be read.
+        """
+        with self.store.explained("read", "check the place and your access to it"):
+            return finished_sweeps(self.store)
+
+    def results(self, sweep: str | None = None) -> Results:
+        """All tables of a sweep, and what it was (`info`).
+
+        Raises:
+            UserError: there are none, or the store cannot be read.
+        """
+        return Results.load(self.store, sweep)
+
+    def rows(self, sweep: str | None = None) -> pd.DataFrame:
+        """Accuracies per cell, branch, preservation ratio and split."""
+        return self.results(sweep).rows
+
+    def references(self, sweep: str | None = None) -> pd.DataFrame:
+        """Accuracies without representation learning, per dataset, reference and split."""
+        return self.results(sweep).references
+
+    def entropies(self, sweep: str | None = None) -> pd.DataFrame:
+        """Router entropies per cell, branch, Selection step, modality and scope."""
+        return self.results(sweep).entropies
+
+    def factors(self, sweep: str | None = None) -> pd.DataFrame:
+        """What representations hold of a simulation's factors."""
+        return self.results(sweep).factors
+
+    def model(
+        self,
+        *,
+        dataset: str | None = None,
+        method: str | None = S3,
+        granularity: int | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        branch: str | None = None,
+        sweep: str | None = None,
+    ) -> Model:
+        """The trained model of a branch of a cell, on the CPU.
+
+        What is left out (of the method: None) may be anything, as long as one model fits.
+
+        Raises:
+            UserError: none fits, or several do; or the model's artifact is missing, damaged, or another version's.
+        """
+        asked = dict(zip(_NAMES, (dataset, method, granularity, batch_size, seed, branch), strict=True))
+        curve = _fitting(self.rows(sweep), {name: value for name, value in asked.items() if value is not None})
+        trained = curve.iloc[0]
+        marker = self._marker(trained["trained_stage"], trained["trained_identity"])
+        assert marker.inputs is not None
+        measured = {point["preservation_ratio"]: point["identity"] for _, point in curve.iterrows()}
+        probe = PROBE.restored(self._marker(PROBE.name, measured.pop(1.0)).document["config"])
+        pool = SAMPLES_AT_ONCE
+        for identity in list(measured.values())[:1]:
+            config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
+            pool = config.pruning.pool
+        return Model(self._restored(marker).eval(), marker.inputs["features"], probe, pool)
+
+    def _marker(self, stage: str, identity: str) -> Marker:
+        marker = self.store.marker_of(stage, identity)
+        if marker is None:
+            raise UserError(
+                f"{self.store.address('artifacts', stage, identity)}: not there, or not whole; run the sweep again, "
+                f"which computes it again"
+            )
+        if stage not in STAGES or marker.document["version"] != STAGES[stage].version:
+            raise UserError(
+                f"{self.store.address('artifacts', stage, identity)}: of version {marker.document['version']} of "
+                f"{stage}, which this s3ray does not have; run the sweep again, which computes it anew"
+            )
+        return marker
+
+    def _restored(self, marker: Marker) -> TrainedModel:
+        """The trained model of a marker, built on its parent's."""
+        parent_stage, parent = marker.parent_stage, marker.document["parent"]
+        start = self._restored(self._marker(parent_stage, parent)) if parent_stage else None
+        stage = STAGES[marker.stage]
+        assert stage.restore is not None
+        assert marker.inputs is not None
+        weights = safetensors.load(self.store.payload(marker, WEIGHTS))
+        return stage.restore(stage.restored(marker.document["config"]), Inputs(**marker.inputs), start, weights)
+
+
+def _fitting(rows: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of the one branch of a cell that is asked for."""
+    if rows.empty:
+        raise UserError("model: the sweep has no rows; run it again")
+    said: list[str] = []
+    for name, value in asked.items():
+        found = rows[rows[name] == value]
+        if found.empty:
+            among = f" among those of {', '.join(said)}" if said else ""
+            raise UserError(f"model: none has {name}={value!r}{among}; {nearest(str(value), _values(rows, name))}")
+        rows, said = found, [*said, f"{name}={value!r}"]
+    if open_names := [name for name in _NAMES if rows[name].nunique() > 1]:
+        count = len(rows.drop_duplicates(list(_NAMES)))
+        choices = "; ".join(f"{name}: {', '.join(_values(rows, name))}" for name in open_names)
+        raise UserError(f"model: {count} fit {', '.join(said) or 'so far'}; choose of {choices}")
+    return rows
+
+
+def _values(rows: pd.DataFrame, name: str) -> list[str]:
+    return [str(value) for value in sorted(rows[name].unique())]

@@ -1,0 +1,137 @@
+"""A trained model that represents samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from s3ray.data.arrays import split_from_arrays
+from s3ray.data.dataset import Dataset, Split
+from s3ray.errors import UserError, nearest
+from s3ray.model import Ragged, S3Model, TrainedModel
+from s3ray.model.parameters import ParameterCount
+from s3ray.stages.encode import Pruning, encode_split
+from s3ray.stages.probe import ProbeConfig
+
+Values = ArrayLike | Sequence[ArrayLike] | Ragged
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that represents samples.
+
+    Attributes:
+        module: the encoders; `encode` works where they are, and `module.to(device)` moves them.
+        features: input width per modality.
+        probe: what of the model its sweep probed, and how.
+        pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
+    """
+
+    module: TrainedModel
+    features: Mapping[str, int]
+    probe: ProbeConfig
+    pool: int
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """In the order of `encode`'s columns."""
+        return tuple(self.features)
+
+    @property
+    def parameters(self) -> ParameterCount:
+        """Of the modules that `encode` runs."""
+        return ParameterCount.of(*self.module.used(self.probe.output))
+
+    @overload
+    def encode(
+        self, data: Dataset, preservation_ratio: float = 1.0, *, pool: int | None = None, on_sphere: bool | None = None
+    ) -> dict[str, Vectors]: ...
+    @overload
+    def encode(
+        self,
+        data: Split | Mapping[str, Values],
+        preservation_ratio: float = 1.0,
+        *,
+        pool: int | None = None,
+        on_sphere: bool | None = None,
+    ) -> Vectors: ...
+    def encode(
+        self,
+        data: Dataset | Split | Mapping[str, Values],
+        preservation_ratio: float = 1.0,
+        *,
+        pool: int | None = None,
+        on_sphere: bool | None = None,
+    ) -> Vectors | dict[str, Vectors]:
+        """Represent samples as the sweep did before it probed: without noise, no training.
+
+        Args:
+            data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
+                (steps, features) of different lengths, or `s3ray.model.Ragged`. What the model does not know of
+                modalities is left aside.
+            preservation_ratio: p, the share of a pool's (token, expert) pairs that is kept, per layer and modality. A
+                sample's representation below 1 depends on the others of its pool.
+            pool: samples per pool, in their order; by default those of a batch all together, of a dataset or split
+                as many as in the sweep (`Model.pool`).
+            on_sphere: every modality's representation is l2-normalised; by default if the sweep probed it so.
+
+        Returns:
+            (n, D), the modalities' representations side by side; of a dataset one such array per split.
+
+        Raises:
+            UserError: a modality is missing or has another width, the values cannot be read, the ratio is outside
+                [0, 1], or below 1 for a prior method, whose encoders have no experts to leave out.
+        """
+        pruning = None
+        if preservation_ratio != 1.0:
+            pruning = Pruning(ratio=preservation_ratio, pool=pool or self.pool)
+            if not isinstance(self.module, S3Model):
+                raise UserError(
+                    f"encode: preservation ratio {preservation_ratio} leaves experts out, and a prior method's "
+                    f"encoders are dense; leave it at 1"
+                )
+        if isinstance(data, Dataset):
+            splits = {name: self._known(split, f"{data.name}, {name}") for name, split in data.splits.items()}
+        elif isinstance(data, Split):
+            splits = {"split": self._known(data, "split")}
+        else:
+            self._check_names(data, "batch")
+            given = split_from_arrays("batch", {name: _unjoined(data[name]) for name in self.features})
+            splits = {"batch": self._known(given, "batch")}
+            if pruning and pool is None:
+                pruning = dataclasses.replace(pruning, pool=len(splits["batch"]))
+        sphere = self.probe.on_sphere if on_sphere is None else on_sphere
+        encoded = {
+            name: encode_split(self.module, split, output=self.probe.output, on_sphere=sphere, pruning=pruning).z
+            for name, split in splits.items()
+        }
+        return encoded if isinstance(data, Dataset) else next(iter(encoded.values()))
+
+    def _known(self, split: Split, place: str) -> Split:
+        """The modalities of a split that the model encodes; UserError if they do not fit."""
+        self._check_names(split.modalities, place)
+        for name, features in self.features.items():
+            if (found := split.modalities[name].features) != features:
+                raise UserError(
+                    f"{place}: {name} has {found} features, the model was trained with {features}; give what it "
+                    f"was trained with, or correct the names of {', '.join(self.features)}"
+                )
+        return dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
+
+    def _check_names(self, given: Collection[str], place: str) -> None:
+        for name in self.features:
+            if name not in given:
+                raise UserError(f"{place}: lacks modality {name!r}, which the model encodes; {nearest(name, given)}")
+
+
+def _unjoined(values: Values) -> ArrayLike | Sequence[ArrayLike]:
+    """What `Ragged` holds, as an array (steps, features) per sample."""
+    if not isinstance(values, Ragged):
+        return values
+    return np.split(values.values_TF.cpu().numpy(), np.cumsum(values.lengths_B.cpu().numpy())[:-1])

@@ -1,0 +1,139 @@
+"""Build a study, plan a sweep over it, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from rich.console import Console
+
+from s3ray.api.finished import FinishedStore
+from s3ray.data.dataset import Dataset
+from s3ray.errors import UserError
+from s3ray.execution.provenance import planned_machine
+from s3ray.results import write_results
+from s3ray.results.exhibits import asked_for
+from s3ray.settings import settings_of
+from s3ray.store import Store
+from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
+from s3ray.sweep.cost import duration
+
+
+def study(
+    datasets: Mapping[str, Dataset] | Iterable[Dataset],
+    *,
+    scale: str | None = None,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+) -> Study:
+    """What a sweep fans out over.
+
+    Args:
+        datasets: by name, or of names of their own.
+        scale: `paper` or `smoke`; by default each dataset's own, which for yours is smoke.
+        overrides: what a `--config` file would hold: nested tables that change settings, of one dataset alone under
+            `{"dataset": {name: …}}`.
+
+    Raises:
+        UserError: no dataset, two of one name, an unknown scale, or overrides that do not fit.
+    """
+    pairs = list(datasets.items()) if isinstance(datasets, Mapping) else [(data.name, data) for data in datasets]
+    data = dict(pairs)
+    if not data or len(data) < len(pairs):
+        raise UserError(f"study: has datasets {[name for name, _ in pairs]}; give one or more, each name once")
+    for name in data:
+        if not name.isidentifier():
+            raise UserError(f"study: {name!r} must be a plain word; rename it")
+    return Study.of(data, settings_of(list(data), scale, overrides, "overrides"))
+
+
+def plan(sweep: Sweep, study: Study, store: FinishedStore) -> Plan:
+    """What a sweep would run and what the store already has (`Plan.summary`); runs nothing.
+
+    Raises:
+        UserError: a cell whose settings or data cannot work, no cell, or an exhibit that there is not.
+    """
+    asked_for(sweep.name, sweep.exhibits)
+    return make_plan(sweep, study, store.store, planned_machine())
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run ended.
+
+    Attributes:
+        failures: cause per failed cell; the others are committed, and running again tries these again.
+        files: names of the results that were written to `results/<sweep>/`.
+    """
+
+    failures: Mapping[Cell, str]
+    files: Sequence[str]
+
+
+def run(
+    plan: Plan,
+    store: FinishedStore,
+    *,
+    workers_per_trial: int = 1,
+    gpus_per_worker: float = 0.0,
+    verbose: bool = False,
+) -> Ran:
+    """Run what a plan misses and write the sweep's tables and figures, as its command line does; prints progress.
+
+    Ray is used only if something is missing. A Ray that this process has stays as it was; else that of `RAY_ADDRESS`
+    or of this machine is used, or one is started here and ended again.
+
+    Args:
+        workers_per_trial: DDP workers that train a cell together.
+        gpus_per_worker: may be a fraction.
+        verbose: show Ray's own output too.
+
+    Raises:
+        UserError: the plan cannot run on this cluster or with this storage, or the results cannot be written.
+    """
+    current = make_plan(plan.sweep, plan.study, store.store, plan.machine)  # others may have worked meanwhile
+    return execute(
+        current,
+        store.store,
+        Console(markup=False),
+        workers_per_trial=workers_per_trial,
+        gpus_per_worker=gpus_per_worker,
+        verbose=verbose,
+    )
+
+
+def execute(
+    plan: Plan, store: Store, console: Console, *, workers_per_trial: int, gpus_per_worker: float, verbose: bool
+) -> Ran:
+    """`run` of a plan that has just been made."""
+    failures: Mapping[Cell, str] = {}
+    if plan.pending:
+        if lacking := {cell.cell.dataset for cell in plan.pending} - plan.study.data.keys():
+            raise UserError(f"run: the study has no data of {', '.join(sorted(lacking))}; make it with s3ray.study")
+        # Ray takes seconds to import; a sweep whose every cell is cached never does.
+        from s3ray.engine.preflight import Execution
+        from s3ray.engine.run import run_plan
+
+        execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
+        outcome = run_plan(plan, store, plan.study.data, execution, console)
+        failures = outcome.failures
+        per_cell = outcome.orchestration_seconds / outcome.cells
+        busy = outcome.stage_seconds + outcome.orchestration_seconds
+        console.print(
+            f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in "
+            f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
+            f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for cell, cause in failures.items():
+            console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
+        plan = outcome.plan
+    with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
+        written = write_results(plan, store)
+    if written:
+        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
+        stems = dict.fromkeys(name.partition(".")[0] for name in written)
+        console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
+    return Ran(failures, written)

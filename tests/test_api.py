@@ -1,0 +1,362 @@
+"""The public API, as notebooks and programs use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import s3ray
+from s3ray import Dataset, FinishedStore, Model
+from s3ray.errors import UserError
+from s3ray.execution import run_cell
+from s3ray.model import Encoding
+from s3ray.results.collect import Results
+from s3ray.stages.encode import encode_split
+
+NAME = "weights.safetensors"
+SHORT = {
+    "granularities": [2],
+    "batch_sizes": [8],
+    "seeds": [0, 1],
+    "model": {"width": 16, "heads": 2},
+    "specialization": {"optimizer": {"epochs": 1}},
+    "selection": {"optimizer": {"epochs": 1}},
+    "sparsification": {"ratios": [1.0, 0.4], "batch_size": 8},
+}
+
+
+def cells(study: s3ray.Study) -> list[s3ray.Cell]:
+    (name,) = study.datasets
+    return [*(study.cell(name, 2, 8, seed) for seed in study.seeds(name)), study.prior(name, "factorcl", 8, 0)]
+
+
+SWEEP = s3ray.Sweep("short", cells, ("none", "suff+min"))
+
+
+def fill(store: FinishedStore, sweep: s3ray.Sweep, data: Dataset, overrides: dict[str, Any]) -> s3ray.Plan:
+    """Run a sweep without Ray and save its tables."""
+    study = s3ray.study([data], overrides=overrides)
+    for cell in s3ray.plan(sweep, study, store).cells:
+        run_cell(cell, data, store.store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
+    plan = s3ray.plan(sweep, study, store)
+    Results.collect(plan, store.store).save(store.store)
+    return plan
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FinishedStore:
+    """Two seeds of S3 with two branches, and FactorCL with its outputs."""
+    store = s3ray.open_store(str(tmp_path_factory.mktemp("store")))
+    fill(store, SWEEP, tiny_dataset, SHORT)
+    return store
+
+
+def selected(store: FinishedStore) -> Model:
+    return store.model(dataset="tiny", granularity=2, seed=0, branch="suff+min")
+
+
+def batch_of(split: s3ray.Split) -> dict[str, Any]:
+    """A split's samples as arrays (steps, features)."""
+    return {name: np.split(s.values, s.offsets[1:-1]) for name, s in split.modalities.items()}
+
+
+WITHOUT_RAY = """
+import sys
+class NoRay:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ray":
+            raise ImportError("no ray here")
+sys.meta_path.insert(0, NoRay())
+
+import s3ray
+assert not {"torch", "ray", "pandas", "numpy"} & sys.modules.keys()
+import numpy as np
+store = s3ray.open_store(sys.argv[1])
+assert store.sweeps() == ["short"]
+assert set(store.rows().columns) == s3ray.COLUMNS["rows"].keys()
+model = store.model(seed=0, branch="suff+min")
+rng = np.random.default_rng(0)
+assert model.encode({"left": rng.normal(size=(3, 5)), "right": rng.normal(size=(3, 3))}, 0.4).shape == (3, 32)
+def samples(n):
+    y = np.arange(n) % 2
+    return {"a": rng.normal(size=(n, 4, 3)) + y[:, None, None], "b": rng.normal(size=(n, 2))}, y
+data = s3ray.dataset("mine", train=samples(64), valid=samples(8), test=samples(8))
+sweep = s3ray.Sweep("mine", lambda study: [study.cell("mine", 2, 64, 0)], ("none",))
+plan = s3ray.plan(sweep, s3ray.study({"mine": data}, scale="smoke"), store)
+assert plan.summary()["cells"] == {"total": 1, "cached": 0, "to_run": 1}
+try:
+    s3ray.run(plan, store)
+except ImportError as error:
+    print(error)
+assert "ray" not in sys.modules
+"""
+
+
+def test_only_running_needs_ray(finished: FinishedStore) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, finished.store.uri], capture_output=True, text=True, timeout=120
+    )
+    assert (ended.stdout, ended.returncode) == ("no ray here\n", 0), ended.stderr
+
+
+def test_every_name_of_the_api_is_there() -> None:
+    assert set(s3ray.__all__) <= set(dir(s3ray))
+    assert all(getattr(s3ray, name) is not None for name in s3ray.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'opne_store'"):
+        s3ray.opne_store  # noqa: B018  # asked for, not called
+
+
+def test_a_stores_tables(finished: FinishedStore, tmp_path: Path) -> None:
+    rows = finished.rows()
+    assert len(rows) == (2 * 2 * 2 + 2) * 2  # seeds, branches, ratios, FactorCL's outputs; splits
+    assert set(finished.references("short")["reference"]) == {"majority class", "raw features"}
+    assert set(finished.entropies()["modality"]) == {"left", "right"}
+    assert finished.factors().empty
+    empty = s3ray.open_store(str(tmp_path / "empty"))
+    assert empty.sweeps() == []
+    with pytest.raises(UserError, match=r"^open_store .*/empty: holds no results of any sweep; run a sweep first$"):
+        empty.rows()
+    with pytest.raises(UserError, match="holds no results of sweep 'long'"):
+        finished.rows("long")
+
+
+def test_sweeps_begin_with_the_one_written_last(finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
+    for name in ("b", "a"):
+        fill(store, s3ray.Sweep(name, lambda study: [study.cell("tiny", 2, 8, 0)], ("none",)), tiny_dataset, SHORT)
+    assert store.sweeps() == ["a", "b", "short"]
+    assert set(store.rows()["sweep"]) == {"a"}
+    assert store.model(sweep="short", seed=1, branch="none").modalities == ("left", "right")
+
+
+@contextmanager
+def recorded_pairs(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Pairs computed, per batch that the model's encoders were given."""
+    pairs: list[int] = []
+    encode = model.module.encode
+
+    def recording(*arguments: Any) -> Encoding:
+        encoding = encode(*arguments)
+        pairs.append(encoding.pairs_computed)
+        return encoding
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.module, "encode", recording)
+        yield pairs
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.4])
+@pytest.mark.parametrize("branch", ["none", "suff+min"])
+def test_a_model_encodes_what_its_sweep_probed(
+    finished: FinishedStore, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, ratio: float, branch: str
+) -> None:
+    """Bit for bit what the stage encodes, and as many pairs as its rows say."""
+    model = finished.model(seed=0, branch=branch)
+    assert model.pool == 8  # the sweep's
+    plan = s3ray.plan(SWEEP, s3ray.study([tiny_dataset], overrides=SHORT), finished)
+    (measured,) = [run for b in plan.cells[0].branches if b.branch == branch for run in b.curve][ratio < 1 :][:1]
+    pruning = None if ratio == 1.0 else measured.config.pruning
+    expected = encode_split(model.module, tiny_dataset.test, output="none", on_sphere=True, pruning=pruning).z
+    with recorded_pairs(model, monkeypatch) as pairs:
+        got = model.encode(tiny_dataset.test, ratio)
+    assert np.array_equal(got, expected)
+    rows = finished.rows().query("method == 's3' and seed == 0 and split == 'test'")
+    (row,) = rows[(rows["branch"] == branch) & (rows["preservation_ratio"] == ratio)].to_dict("records")
+    assert sum(pairs) == row["pairs_kept"]
+    assert (row["pairs_kept"] < row["pairs_routed"]) == (ratio < 1.0)
+    assert np.array_equal(model.encode(tiny_dataset, ratio)["test"], got)
+    assert model.parameters.active(1.0, "paper") == pytest.approx(
+        rows[rows["preservation_ratio"] == 1.0]["active_parameters_paper"].iloc[0]
+    )
+
+
+def test_a_probe_of_what_the_model_encodes_scores_what_the_row_says(
+    finished: FinishedStore, tiny_dataset: Dataset
+) -> None:
+    """The weights are those that were probed: a row's accuracy comes out again."""
+    from s3ray.stages.probe import probe
+
+    model = selected(finished)
+    labels = {name: split.labels for name, split in tiny_dataset.splits.items()}
+    score = probe(model.encode(tiny_dataset, 0.4), labels, model.probe.classifier)
+    rows = finished.rows().query("branch == 'suff+min' and seed == 0 and preservation_ratio == 0.4")
+    assert score.accuracy == dict(zip(rows["split"], rows["accuracy"], strict=True))
+
+
+def test_a_batch_is_one_pool_and_may_be_arrays_or_ragged(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    model, split = selected(finished), tiny_dataset.test
+    whole = model.encode(split, 0.4, pool=len(split))
+    assert np.array_equal(model.encode(batch_of(split), 0.4), whole)
+    assert np.array_equal(model.encode(split.batch(np.arange(len(split))), 0.4), whole)
+    assert not np.array_equal(model.encode(batch_of(split), 0.4, pool=3), whole)
+    backwards = dict(reversed(batch_of(split).items())) | {"unheard": np.zeros((len(split), 2))}
+    assert np.array_equal(model.encode(backwards, 0.4), whole)
+
+
+def test_on_the_sphere_unless_told_otherwise(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    model = selected(finished)
+    z, flat = (model.encode(tiny_dataset.valid, on_sphere=sphere) for sphere in (None, False))
+    assert z.shape == (10, 32)
+    assert np.linalg.norm(z[:, :16], axis=1) == pytest.approx(np.ones(10), abs=1e-6)
+    assert not np.allclose(np.linalg.norm(flat[:, :16], axis=1), 1.0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        ({"left": np.zeros((2, 3)), "right": np.zeros((2, 5))}, "batch: left has 3 features, the model was trained"),
+        ({"left": np.zeros((2, 5))}, "batch: lacks modality 'right', which the model encodes; known: left"),
+        ({}, "batch: lacks modality 'left'"),
+        ({"left": np.zeros((2, 5)), "right": np.zeros((3, 3))}, "batch: holds 2 of left, 3 of right; give every"),
+        ({"left": np.zeros((0, 5)), "right": np.zeros((0, 3))}, "batch: holds 0 of left, 0 of right; give every"),
+        ({"left": np.full((2, 5), np.nan), "right": np.zeros((2, 3))}, "batch: batch_left has 10 values that are NaN"),
+        ({"left": np.zeros(2), "right": np.zeros((2, 3))}, "batch: batch_left must be numbers of shape"),
+    ],
+)
+def test_a_batch_that_does_not_fit(finished: FinishedStore, batch: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        selected(finished).encode(batch)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_dataset_that_does_not_fit(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    x, y = batch_of(tiny_dataset.train), tiny_dataset.train.labels
+    swapped = {"left": x["right"], "right": x["left"]}
+    other = s3ray.dataset("other", train=(swapped, y), valid=(swapped, y), test=(swapped, y))
+    with pytest.raises(UserError, match=r"^other, train: left has 3 features, the model was trained with 5; "):
+        selected(finished).encode(other)
+
+
+def test_a_ratio_outside_its_range(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    with pytest.raises(UserError, match=r"preservation ratio 1.4 is outside \[0, 1\]"):
+        selected(finished).encode(tiny_dataset.test, 1.4)
+
+
+def test_a_prior_method_is_not_pruned(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    branches = finished.rows().query("method == 'factorcl'")["branch"].unique()
+    z = [finished.model(method="factorcl", branch=b).encode(tiny_dataset.test) for b in branches]
+    assert len(z) == 2
+    assert z[0].shape != z[1].shape or not np.array_equal(*z)
+    with pytest.raises(UserError, match="a prior method's encoders are dense; leave it at 1"):
+        finished.model(method="factorcl", branch=branches[0]).encode(tiny_dataset.test, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"seed": 7}, "model: none has seed=7 among those of method='s3'; known: 0, 1"),
+        ({"dataset": "tny"}, "model: none has dataset='tny'; did you mean 'tiny'? known: tiny"),
+        ({"granularity": 16, "seed": 0}, "model: none has granularity=16 among those of method='s3'; known: 2"),
+        ({"method": "clip"}, "model: none has method='clip'; known: factorcl, s3"),
+        ({"seed": 0}, "model: 2 fit method='s3', seed=0; choose of branch: none, suff+min"),
+        ({"method": None, "branch": "none"}, "model: 2 fit branch='none'; choose of seed: 0, 1"),
+        ({}, "model: 4 fit method='s3'; choose of seed: 0, 1; branch: none, suff+min"),
+    ],
+)
+def test_none_fits_or_several_do(finished: FinishedStore, asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        finished.model(**asked)
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("stage", ["specialization", "selection"])
+def test_damage_is_found(finished: FinishedStore, tmp_path: Path, stage: str) -> None:
+    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
+    for file in Path(store.store.base, "artifacts", stage).rglob(NAME):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"/artifacts/{stage}/.*/{NAME}: damaged, and left out from now on; run again"):
+        selected(store)
+    with pytest.raises(UserError, match=rf"/artifacts/{stage}/\w+: not there, or not whole; run the sweep again"):
+        selected(store)
+
+
+def test_another_versions_model_is_refused(finished: FinishedStore, tmp_path: Path) -> None:
+    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
+    for file in Path(store.store.base, "artifacts", "selection").rglob("commit.json"):
+        file.write_text(file.read_text().replace('"version": 1', '"version": 99'))
+    with pytest.raises(UserError, match="of version 99 of selection, which this s3ray does not have"):
+        selected(store)
+
+
+def test_a_studys_settings(tiny_dataset: Dataset) -> None:
+    study = s3ray.study({"mine": tiny_dataset}, scale="paper", overrides={"dataset": {"mine": {"seeds": [5]}}})
+    assert study.seeds("mine") == (5,)
+    assert study.entries["mine"].scale == "paper"
+    assert study.data == {"mine": tiny_dataset}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"overrides": {"sedes": [5]}}, "overrides: unknown field 'sedes'; did you mean 'seeds'?"),
+        ({"overrides": {"dataset": {"tyny": {}}}}, "overrides: table [dataset.tyny] fits no dataset; did you mean"),
+        ({"scale": "huge"}, "--scale: unknown scale 'huge'; known: paper, smoke"),
+    ],
+)
+def test_a_study_that_cannot_be(tiny_dataset: Dataset, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        s3ray.study([tiny_dataset], **arguments)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_study_has_each_dataset_once(tiny_dataset: Dataset, count: int) -> None:
+    with pytest.raises(UserError, match="give one or more, each name once"):
+        s3ray.study([tiny_dataset] * count)
+
+
+def test_a_plan_without_its_data_is_not_run(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store = s3ray.open_store(str(tmp_path))
+    study = s3ray.study([tiny_dataset], overrides=SHORT)
+    plan = s3ray.plan(SWEEP, s3ray.Study(study.entries), store)
+    with pytest.raises(UserError, match=r"the study has no data of tiny; make it with s3ray\.study"):
+        s3ray.run(plan, store)
+
+
+PROGRAM = """
+import sys
+import s3ray
+from tiny_data import tiny_dataset
+
+data, overrides = tiny_dataset(), {overrides!r}
+sweep = s3ray.Sweep("short", lambda study: [study.cell("tiny", 2, 8, 0)], ("none", "suff+min"))
+store = s3ray.open_store(sys.argv[1])
+plan = s3ray.plan(sweep, s3ray.study([data], overrides=overrides), store)
+ran = s3ray.run(plan, store)
+assert ran.failures == {{}} and "rows.parquet" in ran.files, ran
+import ray
+assert not ray.is_initialized()
+again = s3ray.run(plan, store)  # the plan is as old as it was; nothing is left to do
+assert again.failures == {{}} and set(again.files) == set(ran.files)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_from_python_is_the_command_lines(finished: FinishedStore, ray_folder: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(overrides=SHORT), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("starting worker groups") == 1
+    assert ended.stdout.count(f"results: {tmp_path}/results/short") == 2
+    measured = ["branch", "preservation_ratio", "split", "accuracy", "pairs_kept"]
+    plain = finished.rows().query("method == 's3' and seed == 0")[measured].reset_index(drop=True)
+    pd.testing.assert_frame_equal(s3ray.open_store(str(tmp_path)).rows()[measured], plain)
