@@ -25,6 +25,7 @@ PRIOR, MEASURED = (
     runpy.run_path(str(ROOT / "sweeps" / f"{name}.py"))["METHODS"] for name in ("table2_methods", "factors")
 )
 P, M = len(PRIOR), len(MEASURED)
+V = len(load_sweep(ROOT / "sweeps" / "table3_selection_losses.py").branches) - 2  # beside none and suff+min
 # Over mosei with four batch sizes, digits and latent_factors with two each; 3 χ, 3 seeds.
 EXPECTED_CELLS = {
     "table1_figure5": 3 * 3 * 3,
@@ -88,17 +89,17 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path)
     plan = make_plan(*full_grid(("mosei", "mosi", "ur_funny", "mustard")), Store(str(tmp_path)))
     stages = plan.summary()["stages"]
     # 4 datasets × 3 χ × 4 batch sizes × 3 seeds. Each curve would need its own: per dataset, batch size and seed, 6 of
-    # Table 1, 6 of Figure 3, 2 of Table 2, 4 of Table 3, 3 of Figure 6, 3 of Figures 7–10; the grid
+    # Table 1, 6 of Figure 3, 2 of Table 2, one per variant of Table 3, 3 of Figure 6, 3 of Figures 7–10; the grid
     # has every batch size of Figure 3 once.
     assert stages["specialization"]["unique"] == 144
-    assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + 4 + 3 + 3)
-    # 3 χ with suff+min, and suff and min at χ = 8.
-    assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + 2)
+    assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + (2 + V) + 3 + 3)
+    # 3 χ with suff+min, and the other variants at χ = 8.
+    assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + V)
     assert all(stages[method]["unique"] == 4 * 4 * 3 for method in PRIOR)
     # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, each output.
     outputs = sum(len(METHODS[method].outputs) for method in PRIOR)
-    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2 + outputs)
-    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2) * 9
+    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + V + outputs)
+    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + V) * 9
     assert stages["reference"]["unique"] == 4
 
 
@@ -115,7 +116,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: 
     for name in ("table3_selection_losses", "figure6_no_selection", "figures7_10_router_entropy"):
         assert to_run[name]["specialization"]["to_run"] == 0, name
     assert all(counts["to_run"] == 0 for counts in to_run["figure6_no_selection"].values())
-    assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * 2  # suff and min
+    assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * V
     assert to_run["table2_methods"]["specialization"]["to_run"] == 0
     assert all(counts["to_run"] == 0 for counts in to_run["search_weights"].values())
 
