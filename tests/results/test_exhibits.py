@@ -272,9 +272,9 @@ def test_factors_by_hand(made: Any) -> None:
     assert found["share of variance (%) unique other"] == "20.00 (0.00)"
     assert (found["energy distance"], found["I(Z;Y) bound"]) == ("0.10 (0.00)", "0.25 (0.00)")
     assert line(table, method="JointOpt")["R² shared relevant"] == "0.90 (0.01)"
-    # 5 ratios of 2 branches, 2, and all; prior methods' outputs once.
+    # 5 ratios of 2 branches at each of 3 χ; prior methods' outputs once.
     of_s3 = table["method"].str.startswith("S3, ")
-    assert of_s3.sum() == 5 * (2 + 2 + len(labels.branches()))
+    assert of_s3.sum() == 5 * 2 * 3
     assert table.loc[~of_s3, "method"].is_unique
 
 
