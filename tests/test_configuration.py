@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from reading import hashed
 from s3ray.configuration import added, document, restored
 
 
@@ -51,6 +52,10 @@ def test_a_field_added_later_is_left_out_where_it_is_neutral() -> None:
     assert document(After(seed=1)) == {**document(Before(seed=1)), "steps": 3}
     bent = document(After(seed=1, steps=0, inner=InnerAfter(kind="bent")))
     assert bent["inner"] == {"rate": 1.0, "sizes": [1, 2], "kind": "bent"}
+
+
+def test_what_is_left_out_where_it_is_neutral_counts_as_hashed() -> None:
+    assert hashed(After(seed=1, steps=0)) == {"seed", "inner.rate", "inner.sizes", "inner.kind", "other", "steps"}
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,7 @@ def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
     """A cell's runs in order, each with what it is called: its stage, or, of a curve, the curve's last, and branch."""
     labelled = [(plan.training.stage.name, plan.training)]
     for branch in plan.branches:
-        groups = [[branch.selection] if branch.selection else [], branch.curve, branch.factors]
-        for group in groups:
+        for group in branch.groups:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
     return [*labelled, (plan.reference.stage.name, plan.reference)]
 

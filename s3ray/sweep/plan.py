@@ -63,8 +63,13 @@ class BranchPlan:
         return self.trained if self.trained.parent else None
 
     @property
+    def groups(self) -> list[tuple[StageRun, ...]]:
+        """What belongs together and is run, and said, together; parents first."""
+        return [(self.selection,) if self.selection else (), self.curve, self.factors]
+
+    @property
     def runs(self) -> list[StageRun]:
-        return [*([self.selection] if self.selection else []), *self.curve, *self.factors]
+        return [run for group in self.groups for run in group]
 
 
 @dataclass(frozen=True)

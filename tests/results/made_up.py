@@ -63,7 +63,7 @@ def formula(cell: Any, branch: Any, ratio: Any, split: Any) -> Any:
     if branch == "none":
         return height - 10 * (1 - ratio)
     peak = 0.4 if split == "test" else 0.5
-    return height + {"suff+min": 8, "suff": 7, "min": 6}[branch] - 10 * abs(ratio - peak)
+    return height + {"suff+min": 8, "suff": 7, "min": 6}.get(branch, 5) - 10 * abs(ratio - peak)
 
 
 def as_printed(cell: Any, branch: Any, ratio: Any, split: Any) -> Any:

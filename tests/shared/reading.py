@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from s3ray.configuration import document
-
 
 class Reads:
     """Wraps a configuration so that every field that is read of it, however deep, is noted as a dotted path."""
@@ -39,13 +37,17 @@ class Reads:
 
 
 def hashed(config: Any) -> set[str]:
-    """The dotted paths of all that makes up a configuration's part of an identity."""
-    return set(_leaves(document(config)))
+    """The dotted paths of all that makes up a configuration's part of an identity.
+
+    A field that was added later is among them at its neutral value, too, where its absence says what it is.
+    """
+    return set(_leaves(config))
 
 
-def _leaves(plain: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+def _leaves(config: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{field.name}"

@@ -5,13 +5,14 @@ After a wanted change of identities: `S3RAY_UPDATE_GOLDEN=1 python -m pytest tes
 
 import json
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s3ray.data.facts import DataFacts
-from s3ray.methods import METHODS
+from s3ray.methods import METHODS, S3
 from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
 from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
@@ -19,18 +20,24 @@ from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
 GOLDEN = Path(__file__).with_name("golden.json")
-# Over mosei with four batch sizes, digits and latent_factors with two each; 3 χ, 3 seeds, 7 prior methods.
+# The prior methods that the sweeps ask for, and those whose factors are measured.
+PRIOR, MEASURED = (
+    runpy.run_path(str(ROOT / "sweeps" / f"{name}.py"))["METHODS"] for name in ("table2_methods", "factors")
+)
+P, M = len(PRIOR), len(MEASURED)
+V = len(load_sweep(ROOT / "sweeps" / "table3_selection_losses.py").branches) - 2  # beside none and suff+min
+# Over mosei with four batch sizes, digits and latent_factors with two each; 3 χ, 3 seeds.
 EXPECTED_CELLS = {
     "table1_figure5": 3 * 3 * 3,
     "figure3_batch_size": (4 + 2 + 2) * 3 * 3,
-    "table2_methods": 3 * 3 * (1 + 7),
+    "table2_methods": 3 * 3 * (1 + P),
     "table3_selection_losses": 3 * 3,
     "figure6_no_selection": 3 * 3 * 3,
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
     "search_weights": 3 * 3,  # the scale's own configuration
-    "factors": 3 * (3 + 7),  # latent_factors alone has known factors
-    "full_grid": (4 + 2 + 2) * 3 * (3 + 7),
+    "factors": 3 * (3 + M),  # latent_factors alone has known factors
+    "full_grid": (4 + 2 + 2) * 3 * (3 + P),
 }
 
 
@@ -60,8 +67,10 @@ def test_cells_and_identities(path: Path, tmp_path: Path) -> None:
     assert len({cell.training.identity for cell in plan.cells}) == len(plan.cells)
     for cell in plan.cells:
         known = path.stem in ("factors", "full_grid") and cell.cell.dataset == "latent_factors"
-        for branch in cell.branches:  # of branches that another part asks for, such as Table 3's, they are not
-            assert bool(branch.factors) == (known and branch.branch not in ("suff", "min"))
+        known &= cell.cell.method in (S3, *MEASURED)
+        for branch in cell.branches:  # of branches that another part alone asks for, such as Table 3's, they are not
+            asked = cell.cell.method != S3 or branch.branch in ("none", "suff+min")
+            assert bool(branch.factors) == (known and asked)
     assert all(counts["unique"] <= counts["naive"] for counts in plan.summary()["stages"].values())
     # Of a cell: all of its stage runs.
     identities = {str(cell.cell): cell.identity[:16] for cell in plan.cells if cell.cell.seed == 0}
@@ -80,16 +89,17 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path)
     plan = make_plan(*full_grid(("mosei", "mosi", "ur_funny", "mustard")), Store(str(tmp_path)))
     stages = plan.summary()["stages"]
     # 4 datasets × 3 χ × 4 batch sizes × 3 seeds. Each curve would need its own: per dataset, batch size and seed, 6 of
-    # Table 1, 6 of Figure 3, 2 of Table 2, 4 of Table 3, 3 of Figure 6, 3 of Figures 7–10; the grid
+    # Table 1, 6 of Figure 3, 2 of Table 2, one per variant of Table 3, 3 of Figure 6, 3 of Figures 7–10; the grid
     # has every batch size of Figure 3 once.
     assert stages["specialization"]["unique"] == 144
-    assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + 4 + 3 + 3)
-    # 3 χ with suff+min, and suff and min at χ = 8.
-    assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + 2)
-    assert all(stages[method]["unique"] == 4 * 4 * 3 for method in METHODS)
-    # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, FactorCL's two.
-    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2 + 8)
-    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + 2) * 9
+    assert stages["specialization"]["naive"] == 4 * 4 * 3 * (6 + 6 + 2 + (2 + V) + 3 + 3)
+    # 3 χ with suff+min, and the other variants at χ = 8.
+    assert stages["selection"]["unique"] == 4 * 4 * 3 * (3 + V)
+    assert all(stages[method]["unique"] == 4 * 4 * 3 for method in PRIOR)
+    # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, each output.
+    outputs = sum(len(METHODS[method].outputs) for method in PRIOR)
+    assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + V + outputs)
+    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + V) * 9
     assert stages["reference"]["unique"] == 4
 
 
@@ -106,7 +116,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: 
     for name in ("table3_selection_losses", "figure6_no_selection", "figures7_10_router_entropy"):
         assert to_run[name]["specialization"]["to_run"] == 0, name
     assert all(counts["to_run"] == 0 for counts in to_run["figure6_no_selection"].values())
-    assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * 2  # suff and min
+    assert to_run["table3_selection_losses"]["selection"]["to_run"] == 3 * 3 * V
     assert to_run["table2_methods"]["specialization"]["to_run"] == 0
     assert all(counts["to_run"] == 0 for counts in to_run["search_weights"].values())
 
@@ -114,9 +124,9 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: 
 @pytest.mark.parametrize(
     ("overrides", "cells"),
     [
-        ({"seeds": [0, 1, 2, 3]}, 2 * (3 + 7)),  # 2 batch sizes, 3 χ and 7 prior methods
+        ({"seeds": [0, 1, 2, 3]}, 2 * (3 + P)),  # 2 batch sizes, 3 χ and every prior method
         ({"granularities": [2, 4, 8, 16]}, 2 * 3),  # of dense encoders there is no other χ
-        ({"batch_sizes": [64, 128, 32]}, 3 * (3 + 7)),
+        ({"batch_sizes": [64, 128, 32]}, 3 * (3 + P)),
         ({"seeds": [2, 1, 0], "granularities": [8, 4, 2]}, 0),
     ],
 )
