@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, TypeVar, cast, get_type_hints
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from s3ray.errors import UserError
 
@@ -32,7 +32,10 @@ def added(default: _T, *, neutral: _T) -> _T:
 def document(config: Any) -> dict[str, Any]:
     """A configuration as plain values, for its identity: nested mappings of what JSON knows.
 
-    Numbers have the type that their field declares, whatever was given: 1 and 1.0 are one float.
+    Where a float is declared, 1 and 1.0 are one.
+
+    Raises:
+        UserError: a value is not of the type that its field declares.
     """
     kind: Any = type(config)
     hints = _hints(kind)
@@ -41,7 +44,10 @@ def document(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if _NEUTRAL in field.metadata and value == field.metadata[_NEUTRAL]:
             continue
-        plain[field.name] = _plain(hints[field.name], value)
+        try:
+            plain[field.name] = _plain(hints[field.name], value)
+        except UserError as error:
+            raise UserError(f"{field.name}: {error}") from None
     return plain
 
 
@@ -51,14 +57,24 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _plain(hint: Any, value: Any) -> Any:
+    """A value as its field declares it; what is not of that type would be computed with, but not be what is hashed."""
     if dataclasses.is_dataclass(value):
         return document(value)
-    if isinstance(value, tuple):
-        (item, *_) = getattr(hint, "__args__", (None,))
-        return [_plain(item, entry) for entry in value]
-    if hint in (int, float, str, bool):
-        return hint(value)
-    return value
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        matching = [option for option in arguments if isinstance(value, get_origin(option) or option)]
+        kind, arguments = (matching or [float])[0], get_args((matching or [float])[0])
+        kind = get_origin(kind) or kind
+    if kind is tuple and isinstance(value, tuple):
+        items = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return [_plain(item, entry) for item, entry in zip(items, value, strict=True)]
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) + 0.0  # there is one zero
+    if kind is Literal and value in arguments:
+        return value
+    if type(value) in (bool, int, str, NoneType) and kind in (type(value), None, Any):
+        return value
+    raise UserError(f"{value!r} of type {type(value).__name__} is no {getattr(kind, '__name__', kind)}; convert it")
 
 
 def restored(kind: type[_T], plain: Mapping[str, Any], types: Mapping[str, type[Any]] = MappingProxyType({})) -> _T:

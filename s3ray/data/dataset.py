@@ -114,7 +114,7 @@ class Dataset:
         truth_names: of a simulation's factors, the columns of every split's `truth`.
         relevant_factors: those of them that the labels depend on, where that is known.
         facts: what is known beforehand, shown in reports; no result depends on it.
-        digests: sha256 per array, where it is known without reading the values.
+        digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Dataset:
     truth_names: tuple[str, ...] = ()
     relevant_factors: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict, compare=False)
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False, init=False)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -262,15 +262,16 @@ class Dataset:
             )
             for split in SPLITS
         }
-        return cls(
+        opened = cls(
             manifest["name"],
             manifest["kind"],
             **splits,
             truth_names=tuple(manifest["truth_names"]),
             relevant_factors=tuple(manifest["relevant_factors"]),
             facts=manifest["facts"],
-            digests=manifest["arrays"],
         )
+        object.__setattr__(opened, "digests", manifest["arrays"])
+        return opened
 
 
 @dataclass(slots=True)

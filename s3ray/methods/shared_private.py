@@ -58,6 +58,7 @@ class SharedPrivate(PriorModel):
 
     def specific(self, shared: list[View], private: list[View]) -> Tensor:
         """Σ_m InfoNCE(joint_m, joint_m of the other view), joint_m = [z_m, z_shared of the other modality]."""
+        assert len(shared[0]) == 2, "there is one other modality"
         joint, joint_view = (
             [torch.cat(parts, dim=1) for parts in zip(own, reversed(common), strict=True)]
             for own, common in zip(private, shared, strict=True)

@@ -78,6 +78,11 @@ class Marker:
         """The kind of machine that it ran on."""
         return self.provenance.get("machine")
 
+    @property
+    def workers(self) -> int:
+        """Of the group that ran it, each for `seconds`."""
+        return int(self.provenance.get("workers", 1))
+
 
 class Store:
     def __init__(self, uri: str, option: str = "--storage") -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
+from s3ray.errors import UserError
 from s3ray.methods import S3
 
 
@@ -20,6 +22,16 @@ class Cell:
     batch_size: int
     seed: int
     scale: str
+
+    def __post_init__(self) -> None:
+        # Of whatever kind the integers are that a sweep file yields: equal cells are one computation.
+        for name in ("granularity", "batch_size", "seed"):
+            try:
+                object.__setattr__(self, name, int(operator.index(getattr(self, name))))
+            except TypeError:
+                raise UserError(
+                    f"{self.dataset}: {name} {getattr(self, name)!r} of a cell is no integer; correct the sweep"
+                ) from None
 
     def __str__(self) -> str:
         kind = f"χ={self.granularity}" if self.method == S3 else self.method

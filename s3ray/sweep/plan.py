@@ -138,7 +138,7 @@ class Plan:
         for identity, estimate in estimates.items():
             marker = self.committed.get(identity)
             if marker is not None and marker.machine == self._machine:
-                measured[marker.stage].append((marker.seconds, estimate))
+                measured[marker.stage].append((marker.seconds * marker.workers, estimate))
 
         def known(stages: Iterable[str], prior: float) -> float:
             found = [pair for stage in stages for pair in measured[stage]]

@@ -498,3 +498,12 @@ def test_damaged_files_are_not_passed_on(link: bool, prepared: Dataset, tmp_path
     with pytest.raises(UserError, match=rf"{damaged}: damaged, .*; delete and prepare the dataset again"):
         prepared.save(tmp_path / "data", link=link)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_dataset_made_of_an_opened_one_has_a_fingerprint_of_its_own(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_dataset.save(tmp_path / "tiny")
+    opened = Dataset.open(tmp_path / "tiny")
+    assert opened.fingerprint() == tiny_dataset.fingerprint()
+    other = dataclasses.replace(opened.train, labels=np.roll(opened.train.labels, 1))
+    assert dataclasses.replace(opened, train=other).fingerprint() != opened.fingerprint()
+    assert dataclasses.replace(opened, name="renamed").fingerprint() == opened.fingerprint()

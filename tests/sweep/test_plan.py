@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from s3ray.data.dataset import Dataset
@@ -296,3 +297,21 @@ def test_a_method_must_be_known(tiny_dataset: Dataset, store: Store) -> None:
     sweep = Sweep(name="one", cells=lambda s: [s.prior("toy", "clop", 8, 0)])
     with pytest.raises(UserError, match=r"^toy: unknown method 'clop'; did you mean 'clip'\?"):
         make_plan(sweep, study_of(tiny_dataset), store)
+
+
+def test_integers_of_any_kind_make_one_cell(tiny_dataset: Dataset) -> None:
+    study = study_of(tiny_dataset)
+    (seed,) = np.arange(1)
+    assert study.cell("toy", np.int64(2), 8, seed) == study.cell("toy", 2, 8, 0)
+    assert type(study.cell("toy", 2, 8, seed).seed) is int
+    with pytest.raises(UserError, match=r"^toy: seed 0\.5 of a cell is no integer; correct the sweep"):
+        study.cell("toy", 2, 8, 0.5)  # type: ignore[arg-type]
+
+
+def test_seconds_of_several_workers_count_for_each(tiny_dataset: Dataset, store: Store) -> None:
+    """Four workers that share the work perfectly say that estimates are right, not that they are too long."""
+    plan = make_plan(SWEEP, study_of(tiny_dataset), store)
+    for cell in plan.cells[:6]:
+        seconds = cell.seconds[cell.training.identity] / 4
+        store.commit(cell.training, {}, seconds=seconds, provenance={**HERE, "workers": 4})
+    assert make_plan(SWEEP, study_of(tiny_dataset), store).speeds["specialization"] == pytest.approx(1.0)
