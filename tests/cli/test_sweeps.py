@@ -130,7 +130,8 @@ def test_more_workers_than_the_machine_holds(tmp_path: Path) -> None:
 
 
 def test_plan_as_json(tmp_path: Path) -> None:
-    result = s3ray("plan", FIGURE3, "--storage", tmp_path, "--format", "json")
+    both = ("--datasets", "digits,latent_factors")
+    result = s3ray("plan", FIGURE3, "--storage", tmp_path, *both, "--format", "json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.output)
     # 2 datasets × 3 χ × 2 batch sizes × 3 seeds.
@@ -139,7 +140,7 @@ def test_plan_as_json(tmp_path: Path) -> None:
     assert summary["datasets"]["digits"]["kind"] == "embedded"
     cpus = len(os.sched_getaffinity(0))
     assert summary["estimated_seconds_on_this_machine"] > 40 + summary["estimated_worker_seconds"] / cpus / 1.01
-    text = s3ray("plan", FIGURE3, "--storage", tmp_path).output.splitlines()[-1]
+    text = s3ray("plan", FIGURE3, "--storage", tmp_path, *both).output.splitlines()[-1]
     assert re.fullmatch(rf"estimated .* of one worker; .* on this machine's {cpus} CPUs, start-up included", text)
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
 

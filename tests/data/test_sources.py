@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3ray.data import EMBEDDED
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.sources import load_sources, prepared_datasets, resolve_sources
 from s3ray.errors import UserError
@@ -30,7 +31,7 @@ def _names(*arguments: object) -> list[str]:
 
 
 def test_nothing_asked_for_means_the_embedded_ones() -> None:
-    assert _names([], [], None) == ["digits", "latent_factors"]
+    assert _names([], [], None) == list(EMBEDDED)
 
 
 def test_names_keep_their_order_and_count_once() -> None:
@@ -104,7 +105,7 @@ def test_files_are_read_only_when_loaded(tmp_path: Path) -> None:
     [
         ("digts", ["'digts'", "did you mean 'digits'?", "latent_factors"]),
         ("mosei", ["mosei is not prepared", "mosei_senti_data.pkl", "s3ray data prepare", "--data DIR"]),
-        ("zzz", ["'zzz'", "known: digits, latent_factors"]),
+        ("zzz", ["'zzz'", f"known: {', '.join(EMBEDDED)}"]),
     ],
 )
 def test_unknown_names_suggest_the_nearest(name: str, words: list[str]) -> None:
