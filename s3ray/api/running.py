@@ -18,7 +18,7 @@ from s3ray.results.exhibits import asked_for
 from s3ray.settings import settings_of
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
-from s3ray.sweep.cost import duration
+from s3ray.sweep.timing import duration
 
 
 def study(

@@ -69,6 +69,7 @@ def resolve(
     scale: ScaleName | None,
     storage: str,
     config: str | None,
+    gpus_per_worker: float = 0.0,
 ) -> Request:
     """The request that the options make.
 
@@ -88,7 +89,7 @@ def resolve(
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
-    return Request(make_plan(sweep, Study.of(loaded, settings), store, planned_machine()), store)
+    return Request(make_plan(sweep, Study.of(loaded, settings), store, planned_machine(gpus_per_worker)), store)
 
 
 def overrides_of(config: str | None) -> dict[str, Any]:

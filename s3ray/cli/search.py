@@ -64,7 +64,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
 
         with user_errors():
             at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
-            request = resolve(at, datasets, dataset, data, modalities, scale, storage, config)
+            request = resolve(at, datasets, dataset, data, modalities, scale, storage, config, gpus_per_worker)
             plan, store, console = request.plan, request.store, Console(markup=False)
             print_study(plan, store, console)
             execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)

@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep) -> None:
         verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
-            request = resolve(sweep, datasets, dataset, data, modalities, scale, storage, config)
+            request = resolve(sweep, datasets, dataset, data, modalities, scale, storage, config, gpus_per_worker)
             console = Console(markup=False)
             print_plan(request.plan, request.store, console, workers_per_trial)
             ran = execute(
@@ -90,7 +90,7 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
     from rich.table import Table
 
-    from s3ray.sweep.cost import duration
+    from s3ray.sweep.timing import duration
 
     summary = plan.summary()
     cells = summary["cells"]

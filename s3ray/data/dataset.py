@@ -6,6 +6,7 @@ files, so that every trial of a node shares their pages.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -167,6 +168,11 @@ class Dataset:
         truth = self._described({name: array for name, array in self.arrays().items() if _is_truth(name)})
         names = json.dumps([self.fingerprint(), self.truth_names, self.relevant_factors])
         return hashlib.sha256(truth + names.encode()).hexdigest()
+
+    def without_truth(self) -> Dataset:
+        """What training and probing may see: the samples, nothing that a simulation knows, nothing of reports."""
+        train, valid, test = (dataclasses.replace(split, truth=None) for split in self.splits.values())
+        return Dataset(self.name, self.kind, train, valid, test)
 
     def content(self) -> str:
         """The name under which the dataset is published: of all that any stage reads of it."""

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from s3ray.execution import Event
 from s3ray.sweep import Plan
-from s3ray.sweep.cost import corrected, duration
+from s3ray.sweep.timing import corrected, duration
 
 # dataset → state → number of cells; the states are pending, running, done, cached, failed.
 States = Mapping[str, Mapping[str, int]]

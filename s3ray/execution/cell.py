@@ -117,7 +117,8 @@ class _CellRunner:
         monitor = self._monitor(run, label) if run.stage.trains else None
         if run.stage.trains:
             self._loaded = None  # the parent's model is about to become another
-        outcome = run.stage.run(run.config, self.data, parent, Context(self.device, monitor))
+        data = run.stage.visible(self.data)
+        outcome = run.stage.run(run.config, data, parent, Context(self.device, monitor))
         seconds = time.monotonic() - started
         if monitor is not None:
             monitor.finished(outcome.rows)

@@ -43,9 +43,10 @@ def machine_kind(device: torch.device) -> str:
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def planned_machine() -> str | None:
-    """The kind of machine that will run a plan, if it is known: this one, unless a cluster is named."""
-    return None if os.environ.get("RAY_ADDRESS", "local") != "local" else machine_kind(torch.device("cpu"))
+def planned_machine(gpus_per_worker: float = 0.0) -> str | None:
+    """The kind of machine that will run a plan, if known: this one, unless a cluster is named or GPUs are used."""
+    known = os.environ.get("RAY_ADDRESS", "local") == "local" and not gpus_per_worker
+    return machine_kind(torch.device("cpu")) if known else None
 
 
 @functools.cache

@@ -21,7 +21,7 @@ def _size(module: nn.Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Numbers of parameters of a pair of encoders, or of all that a method encodes with."""
+    """Numbers of parameters of all that a model encodes with."""
 
     total: int
     routers: int

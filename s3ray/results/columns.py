@@ -19,7 +19,7 @@ _CELL = {
     **_DATA,
     "branch": "S3's Selection variant, `none` without Selection; of a prior method its output",
 }
-_PROVENANCE = {
+PROVENANCE = {
     "identity": "hash of the stage run that measured it",
     "data_fingerprint": "hash of the data",
     "committed_at": "when it was committed, UTC",
@@ -55,7 +55,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "curve_seconds": "of the whole curve",
         "trained_stage": "stage of the model that was probed",
         "trained_identity": "hash of that stage's run",
-        **_PROVENANCE,
+        **PROVENANCE,
     },
     "references": {
         "dataset": _CELL["dataset"],
@@ -68,7 +68,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "samples": "of the split",
         "probe_converged": "whether the probe did",
         "seconds": "of the stage",
-        **_PROVENANCE,
+        **PROVENANCE,
     },
     "entropies": {
         **_CELL,

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 import s3ray
 from s3ray.errors import UserError
 from s3ray.results.collect import Results
+from s3ray.results.columns import PROVENANCE
 from s3ray.results.compare import comparison_table
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.exhibit import Table
@@ -21,7 +22,7 @@ from s3ray.results.interactive import interactive
 from s3ray.results.render import Rendered, chart_files, charts, render, table_files, tables
 from s3ray.search.findings import SearchResults
 from s3ray.store import Store
-from s3ray.sweep.cost import duration
+from s3ray.sweep.timing import duration
 
 
 def write_report(results: Results, output: Store, searches: Sequence[SearchResults] = ()) -> str:
@@ -87,8 +88,8 @@ def _figures(rendered: Rendered) -> dict[str, Any]:
 
 def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Every distinct value of what the rows were computed with."""
-    columns = ["code_revision", "s3ray", "torch", "scikit_learn", "ray", "python", "machine", "hardware", "workers"]
-    return {name: sorted(rows[name].dropna().astype(str).unique()) for name in columns if name in rows}
+    shared = [name for name in PROVENANCE if name not in ("identity", "data_fingerprint", "committed_at")]
+    return {name: sorted(rows[name].dropna().astype(str).unique()) for name in shared if name in rows}
 
 
 def _cells(table: pd.DataFrame) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from s3ray.search.space import Search, score, validation_curve
 from s3ray.stages.training import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
-from s3ray.sweep.cost import duration
+from s3ray.sweep.timing import duration
 
 REDUCTION = 2  # of three seeds: a half goes on after the first, a half of those after the second
 

@@ -35,6 +35,12 @@ SCALES: Mapping[str, Tables] = MappingProxyType(
     }
 )
 
+_DECLARED: list[Mapping[str, Tables]] = [
+    *(method.scales for method in METHODS.values()),
+    *(dataset.scales for dataset in EMBEDDED.values()),
+    *(file.scales for file in FILES.values()),
+]
+
 # The paper's datasets default to its scale; everything else to the scale that a laptop finishes.
 PAPER_DATASETS = tuple(FILES)
 
@@ -51,6 +57,7 @@ def scale_tables(scale: str, dataset: str) -> Tables:
     """
     if scale not in SCALES:
         raise UserError(f"--scale: unknown scale {scale!r}; {nearest(scale, SCALES)}")
+    assert all(set(given) <= SCALES.keys() for given in _DECLARED), "a declaration names a scale that there is not"
     declared = {name: method.scales[scale] for name, method in METHODS.items() if scale in method.scales}
     own = EMBEDDED[dataset].scales if dataset in EMBEDDED else FILES[dataset].scales if dataset in FILES else {}
     return merged(merged(SCALES[scale], {"method": declared}), own.get(scale, {}))

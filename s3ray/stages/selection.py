@@ -37,6 +37,7 @@ class SelectionConfig:
     """All that Selection reads beside the data and the specialised model."""
 
     variant: str
+    version: int  # of the variant
     loss: Any  # the variant's own configuration
     optimizer: OptimizerConfig
     batch_size: int
@@ -55,6 +56,7 @@ def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, 
     """
     assert isinstance(parent, S3Model)
     variant = VARIANTS[config.variant]
+    assert variant.version == config.version
 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         views = forward(batch.shard)

@@ -58,11 +58,11 @@ class Stage(Generic[C]):
         name: of the stage, and of its folder in the store.
         version: raised when what it computes changes meaning: results of an older version no longer count.
         config: type of the configuration. A test holds that `run` and `restore` read all of it.
-        run: (config, data, parent, context) → outcome, on every rank. The parent's model is the stage's own, to
+        run: (config, data, parent, context) → outcome, on every rank. Of the data it gets what is `visible`. The
+            parent's model is the stage's own, to
             train or to encode with; None for a stage that starts from nothing.
         estimate: (run, facts) → seconds of one worker.
-        restore: (config, data, parent, weights) → the trained model, on the CPU; None for a stage that measures.
-            Of the data it reads the widths of features and the number of classes.
+        restore: (config, inputs, parent, weights) → the trained model, on the CPU; None for a stage that measures.
         types: of a configuration's document, the types of those of its fields that `config` leaves open.
         reads_truth: the stage reads a simulation's factors, which then are part of its identity.
     """
@@ -79,6 +79,10 @@ class Stage(Generic[C]):
     @property
     def trains(self) -> bool:
         return self.restore is not None
+
+    def visible(self, data: Dataset) -> Dataset:
+        """What the stage is given of a dataset: no more than is in its identity."""
+        return data if self.reads_truth else data.without_truth()
 
     def restored(self, plain: Mapping[str, Any]) -> C:
         """The configuration of a document."""

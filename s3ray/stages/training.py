@@ -1,4 +1,4 @@
-"""The training loop of Specialization and Selection.
+"""The training loop of every stage that trains.
 
 Everything random is a function of (seed, epoch) or (seed, step, modality), never of a running state. The step
 number therefore *is* the random state: a resumed run continues bit for bit, and W workers draw what one worker

@@ -83,7 +83,7 @@ class Study:
         entry = self.entries[cell.dataset]
         if cell.method != S3 and cell.method not in METHODS:
             raise UserError(f"{cell.dataset}: unknown method {cell.method!r}; {nearest(cell.method, METHODS)}")
-        # The one place that counts modalities: every loss contrasts the first's view of a sample with the second's.
+        # Before anything is planned: losses take any number of two or more, FactorCL's family is defined for two.
         if (count := len(entry.facts.features)) != 2:
             raise UserError(
                 f"{cell.dataset}: has {count} {'modality' if count == 1 else 'modalities'} "

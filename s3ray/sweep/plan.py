@@ -25,7 +25,7 @@ from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig
 from s3ray.stages.stage import Stage, StageRun
 from s3ray.stages.variants import VARIANTS
 from s3ray.store import Marker, Store
-from s3ray.sweep import cost
+from s3ray.sweep import timing
 from s3ray.sweep.cell import Cell
 from s3ray.sweep.grid import Study, Sweep
 from s3ray.sweep.packs import make_packs
@@ -41,6 +41,8 @@ _ORDER: tuple[Stage[Any], ...] = (
     REFERENCE,
 )
 STAGES: Mapping[str, Stage[Any]] = {stage.name: stage for stage in _ORDER}
+assert len(STAGES) == len(_ORDER), "two stages have one name; a method's is its stage's"
+assert S3 not in METHODS, f"{S3} is S3's own name"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Plan:
 
         def known(stages: Iterable[str], prior: float) -> float:
             found = [pair for stage in stages for pair in measured[stage]]
-            return cost.corrected(sum(m for m, _ in found), sum(e for _, e in found), prior)
+            return timing.corrected(sum(m for m, _ in found), sum(e for _, e in found), prior)
 
         training = {name for name, stage in STAGES.items() if stage.trains}
         speeds = {}
@@ -178,8 +180,8 @@ class Plan:
             return 0.0
         free = [0.0] * slots
         for pack in make_packs(self.shares, self.shares, slots=slots):
-            heapq.heapreplace(free, free[0] + cost.GROUP_SECONDS + sum(pack) / workers)
-        return cost.RAY_SECONDS + max(free)
+            heapq.heapreplace(free, free[0] + timing.GROUP_SECONDS + sum(pack) / workers)
+        return timing.RAY_SECONDS + max(free)
 
     def summary(self) -> dict[str, Any]:
         """Counts per stage and the estimated cost, for `s3ray plan`."""
@@ -250,6 +252,7 @@ def _branch_plan(
         if variant.config is not None:
             selection = SelectionConfig(
                 variant=branch,
+                version=variant.version,
                 loss=variant.configure(settings.selection),
                 optimizer=settings.selection.optimizer,
                 batch_size=cell.batch_size,

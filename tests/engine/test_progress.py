@@ -12,7 +12,7 @@ from s3ray.engine.progress import Progress
 from s3ray.execution import Event
 from s3ray.store import Store
 from s3ray.sweep import Plan
-from s3ray.sweep.cost import duration
+from s3ray.sweep.timing import duration
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def _run(job: str, data: Dataset) -> Outcome:
         configure = VARIANTS["suff+min"].configure
         assert configure is not None
         loss = configure(SelectionSettings())
-        selection = SelectionConfig(variant="suff+min", loss=loss, optimizer=OPTIMIZER, batch_size=BATCH, seed=0)
+        selection = SelectionConfig(
+            variant="suff+min", version=1, loss=loss, optimizer=OPTIMIZER, batch_size=BATCH, seed=0
+        )
         return SELECTION.run(selection, data, _start(data), Context())
     settings = SpecializationSettings(optimizer=OPTIMIZER, views="dropout" if job.endswith("views") else "same")
     specialization = SpecializationConfig(model=MODEL, training=settings, batch_size=BATCH, seed=0)

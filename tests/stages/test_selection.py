@@ -39,7 +39,7 @@ def _config(variant: str, batch_size: int = BATCH, **settings: Any) -> Selection
     configure = VARIANTS[variant].configure
     assert configure is not None
     loss = configure(SelectionSettings(**settings))
-    return SelectionConfig(variant=variant, loss=loss, optimizer=ONCE, batch_size=batch_size, seed=0)
+    return SelectionConfig(variant=variant, version=1, loss=loss, optimizer=ONCE, batch_size=batch_size, seed=0)
 
 
 @pytest.fixture

@@ -64,7 +64,12 @@ def _selected(
     loss = VARIANTS["suff+min"].configure
     assert loss is not None
     config = SelectionConfig(
-        variant="suff+min", loss=loss(SelectionSettings()), optimizer=optimizer, batch_size=batch_size, seed=seed
+        variant="suff+min",
+        version=1,
+        loss=loss(SelectionSettings()),
+        optimizer=optimizer,
+        batch_size=batch_size,
+        seed=seed,
     )
     return SELECTION.run(config, data, build_model(model, data.features, seed=0), Context(monitor=monitor))
 

@@ -27,10 +27,10 @@ from s3ray.sweep import (
     Study,
     StudyDataset,
     Sweep,
-    cost,
     load_sweep,
     make_plan,
     plan_cell,
+    timing,
     union,
 )
 
@@ -131,7 +131,7 @@ def test_what_cells_share_is_estimated_once(tiny_dataset: Dataset, store: Store)
 
 def test_the_time_until_it_ends_counts_the_start(tiny_dataset: Dataset, store: Store) -> None:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
-    start = cost.RAY_SECONDS + cost.GROUP_SECONDS
+    start = timing.RAY_SECONDS + timing.GROUP_SECONDS
     assert plan.wall_seconds(1) == pytest.approx(start + sum(plan.shares))
     assert plan.wall_seconds(2) == pytest.approx(start + sum(plan.shares) / 2, rel=0.02)
     assert plan.wall_seconds(1, workers=2) == pytest.approx(start + sum(plan.shares) / 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pickle
@@ -16,35 +17,59 @@ import torch
 from torch import Tensor
 
 from reading import Reads, hashed
-from s3ray.data.dataset import Dataset, Split
+from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.facts import DataFacts
 from s3ray.methods import METHODS
 from s3ray.model import TrainedModel
-from s3ray.settings import Settings, override, settings_for
+from s3ray.settings import Settings, merged, override, settings_for
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
 
 GOLDEN = Path(__file__).with_name("golden.json")
-TINY = {
+# Every weight has a value of its own, so that two that are exchanged show.
+TINY: dict[str, Any] = {
     "model": {"width": 16, "layers": 2, "heads": 2, "ffn_multiple": 2, "expansion": 2, "dropout": 0.1},
-    "specialization": {"optimizer": {"epochs": 2}, "views": "dropout"},
-    "selection": {"optimizer": {"epochs": 2}},
+    "specialization": {
+        "optimizer": {"epochs": 2},
+        "views": "dropout",
+        **{f"lambda_{n}": 0.5 + i / 8 for i, n in enumerate(("rep", "dsc", "aux", "imp", "load", "local", "global"))},
+    },
+    "selection": {"optimizer": {"epochs": 2}, "lambda_suff": 0.7, "lambda_min": 1.3},
     "sparsification": {"ratios": [1.0, 0.4], "batch_size": 8},
-    "method": {"factorcl": {"critic_width": 8}},
+    "probe": {"inverse_regularization": 0.5},
+    "method": {
+        "factorcl": {"critic_width": 8},
+        "focal": {"private_weight": 0.6, "orthogonality": 0.3},
+        "jointopt": {"private_weight": 0.6, "orthogonality": 0.3},
+        "disentangledssl": {"alignment": 0.6, "orthogonality": 0.3},
+    },
+}
+# The other side of every switch.
+OTHERWISE: dict[str, Any] = {
+    "model": {"positions": "sinusoidal", "router_activation": "tanh", "dropout": 0.0},
+    "specialization": {"views": "same"},
+    "probe": {"on_sphere": False},
 }
 
 
-def tiny_settings() -> Settings:
-    return override(settings_for("tiny", "smoke"), TINY, "tiny")
+def tiny_settings(*more: dict[str, Any]) -> Settings:
+    settings = settings_for("tiny", "smoke")
+    return override(settings, functools.reduce(merged, more, TINY), "tiny")
 
 
 def with_factors(plain: Dataset) -> Dataset:
-    """With known factors: the class' parity, and one that nothing tells."""
+    """With known factors, the class' parity and one that nothing tells; so noisy that no probe is right throughout."""
+    rng = np.random.default_rng(0)
+
+    def noisy(sequences: Sequences) -> Sequences:
+        noise = rng.normal(0.0, 6.0, sequences.values.shape)
+        return Sequences((sequences.values + noise).astype(np.float32), sequences.offsets)
 
     def known(split: Split) -> Split:
         factors = np.stack([2.0 * (split.labels % 2) - 1.0, np.resize([1.0, 1.0, -1.0], len(split))], axis=1)
-        return dataclasses.replace(split, truth=factors.astype(np.float32))
+        modalities = {name: noisy(sequences) for name, sequences in split.modalities.items()}
+        return dataclasses.replace(split, modalities=modalities, truth=factors.astype(np.float32))
 
     splits = {name: known(split) for name, split in plain.splits.items()}
     return dataclasses.replace(plain, **splits, truth_names=("shared_0", "shared_1"), relevant_factors=("shared_0",))
@@ -65,6 +90,12 @@ def cells(facts: DataFacts) -> list[CellPlan]:
     return plans
 
 
+def otherwise(facts: DataFacts) -> CellPlan:
+    """S3 with the other side of every switch."""
+    cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=1, scale="smoke")
+    return plan_cell(cell, tiny_settings(OTHERWISE), facts, ("suff+min",), factors=("suff+min",))
+
+
 def label(cell: CellPlan, run: StageRun) -> str:
     """A run by what it is, not by its identity."""
     branch = next((b.branch for b in cell.branches if run in b.runs), "")
@@ -78,14 +109,16 @@ class Computed:
 
     def __init__(self, data: Dataset) -> None:
         self.data = data
-        self.runs = {label(cell, run): run for cell in cells(DataFacts.of(data)) for run in cell.runs}
+        facts = DataFacts.of(data)
+        self.runs = {label(cell, run): run for cell in cells(facts) for run in cell.runs}
+        self.runs |= {f"otherwise, {label(otherwise(facts), run)}": run for run in otherwise(facts).runs}
         self.outcomes: dict[str, Outcome] = {}
         self.reads: dict[str, Reads] = {}
         for run in self.runs.values():
             self.reads[run.identity] = reads = Reads()
             config = reads.of(run.config)
             parent = self.model(run.parent) if run.parent else None
-            self.outcomes[run.identity] = run.stage.run(config, data, parent, Context())
+            self.outcomes[run.identity] = run.stage.run(config, run.stage.visible(data), parent, Context())
             if run.stage.restore is not None:
                 parent = self.model(run.parent) if run.parent else None
                 weights = self.outcomes[run.identity].weights
@@ -117,6 +150,15 @@ def test_a_stage_reads_what_is_hashed_and_nothing_else(computed: Computed) -> No
         assert computed.reads[run.identity].paths == hashed(run.config), name
 
 
+def test_a_stage_that_does_not_say_so_is_given_no_truth(data: Dataset) -> None:
+    for stage in STAGES.values():
+        seen = stage.visible(data)
+        known = (seen.truth_names, seen.relevant_factors, *(split.truth is not None for split in seen.splits.values()))
+        assert any(known) == stage.reads_truth
+        assert seen.fingerprint() == data.fingerprint()
+        assert stage.reads_truth or not seen.facts
+
+
 def checksum(weights: Mapping[str, Tensor]) -> float:
     """Of all numbers, their order included."""
     flat = torch.cat([weights[name].double().flatten() for name in sorted(weights)])
@@ -127,11 +169,16 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
     """What a run's result is known by: the last step's loss and the weights, or all that was measured."""
     if outcome.weights is not None:
         return {"loss": outcome.rows[-1]["loss"], "weights": checksum(outcome.weights)}
-    kept = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in outcome.rows]
-    values = [v for row in kept for v in row.values() if isinstance(v, float)]
-    rest = [[v for v in row.values() if not isinstance(v, float)] for row in kept]
-    weighed = np.nan_to_num(values, nan=7.0) * np.linspace(1.0, 2.0, len(values))
-    return {"values": float(weighed.sum()), "rest": hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]}
+    columns = dict.fromkeys(name for row in outcome.rows for name in row if not name.endswith("seconds"))
+    return {name: _column([row[name] for row in outcome.rows]) for name in columns}
+
+
+def _column(values: list[Any]) -> float | str:
+    """A column by itself, so that large numbers hide no small ones."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        known = np.nan_to_num(np.array(values, dtype=float), nan=7.0)
+        return float((known * np.linspace(1.0, 2.0, len(known))).sum())
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def golden(computed: Computed) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from s3ray.results.collect import Results
 from s3ray.results.curves import RATIOS, told
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import mean_std, over_seeds
+from s3ray.stages.factors import BOTH
 
 _CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
 _QUANTITY = ["quantity", "factor_kind"]
-_ALL_MODALITIES = "both"  # what the stage calls the representations side by side
 
 # Shared blue, unique red; the task's factors dark, the others light. Nuisance is grey.
 _COLORS = {
@@ -202,7 +202,7 @@ def _summary(points: pd.DataFrame) -> pd.DataFrame:
 
     Shares are in percent.
     """
-    test = points[(points["split"] == "test") & (points["modality"] == _ALL_MODALITIES) & points["value"].notna()]
+    test = points[(points["split"] == "test") & (points["modality"] == BOTH) & points["value"].notna()]
     test = test.assign(value=test["value"].where(test["quantity"] != _SHARE, 100 * test["value"]))
     keys = [*_CONFIGURATION, *_QUANTITY]
     per_seed = test.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()

@@ -22,4 +22,4 @@ def _loss(config: Min, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, d
     return weighted_sum((config.lambda_min, minimality), outputs=z), {"min": minimality}
 
 
-VARIANT = Variant("min", "after Selection (min)", "#d9822b", 3, Min, _loss)
+VARIANT = Variant("min", 1, "after Selection (min)", "#d9822b", 3, Min, _loss)

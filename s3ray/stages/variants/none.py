@@ -2,4 +2,4 @@
 
 from s3ray.stages.variants.variant import Variant
 
-VARIANT = Variant(name="none", title="without Selection", color="#9a9a9a", order=0)
+VARIANT = Variant(name="none", version=1, title="without Selection", color="#9a9a9a", order=0)

@@ -23,4 +23,4 @@ def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, 
     return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
 
 
-VARIANT = Variant("suff", "after Selection (suff)", "#7b4fa3", 2, Suff, _loss)
+VARIANT = Variant("suff", 1, "after Selection (suff)", "#7b4fa3", 2, Suff, _loss)

@@ -27,4 +27,4 @@ def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tenso
     return weighted_sum((config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"]), outputs=z), terms
 
 
-VARIANT = Variant("suff+min", "after Selection", "#1f5fa8", 1, SuffMin, _loss)
+VARIANT = Variant("suff+min", 1, "after Selection", "#1f5fa8", 1, SuffMin, _loss)

@@ -43,6 +43,7 @@ class Variant:
 
     Attributes:
         name: as sweeps and rows have it.
+        version: raised when what its loss computes changes meaning; the other variants' results stay.
         title: of its curve.
         color: of its curve.
         order: among the lines of a table and the curves of a panel.
@@ -52,6 +53,7 @@ class Variant:
     """
 
     name: str
+    version: int
     title: str
     color: str
     order: int
