@@ -61,6 +61,8 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     Raises:
         UserError: the plan cannot run on this cluster or with this storage.
     """
+    if not plan.pending:
+        return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
     started = time.monotonic()
     check_plan(plan, store, execution)
     with usable(store, execution) as capacity:

@@ -1,10 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity
+from s3ray.engine.run import run_plan
 from s3ray.errors import UserError
 from s3ray.store import Store
 
@@ -74,3 +77,11 @@ def test_batches_divide_over_the_workers(tiny_sweep: ModuleType, tmp_path: Path)
     check_plan(plan, store, Execution(workers_per_trial=2))
     with pytest.raises(UserError, match="does not divide batch size 32 of digits"):
         check_plan(plan, store, Execution(workers_per_trial=3))
+
+
+def test_a_plan_with_nothing_left_starts_nothing(tiny_sweep: ModuleType, tmp_path: Path) -> None:
+    """Workers may have finished a cell after their driver was killed."""
+    store = Store(str(tmp_path))
+    plan = replace(tiny_sweep.tiny_plan(store, seeds=1), cells=())
+    outcome = run_plan(plan, store, {}, Execution(), Console())
+    assert (outcome.cells, outcome.failures, outcome.plan) == (0, {}, plan)

@@ -134,22 +134,24 @@ def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_swe
 def test_a_killed_driver_continues_and_recomputes_nothing(
     uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
 ) -> None:
+    """Of three cells on two slots the third has not begun: workers may go on for a moment without their driver."""
     store = Store(str(tmp_path))
-    plan = tiny_sweep.tiny_plan(store, seeds=1)
-    process = start(tiny_sweep, tmp_path, TINY_SEEDS="1")
+    plan = tiny_sweep.tiny_plan(store, seeds=3)
+    process = start(tiny_sweep, tmp_path, TINY_SEEDS="3")
     wait_for(lambda: len(store.markers(run for cell in plan.cells for run in cell.runs)) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = store.markers(run for cell in plan.cells for run in cell.runs)
-    assert len(before) < len(plan.cells[0].runs)
-    code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="1"))
+    total = len({run.identity for cell in plan.cells for run in cell.runs})
+    assert len(before) < total
+    code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="3"))
     assert code == 0, output
     after = store.markers(run for cell in plan.cells for run in cell.runs)
-    assert len(after) == len(plan.cells[0].runs)
+    assert len(after) == total
     assert {identity: after[identity].attempt for identity in before} == {
         identity: marker.attempt for identity, marker in before.items()
     }
-    assert_same_results(store, uninterrupted[0], plan.cells)
+    assert_same_results(store, uninterrupted[0], [cell for cell in plan.cells if cell.cell.seed < 2])
 
 
 DIVERGED = "FAILED digits χ=2 batch=32 seed=1: DivergedError: the loss became"
