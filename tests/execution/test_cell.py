@@ -22,6 +22,8 @@ from s3ray.stages.training import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, plan_cell
 
+pytestmark = pytest.mark.slow  # trains
+
 Finished = tuple[Store, CellPlan, list[Event]]
 
 

@@ -20,6 +20,8 @@ from s3ray.stages.training import OptimizerConfig
 from s3ray.store import Store
 from s3ray.sweep import Cell, CellPlan, plan_cell
 
+pytestmark = pytest.mark.slow  # trains
+
 # 26 samples in batches of 8: three steps an epoch, six in all.
 EPOCHS, BATCH, STEPS, HALF = 2, 8, 6, 3
 OPTIMIZER = OptimizerConfig(epochs=EPOCHS, learning_rate=1e-2)
