@@ -92,6 +92,7 @@ def test_a_sweep_on_a_dead_cluster_ends_in_a_sentence(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RAY_TRAIN_V2_ENABLED", "TUNE_DISABLE_SIGINT_HANDLER"])
 def test_a_variable_of_another_project_that_we_cannot_run_with(name: str) -> None:
     program = "from s3ray.cli.console import user_errors\nwith user_errors():\n    import s3ray.engine"

@@ -27,6 +27,8 @@ from s3ray.stages.probe import curve_points
 from s3ray.stages.stage import Context, Inputs
 from s3ray.stages.training import Metrics, OptimizerConfig, Snapshot, train
 
+pytestmark = pytest.mark.slow  # each prior method is trained several times
+
 # 26 samples in batches of 8: three steps an epoch; six in all, of which DisentangledSSL gives three to each half.
 BATCH, STEPS, HALF = 8, 6, 3
 OPTIMIZER = OptimizerConfig(epochs=2, learning_rate=1e-2)
@@ -224,7 +226,6 @@ def _accuracy(model: TrainedModel, data: Dataset, output: str, settings: Setting
     return next(point.accuracy for point in points if point.split == "valid")
 
 
-@pytest.mark.slow
 @every_method
 def test_every_method_learns(method: str, learnable: Dataset) -> None:
     """The trained representation beats the untrained one's validation accuracy by more than sampling explains.

@@ -46,6 +46,7 @@ def part_of(embedded: SimpleNamespace, sweep: Any) -> Any:
     return make_plan(load_sweep(SWEEPS[sweep]), Study(entries), embedded.store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", PROMISED)
 def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedded: SimpleNamespace) -> None:
     store = embedded.store

@@ -104,6 +104,7 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished: Any) -> Non
     assert rows["accuracy"].notna().all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
     plan, store = finished
     write_results(plan, store)
@@ -155,6 +156,7 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished: Any) -> None:
     assert curves["trend (quadratic)"].dash == "dash"
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_a_folder_of_results_holds_one_study(finished: Any, tiny_dataset: Dataset, tmp_path: Path) -> None:
     """What an earlier call wrote over other data goes, from the results and from a report of them."""
     from s3ray.results.report import write_report
@@ -177,6 +179,7 @@ def test_a_folder_of_results_holds_one_study(finished: Any, tiny_dataset: Datase
 
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
+@pytest.mark.usefixtures("without_pixels")
 def test_results_that_are_not_whole_are_one_sentence(finished: Any, harm: Any) -> None:
     plan, store = finished
     write_results(plan, store)
@@ -246,6 +249,7 @@ def test_references_are_one_row_per_reference_and_split(finished: Any) -> None:
     assert rows["data_fingerprint"].eq(plan.cells[0].facts.fingerprint).all()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_references_are_written_as_a_table(finished: Any) -> None:
     plan, store = finished
     written = write_results(plan, store)

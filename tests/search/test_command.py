@@ -55,6 +55,7 @@ def test_a_search_that_found_nothing_is_to_be_run_again(
     assert not (Path(store.base) / "search" / search.name / "best.toml").exists()
 
 
+@pytest.mark.slow  # loads Ray
 def test_a_second_search_beside_one_is_refused(search: Search, tiny_dataset: Dataset, store: Store) -> None:
     with Claims(store, "another").hold(f"search-{search.name}"):
         at_work = rf"another search is at work on it \(process {os.getpid()} on \S+, since .* UTC\); wait for it to end"

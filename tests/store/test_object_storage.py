@@ -105,6 +105,7 @@ def test_every_operation_survives_throttling(
     assert [key for key in object_storage.objects() if key.startswith(("runs/", "checkpoints/", ".writable"))] == []
 
 
+@pytest.mark.slow
 def test_a_copy_that_ray_has_pickled_is_as_patient(store: Store, object_storage: ObjectStorage) -> None:
     """Seven refusals in a row; pyarrow's copies give up at the third."""
     for _ in range(2):  # Ray pickles copies of copies
