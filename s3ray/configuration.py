@@ -122,9 +122,15 @@ def check_positive(config: Any, **examples: float) -> None:
 def check_listed(config: Any, *names: str) -> None:
     """UserError unless these lists, which are fanned out over, have one entry or more, each once."""
     for name in names:
-        values = getattr(config, name)
-        if not values:
+        if not getattr(config, name):
             raise UserError(f"{name} is empty; give one or more, or leave it out for the scale's own")
+    check_distinct(config, *names)
+
+
+def check_distinct(config: Any, *names: str) -> None:
+    """UserError if an entry of these lists stands twice."""
+    for name in names:
+        values = getattr(config, name)
         for value in values:
             if values.count(value) > 1:
                 raise UserError(f"{name} {list(values)} has {value} more than once; give each once")

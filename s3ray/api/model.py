@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from s3ray.data.arrays import split_from_arrays
 from s3ray.data.dataset import Dataset, Split
 from s3ray.errors import UserError, nearest
-from s3ray.model import Ragged, S3Model, TrainedModel
+from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
 from s3ray.model.parameters import ParameterCount
-from s3ray.stages.encode import Pruning, encode_split
+from s3ray.stages.encode import encode_split
 from s3ray.stages.probe import ProbeConfig
 
 Values = ArrayLike | Sequence[ArrayLike] | Ragged

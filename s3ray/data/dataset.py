@@ -149,8 +149,12 @@ class Dataset:
 
     def majority_rate(self, split: str) -> float:
         """Accuracy on `split` of always answering the training set's most frequent class."""
+        return float(self.is_majority(split).mean())
+
+    def is_majority(self, split: str) -> NDArray[np.bool_]:
+        """(n,): which samples of `split` are of the training set's most frequent class."""
         values, counts = np.unique(self.train.labels, return_counts=True)
-        return float(np.mean(self.splits[split].labels == values[counts.argmax()]))
+        return np.asarray(self.splits[split].labels == values[counts.argmax()])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Every array by the name of its file, such as `train.text.values`."""

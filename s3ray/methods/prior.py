@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s3ray.methods.augment import augment
-from s3ray.model import Draws, Encoded, Encoding, ModelConfig, Ragged, S3Model, TrainedModel
+from s3ray.model import Draws, Encoded, Encoding, ModelConfig, Pruning, Ragged, S3Model, TrainedModel
 from s3ray.stages.collective import gather_rows
 from s3ray.stages.training import Batch, Forward, Objective
 
@@ -50,9 +50,11 @@ class PriorModel(TrainedModel):
         """The modules that `parts` runs: their parameters are the active ones."""
         return [self.encoders]
 
-    def encode(self, batch: Mapping[str, Ragged], output: str, keep: float | None = None) -> Encoding:
+    def encode(
+        self, batch: Mapping[str, Ragged], output: str, pruning: Pruning | None = None, sample: int = 0
+    ) -> Encoding:
         """The method's representation; dense encoders route nothing."""
-        assert keep is None, "prior methods are not pruned"
+        assert pruning is None, "prior methods are not pruned"
         return Encoding(self.parts(batch, output), 0, 0)
 
 

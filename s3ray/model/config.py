@@ -6,11 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from s3ray.configuration import check_whole
+from s3ray.configuration import added, check_whole
 from s3ray.errors import UserError
 
 Positions = Literal["none", "sinusoidal"]
 Activation = Literal["identity", "gelu", "tanh"]
+ExpertScale = Literal["variance", "one"]
 
 _MOST_PARAMETERS = 10**11
 
@@ -28,6 +29,10 @@ class ModelConfig:
     positions: Positions = "none"  # (ours) parameter-free, added after the input projection
     router_activation: Activation = "identity"  # (ours) between the router's two linear maps
     dropout: float = 0.0  # (ours) on the residual branches; needed by views="dropout"
+    # (ours) of W2 and b2 at initialisation. Routing weights are softmax values over N = ρχ, of which the χ largest
+    # are kept: near 1/N each, so that χ independent experts add up to √χ/(ρχ) of one expert's output. "variance"
+    # multiplies by ρ√χ, which gives the MoE the variance of the dense FFN that it stands for; "one" leaves it.
+    expert_scale: ExpertScale = added("variance", neutral="one")
 
     def __post_init__(self) -> None:
         check_whole(self, "width", "layers", "granularity", "expansion", "ffn_multiple", "heads")
@@ -68,9 +73,14 @@ class ModelConfig:
     def top_k(self) -> int:
         return self.granularity
 
+    @property
+    def expert_gain(self) -> float:
+        """What `expert_scale` multiplies W2 and b2 by at initialisation."""
+        return self.expansion * self.granularity**0.5 if self.expert_scale == "variance" else 1.0
+
     def dense(self) -> ModelConfig:
         """As many active parameters without routing: one expert of the full FFN width, which is a dense FFN.
 
-        A router's choice of one from one has no effect, and neither has its activation.
+        A router's choice of one from one has no effect, and neither has its activation; nothing is scaled.
         """
-        return dataclasses.replace(self, granularity=1, expansion=1, router_activation="identity")
+        return dataclasses.replace(self, granularity=1, expansion=1, router_activation="identity", expert_scale="one")

@@ -18,6 +18,7 @@ from s3ray.model.batch import Layout, Ragged
 from s3ray.model.config import ModelConfig
 from s3ray.model.draws import Draws
 from s3ray.model.experts import Experts
+from s3ray.model.pruning import Keep, Pruning
 from s3ray.model.router import Router, Routing
 from s3ray.model.trained import Encoding, TrainedModel
 from s3ray.objectives.routing import RoutingStatistics, routing_statistics
@@ -29,6 +30,7 @@ class Encoded:
 
     z_BD: Tensor
     routings: tuple[Routing, ...]  # per layer
+    added_L2: Tensor  # per layer the variance that the MoE adds and that of the stream behind it; empty but in training
     pairs_computed: int  # over all layers
     pairs_routed: int
 
@@ -66,12 +68,13 @@ class Layer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: float | None
-    ) -> tuple[Tensor, Routing, int]:
+    ) -> tuple[Tensor, Routing, int, Tensor | None]:
         x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
         n_TD = F.layer_norm(x_TD, x_TD.shape[1:])
         routing = self.router(n_TD, draws)
         y_TD, pairs = self.experts(n_TD, routing.weights_TK, routing.experts_TK, keep)
-        return x_TD + self._drop(y_TD, draws), routing, pairs
+        x_TD = x_TD + self._drop(y_TD, draws)
+        return x_TD, routing, pairs, _variances(y_TD, x_TD) if self.training else None
 
     def _drop(self, y_TD: Tensor, draws: Draws | None) -> Tensor:
         if draws is None or self.dropout == 0.0:
@@ -90,13 +93,13 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x: Ragged, draws: Draws | None = None, keep: float | None = None) -> Encoded:
+    def forward(self, x: Ragged, draws: Draws | None = None, keep: Keep | None = None) -> Encoded:
         """Encode a batch.
 
         Args:
             x: values (T, F) and lengths (B,).
             draws: noise and dropout of a Specialization step; None: deterministic.
-            keep: preservation ratio p of Sparsification, per layer over this batch's pairs; None: all.
+            keep: the share of each layer's pairs that is computed; None: all.
 
         Returns:
             z (B, D), the layers' routing decisions, and pair counts summed over layers.
@@ -105,15 +108,24 @@ class Encoder(nn.Module):
         x_TD = self.project(x.values_TF)
         if self.positions == "sinusoidal":
             x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
-        routings: list[Routing] = []
+        routings, variances = list[Routing](), list[Tensor]()
         computed = routed = 0
         for layer in self.layers:
-            x_TD, routing, pairs = layer(x_TD, layout, draws, keep)
+            x_TD, routing, pairs, added_2 = layer(x_TD, layout, draws, keep)
             routings.append(routing)
+            if added_2 is not None:
+                variances.append(added_2)
             computed += pairs
             routed += layout.tokens * self.top_k
         z_BD = layout.mean(self.norm(x_TD))
-        return Encoded(z_BD, tuple(routings), computed, routed)
+        added_L2 = torch.stack(variances) if variances else z_BD.new_empty(0, 2)
+        return Encoded(z_BD, tuple(routings), added_L2, computed, routed)
+
+
+@torch.no_grad()
+def _variances(y_TD: Tensor, x_TD: Tensor) -> Tensor:
+    """Of each tensor the tokens' variances over D, summed over tokens: (2,)."""
+    return torch.stack([tensor_TD.var(dim=1, correction=0).sum() for tensor_TD in (y_TD, x_TD)])
 
 
 class S3Model(TrainedModel):
@@ -127,20 +139,25 @@ class S3Model(TrainedModel):
         self,
         batch: Mapping[str, Ragged],
         draws: Mapping[str, Draws] | None = None,
-        keep: float | None = None,
+        keep: Mapping[str, Keep] | None = None,
         passes: int = 1,
     ) -> list[dict[str, Encoded]]:
         """Encode all modalities, `passes` times (two stochastic views draw different dropout)."""
         return [
             {
-                name: encoder(batch[name], draws[name] if draws else None, keep)
+                name: encoder(batch[name], draws[name] if draws else None, keep[name] if keep else None)
                 for name, encoder in self.encoders.items()
             }
             for _ in range(passes)
         ]
 
-    def encode(self, batch: Mapping[str, Ragged], output: str = "none", keep: float | None = None) -> Encoding:
-        """All modalities' z, pruned to the preservation ratio `keep`."""
+    def encode(
+        self, batch: Mapping[str, Ragged], output: str = "none", pruning: Pruning | None = None, sample: int = 0
+    ) -> Encoding:
+        """All modalities' z, pruned."""
+        keep = None
+        if pruning is not None:
+            keep = {name: pruning.keep(name, sample, batch[name].values_TF.device) for name in self.encoders}
         encoded = self(batch, keep=keep)[0].values()
         return Encoding(
             [e.z_BD for e in encoded], sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from s3ray.model.config import ModelConfig
+from s3ray.model.pruning import Keep
 
 
 def grouped_matmul(a_PD: Tensor, b_NDE: Tensor, ends_N: Tensor) -> Tensor:
@@ -58,13 +58,6 @@ class _Combine(Function):
         return _dispatch(grad_TD, *ctx.saved_tensors, ctx.top_k), None, None, None
 
 
-def _largest(values_P: Tensor, count: int) -> Tensor:
-    """Positions, in order, of the `count` largest values; of equal ones the earlier."""
-    threshold = values_P.kthvalue(len(values_P) - count + 1).values
-    above_P, equal_P = values_P > threshold, values_P == threshold
-    return (above_P | (equal_P & (equal_P.cumsum(0) <= count - above_P.sum()))).nonzero()[:, 0]
-
-
 _dispatch: Callable[..., Tensor] = _Dispatch.apply
 _combine: Callable[..., Tensor] = _Combine.apply
 
@@ -84,11 +77,11 @@ class Experts(nn.Module):
         # Divided in place: on the meta device, where models are only counted, `/` imports torch's compiler (1.5 s).
         self.w1_NDE = nn.Parameter(torch.empty(N, D, E).uniform_(-1, 1).div_(math.sqrt(D)))
         self.b1_NE = nn.Parameter(torch.empty(N, E).uniform_(-1, 1).div_(math.sqrt(D)))
-        self.w2_NED = nn.Parameter(torch.empty(N, E, D).uniform_(-1, 1).div_(math.sqrt(E)))
-        self.b2_ND = nn.Parameter(torch.empty(N, D).uniform_(-1, 1).div_(math.sqrt(E)))
+        self.w2_NED = nn.Parameter(torch.empty(N, E, D).uniform_(-1, 1).div_(math.sqrt(E) / config.expert_gain))
+        self.b2_ND = nn.Parameter(torch.empty(N, D).uniform_(-1, 1).div_(math.sqrt(E) / config.expert_gain))
 
     def forward(
-        self, n_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor, keep: float | None = None
+        self, n_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor, keep: Keep | None = None
     ) -> tuple[Tensor, int]:
         """Weighted sum of the routed experts (Eq. 18) and the number of pairs that were computed.
 
@@ -96,21 +89,19 @@ class Experts(nn.Module):
             n_TD: standardised tokens (zero mean, unit variance over D).
             weights_TK: routing weights.
             experts_TK: routed experts.
-            keep: preservation ratio p; the largest ⌈p·T·K⌉ weights are kept, the other pairs are not
-                computed. Ties keep the earlier (token, rank) pair. None or 1: every pair.
+            keep: the share of pairs that is computed; None: every pair.
         """
         T, K = experts_TK.shape
-        every_pair = keep is None or keep == 1.0
-        # Exact on the decimal that was written: in floats, 0.1 * 3 * 10 is above 3 and would keep a fourth pair.
-        pairs = T * K if every_pair else math.ceil(Fraction(str(keep)) * T * K)
-        if pairs == 0:
-            return torch.zeros_like(n_TD), 0
+        every_pair = keep is None or keep.everything
+        pairs = T * K
         expert_P, weight_P = experts_TK.reshape(-1), weights_TK.reshape(-1)
-        if every_pair:
+        if keep is None or keep.everything:
             expert_P, order_P = expert_P.sort(stable=True)
         else:
-            kept = _largest(weight_P, pairs)
+            kept = keep.pairs(weights_TK, lambda: self._norms(n_TD, experts_TK))
             pairs = len(kept)  # fewer where weights are NaN, which are larger than nothing
+            if pairs == 0:
+                return torch.zeros_like(n_TD), 0
             expert_P, order = expert_P[kept].sort(stable=True)
             order_P = kept[order]
         weight_P = weight_P.index_select(0, order_P)
@@ -135,3 +126,9 @@ class Experts(nn.Module):
         # Σ g_i b2_i over a token's computed experts is one thin product of the gates with the biases.
         gates_TN = n_TD.new_zeros(T, len(self.b2_ND)).index_put((token_P, expert_P), weight_P)
         return y_TD + gates_TN @ self.b2_ND, pairs
+
+    def _norms(self, n_TD: Tensor, experts_TK: Tensor) -> Tensor:
+        """Norm of each pair's e_i(x) (T·K,): a rank at a time, every token has weight 1."""
+        ones_T1 = n_TD.new_ones(len(n_TD), 1)
+        ranks = [self(n_TD, ones_T1, experts_T1)[0].norm(dim=1) for experts_T1 in experts_TK.split(1, dim=1)]
+        return torch.stack(ranks, dim=1).reshape(-1)

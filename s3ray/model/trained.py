@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s3ray.model.batch import Ragged
+from s3ray.model.pruning import Pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,15 @@ class Encoding:
 class TrainedModel(nn.Module):
     """Encoders, one per modality or more, that a stage has trained or will."""
 
-    def encode(self, batch: Mapping[str, Ragged], output: str, keep: float | None = None) -> Encoding:
+    def encode(
+        self, batch: Mapping[str, Ragged], output: str, pruning: Pruning | None = None, sample: int = 0
+    ) -> Encoding:
         """Represent a batch, without noise or dropout.
 
         Args:
             output: which of its representations, where there are several (`Method.outputs`).
-            keep: preservation ratio p of Sparsification; None: all. Only S3's experts can be left out.
+            pruning: of the batch, which is one pool; None: all. Only S3's experts can be left out.
+            sample: the batch's first one, of its split: what is drawn at random differs between pools.
         """
         raise NotImplementedError
 

@@ -15,6 +15,7 @@ from pyarrow import fs as pafs
 
 from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
+from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
@@ -30,16 +31,20 @@ class Results:
 
     Attributes:
         rows: per cell, branch, preservation ratio and split: test and validation accuracy.
+        controls: as rows, of what a curve is held against; no p is chosen among them.
         references: per dataset, reference and split: accuracy without representation learning.
         entropies: per cell, branch, Selection step, modality and scope: router entropy.
+        contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
         info: the sweep's name, title and exhibits; its datasets; counts and seconds per stage.
     """
 
     rows: pd.DataFrame
+    controls: pd.DataFrame
     references: pd.DataFrame
     entropies: pd.DataFrame
+    contributions: pd.DataFrame
     factors: pd.DataFrame
     info: Mapping[str, Any]
 
@@ -47,7 +52,13 @@ class Results:
     def collect(cls, plan: Plan, store: Store) -> Results:
         """Read what a plan's cells have committed."""
         return cls(
-            collect(plan, store), references(plan, store), _entropies(plan, store), _factors(plan, store), _info(plan)
+            collect(plan, store),
+            _controls(plan, store),
+            references(plan, store),
+            _entropies(plan, store),
+            _contributions(plan, store),
+            _factors(plan, store),
+            _info(plan),
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
@@ -132,6 +143,32 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
     return _table(store, lambda task: _row(plan, store, *task), [(c, b, run) for c, b in curves for run in b.curve])
 
 
+def _controls(plan: Plan, store: Store) -> pd.DataFrame:
+    """Curves that keep other pairs, one that has not finished left out; and what stands below all of a cell's."""
+    tasks = [
+        (cell, branch, control, run)
+        for cell in plan.cells
+        for branch in cell.branches
+        for control, runs in branch.controls.items()
+        if _is_whole(runs, plan)
+        for run in runs
+    ]
+    tasks += [
+        (cell, branch, floor, run)
+        for cell in plan.cells
+        for branch in cell.branches
+        for floor, run in cell.floors.items()
+        if run.identity in plan.committed
+    ]
+
+    def read(task: tuple[CellPlan, BranchPlan, str, StageRun]) -> Lines:
+        cell, branch, control, run = task
+        labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch), "control": control}
+        return _measured(store, run, plan, labels, _provenance(run, cell, plan.committed[run.identity]))
+
+    return _table(store, read, tasks)
+
+
 def _is_whole(runs: Iterable[StageRun], plan: Plan) -> bool:
     return all(run.identity in plan.committed for run in runs)
 
@@ -168,6 +205,26 @@ def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
     ]
     frames = store.parallel(read, runs)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _contributions(plan: Plan, store: Store) -> pd.DataFrame:
+    """Of what training monitors, its first step and each stage's last."""
+    s3 = [cell for cell in plan.cells if cell.cell.method == S3]
+    tasks = [(c, "none", c.training, {"initialisation": 0, "Specialization": -1}) for c in s3]
+    tasks += [(c, b.branch, b.selection, {"Selection": -1}) for c in s3 for b in c.branches if b.selection]
+
+    def read(task: tuple[CellPlan, str, StageRun, dict[str, int]]) -> Lines:
+        cell, branch, run, steps = task
+        metrics = _measured(store, run, plan, {})
+        return [
+            {**asdict(cell.cell), **_data_labels(cell), "branch": branch, "after": after}
+            | {"modality": name.split("/")[1], "layer": int(name.split("/")[2]), "share": share}
+            for after, step in steps.items()
+            for name, share in metrics[step].items()
+            if name.startswith("expert_share/")
+        ]
+
+    return _table(store, read, [task for task in tasks if task[2].identity in plan.committed])
 
 
 def _table(store: Store, read: Callable[[_Task], Lines], tasks: list[_Task]) -> pd.DataFrame:

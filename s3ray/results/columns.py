@@ -35,26 +35,41 @@ PROVENANCE = {
 }
 _RATIO = {"preservation_ratio": "p: share of (token, expert) pairs that is kept"}
 
+_CORRECT = "which samples the probe gets right: a bit each, in order, as numpy.packbits packs them"
+_POINT = {
+    **_RATIO,
+    "split": "valid or test",
+    "accuracy": "share of samples that the probe gets right, 0 to 1",
+    "samples": "of the split",
+    "correct": _CORRECT,
+    "pairs_kept": "(token, expert) pairs computed, over layers and modalities",
+    "pairs_routed": "the same before pruning",
+    "encode_seconds": "to encode the split",
+    "probe_seconds": "to fit the probe on train",
+    "probe_converged": "whether it did",
+    "active_parameters": "at this p, the experts of every layer counted",
+    "active_parameters_paper": "at this p as the paper counts: the attention of all layers, the experts of one",
+}
+
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "rows": {
         "sweep": "its name",
         **_CELL,
-        **_RATIO,
-        "split": "valid or test",
-        "accuracy": "share of samples that the probe gets right, 0 to 1",
-        "samples": "of the split",
-        "pairs_kept": "(token, expert) pairs computed, over layers and modalities",
-        "pairs_routed": "the same before pruning",
-        "encode_seconds": "to encode the split",
-        "probe_seconds": "to fit the probe on train",
-        "probe_converged": "whether it did",
-        "active_parameters": "at this p, the experts of every layer counted",
-        "active_parameters_paper": "at this p as the paper counts: the attention of all layers, the experts of one",
+        **_POINT,
         "training_seconds": "of Specialization, or of a prior method's training",
         "selection_seconds": "of Selection; NaN without",
         "curve_seconds": "of the whole curve",
         "trained_stage": "stage of the model that was probed",
         "trained_identity": "hash of that stage's run",
+        **PROVENANCE,
+    },
+    "controls": {
+        "sweep": "its name",
+        **_CELL,
+        "control": "what is held against the curve. Of the same share of pairs those kept at random, with the smallest "
+        "weights, or with the largest contribution (weight times norm of the expert's output); no expert: p = 0, the "
+        "same for all branches; untrained: the encoder before training, at p = 1",
+        **_POINT,
         **PROVENANCE,
     },
     "references": {
@@ -66,6 +81,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",
+        "correct": _CORRECT,
         "probe_converged": "whether the probe did",
         "seconds": "of the stage",
         **PROVENANCE,
@@ -76,6 +92,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "entropy": "of the router, in nats",
         "scope": "local: of each token's distribution over experts; global: of the batch's mean distribution",
         "modality": "whose router",
+    },
+    "contributions": {
+        **_CELL,
+        "after": "initialisation, Specialization, or Selection: on the batch of the first or last step",
+        "modality": "whose encoder",
+        "layer": "from 0",
+        "share": "variance that the experts add to the residual stream over the stream's behind them",
     },
     "factors": {
         **_CELL,

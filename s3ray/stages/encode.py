@@ -11,29 +11,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from s3ray.configuration import check_whole
 from s3ray.data.dataset import Dataset, Split
-from s3ray.errors import UserError
-from s3ray.model import TrainedModel
+from s3ray.model import Pruning, TrainedModel
 from s3ray.stages.collective import rank, workers
 
 SAMPLES_AT_ONCE = 256  # where nothing is pruned: how many are encoded together changes nothing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruning:
-    """Sparsification (5.3): of the pairs of a pool of samples, per layer and modality, the share `ratio` is kept.
-
-    The pool that is ranked is one evaluation batch.
-    """
-
-    ratio: float
-    pool: int  # samples
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.ratio <= 1.0:
-            raise UserError(f"preservation ratio {self.ratio} is outside [0, 1]; choose a share")
-        check_whole(self, "pool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +37,14 @@ def encode_split(
     started = time.perf_counter()
     parameter = next(model.parameters())
     model.eval()
-    at_once, keep = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, None)
+    at_once = pruning.pool if pruning else SAMPLES_AT_ONCE
     own: dict[int, NDArray[np.float32]] = {}
     kept = routed = 0
     starts = range(0, len(split), at_once)
     for start in starts[rank() :: workers()]:
         indices = np.arange(start, min(start + at_once, len(split)))
         batch = {n: r.to(parameter.device, parameter.dtype) for n, r in split.batch(indices).items()}
-        encoding = model.encode(batch, output, keep)
+        encoding = model.encode(batch, output, pruning, start)
         own[start] = encoding.joined(on_sphere).float().cpu().numpy()
         kept += encoding.pairs_computed
         routed += encoding.pairs_routed

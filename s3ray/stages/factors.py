@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
-from s3ray.model import TrainedModel
+from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.collective import rank
-from s3ray.stages.encode import SAMPLES_AT_ONCE, Pruning, encode_splits
+from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
 from s3ray.stages.probe import probing_seconds
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 

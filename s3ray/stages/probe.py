@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from s3ray.configuration import check_positive, check_whole
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
-from s3ray.model import TrainedModel
+from s3ray.model import Pruning, TrainedModel
 from s3ray.model.parameters import ParameterCount
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import encoding_seconds, probe_seconds
-from s3ray.stages.encode import SAMPLES_AT_ONCE, Pruning, encode_splits
+from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:
-    """scikit-learn logistic regression on the standardised representations of all modalities."""
+    """scikit-learn's logistic regression on the representations of all modalities."""
 
     inverse_regularization: float = 1.0
     max_iterations: int = 1000
     on_sphere: bool = True  # (ours) probe the l2-normalised z that the losses see
+    standardize: bool = True  # (ours) by the training split's statistics
 
     def __post_init__(self) -> None:
         check_whole(self, "max_iterations")
@@ -36,15 +37,20 @@ class ProbeSettings:
 
     @property
     def classifier(self) -> ClassifierConfig:
-        return ClassifierConfig(inverse_regularization=self.inverse_regularization, max_iterations=self.max_iterations)
+        return ClassifierConfig(
+            inverse_regularization=self.inverse_regularization,
+            max_iterations=self.max_iterations,
+            standardize=self.standardize,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierConfig:
     """What `probe` reads."""
 
-    inverse_regularization: float = 1.0
-    max_iterations: int = 1000
+    inverse_regularization: float
+    max_iterations: int
+    standardize: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,7 @@ class CurvePoint:
     split: str
     accuracy: float
     samples: int
+    correct: bytes  # a bit per sample, in order and the first of a byte its highest: whether the probe gets it right
     pairs_kept: int  # (token, expert) pairs computed, over layers and modalities
     pairs_routed: int  # top-k pairs before pruning
     encode_seconds: float
@@ -75,14 +82,14 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class ProbeScore:
-    accuracy: dict[str, float]  # per split but train
+    correct: dict[str, NDArray[np.bool_]]  # per split but train: which samples it gets right
     converged: bool  # False: the optimiser stopped at max_iterations
 
 
 def probe(
     features: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[np.int64]], config: ClassifierConfig
 ) -> ProbeScore:
-    """Fit on `train`, standardised by its statistics; score every other split.
+    """Fit on `train`; score every other split.
 
     Args:
         features: (n, width) per split, `train` among them.
@@ -95,15 +102,15 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     classifier = LogisticRegression(C=config.inverse_regularization, max_iter=config.max_iterations)
-    pipeline = make_pipeline(StandardScaler(), classifier)
+    pipeline = make_pipeline(StandardScaler(), classifier) if config.standardize else make_pipeline(classifier)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(features["train"], labels["train"])
-    accuracy = {split: float(pipeline.score(features[split], labels[split])) for split in features if split != "train"}
-    return ProbeScore(accuracy, bool((classifier.n_iter_ < config.max_iterations).all()))
+    correct = {split: pipeline.predict(features[split]) == labels[split] for split in features if split != "train"}
+    return ProbeScore(correct, bool((classifier.n_iter_ < config.max_iterations).all()))
 
 
-def curve_points(
+def probed(
     model: TrainedModel,
     data: Dataset,
     classifier: ClassifierConfig,
@@ -111,30 +118,34 @@ def curve_points(
     output: str,
     on_sphere: bool,
     pruning: Pruning | None = None,
-) -> list[CurvePoint]:
-    """Probe a model's representations, pruned or not, on valid and test; no training of the model.
+) -> Outcome:
+    """Probe a model's representations, pruned or not; no training of the model.
 
-    The probe is fitted on the training split pruned at the same ratio. Every rank encodes; rank 0 probes and returns
-    the points, the others return none.
+    The probe is fitted on the training split pruned at the same ratio. Every rank encodes; rank 0 probes, the others
+    have no rows.
+
+    Returns:
+        A row per split but train, as `CurvePoint` describes them.
     """
     encoded = encode_splits(model, data, output=output, on_sphere=on_sphere, pruning=pruning)
     if rank() != 0:
-        return []
+        return Outcome([])
     started = time.perf_counter()
     labels = {name: split.labels for name, split in data.splits.items()}
     score = probe({name: e.z for name, e in encoded.items()}, labels, classifier)
     seconds = time.perf_counter() - started
     count = ParameterCount.of(*model.used(output))
     points = []
-    for name, accuracy in score.accuracy.items():
+    for name, correct in score.correct.items():
         own = encoded[name]
         share = own.pairs_kept / own.pairs_routed if own.pairs_routed else 1.0
         points.append(
             CurvePoint(
                 preservation_ratio=pruning.ratio if pruning else 1.0,
                 split=name,
-                accuracy=accuracy,
-                samples=len(data.splits[name]),
+                accuracy=float(correct.mean()),
+                samples=len(correct),
+                correct=np.packbits(correct).tobytes(),
                 pairs_kept=own.pairs_kept,
                 pairs_routed=own.pairs_routed,
                 encode_seconds=own.seconds,
@@ -144,13 +155,12 @@ def curve_points(
                 active_parameters_paper=count.active(share, "paper"),
             )
         )
-    return points
+    return Outcome([asdict(point) for point in points])
 
 
 def _run(config: ProbeConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     assert parent is not None
-    points = curve_points(parent, data, config.classifier, output=config.output, on_sphere=config.on_sphere)
-    return Outcome([asdict(point) for point in points])
+    return probed(parent, data, config.classifier, output=config.output, on_sphere=config.on_sphere)
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
@@ -164,4 +174,4 @@ def probing_seconds(run: StageRun, facts: DataFacts, samples_at_once: int, ratio
     return encoding + probe_seconds(facts, model.width * len(facts.features))
 
 
-PROBE = Stage("probe", 1, ProbeConfig, _run, _estimate)
+PROBE = Stage("probe", 2, ProbeConfig, _run, _estimate)

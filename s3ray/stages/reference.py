@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
@@ -15,15 +16,18 @@ from s3ray.stages.cost import probe_seconds
 from s3ray.stages.probe import ClassifierConfig, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
+_Reference = Literal["majority class", "raw features"]
+
 
 @dataclass(frozen=True, slots=True)
 class ReferencePoint:
     """A reference's accuracy on a split."""
 
-    reference: Literal["majority class", "raw features"]
+    reference: _Reference
     split: str
     accuracy: float
     samples: int
+    correct: bytes  # as of a curve's points
     probe_converged: bool
 
 
@@ -38,13 +42,17 @@ def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferenceP
     }
     score = probe(pooled, {name: split.labels for name, split in data.splits.items()}, config)
     points = []
-    for split, accuracy in score.accuracy.items():
-        samples = len(data.splits[split])
+    for split, correct in score.correct.items():
         points += [
-            ReferencePoint("majority class", split, data.majority_rate(split), samples, True),
-            ReferencePoint("raw features", split, accuracy, samples, score.converged),
+            _point("majority class", split, data.is_majority(split), True),
+            _point("raw features", split, correct, score.converged),
         ]
     return points
+
+
+def _point(reference: _Reference, split: str, correct: NDArray[np.bool_], converged: bool) -> ReferencePoint:
+    packed = np.packbits(correct).tobytes()
+    return ReferencePoint(reference, split, float(correct.mean()), len(correct), packed, converged)
 
 
 def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
@@ -58,4 +66,4 @@ def _estimate(run: StageRun, facts: DataFacts) -> float:
     return probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 2e-9
 
 
-REFERENCE = Stage("reference", 1, ClassifierConfig, _run, _estimate)
+REFERENCE = Stage("reference", 2, ClassifierConfig, _run, _estimate)

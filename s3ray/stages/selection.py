@@ -24,6 +24,7 @@ from s3ray.stages.training import (
     Objective,
     OptimizerConfig,
     entropy_metrics,
+    expert_shares,
     reduce_statistics,
     train,
 )
@@ -48,8 +49,8 @@ def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, 
     """Train the routers of a specialised model with L_select (Eq. 33) or another variant's loss, without noise.
 
     Returns:
-        The routers' weights; per step the loss and its terms, and each modality's local and global router entropy,
-        which are monitored, not optimised.
+        The routers' weights; per step the loss and its terms, each modality's local and global router entropy, and
+        the share of the residual stream's variance that the experts add, which are monitored, not optimised.
 
     Raises:
         DivergedError: the loss or its gradient became NaN or infinite.
@@ -63,7 +64,7 @@ def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, 
         z = [gather_rows(encoded.z_BD) for encoded in views[0].values()]
         total, terms = variant.loss(config.loss, z, batch.labels_B)
         with torch.no_grad():
-            monitored = entropy_metrics(reduce_statistics(views))
+            monitored = entropy_metrics(reduce_statistics(views)) | expert_shares(views)
         return total, terms | monitored
 
     routers = parent.router_parameters()

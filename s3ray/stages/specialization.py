@@ -32,6 +32,7 @@ from s3ray.stages.training import (
     Objective,
     OptimizerConfig,
     entropy_metrics,
+    expert_shares,
     reduce_statistics,
     train,
     weighted_sum,
@@ -74,7 +75,8 @@ def specialize(config: SpecializationConfig, data: Dataset, parent: TrainedModel
     """Train every parameter of a new model with L_special (Eq. 27).
 
     Returns:
-        The weights; per step the loss and its terms, and each modality's local and global router entropy.
+        The weights; per step the loss and its terms, each modality's local and global router entropy, and per layer the
+        share of the residual stream's variance that the experts add: at the first step that of the initialisation.
 
     Raises:
         DivergedError: the loss or its gradient became NaN or infinite.
@@ -121,7 +123,7 @@ def specialization_loss(settings: SpecializationSettings) -> Loss:
             (settings.lambda_aux, auxiliary),
             outputs=first,
         )
-        return total, terms | entropy_metrics(statistics)
+        return total, terms | entropy_metrics(statistics) | expert_shares(views)
 
     return loss
 

@@ -292,6 +292,21 @@ def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Te
     return local | {f"global_entropy/{name}": -global_entropy_loss(s) for name, s in statistics.items()}
 
 
+def expert_shares(views: list[dict[str, Encoded]]) -> dict[str, Tensor]:
+    """Per modality and layer: the variance that the MoE adds, as a share of the residual stream's behind it.
+
+    A token's variance is that over its features, as a LayerNorm sees it; means are over tokens, views and workers.
+    """
+    names = list(views[0])
+    added_ML2 = sum_over_workers(torch.stack([torch.stack([v[name].added_L2 for v in views]).sum(0) for name in names]))
+    shares_ML = added_ML2[..., 0] / added_ML2[..., 1]
+    return {
+        f"expert_share/{name}/{layer}": share
+        for name, shares_L in zip(names, shares_ML, strict=True)
+        for layer, share in enumerate(shares_L)
+    }
+
+
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(torch.isfinite(t).all()) for t in tensors)
 

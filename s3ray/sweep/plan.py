@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.methods import METHODS, S3, MethodConfig
+from s3ray.model import Pruning
 from s3ray.settings import Settings
-from s3ray.stages.encode import Pruning
 from s3ray.stages.factors import FACTORS, FactorsConfig
-from s3ray.stages.probe import PROBE, ProbeConfig
+from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
 from s3ray.stages.selection import SELECTION, SelectionConfig
 from s3ray.stages.sparsification import SPARSIFICATION, SparsificationConfig
 from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig
 from s3ray.stages.stage import Stage, StageRun
+from s3ray.stages.untrained import UNTRAINED, UntrainedConfig
 from s3ray.stages.variants import VARIANTS
 from s3ray.store import Marker, Store
 from s3ray.sweep import timing
@@ -38,6 +40,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     PROBE,
     SPARSIFICATION,
     FACTORS,
+    UNTRAINED,
     REFERENCE,
 )
 STAGES: Mapping[str, Stage[Any]] = {stage.name: stage for stage in _ORDER}
@@ -52,12 +55,14 @@ class BranchPlan:
     Attributes:
         trained: the run whose model is probed: Selection's or, without it, the training itself.
         curve: the probe and, of S3, Sparsification at every ratio below 1.
+        controls: per rule, Sparsification that keeps other pairs than the router's first, at the same ratios.
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
     """
 
     branch: str
     trained: StageRun
     curve: tuple[StageRun, ...]
+    controls: Mapping[str, tuple[StageRun, ...]] = field(default_factory=dict)
     factors: tuple[StageRun, ...] = ()
 
     @property
@@ -67,7 +72,7 @@ class BranchPlan:
     @property
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
-        return [(self.selection,) if self.selection else (), self.curve, self.factors]
+        return [(self.selection,) if self.selection else (), self.curve, *self.controls.values(), self.factors]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -82,12 +87,14 @@ class CellPlan:
     facts: DataFacts
     training: StageRun  # Specialization, or a prior method's
     branches: tuple[BranchPlan, ...]
+    floors: Mapping[str, StageRun]  # of S3: what the cell's model gives with no expert, and untrained
     reference: StageRun  # the same for all cells of a dataset
 
     @cached_property
     def runs(self) -> list[StageRun]:
         """Every stage run, parents first."""
-        return [self.training, *(run for branch in self.branches for run in branch.runs), self.reference]
+        measured = [run for branch in self.branches for run in branch.runs]
+        return [self.training, *measured, *self.floors.values(), self.reference]
 
     @cached_property
     def identity(self) -> str:
@@ -245,9 +252,10 @@ def _branch_plan(
     branch: str, cell: Cell, settings: Settings, facts: DataFacts, training: StageRun, factors: bool
 ) -> BranchPlan:
     probe = settings.probe
-    trained, output, prunings = training, branch, list[Pruning]()
+    trained, output, prunings, controlled = training, branch, list[Pruning](), dict[str, list[Pruning]]()
     if cell.method == S3:
         output, prunings = "none", settings.sparsification.prunings
+        controlled = settings.sparsification.controlled(cell.seed)
         variant = VARIANTS[branch]
         if variant.config is not None:
             selection = SelectionConfig(
@@ -260,15 +268,36 @@ def _branch_plan(
             )
             trained = SELECTION.planned(selection, facts, training)
     unpruned = ProbeConfig(output=output, on_sphere=probe.on_sphere, classifier=probe.classifier)
-    curve = [PROBE.planned(unpruned, facts, trained)]
-    for pruning in prunings:
-        pruned = SparsificationConfig(pruning=pruning, on_sphere=probe.on_sphere, classifier=probe.classifier)
-        curve.append(SPARSIFICATION.planned(pruned, facts, trained))
+    pruned = functools.partial(_pruned, probe=probe, facts=facts, trained=trained)
+    curve = [PROBE.planned(unpruned, facts, trained), *map(pruned, prunings)]
+    controls = {rule: tuple(map(pruned, others)) for rule, others in controlled.items()}
     measured = [
         FACTORS.planned(FactorsConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
         for pruning in ([None, *prunings] if factors else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), tuple(measured))
+    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured))
+
+
+def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:
+    config = SparsificationConfig(pruning=pruning, on_sphere=probe.on_sphere, classifier=probe.classifier)
+    return SPARSIFICATION.planned(config, facts, trained)
+
+
+def _floors(cell: Cell, settings: Settings, facts: DataFacts, training: StageRun) -> dict[str, StageRun]:
+    """What stands below a cell's curves: without any expert all its branches are one, since Selection trains routers.
+
+    A prior method has no experts, and its untrained encoder is not S3's.
+    """
+    if cell.method != S3:
+        return {}
+    probe = settings.probe
+    untrained = UntrainedConfig(
+        model=training.config.model, seed=cell.seed, on_sphere=probe.on_sphere, classifier=probe.classifier
+    )
+    return {
+        "no expert": _pruned(settings.sparsification.no_expert, probe=probe, facts=facts, trained=training),
+        "untrained": UNTRAINED.planned(untrained, facts),
+    }
 
 
 def plan_cell(
@@ -286,7 +315,7 @@ def plan_cell(
     training = training_run(cell, settings, facts)
     plans = [_branch_plan(branch, cell, settings, facts, training, branch in factors) for branch in branches]
     reference = REFERENCE.planned(settings.probe.classifier, facts)
-    return CellPlan(cell, facts, training, tuple(plans), reference)
+    return CellPlan(cell, facts, training, tuple(plans), _floors(cell, settings, facts, training), reference)
 
 
 def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:
@@ -311,7 +340,7 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
             entry[branch] = entry.get(branch, False) or factors
         alone = planned(cell, branches, branches if factors else ())
         naive.update(run.stage.name for branch in alone.branches for run in [alone.training, *branch.runs])
-        naive[alone.reference.stage.name] += 1
+        naive.update(run.stage.name for run in [*alone.floors.values(), alone.reference])
     cells = tuple(
         planned(cell, asked, [branch for branch, measured in asked.items() if measured])
         for cell, asked in wanted.items()

@@ -1,0 +1,97 @@
+"""Which (token, expert) pairs are computed where experts are left out.
+
+Shape suffixes: P pairs, T tokens, K top-k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from s3ray.configuration import added, check_whole
+from s3ray.errors import UserError
+from s3ray.model.draws import Source, seed_of
+
+Rule = Literal["ranked", "random", "smallest", "contribution"]
+Control = Literal["random", "smallest", "contribution"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """Sparsification (5.3): of the pairs of a pool of samples, per layer and modality, the share `ratio` is kept.
+
+    The pool is one evaluation batch. Which pairs are kept:
+
+    - `ranked`, the paper's: those with the largest routing weights.
+    - `random`: any, whatever the router says. What ranked pruning gains over it is the router's doing.
+    - `smallest`: those with the smallest weights.
+    - `contribution`: those that add most to the residual stream, weight times norm of the expert's output. It computes
+      every expert first, so it is a control and saves nothing.
+    """
+
+    ratio: float
+    pool: int  # samples
+    rule: Rule = added("ranked", neutral="ranked")
+    seed: int | None = added(None, neutral=None)  # of the random rule's draws
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ratio <= 1.0:
+            raise UserError(f"preservation ratio {self.ratio} is outside [0, 1]; choose a share")
+        check_whole(self, "pool")
+        assert (self.rule == "random") == (self.seed is not None), "the random rule has a seed, no other has"
+
+    def keep(self, modality: str, sample: int, device: torch.device) -> Keep:
+        """What a modality's layers are told of the pool that begins with a sample; the same on every device."""
+        drawn = None if self.seed is None else Source(seed_of("pruning", self.seed, modality, sample), device)
+        return Keep(self.ratio, self.rule, drawn)
+
+
+@dataclass(slots=True)
+class Keep:
+    """A pruning on its way through a pool's layers, which draw one after another.
+
+    Attributes:
+        ratio: share of a layer's pairs, of which ⌈ratio · T · K⌉ are kept.
+        rule: which they are.
+        drawn: the random rule's numbers.
+    """
+
+    ratio: float
+    rule: Rule = "ranked"
+    drawn: Source | None = None
+
+    @property
+    def everything(self) -> bool:
+        return self.ratio == 1.0
+
+    def pairs(self, weights_TK: Tensor, norms_P: Callable[[], Tensor]) -> Tensor:
+        """Positions among the T·K pairs, in order, of those kept; of equal ones the earlier.
+
+        Args:
+            weights_TK: routing weights.
+            norms_P: every pair's norm of the expert's output (T·K,), computed when called.
+        """
+        tokens, top_k = weights_TK.shape
+        # Exact on the decimal that was written: in floats, 0.1 * 3 * 10 is above 3 and would keep a fourth pair.
+        count = math.ceil(Fraction(str(self.ratio)) * tokens * top_k)
+        if count == 0:
+            return torch.empty(0, dtype=torch.int64, device=weights_TK.device)
+        weights_P = weights_TK.reshape(-1)
+        if self.drawn is not None:
+            return _largest(self.drawn.uniform(tokens, top_k).reshape(-1), count)
+        if self.rule == "smallest":
+            return _largest(-weights_P, count)
+        return _largest(weights_P * norms_P() if self.rule == "contribution" else weights_P, count)
+
+
+def _largest(values_P: Tensor, count: int) -> Tensor:
+    """Positions, in order, of the `count` largest values; of equal ones the earlier."""
+    threshold = values_P.kthvalue(len(values_P) - count + 1).values
+    above_P, equal_P = values_P > threshold, values_P == threshold
+    return (above_P | (equal_P & (equal_P.cumsum(0) <= count - above_P.sum()))).nonzero()[:, 0]
