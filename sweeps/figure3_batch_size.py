@@ -22,7 +22,12 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="figure3_batch_size", cells=cells, branches=("none", "suff+min"), exhibits=("figure3", "table1"))
+SWEEP = Sweep(
+    name="figure3_batch_size",
+    cells=cells,
+    branches=("none", "suff+min"),
+    exhibits=("controls", "figure3", "table1", "contributions"),
+)
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

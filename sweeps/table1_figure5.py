@@ -26,7 +26,12 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.cell(dataset, granularity, batch_size, seed)
 
 
-SWEEP = Sweep(name="table1_figure5", cells=cells, branches=("none", "suff+min"), exhibits=("table1", "figure5"))
+SWEEP = Sweep(
+    name="table1_figure5",
+    cells=cells,
+    branches=("none", "suff+min"),
+    exhibits=("controls", "table1", "figure5", "contributions"),
+)
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

@@ -102,7 +102,8 @@ def resolve_sources(
                 )
             raise UserError(f"--datasets: unknown dataset {name!r}; {nearest(name, known)}")
     asked = {*names, *(a.partition("=")[0] for a in assignments)}
-    return [replace(known[name], asked=name in asked or name not in brought) for name in chosen or EMBEDDED]
+    usual = [name for name, embedded in EMBEDDED.items() if embedded.usual]
+    return [replace(known[name], asked=name in asked or name not in brought) for name in chosen or usual]
 
 
 def prepared_datasets(folder: Path) -> dict[str, Path]:

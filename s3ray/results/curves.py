@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from s3ray.results.statistics import best_ratios
 NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept. Solid: mean over seeds, bars of one "
     "sample standard deviation; dotted: single seeds; dashed: quadratic trend of the mean; star: p*, chosen on "
-    "validation. Green: what needs no representation learning, in words where it lies far from the curves."
+    "validation. Dotted across: no expert computed at all. Green: what needs no representation learning. Both stand in "
+    "words where they lie far from the curves."
 )
 RATIOS = Axis(title="preservation ratio p", inverted=True, step=0.2)  # pruning goes to the right
 
@@ -27,13 +28,13 @@ def by_batch_size(results: Results, rows: pd.DataFrame, name: str, title: str) -
     """A chart per batch size, a column per dataset: `name` and `title` go on with the batch size."""
     return {
         f"{name}_batch_{batch_size}": curve_grid(
-            own, results.references, columns="dataset", title=f"{title}, batch size {batch_size}"
+            own, results, columns="dataset", title=f"{title}, batch size {batch_size}"
         )
         for batch_size, own in rows.groupby("batch_size")
     }
 
 
-def curve_grid(rows: pd.DataFrame, references: pd.DataFrame, *, columns: str, title: str) -> Chart:
+def curve_grid(rows: pd.DataFrame, results: Results, *, columns: str, title: str) -> Chart:
     """A panel per (χ, value of `columns`): test accuracy in percent against p.
 
     Args:
@@ -56,10 +57,9 @@ def curve_grid(rows: pd.DataFrame, references: pd.DataFrame, *, columns: str, ti
     def panel(row: int, column: int) -> Panel:
         one_scale = [own for (_, c), own in curves.items() if shared == "all" or c == column]
         heights = [height for own in one_scale for curve in own for height in curve.extent()]
-        here = rows.loc[rows[columns] == values[column], "dataset"].unique()
-        floors = [references_on_test(references, str(dataset)) for dataset in here]
         own = curves[row, column]
-        levels, note = _references({n: 100 * a for f in floors for n, a in f.items()} if own else {}, heights)
+        here = rows[(rows[columns] == values[column]) & (rows["granularity"] == granularities[row])]
+        levels, note = near([*_no_expert(here, results.controls), *_references(here, results)] if own else [], heights)
         heading = _heading(rows, columns, values[column]) if row == 0 else ""
         return Panel(title=heading, curves=own, levels=levels, note=note, note_color=labels.REFERENCE)
 
@@ -136,18 +136,36 @@ def told(name: str, place: str, mean: float, std: float, n: float, unit: str = "
     return "\n".join([name, place, f"mean {mean:.2f}{unit}", *spread, f"n {n:.0f}"])
 
 
-def _references(accuracies: Mapping[str, float], heights: Sequence[float]) -> tuple[list[Level], str]:
-    """Lines for what lies near the curves, words for the rest."""
+def _no_expert(rows: pd.DataFrame, controls: pd.DataFrame) -> Iterator[tuple[str, Level]]:
+    if controls.empty:
+        return
+    keys = ["dataset", "batch_size", "granularity"]
+    own = controls[(controls["control"] == "no expert") & (controls["split"] == "test")]
+    accuracy = 100 * own.merge(rows[keys].drop_duplicates())["accuracy"].mean()
+    if pd.notna(accuracy):
+        title, color = labels.control_title("no expert"), labels.control_color("no expert")
+        yield "no expert", Level(y=accuracy, color=color, label=title, dash="dot")
+
+
+def _references(rows: pd.DataFrame, results: Results) -> Iterator[tuple[str, Level]]:
+    for dataset in rows["dataset"].unique():
+        for name, accuracy in references_on_test(results.references, str(dataset)).items():
+            style: dict[str, Any] = {"dash": "dashdot" if name == "raw features" else "dot"}
+            title = labels.reference_title(name)
+            yield name, Level(y=100 * accuracy, color=labels.REFERENCE, label=title, **style)
+
+
+def near(named: Iterable[tuple[str, Level]], heights: Sequence[float]) -> tuple[list[Level], str]:
+    """The lines that lie near the curves, which reach these heights, and words for the rest."""
     if not heights:
         return [], ""
     low, high = min(heights), max(heights)
     # Not at the price of the curves: a line may stretch the axis by a third of its height.
     stretch = (high - low) / 3 or 1.0
     levels, outside = [], []
-    for name, accuracy in accuracies.items():
-        if low - stretch <= accuracy <= high + stretch:
-            style: dict[str, Any] = {"dash": "dashdot" if name == "raw features" else "dot"}
-            levels.append(Level(y=accuracy, color=labels.REFERENCE, label=labels.reference_title(name), **style))
+    for name, level in named:
+        if low - stretch <= level.y <= high + stretch:
+            levels.append(level)
         else:
-            outside.append(f"{name} {accuracy:.1f} {'↓' if accuracy < low else '↑'}")
+            outside.append(f"{name} {level.y:.1f} {'↓' if level.y < low else '↑'}")
     return levels, "\n".join(outside)

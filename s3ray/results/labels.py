@@ -14,6 +14,13 @@ _TITLES = {(m.name, output): title for m in METHODS.values() for output, title i
 _PRINTED = list(dict.fromkeys(published_table(2)["method"]))
 _PRIOR = sorted(_TITLES, key=lambda key: _PRINTED.index(_TITLES[key]) if _TITLES[key] in _PRINTED else len(_PRINTED))
 _BRANCHES = {v.name: v for v in sorted(VARIANTS.values(), key=lambda variant: variant.order)}
+_CONTROLS = {
+    "random": ("random pairs kept", "#d9822b"),
+    "smallest": ("smallest weights kept", "#8e44ad"),
+    "contribution": ("largest contributions kept", "#16a085"),
+    "no expert": ("no expert at all (p 0)", "#444444"),
+    "untrained": ("untrained encoder", "#999999"),
+}
 _REFERENCES = {
     "majority class": "most frequent training class",
     "raw features": "logistic regression on mean-pooled raw features",
@@ -54,6 +61,19 @@ def position(method: str, branch: str) -> int:
     """Sorts S3 by branch, then prior methods as Table 2 does, then any other."""
     order = [*((S3, own) for own in _BRANCHES), *_PRIOR]
     return order.index((method, branch)) if (method, branch) in order else len(order)
+
+
+def controls() -> tuple[str, ...]:
+    """What a curve is held against, curves first."""
+    return tuple(_CONTROLS)
+
+
+def control_title(control: str) -> str:
+    return _CONTROLS[control][0]
+
+
+def control_color(control: str) -> str:
+    return _CONTROLS[control][1]
 
 
 def references() -> tuple[str, ...]:

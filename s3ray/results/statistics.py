@@ -124,7 +124,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     keys = [*CONFIGURATION, "preservation_ratio", "split"]
     for values, group in rows.groupby(keys, sort=False):
         accuracy = group["accuracy"].dropna()
-        width = half_width(accuracy, _resolution(group))
+        width = half_width(accuracy, resolution(group))
         boot_low, boot_high = bootstrap_interval(accuracy)
         lines.append(
             dict(zip(keys, values, strict=True))
@@ -144,7 +144,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*keys, *_SUMMARY])
 
 
-def _resolution(rows: pd.DataFrame) -> float:
+def resolution(rows: pd.DataFrame) -> float:
     """What one sample changes in an accuracy; 0 if rows do not say."""
     samples = rows["samples"].min() if "samples" in rows else math.nan
     return 1 / samples if samples > 0 else 0.0
@@ -175,7 +175,7 @@ def _curves(rows: pd.DataFrame) -> Iterator[_Curve]:
             configuration=dict(zip(CONFIGURATION, configuration, strict=True)),
             valid=valid,
             test=test,
-            resolution=_resolution(group[group["split"] == "test"]),
+            resolution=resolution(group[group["split"] == "test"]),
             p_star=_highest(valid[pruned]),
             oracle=_highest(test[pruned]),
         )

@@ -1,5 +1,6 @@
 """From a store to tables and figures, on results whose numbers are known."""
 
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished: Any) 
 
 def test_figure_shows_mean_seeds_trend_and_p_star(finished: Any) -> None:
     plan, store = finished
-    chart = curve_grid(collect(plan, store), references(plan, store), columns="batch_size", title="t")
+    chart = curve_grid(collect(plan, store), Results.collect(plan, store), columns="batch_size", title="t")
     ((panel,),) = chart.panels
     assert chart.columns[0].inverted  # pruning goes to the right
     curves = {curve.label: curve for curve in panel.curves}
@@ -282,7 +283,12 @@ def test_references_are_lines_near_the_curves_and_words_far_from_them(
     plan, store = finished
 
     def drawn(floor: Any) -> Any:
-        chart = curve_grid(collect(plan, store), floor, columns="batch_size", title="t")
+        chart = curve_grid(
+            collect(plan, store),
+            dataclasses.replace(Results.collect(plan, store), references=floor),
+            columns="batch_size",
+            title="t",
+        )
         return chart.panels[0][0], chart.extent(0, 0)
 
     panel, extent = drawn(references(commit_references(plan, store, raw_on_test=raw_on_test), store))

@@ -16,8 +16,10 @@ class Embedded:
     Attributes:
         load: makes it, the same one every time.
         scales: per scale (`paper`, `smoke`) the settings in which it differs from the scale's own.
+        usual: a call that names no dataset takes it.
     """
 
     name: str
     load: Callable[[], Dataset]
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    usual: bool = True

@@ -20,8 +20,8 @@ class DigitsConfig:
     blanked_columns: int = 2  # of 8, neighbouring, at a random place per image and view
     noise: float = 0.1  # standard deviation; pixels lie in [0, 1]
     seed: int = 0  # of corruption and split
-    train: int = 800  # samples; fewer if held_out leaves no more
-    held_out: int = 300  # samples in each of valid and test
+    train: int = 597  # samples; fewer if held_out leaves no more
+    held_out: int = 600  # samples in each of valid and test
 
 
 def digits(config: DigitsConfig = DigitsConfig()) -> Dataset:

@@ -13,7 +13,7 @@ def _figures(results: Results) -> dict[str, Chart]:
     return {
         f"figure3_{dataset}": curve_grid(
             own,
-            results.references,
+            results,
             columns="batch_size",
             title=f"{dataset} ({own['kind'].iloc[0]} data, {own['scale'].iloc[0]} scale)",
         )

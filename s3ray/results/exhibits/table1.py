@@ -15,19 +15,24 @@ from s3ray.results.statistics import best_ratios, summarize
 
 def _tables(results: Results) -> dict[str, Table]:
     rows = results.rows[results.rows["method"] == "s3"]
-    return {"table1": Table(table1(summarize(rows), best_ratios(rows)))}
+    return {"table1": Table(table1(summarize(rows), best_ratios(rows), _no_expert(results.controls)))}
 
 
-def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+def _no_expert(controls: pd.DataFrame) -> pd.DataFrame:
+    return summarize(controls[controls["control"] == "no expert"]) if len(controls) else controls
+
+
+def table1(summary: pd.DataFrame, best: pd.DataFrame, no_expert: pd.DataFrame) -> pd.DataFrame:
     """A line per (dataset, batch size, χ, Selection branch): test accuracy in percent, `mean (std)`.
 
-    Columns: Specialization; Selection; a column per ratio below 1; then p* with its test accuracy, the gain over
-    p = 1 with its 95 % interval, the oracle and n. What was not measured is blank, and so is what p* takes where
-    validation or p = 1 is missing.
+    Columns: Specialization; Selection; a column per ratio below 1; p 0, where no expert is computed; then p* with its
+    test accuracy, the gain over p = 1 with its 95 % interval, the oracle and n. What was not measured is blank, and so
+    is what p* takes where validation or p = 1 is missing.
     """
     keys = ["dataset", "kind", "scale", "batch_size", "granularity"]
     test = summary[(summary["split"] == "test") & summary["mean"].notna()]
     choices = {tuple(choice[[*keys, "branch"]]): choice for _, choice in best.iterrows()}
+    floors = {tuple(floor[[*keys, "branch"]]): floor for _, floor in no_expert.iterrows() if floor["split"] == "test"}
     lines: list[dict[str, Any]] = []
     for cell, means in test.groupby(keys, sort=False):
         dataset, kind, _, batch_size, granularity = cell
@@ -44,6 +49,8 @@ def table1(summary: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
                 "Selection": _at(selected, 1.0),
             }
             line |= {f"p {p:g}": _accuracy(selected.loc[p]) for p in selected.index if p < 1.0}
+            if (*cell, branch) in floors:
+                line["p 0"] = _accuracy(floors[*cell, branch])
             choice = choices.get((*cell, branch))
             if choice is not None:
                 line |= {
@@ -87,7 +94,8 @@ def _printed_line(dataset: str, granularity: Any) -> dict[str, Any]:
 EXHIBIT = Exhibit(
     name="table1",
     title="Table 1: accuracy (%) through the three stages",
-    note="Test accuracy, mean over seeds (sample standard deviation). p* is chosen on validation among the ratios "
+    note="Test accuracy, mean over seeds (sample standard deviation). p 0: no expert is computed at all. "
+    "p* is chosen on validation among the ratios "
     "below 1; the oracle is chosen on test and stands here for comparison only. Selection uses labels.",
     tables=_tables,
 )

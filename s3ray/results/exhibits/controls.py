@@ -1,0 +1,194 @@
+"""The router against chance: every pruning curve beside what it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from s3ray.results import labels
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
+from s3ray.results.collect import Results
+from s3ray.results.controlled import controlled
+from s3ray.results.curves import RATIOS, near, told
+from s3ray.results.exhibit import Exhibit, Table
+from s3ray.results.formatting import percent
+
+_CURVES = ("random", "smallest", "contribution")
+_FLOORS = ("no expert", "untrained")
+_NOTE = (
+    "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, as "
+    "many at random, and without any expert (p = 0). At p*, chosen on validation, paired over seeds, in points with "
+    "95 % intervals. `router`: whether ranked pruning is above random pruning there; `experts`: whether p = 1 is above "
+    "p = 0. `no` says that the difference is shown to be less than a point: where experts do not matter, a pruning "
+    "curve says nothing. Rules: s3ray/results/controlled.py."
+)
+
+
+def _tables(results: Results) -> dict[str, Table]:
+    frame = controlled(results.rows, results.controls)
+    return {"controls": Table(control_table(frame), note=f"{_NOTE}{_warning(frame)}")}
+
+
+def _warning(frame: pd.DataFrame) -> str:
+    """In words, where no expert at all is as good."""
+    idle = frame[frame["experts"] == "no"]
+    if idle.empty:
+        return ""
+    where = [
+        f"{dataset}, χ {granularity}, batch size {batch_size}, {labels.branch_title(branch)}"
+        for dataset, granularity, batch_size, branch in idle[
+            ["dataset", "granularity", "batch_size", "branch"]
+        ].itertuples(index=False, name=None)
+    ]
+    return f" Without any expert accuracy is as good: {'; '.join(where)}."
+
+
+def control_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A line per curve, differences in points."""
+    lines = []
+    for _, curve in frame.iterrows():
+        lines.append(
+            {
+                "dataset": f"{curve['dataset']} ({curve['kind']} data)",
+                "χ": curve["granularity"],
+                "batch size": curve["batch_size"],
+                "Selection loss": curve["branch"],
+                "n": curve["n"],
+                "p*": f"{curve['p_star']:g}",
+                "test at p*": percent(curve["test"]),
+                "over random": _points(curve, "over_random"),
+                "router": curve["router"],
+                "more than before Selection": _points(curve, "interaction"),
+                "over no expert": _points(curve, "over_no_expert"),
+                "p 1 over no expert": _points(curve, "full_over_no_expert"),
+                "experts": curve["experts"],
+                "over untrained": _points(curve, "over_untrained"),
+                "over smallest": _points(curve, "over_smallest"),
+                "over contribution": _points(curve, "over_contribution"),
+            }
+        )
+    table = pd.DataFrame(lines)
+    # Controls that nobody asked for are no columns of blanks.
+    return table.loc[:, [name for name in table if not (table[name] == "").all()]]
+
+
+def _points(curve: pd.Series[Any], name: str) -> str:
+    if pd.isna(curve[name]):
+        return ""
+    low, high = curve[f"{name}_low"], curve[f"{name}_high"]
+    return f"{100 * curve[name]:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if pd.notna(low) else "")
+
+
+def _figures(results: Results) -> dict[str, Chart]:
+    rows = results.rows[(results.rows["method"] == "s3") & results.rows["branch"].isin(["none", "suff+min"])]
+    return {
+        f"controls_{dataset}_batch_{batch_size}": control_chart(own, results.controls)
+        for (dataset, batch_size), own in rows.groupby(["dataset", "batch_size"], sort=False)
+        if len(results.controls)
+    }
+
+
+def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
+    """A row per χ, a column per branch, of one dataset at one batch size: kept by rank, and kept otherwise.
+
+    In each panel stand p* and, in words, the difference from random pruning there.
+    """
+    dataset, kind, batch_size = rows[["dataset", "kind", "batch_size"]].drop_duplicates().iloc[0]
+    controls = controls[(controls["dataset"] == dataset) & (controls["batch_size"] == batch_size)]
+    judged = controlled(rows, controls)
+    granularities = sorted(rows["granularity"].unique())
+    branches = [branch for branch in labels.branches() if branch in set(rows["branch"])]
+
+    def of(frame: pd.DataFrame, granularity: int, branch: str) -> pd.DataFrame:
+        return frame[(frame["granularity"] == granularity) & (frame["branch"] == branch)]
+
+    def panel(granularity: int, branch: str) -> Panel:
+        title = "after Specialization" if branch == "none" else f"after Selection ({branch})"
+        curves = list(_curves(of(rows, granularity, branch), of(controls, granularity, branch), branch))
+        verdict = of(judged, granularity, branch)
+        if len(verdict):
+            curves += _star(verdict.iloc[0])
+        levels, outside = near(_floors(of(controls, granularity, branch)), heights)
+        words = [_words(verdict.iloc[0])] if len(verdict) else []
+        return Panel(
+            title=title if granularity == granularities[0] else "",
+            curves=curves,
+            levels=levels,
+            note="\n".join([*words, *filter(None, [outside])]),
+        )
+
+    drawn = [c for g in granularities for b in branches for c in _curves(of(rows, g, b), of(controls, g, b), b)]
+    heights = [height for curve in drawn for height in curve.extent()]
+    return Chart(
+        title=f"The router against chance: {dataset} ({kind} data), batch size {batch_size}",
+        panels=[[panel(granularity, branch) for branch in branches] for granularity in granularities],
+        columns=[RATIOS] * len(branches),
+        rows=[Axis(title=f"χ = {granularity}\ntest accuracy (%)") for granularity in granularities],
+        shared_y="all",
+        panel_size=(4.2, 2.6),
+    )
+
+
+def _curves(rows: pd.DataFrame, controls: pd.DataFrame, branch: str) -> Iterator[Curve]:
+    """Means over seeds with their deviations, controls behind; all begin at p = 1, where nothing is pruned."""
+    test = rows[rows["split"] == "test"]
+    full = test[test["preservation_ratio"] == 1.0]
+    for control in _CURVES:
+        own = controls[(controls["control"] == control) & (controls["split"] == "test")]
+        if len(own):
+            title, color = labels.control_title(control), labels.control_color(control)
+            yield _curve(pd.concat([full, own]), title, color, dash="dash")
+    yield _curve(test, "ranked by the router", labels.branch_color(branch), width=2.2)
+
+
+def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
+    seeds = 100 * rows.pivot_table(index="preservation_ratio", columns="seed", values="accuracy")
+    seeds = seeds.sort_index(ascending=False)
+    mean, spread, ratios = seeds.mean(axis=1), seeds.std(axis=1, ddof=1), list(seeds.index)
+    points = zip(ratios, mean, spread, seeds.count(axis=1), strict=True)
+    return Curve(
+        x=ratios,
+        y=list(mean),
+        spread=list(spread),
+        band=True,
+        color=color,
+        label=title,
+        hover=[told(title, f"p {p:g}", m, std, n, " %") for p, m, std, n in points],
+        marker="circle",
+        **style,
+    )
+
+
+def _star(verdict: pd.Series[Any]) -> list[Curve]:
+    style: dict[str, Any] = {"width": 0.0, "marker": "star", "size": 12.0, "label": "p*, chosen on validation"}
+    return [Curve(x=[verdict["p_star"]], y=[100 * verdict["test"]], color=labels.STAR, **style)]
+
+
+def _floors(controls: pd.DataFrame) -> Iterator[tuple[str, Level]]:
+    for name in _FLOORS:
+        accuracy = 100 * controls[(controls["control"] == name) & (controls["split"] == "test")]["accuracy"].mean()
+        if pd.notna(accuracy):
+            yield (
+                name,
+                Level(y=accuracy, color=labels.control_color(name), label=labels.control_title(name), dash="dot"),
+            )
+
+
+def _words(verdict: pd.Series[Any]) -> str:
+    """What a reader takes away, at p*."""
+    differences = [("over random", "over_random"), ("over no expert", "over_no_expert")]
+    told = [f"{name} {_points(verdict, column)}" for name, column in differences if pd.notna(verdict[column])]
+    return "\n".join([f"at p* {verdict['p_star']:g}:", *told]) if told else ""
+
+
+EXHIBIT = Exhibit(
+    name="controls",
+    title="The router against chance",
+    note=_NOTE,
+    reads=("rows", "controls"),
+    tables=_tables,
+    figures=_figures,
+    everywhere=True,
+)
