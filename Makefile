@@ -1,5 +1,6 @@
-# `make sweep`: pruning curves on embedded data. `make exhibits`: every table and figure of the paper, and the report.
-# `make check`: lint, types, and the tests that need no Ray, browser or training. `make test`: those too.
+# `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
+# every table and figure of the paper, and the report.
+# `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
 # `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
 # and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,10 +9,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep exhibits check test cluster-test clean
+.PHONY: sweep effect exhibits check test cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
+
+effect: $(VENV)/installed
+	$(BIN)/python sweeps/effect.py --config sweeps/effect.toml --datasets digits,latent_factors_large --storage $(STORAGE)
 
 exhibits: $(VENV)/installed
 	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
