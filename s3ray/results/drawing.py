@@ -54,7 +54,8 @@ def draw(chart: Chart) -> Figure:
     for axis, x in zip(axes[-1], chart.columns, strict=True):
         axis.set_xlabel(x.title)
         if x.ticks:
-            axis.tick_params(axis="x", rotation=90, labelsize=8)
+            few = len(x.ticks) < 4  # words that have room side by side
+            axis.tick_params(axis="x", rotation=0 if few else 90, labelsize=8)
     if chart.legend_per_row:
         # Beside its row: the rows' curves have nothing to do with each other.
         for row in axes:

@@ -25,11 +25,12 @@ SCALES: Mapping[str, Tables] = MappingProxyType(
         "smoke": {
             "model": {"width": 32, "layers": 2, "heads": 1},
             "specialization": {
-                "optimizer": {"epochs": 8, "learning_rate": 5e-3, "warmup": 0.1},
+                "optimizer": {"epochs": 16, "learning_rate": 3e-3, "warmup": 0.1},
                 "temperature": 0.2,
                 "lambda_local": 0.3,
             },
-            "selection": {"optimizer": {"epochs": 6, "learning_rate": 8e-3, "warmup": 0.1}, "temperature": 0.5},
+            "selection": {"optimizer": {"epochs": 12, "learning_rate": 5e-3, "warmup": 0.1}, "temperature": 0.2},
+            "probe": {"inverse_regularization": 0.1},
             "batch_sizes": (64, 128),
         },
     }

@@ -107,8 +107,8 @@ DATASET = Embedded(
     scales={
         "paper": {"model": {"positions": "sinusoidal"}},
         "smoke": {
-            "specialization": {"optimizer": {"epochs": 6, "learning_rate": 4e-3}, "lambda_local": 2.0},
-            "selection": {"optimizer": {"learning_rate": 3e-3}},
+            "specialization": {"optimizer": {"epochs": 10}, "lambda_local": 2.0},
+            "selection": {"optimizer": {"epochs": 7}},
         },
     },
 )

@@ -140,7 +140,8 @@ def _curves(rows: pd.DataFrame, controls: pd.DataFrame, branch: str) -> Iterator
         if len(own):
             title, color = labels.control_title(control), labels.control_color(control)
             yield _curve(pd.concat([full, own]), title, color, dash="dash")
-    yield _curve(test, "ranked by the router", labels.branch_color(branch), width=2.2)
+    title = f"ranked by the router, {'before' if branch == 'none' else 'after'} Selection"
+    yield _curve(test, title, labels.branch_color(branch), width=2.2)
 
 
 def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
