@@ -67,7 +67,7 @@ class Layer(nn.Module):
         self.experts = Experts(config)
 
     def forward(
-        self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: float | None
+        self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: Keep | None
     ) -> tuple[Tensor, Routing, int, Tensor | None]:
         x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
         n_TD = F.layer_norm(x_TD, x_TD.shape[1:])

@@ -63,6 +63,7 @@ def test_every_stage_is_committed_once_and_in_order(finished: Finished, tiny_swe
         ("finished", "sparsification none"),
         ("finished", "selection suff+min"),
         ("finished", "sparsification suff+min"),
+        ("finished", "floors"),
         ("finished", "reference"),
     ]
     again: list[Event] = []
@@ -225,7 +226,12 @@ def test_a_new_ratio_costs_that_ratio_and_a_new_probe_no_training(
         run(again, tiny_sweep.DATA, store)
         return missing
 
-    assert committed_anew(sparsification={"ratios": [1.0, 0.5, 0.2]}) == ["sparsification"] * 2
-    # Of the two ratios of both branches; where nothing is pruned there is no pool.
-    assert committed_anew(sparsification={"batch_size": 128}) == ["sparsification"] * 2
-    assert committed_anew(probe={"inverse_regularization": 0.3}) == ["probe", "sparsification"] * 2 + ["reference"]
+    # Ranked and at random, of both branches.
+    assert committed_anew(sparsification={"ratios": [1.0, 0.5, 0.2]}) == ["sparsification"] * 4
+    # The same of p 0.5, and of p 0; where nothing is pruned there is no pool.
+    assert committed_anew(sparsification={"batch_size": 128}) == ["sparsification"] * 5
+    curves = ["probe", "sparsification", "sparsification"] * 2
+    floors = ["sparsification", "untrained"]
+    assert committed_anew(probe={"inverse_regularization": 0.3}) == [*curves, *floors, "reference"]
+    assert committed_anew(sparsification={"controls": ["random", "smallest"]}) == ["sparsification"] * 2
+    assert committed_anew(sparsification={"controls": []}) == []

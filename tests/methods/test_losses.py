@@ -17,7 +17,7 @@ from s3ray.methods import METHODS
 from s3ray.methods.factorcl import Critic, FactorCL
 from s3ray.methods.method import build
 from s3ray.methods.prior import PriorModel
-from s3ray.model import Draws, Encoded, ModelConfig, Source
+from s3ray.model import Draws, Encoded, ModelConfig, Pruning, Source
 from s3ray.model.draws import generator, seed_of
 from s3ray.stages.stage import Inputs
 from s3ray.stages.training import Batch, OptimizerConfig
@@ -71,7 +71,7 @@ def _loss(
 
     def forward(views: Any, draws: Any, **_: Any) -> list[dict[str, Encoded]]:
         encodings = [z[start : start + modalities] for start in range(0, len(z), modalities)]
-        return [{str(m): Encoded(z_BD, (), 0, 0) for m, z_BD in enumerate(encoding)} for encoding in encodings]
+        return [{str(m): Encoded(z_BD, (), torch.empty(0, 2), 0, 0) for m, z_BD in enumerate(encoding)} for encoding in encodings]
 
     value, terms = getattr(model, loss)(forward, _batch(data))
     return value.item(), {name: term.item() for name, term in terms.items()}
@@ -392,7 +392,7 @@ def test_encoders_must_be_dense(sparse: ModelConfig) -> None:
 @every_method
 def test_dense_encoders_are_not_pruned(method: str, tiny_dataset: Dataset) -> None:
     with pytest.raises(AssertionError, match="not pruned"):
-        _model(method).encode(_batch(tiny_dataset).shard, next(iter(METHODS[method].outputs)), keep=0.5)
+        _model(method).encode(_batch(tiny_dataset).shard, next(iter(METHODS[method].outputs)), Pruning(ratio=0.5, pool=4))
 
 
 def test_one_expert_of_full_width_is_a_dense_ffn(tiny_dataset: Dataset) -> None:

@@ -23,7 +23,7 @@ from s3ray.methods.method import build
 from s3ray.methods.prior import PriorModel
 from s3ray.model import ModelConfig, TrainedModel
 from s3ray.settings import Settings, settings_for
-from s3ray.stages.probe import curve_points
+from s3ray.stages.probe import probed
 from s3ray.stages.stage import Context, Inputs
 from s3ray.stages.training import Metrics, OptimizerConfig, Snapshot, train
 
@@ -222,8 +222,8 @@ def learnable() -> Dataset:
 
 
 def _accuracy(model: TrainedModel, data: Dataset, output: str, settings: Settings) -> float:
-    points = curve_points(model, data, settings.probe.classifier, output=output, on_sphere=True)
-    return next(point.accuracy for point in points if point.split == "valid")
+    rows = probed(model, data, settings.probe.classifier, output=output, on_sphere=True).rows
+    return next(float(row["accuracy"]) for row in rows if row["split"] == "valid")
 
 
 @every_method

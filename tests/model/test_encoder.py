@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from s3ray.model import Draws, Layout, ModelConfig, Ragged, S3Model, Source, build_model
+from s3ray.model import Draws, Keep, Layout, ModelConfig, Ragged, S3Model, Source, build_model
 from s3ray.model.draws import seed_of
 
 FEATURES = {"left": 5, "right": 3}
@@ -32,6 +32,10 @@ def _sample(batch: dict[str, Ragged], index: int) -> dict[str, Ragged]:
 
 def _z(model: S3Model, batch: dict[str, Ragged], **kwargs: object) -> dict[str, torch.Tensor]:
     return {name: encoded.z_BD for name, encoded in model(batch, **kwargs)[0].items()}
+
+
+def _keep(ratio: float) -> dict[str, Keep]:
+    return {name: Keep(ratio) for name in FEATURES}
 
 
 @pytest.mark.parametrize("positions", ["none", "sinusoidal"])
@@ -61,7 +65,7 @@ def test_order_of_tokens_counts_only_with_positions(tiny_model: ModelConfig) -> 
 def test_keep_one_equals_no_pruning_bit_for_bit(tiny_model: ModelConfig) -> None:
     model = build_model(tiny_model, FEATURES, seed=0)
     batch = _batch([3, 6, 2])
-    unpruned, kept = _z(model, batch), _z(model, batch, keep=1.0)
+    unpruned, kept = _z(model, batch), _z(model, batch, keep=_keep(1.0))
     assert all(torch.equal(unpruned[name], kept[name]) for name in FEATURES)
 
 
@@ -69,7 +73,7 @@ def test_keep_zero_leaves_the_residual_path(tiny_model: ModelConfig) -> None:
     # Without its experts the network equals one whose experts answer nothing: W2 and b2 zero.
     model = build_model(tiny_model, FEATURES, seed=0)
     batch = _batch([3, 6, 2])
-    pruned = _z(model, batch, keep=0.0)
+    pruned = _z(model, batch, keep=_keep(0.0))
     with torch.no_grad():
         for encoder in model.encoders.values():
             for layer in encoder.layers:
@@ -81,7 +85,7 @@ def test_keep_zero_leaves_the_residual_path(tiny_model: ModelConfig) -> None:
 
 def test_pair_counts_sum_over_layers(tiny_model: ModelConfig) -> None:
     # 11 tokens, top-2, two layers: 44 pairs; at p = 0.3 ⌈6.6⌉ = 7 of 22 per layer.
-    encoded = build_model(tiny_model, FEATURES, seed=0)(_batch([3, 6, 2]), keep=0.3)[0]
+    encoded = build_model(tiny_model, FEATURES, seed=0)(_batch([3, 6, 2]), keep=_keep(0.3))[0]
     for one in encoded.values():
         assert (one.pairs_computed, one.pairs_routed) == (14, 44)
         assert one.statistics().importance.shape == (2, 4)  # layers, experts

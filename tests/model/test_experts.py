@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from s3ray.model import experts as experts_module
 from s3ray.model.config import ModelConfig
 from s3ray.model.experts import Experts, grouped_matmul
+from s3ray.model.pruning import Keep
 
 # d = 8, N = 6 experts of width 8, top-3.
 CONFIG = ModelConfig(width=8, heads=1, granularity=3, expansion=2, ffn_multiple=3)
@@ -72,7 +73,7 @@ def test_equals_the_naive_loop_forward_and_backward(
     flat = weights_TK.detach().reshape(-1).tolist()
     kept = set(sorted(range(T * K), key=lambda pair: -flat[pair])[:expected_pairs])
 
-    fast, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, keep)
+    fast, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, None if keep is None else Keep(keep))
     slow = _naive(experts, x_TD, weights_TK, experts_TK, kept)
     assert pairs == expected_pairs
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
@@ -94,7 +95,7 @@ def test_keep_one_is_the_unpruned_model_bit_for_bit(
     x_TD, weights_TK, experts_TK = routed
     arguments = (_standardised(x_TD.to(dtype)), weights_TK.to(dtype), experts_TK)
     unpruned, _ = experts.to(dtype)(*arguments)
-    kept, _ = experts(*arguments, 1.0)
+    kept, _ = experts(*arguments, Keep(1.0))
     assert torch.equal(kept, unpruned)
 
 
@@ -113,12 +114,12 @@ def test_keep_one_is_the_unpruned_model_bit_for_bit(
 def test_exactly_the_ceiling_is_kept(experts: Experts, keep: float, tokens: int, pairs: int) -> None:
     n_TD = torch.randn(tokens, CONFIG.width, dtype=torch.float64)
     weights_TK = torch.rand(tokens, K, dtype=torch.float64)
-    assert experts(n_TD, weights_TK, torch.arange(K).repeat(tokens, 1), keep)[1] == pairs
+    assert experts(n_TD, weights_TK, torch.arange(K).repeat(tokens, 1), Keep(keep))[1] == pairs
 
 
 def test_keep_zero_gives_zeros(experts: Experts, routed: tuple[Tensor, Tensor, Tensor]) -> None:
     x_TD, weights_TK, experts_TK = routed
-    y_TD, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, 0.0)
+    y_TD, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, Keep(0.0))
     assert pairs == 0
     assert torch.equal(y_TD, torch.zeros_like(x_TD))
 
@@ -127,7 +128,7 @@ def test_ties_keep_the_earlier_pair(experts: Experts, routed: tuple[Tensor, Tens
     x_TD, _, experts_TK = routed
     weights_TK = torch.full((T, K), 0.25, dtype=torch.float64)
     weights_TK[9, 2] = 0.5  # the last pair is the only one that stands out
-    y_TD, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, 0.2)
+    y_TD, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, Keep(0.2))
     assert pairs == 6  # the last pair and pairs 0 … 4 of the 29 tied ones
     slow = _naive(experts, x_TD, weights_TK, experts_TK, {29, 0, 1, 2, 3, 4})
     torch.testing.assert_close(y_TD, slow, rtol=1e-12, atol=1e-12)
@@ -149,7 +150,7 @@ def test_dropped_pairs_are_not_computed(
 
     monkeypatch.setattr(experts_module, "grouped_matmul", counted)
     x_TD, weights_TK, experts_TK = routed
-    experts(_standardised(x_TD), weights_TK, experts_TK, keep)
+    experts(_standardised(x_TD), weights_TK, experts_TK, None if keep is None else Keep(keep))
     assert products == [rows, rows]  # W1 and W2
 
 
@@ -173,8 +174,8 @@ def test_pairs_are_those_that_were_computed_where_weights_are_nan(
     monkeypatch.setattr(experts_module, "grouped_matmul", counted)
     x_TD, weights_TK, experts_TK = routed
     weights_TK.view(-1)[:lost] = math.nan
-    _, pairs = experts.to(dtype)(_standardised(x_TD.to(dtype)), weights_TK.to(dtype), experts_TK, 0.5)
-    assert products == [pairs, pairs]
+    _, pairs = experts.to(dtype)(_standardised(x_TD.to(dtype)), weights_TK.to(dtype), experts_TK, Keep(0.5))
+    assert products == ([pairs, pairs] if pairs else [])
     assert pairs == computed
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from s3ray.data.facts import DataFacts
@@ -46,7 +47,11 @@ FACTORS = {
     "second_unique_0": "unique other",
     "first_nuisance_0": "nuisance",
 }
-STEPS = 8  # of Selection
+STEPS = 8  # of Specialization and Selection
+# Points that a control loses on its curve per tenth pruned.
+LOST = {"random": 1.0, "smallest": 2.0, "contribution": 0.5}
+# Percent, of every cell, seed and split.
+FLOORS = {"no expert": 45.0, "untrained": 35.0}
 
 
 def formula(cell: Any, branch: Any, ratio: Any, split: Any) -> Any:
@@ -105,6 +110,13 @@ def entropy(cell: Any, modality: Any, scope: Any, step: Any) -> Any:
     modalities, and a hundredth of the batch size, which no plot of another batch size may show."""
     height = math.log(8 * cell.granularity) + 0.1 * (cell.seed - 1) + modality + cell.batch_size / 100
     return height - (0.01 * step if scope == "local" else 0.0)
+
+
+def expert_share(cell: Any, modality: Any, layer: Any, step: Any, selected: bool) -> Any:
+    """0.1 at the first step, 0.01 more per step, 0.2 more during Selection; a tenth between layers, a hundredth between
+    modalities, a thousandth of χ and between seeds."""
+    height = 0.1 + 0.01 * step + 0.2 * selected + 0.1 * layer + 0.01 * modality
+    return height + 0.001 * (cell.granularity + cell.seed - 1)
 
 
 def facts(dataset: Any) -> Any:
@@ -166,15 +178,35 @@ def _parquet(table: Any) -> Any:
 
 
 def _results(plan: Any, accuracy: Any) -> Iterator[Any]:
-    yield plan.training, {}
+    yield plan.training, {"rows.parquet": _metrics(plan, selected=False)} if plan.cell.method == "s3" else {}
     for branch in plan.branches:
         if branch.selection:
-            yield branch.selection, {"rows.parquet": _metrics(plan)}
+            yield branch.selection, {"rows.parquet": _metrics(plan, selected=True)}
+        curve = functools.partial(accuracy, plan.cell, branch.branch)
         for run in branch.curve:
-            yield run, {"rows.parquet": _point(plan, branch.branch, _ratio(run), accuracy)}
+            yield run, {"rows.parquet": _point(plan, _ratio(run), curve)}
+        for control, runs in branch.controls.items():
+            for run in runs:
+                below = functools.partial(_control, curve, control)
+                yield run, {"rows.parquet": _point(plan, _ratio(run), below)}
         for run in branch.factors:
             yield run, {"rows.parquet": _factors(plan, _ratio(run))}
+    for floor, run in plan.floors.items():
+        yield run, {"rows.parquet": _point(plan, _ratio(run), functools.partial(_floor, floor))}
     yield plan.reference, {"rows.parquet": _references(plan)}
+
+
+def _control(curve: Any, control: str, ratio: float, split: str) -> float:
+    return curve(ratio, split) - LOST[control] * 10 * (1 - ratio)
+
+
+def _floor(floor: str, ratio: float, split: str) -> float:
+    return FLOORS[floor]
+
+
+def _correct(accuracy: float, samples: int) -> bytes:
+    """The first of the samples are those that the probe gets right, as many as nearest to the accuracy."""
+    return np.packbits(np.arange(samples) < round(accuracy * samples)).tobytes()
 
 
 def _ratio(run: StageRun) -> float:
@@ -182,13 +214,15 @@ def _ratio(run: StageRun) -> float:
     return pruning.ratio if pruning else 1.0
 
 
-def _point(plan: Any, branch: Any, ratio: float, accuracy: Any) -> Any:
+def _point(plan: Any, ratio: float, accuracy: Any) -> Any:
+    """`accuracy` is a function of ratio and split, in percent."""
     return pd.DataFrame(
         {
             "preservation_ratio": ratio,
             "split": split,
-            "accuracy": accuracy(plan.cell, branch, ratio, split) / 100,
+            "accuracy": accuracy(ratio, split) / 100,
             "samples": plan.facts.samples[split],
+            "correct": _correct(accuracy(ratio, split) / 100, plan.facts.samples[split]),
             "pairs_kept": int(1000 * ratio),
             "pairs_routed": 1000,
             "encode_seconds": 0.1,
@@ -201,13 +235,20 @@ def _point(plan: Any, branch: Any, ratio: float, accuracy: Any) -> Any:
     )
 
 
-def _metrics(plan: Any) -> Any:
+def _metrics(plan: Any, selected: bool) -> Any:
     names = {
         f"{scope}_entropy/{modality}": [entropy(plan.cell, number, scope, step) for step in range(STEPS)]
         for scope in ("local", "global")
         for number, modality in enumerate(plan.facts.features)
     }
-    return pd.DataFrame({"step": range(STEPS), "loss": [1.0] * STEPS, **names})
+    shares = {
+        f"expert_share/{modality}/{layer}": [
+            expert_share(plan.cell, number, layer, step, selected) for step in range(STEPS)
+        ]
+        for number, modality in enumerate(plan.facts.features)
+        for layer in range(plan.training.config.model.layers)
+    }
+    return pd.DataFrame({"step": range(STEPS), "loss": [1.0] * STEPS, **names, **shares})
 
 
 def _references(plan: Any) -> Any:
@@ -218,6 +259,7 @@ def _references(plan: Any) -> Any:
             "split": split,
             "accuracy": (percent - 5 * (split == "valid")) / 100,
             "samples": plan.facts.samples[split],
+            "correct": _correct((percent - 5 * (split == "valid")) / 100, plan.facts.samples[split]),
             "probe_converged": True,
         }
         for name, percent in (("majority class", 50), ("raw features", 55))

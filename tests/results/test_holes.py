@@ -32,11 +32,11 @@ BLANK = re.compile(r"(?<![\w.-])(nan|none|null|inf|<na>|nat)(?![\w-])", re.IGNOR
 
 def small(results: Any) -> Any:
     """Three ratios of one dataset at one batch size and two granularities: what a case needs, and quickly drawn."""
-    rows, factors, entropies = results.rows, results.factors, results.entropies
+    whole = (results.rows, results.entropies, results.factors, results.controls, results.contributions)
     one = {"dataset": "latent_factors", "batch_size": 64}
     ratios = [1.0, 0.5, 0.1]
-    chosen = [t[(t[list(one)] == pd.Series(one)).all(axis=1)] for t in (rows, entropies, factors)]
-    rows, entropies, factors = (t[~(t["granularity"] == 2)] for t in chosen)
+    chosen = [t[(t[list(one)] == pd.Series(one)).all(axis=1)] for t in whole]
+    rows, entropies, factors, controls, contributions = (t[~(t["granularity"] == 2)] for t in chosen)
     references = results.references[results.references["dataset"] == one["dataset"]]
     # Tables 4 and 5 take no rows, and Figures 3 and 6 are drawn by what draws Figure 5.
     exhibits = [name for name in results.info["exhibits"] if name not in ("tables4_5", "figure3", "figure6")]
@@ -44,8 +44,10 @@ def small(results: Any) -> Any:
     info = {**results.info, "datasets": datasets, "exhibits": exhibits}
     return Results(
         rows[rows["preservation_ratio"].isin(ratios)],
+        controls[controls["preservation_ratio"].isin([*ratios, 0.0])],
         references,
         entropies,
+        contributions,
         factors[factors["preservation_ratio"].isin(ratios)],
         info,
     )

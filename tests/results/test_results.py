@@ -36,10 +36,12 @@ def accuracy(branch: Any, ratio: Any, split: Any, seed: Any) -> Any:
     return height + 0.01 * seed + (0.02 if split == "valid" else 0.0)
 
 
-def entropies() -> Any:
+def metrics() -> Any:
+    """Of two steps: entropies of 1 and 0.5; experts' shares of 0.1, then of 0.2 and 0.3 in the first and second layer."""
     buffer = io.BytesIO()
     names = [f"{scope}_entropy/{modality}" for scope in ("local", "global") for modality in ("left", "right")]
-    pd.DataFrame({"step": [0, 1], **{name: [1.0, 0.5] for name in names}}).to_parquet(buffer)
+    shares = {f"expert_share/{m}/{layer}": [0.1, 0.2 + 0.1 * layer] for m in ("left", "right") for layer in (0, 1)}
+    pd.DataFrame({"step": [0, 1], **{name: [1.0, 0.5] for name in names}, **shares}).to_parquet(buffer)
     return buffer.getvalue()
 
 
@@ -75,8 +77,8 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
                 pd.DataFrame(points).to_parquet(buffer)
                 store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=0.3, provenance={"torch": "2"})
             if branch.selection:
-                store.commit(branch.selection, {"rows.parquet": entropies()}, seconds=2.0, provenance={})
-        store.commit(cell.training, {}, seconds=1.0, provenance={})
+                store.commit(branch.selection, {"rows.parquet": metrics()}, seconds=2.0, provenance={})
+        store.commit(cell.training, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
     return make_plan(SWEEP, study, store), store
 
 

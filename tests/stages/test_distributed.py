@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from gloo_workers import be_worker, gap, run_workers
 from s3ray.data.dataset import Dataset, Split
-from s3ray.model import ModelConfig, S3Model, build_model
-from s3ray.stages.encode import Pruning
-from s3ray.stages.probe import ClassifierConfig, curve_points
+from s3ray.model import ModelConfig, Pruning, S3Model, build_model
+from s3ray.stages.probe import ProbeSettings, probed
 from s3ray.stages.selection import SELECTION, SelectionConfig
 from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig, SpecializationSettings
 from s3ray.stages.stage import Context, Outcome
@@ -31,7 +30,15 @@ OPTIMIZER = OptimizerConfig(epochs=10, learning_rate=1e-3)
 JOBS = ("specialization", "specialization, dropout views", "selection")
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # Batches of 3 over 26, 10 and 9 samples: 9, 4 and 3, the first and last not even over two workers.
-PRUNINGS = (None, Pruning(ratio=1.0, pool=3), Pruning(ratio=0.4, pool=3))
+PRUNINGS = (
+    None,
+    Pruning(ratio=1.0, pool=3),
+    Pruning(ratio=0.4, pool=3),
+    Pruning(ratio=0.4, pool=3, rule="random", seed=1),
+    Pruning(ratio=0.4, pool=3, rule="smallest"),
+    Pruning(ratio=0.4, pool=3, rule="contribution"),
+    Pruning(ratio=0.0, pool=3),
+)
 
 
 @contextlib.contextmanager
@@ -73,11 +80,11 @@ def run_jobs(data: Dataset) -> dict[str, Any]:
             assert outcome.weights is not None
             assert all(weight.dtype == dtype for weight in outcome.weights.values())
             results[f"{job} {precision}"] = {"weights": dict(outcome.weights), "metrics": outcome.rows}
-    model = _start(data)
+    model, classifier = _start(data), ProbeSettings().classifier
     results["curve"] = [
-        (p.preservation_ratio, p.split, p.accuracy, p.samples, p.pairs_kept, p.pairs_routed)
+        tuple(value for name, value in row.items() if not name.endswith("_seconds"))
         for pruning in PRUNINGS
-        for p in curve_points(model, data, ClassifierConfig(), output="none", on_sphere=True, pruning=pruning)
+        for row in probed(model, data, classifier, output="none", on_sphere=True, pruning=pruning).rows
     ]
     return results
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.model import ModelConfig, S3Model, build_model
-from s3ray.stages.encode import EncodedSplit, Pruning, encode_split, encode_splits
+from s3ray.model import ModelConfig, Pruning, S3Model, build_model
+from s3ray.stages.encode import EncodedSplit, encode_split, encode_splits
 
 LAYERS, TOP_K = 2, 2
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
-from s3ray.model import ModelConfig, build_model
-from s3ray.stages.encode import Pruning, encode_splits
+from s3ray.model import ModelConfig, Pruning, build_model
+from s3ray.stages.encode import encode_splits
 from s3ray.stages.factors import (
     BOTH,
     FACTORS,

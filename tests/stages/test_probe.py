@@ -5,22 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s3ray.stages.probe import ClassifierConfig, probe
+from s3ray.stages.probe import ProbeScore, ProbeSettings, probe
+
+
+def _accuracy(score: ProbeScore) -> dict[str, float]:
+    return {split: float(correct.mean()) for split, correct in score.correct.items()}
 
 
 def test_separable_classes_are_told_apart() -> None:
     rng = np.random.default_rng(0)
     labels = {split: np.arange(size) % 3 for split, size in (("train", 60), ("valid", 30), ("test", 9))}
     features = {s: 10.0 * np.eye(3)[y] + rng.normal(size=(len(y), 3)) for s, y in labels.items()}
-    score = probe(features, labels, ClassifierConfig())
-    assert score.accuracy == {"valid": 1.0, "test": 1.0}  # and none for train
+    score = probe(features, labels, ProbeSettings().classifier)
+    assert _accuracy(score) == {"valid": 1.0, "test": 1.0}  # and none for train
     assert score.converged
 
 
 def test_accuracy_is_the_share_of_hits() -> None:
     features = {"train": np.array([[-1.0], [1.0]] * 10), "test": np.array([[-1.0], [-1.0], [1.0], [1.0]])}
     labels = {"train": np.array([0, 1] * 10), "test": np.array([0, 1, 1, 1])}
-    assert probe(features, labels, ClassifierConfig()).accuracy == {"test": 0.75}
+    assert _accuracy(probe(features, labels, ProbeSettings().classifier)) == {"test": 0.75}
 
 
 def test_only_train_statistics_standardise() -> None:
@@ -28,7 +32,7 @@ def test_only_train_statistics_standardise() -> None:
     # Standardised by the test split's own mean, half of them would fall on the left.
     features = {"train": np.array([[-1.0], [1.0]] * 20), "test": np.linspace(5.0, 6.0, 10)[:, None]}
     labels = {"train": np.array([0, 1] * 20), "test": np.ones(10, dtype=np.int64)}
-    assert probe(features, labels, ClassifierConfig()).accuracy == {"test": 1.0}
+    assert _accuracy(probe(features, labels, ProbeSettings().classifier)) == {"test": 1.0}
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -37,12 +41,14 @@ def test_scale_of_a_feature_does_not_count(scale: float) -> None:
     labels = {"train": rng.integers(0, 2, 80), "test": rng.integers(0, 2, 40)}
     features = {s: rng.normal(size=(len(y), 4)) + 0.7 * y[:, None] for s, y in labels.items()}
     scaled = {s: x * np.array([scale, 1.0, 1.0, 1.0]) for s, x in features.items()}
-    assert probe(features, labels, ClassifierConfig()) == probe(scaled, labels, ClassifierConfig())
+    plain, other = (probe(x, labels, ProbeSettings().classifier) for x in (features, scaled))
+    assert np.array_equal(plain.correct["test"], other.correct["test"])
+    assert plain.converged == other.converged
 
 
 def test_an_unfinished_fit_is_reported() -> None:
     rng = np.random.default_rng(0)
     labels = {"train": rng.integers(0, 4, 100), "test": rng.integers(0, 4, 20)}
     features = {s: rng.normal(size=(len(y), 10)) for s, y in labels.items()}
-    assert not probe(features, labels, ClassifierConfig(max_iterations=1)).converged
-    assert probe(features, labels, ClassifierConfig()).converged
+    assert not probe(features, labels, ProbeSettings(max_iterations=1).classifier).converged
+    assert probe(features, labels, ProbeSettings().classifier).converged

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from s3ray.data.dataset import Dataset, Sequences, Split
-from s3ray.stages.probe import ClassifierConfig
+from s3ray.stages.probe import ProbeSettings
 from s3ray.stages.reference import REFERENCE, ReferencePoint, reference_points
 from s3ray.stages.stage import Context
 
@@ -38,11 +38,11 @@ def test_points_by_hand_where_the_means_tell_the_classes_apart() -> None:
     splits = {"train": [0, 1, 1, 1, 0], "valid": [1, 0, 0, 0], "test": [1, 1, 0]}
     data = Dataset("toy", "user", **{name: _separable(labels) for name, labels in splits.items()})
     # Of training's five samples three are of class 1, which one of valid's four and two of test's three are.
-    assert reference_points(data, ClassifierConfig()) == [
-        ReferencePoint("majority class", "valid", 0.25, 4, True),
-        ReferencePoint("raw features", "valid", 1.0, 4, True),
-        ReferencePoint("majority class", "test", 2 / 3, 3, True),
-        ReferencePoint("raw features", "test", 1.0, 3, True),
+    assert reference_points(data, ProbeSettings().classifier) == [
+        ReferencePoint("majority class", "valid", 0.25, 4, bytes([0b1000_0000]), True),
+        ReferencePoint("raw features", "valid", 1.0, 4, bytes([0b1111_0000]), True),
+        ReferencePoint("majority class", "test", 2 / 3, 3, bytes([0b1100_0000]), True),
+        ReferencePoint("raw features", "test", 1.0, 3, bytes([0b1110_0000]), True),
     ]
 
 
@@ -54,8 +54,8 @@ def test_both_modalities_are_seen(informative: str) -> None:
         return _split(labels, left=values["left"], right=values["right"])
 
     data = Dataset("toy", "user", split([0, 1, 0, 1, 0]), split([1, 1, 1]), split([1, 1]))
-    assert _accuracy(reference_points(data, ClassifierConfig()), "raw features") == {"valid": 1.0, "test": 1.0}
-    assert _accuracy(reference_points(data, ClassifierConfig()), "majority class") == {"valid": 0.0, "test": 0.0}
+    assert _accuracy(reference_points(data, ProbeSettings().classifier), "raw features") == {"valid": 1.0, "test": 1.0}
+    assert _accuracy(reference_points(data, ProbeSettings().classifier), "majority class") == {"valid": 0.0, "test": 0.0}
 
 
 def test_lengths_and_sums_are_not_seen() -> None:
@@ -65,7 +65,7 @@ def test_lengths_and_sums_are_not_seen() -> None:
         return _split(labels, left=steps, right=steps)
 
     data = Dataset("toy", "user", split([1, 0, 0, 0, 1]), split([1, 1, 0]), split([0, 1, 1, 1]))
-    points = reference_points(data, ClassifierConfig())
+    points = reference_points(data, ProbeSettings().classifier)
     assert _accuracy(points, "raw features") == {"valid": 1 / 3, "test": 1 / 4}
     assert _accuracy(points, "raw features") == _accuracy(points, "majority class")
 
@@ -99,7 +99,7 @@ def test_noise_scores_as_scikit_learn_on_means_pooled_by_hand(inverse_regulariza
         name: classifier.score((pooled[name] - mean) / deviation, data.splits[name].labels)
         for name in ("valid", "test")
     }
-    config = ClassifierConfig(inverse_regularization=inverse_regularization)
+    config = ProbeSettings(inverse_regularization=inverse_regularization).classifier
     assert _accuracy(reference_points(data, config), "raw features") == expected
     assert all(0.2 < accuracy < 0.6 for accuracy in expected.values())
 
@@ -108,13 +108,13 @@ def test_an_unfinished_fit_is_told_of_the_probe_alone() -> None:
     rng = np.random.default_rng(0)
     data = Dataset("toy", "user", _noise(60, rng), _noise(20, rng), _noise(20, rng))
     converged = {
-        (point.reference, point.probe_converged) for point in reference_points(data, ClassifierConfig(max_iterations=1))
+        (point.reference, point.probe_converged) for point in reference_points(data, ProbeSettings(max_iterations=1).classifier)
     }
     assert converged == {("majority class", True), ("raw features", False)}
 
 
 def test_several_classes(tiny_dataset: Dataset) -> None:
-    points = reference_points(tiny_dataset, ClassifierConfig())
+    points = reference_points(tiny_dataset, ProbeSettings().classifier)
     # Train's classes 0 and 1 tie at nine: class 0, which 4 of valid's 10 and 3 of test's 9 have.
     assert _accuracy(points, "majority class") == {"valid": 0.4, "test": 3 / 9}
     assert _accuracy(points, "raw features") == {"valid": 1.0, "test": 1.0}  # every step carries its class
@@ -122,7 +122,7 @@ def test_several_classes(tiny_dataset: Dataset) -> None:
 
 
 def test_the_stage_needs_no_model(tiny_dataset: Dataset) -> None:
-    config = ClassifierConfig(inverse_regularization=0.5)
+    config = ProbeSettings(inverse_regularization=0.5).classifier
     outcome = REFERENCE.run(config, tiny_dataset, None, Context())
     assert outcome.rows == [asdict(point) for point in reference_points(tiny_dataset, config)]
     assert outcome.weights is None

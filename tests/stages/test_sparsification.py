@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.model import ModelConfig, S3Model, build_model
+from s3ray.model import ModelConfig, Pruning, S3Model, build_model
 from s3ray.model.parameters import ParameterCount
-from s3ray.stages.encode import Pruning, encode_splits
-from s3ray.stages.probe import PROBE, ClassifierConfig, CurvePoint, ProbeConfig, curve_points, probe
+from s3ray.stages.encode import encode_splits
+from s3ray.stages.probe import PROBE, CurvePoint, ProbeConfig, ProbeSettings, probe, probed
 from s3ray.stages.sparsification import SPARSIFICATION, SparsificationConfig, SparsificationSettings
 from s3ray.stages.stage import Context
 
-CLASSIFIER = ClassifierConfig(inverse_regularization=0.5)
+CLASSIFIER = ProbeSettings(inverse_regularization=0.5).classifier
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def model(tiny_model: ModelConfig, tiny_dataset: Dataset) -> S3Model:
 
 def _points(model: S3Model, data: Dataset, ratio: float | None) -> list[CurvePoint]:
     pruning = None if ratio is None else Pruning(ratio=ratio, pool=4)
-    return curve_points(model, data, CLASSIFIER, output="none", on_sphere=True, pruning=pruning)
+    rows = probed(model, data, CLASSIFIER, output="none", on_sphere=True, pruning=pruning).rows
+    return [CurvePoint(**row) for row in rows]
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +63,10 @@ def test_the_probe_is_fitted_on_train_pruned_alike(model: S3Model, tiny_dataset:
     encoded = encode_splits(model, tiny_dataset, output="none", on_sphere=True, pruning=pruning)
     labels = {name: split.labels for name, split in tiny_dataset.splits.items()}
     score = probe({name: e.z for name, e in encoded.items()}, labels, CLASSIFIER)
-    assert {p.split: p.accuracy for p in _points(model, tiny_dataset, 0.2)} == score.accuracy
+    for point in _points(model, tiny_dataset, 0.2):
+        correct = score.correct[point.split]
+        assert point.accuracy == correct.mean()
+        assert np.array_equal(np.unpackbits(np.frombuffer(point.correct, np.uint8), count=point.samples), correct)
 
 
 @pytest.mark.parametrize("on_sphere", [True, False])
@@ -70,8 +74,8 @@ def test_the_stage_is_a_point_of_its_ratio(model: S3Model, tiny_dataset: Dataset
     pruning = Pruning(ratio=0.4, pool=4)
     config = SparsificationConfig(pruning=pruning, on_sphere=on_sphere, classifier=CLASSIFIER)
     outcome = SPARSIFICATION.run(config, tiny_dataset, model, Context())
-    points = curve_points(model, tiny_dataset, CLASSIFIER, output="none", on_sphere=on_sphere, pruning=pruning)
-    assert [_untimed(row) for row in outcome.rows] == [_untimed(asdict(p)) for p in points]
+    expected = probed(model, tiny_dataset, CLASSIFIER, output="none", on_sphere=on_sphere, pruning=pruning)
+    assert [_untimed(row) for row in outcome.rows] == [_untimed(row) for row in expected.rows]
     assert outcome.weights is None
 
 
@@ -79,8 +83,8 @@ def test_the_stage_is_a_point_of_its_ratio(model: S3Model, tiny_dataset: Dataset
 def test_the_probe_is_the_point_at_p_one(model: S3Model, tiny_dataset: Dataset, on_sphere: bool) -> None:
     config = ProbeConfig(output="none", on_sphere=on_sphere, classifier=CLASSIFIER)
     outcome = PROBE.run(config, tiny_dataset, model, Context())
-    points = curve_points(model, tiny_dataset, CLASSIFIER, output="none", on_sphere=on_sphere)
-    assert [_untimed(row) for row in outcome.rows] == [_untimed(asdict(p)) for p in points]
+    expected = probed(model, tiny_dataset, CLASSIFIER, output="none", on_sphere=on_sphere)
+    assert [_untimed(row) for row in outcome.rows] == [_untimed(row) for row in expected.rows]
     assert [row["preservation_ratio"] for row in outcome.rows] == [1.0, 1.0]
     assert outcome.weights is None
 

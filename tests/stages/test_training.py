@@ -148,8 +148,9 @@ def test_metrics_have_a_row_per_step_and_entropies_per_modality(name: str, undis
     assert [row["step"] for row in metrics] == list(range(STEPS))
     terms = {"suff", "min"} if name == "selection" else {"rep", "dsc", "imp", "load", "local", "global"}
     entropies = {f"{kind}_entropy/{m}" for kind in ("local", "global") for m in ("left", "right")}
+    shares = {f"expert_share/{m}/{layer}" for m in ("left", "right") for layer in (0, 1)}
     for row in metrics:
-        assert row.keys() == {"step", "loss"} | terms | entropies
+        assert row.keys() == {"step", "loss"} | terms | entropies | shares
         for modality in ("left", "right"):
             # Entropy is concave: the mean of entropies is at most the entropy of the mean, at most log N.
             local, overall = row[f"local_entropy/{modality}"], row[f"global_entropy/{modality}"]

@@ -70,7 +70,9 @@ def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset: Da
         "specialization": {"naive": 24, "unique": 12, "cached": 0, "to_run": 12},
         "selection": {"naive": 12, "unique": 12, "cached": 0, "to_run": 12},
         "probe": {"naive": 24, "unique": 24, "cached": 0, "to_run": 24},
-        "sparsification": {"naive": 216, "unique": 216, "cached": 0, "to_run": 216},  # nine ratios below 1
+        # Of 24 curves nine ratios below 1, ranked and at random; of 12 cells no expert at all.
+        "sparsification": {"naive": 444, "unique": 444, "cached": 0, "to_run": 444},
+        "untrained": {"naive": 12, "unique": 6, "cached": 0, "to_run": 6},  # 2 χ × 3 seeds
         "reference": {"naive": 12, "unique": 1, "cached": 0, "to_run": 1},  # one dataset
     }
     assert summary["estimated_worker_seconds"] > 0
@@ -86,9 +88,9 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset: Dataset, st
     again = make_plan(SWEEP, study_of(tiny_dataset), store)
     assert again.summary()["cells"] == {"total": 12, "cached": 1, "to_run": 11}
     assert first.cell not in [cell.cell for cell in again.pending]
-    curve = ["probe", *["sparsification"] * 9]
+    curve = ["probe", *["sparsification"] * 9, *["sparsification"] * 9]
     missing = again.cells[1].missing(again.committed)
-    assert [run.stage.name for run in missing] == [*curve, "selection", *curve]
+    assert [run.stage.name for run in missing] == [*curve, "selection", *curve, "sparsification", "untrained"]
     assert again.seconds(again.cells[0]) == 0.0
     assert again.seconds(again.cells[1]) < plan.seconds(second)
 
@@ -126,7 +128,10 @@ def test_a_stage_of_no_length_says_nothing_of_the_others(tiny_dataset: Dataset, 
 def test_what_cells_share_is_estimated_once(tiny_dataset: Dataset, store: Store) -> None:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
     reference = plan.cells[0].seconds[plan.cells[0].reference.identity]
-    assert sum(plan.shares) == pytest.approx(sum(map(plan.seconds, plan.pending)) - 11 * reference)
+    # Batch sizes share an untrained model: 2 χ × 3 seeds have one each.
+    untrained = sum(cell.seconds[cell.floors["untrained"].identity] for cell in plan.cells) / 2
+    expected = sum(map(plan.seconds, plan.pending)) - 11 * reference - untrained
+    assert sum(plan.shares) == pytest.approx(expected)
 
 
 def test_the_time_until_it_ends_counts_the_start(tiny_dataset: Dataset, store: Store) -> None:

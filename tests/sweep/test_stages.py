@@ -9,7 +9,7 @@ import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from reading import Reads, hashed
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.facts import DataFacts
 from s3ray.methods import METHODS
-from s3ray.model import TrainedModel
+from s3ray.model import Control, TrainedModel
 from s3ray.settings import Settings, merged, override, settings_for
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.stages.variants import VARIANTS
@@ -47,9 +47,9 @@ TINY: dict[str, Any] = {
 }
 # The other side of every switch.
 OTHERWISE: dict[str, Any] = {
-    "model": {"positions": "sinusoidal", "router_activation": "tanh", "dropout": 0.0},
+    "model": {"positions": "sinusoidal", "router_activation": "tanh", "dropout": 0.0, "expert_scale": "one"},
     "specialization": {"views": "same"},
-    "probe": {"on_sphere": False},
+    "probe": {"on_sphere": False, "standardize": False},
 }
 
 
@@ -90,6 +90,13 @@ def cells(facts: DataFacts) -> list[CellPlan]:
     return plans
 
 
+def controlled(facts: DataFacts) -> CellPlan:
+    """S3 with every control."""
+    cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
+    every = {"sparsification": {"controls": list(get_args(Control))}}
+    return plan_cell(cell, tiny_settings(every), facts, ("suff+min",))
+
+
 def otherwise(facts: DataFacts) -> CellPlan:
     """S3 with the other side of every switch."""
     cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=1, scale="smoke")
@@ -98,10 +105,11 @@ def otherwise(facts: DataFacts) -> CellPlan:
 
 def label(cell: CellPlan, run: StageRun) -> str:
     """A run by what it is, not by its identity."""
-    branch = next((b.branch for b in cell.branches if run in b.runs), "")
+    branch = next((b.branch for b in cell.branches if run in b.runs), "")  # floors are of all branches
     pruning = getattr(run.config, "pruning", None)
-    ratio = f" p={pruning.ratio}" if pruning else ""
-    return f"{cell.cell.method}: {run.stage.name} {branch}{ratio}".strip()
+    rule, ratio = (pruning.rule, f"p={pruning.ratio}") if pruning else ("", "")
+    parts = [f"{cell.cell.method}:", run.stage.name, branch, "" if rule == "ranked" else rule, ratio]
+    return " ".join(part for part in parts if part)
 
 
 class Computed:
@@ -110,7 +118,7 @@ class Computed:
     def __init__(self, data: Dataset) -> None:
         self.data = data
         facts = DataFacts.of(data)
-        self.runs = {label(cell, run): run for cell in cells(facts) for run in cell.runs}
+        self.runs = {label(cell, run): run for cell in [*cells(facts), controlled(facts)] for run in cell.runs}
         self.runs |= {f"otherwise, {label(otherwise(facts), run)}": run for run in otherwise(facts).runs}
         self.outcomes: dict[str, Outcome] = {}
         self.reads: dict[str, Reads] = {}
@@ -175,6 +183,7 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
 
 def _column(values: list[Any]) -> float | str:
     """A column by itself, so that large numbers hide no small ones."""
+    values = [value.hex() if isinstance(value, bytes) else value for value in values]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         known = np.nan_to_num(np.array(values, dtype=float), nan=7.0)
         return float((known * np.linspace(1.0, 2.0, len(known))).sum())

@@ -99,7 +99,9 @@ def test_the_full_grid_at_paper_scale_specializes_each_cell_once(tmp_path: Path)
     # Of S3 without and with Selection at 3 χ, with its other variants at χ = 8; of prior methods, each output.
     outputs = sum(len(METHODS[method].outputs) for method in PRIOR)
     assert stages["probe"]["unique"] == 4 * 4 * 3 * (3 * 2 + V + outputs)
-    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * (3 * 2 + V) * 9
+    # Nine ratios below 1, ranked and at random; and of each χ once no expert at all.
+    assert stages["sparsification"]["unique"] == 4 * 4 * 3 * ((3 * 2 + V) * 2 * 9 + 3)
+    assert stages["untrained"]["unique"] == 4 * 3 * 3  # whatever the batch size
     assert stages["reference"]["unique"] == 4
 
 
