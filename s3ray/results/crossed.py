@@ -45,6 +45,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,11 @@ def right(rows: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"{samples} samples take {math.ceil(samples / 8)} bytes")
     unpacked = np.unpackbits(np.stack(packed), axis=1, count=samples)
     return pd.DataFrame(unpacked.astype(np.int8), index=rows["seed"].to_numpy()).sort_index()
+
+
+def on_test(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
+    """`right` of one configuration's test samples at a preservation ratio."""
+    return right(rows[(rows["split"] == "test") & (rows["preservation_ratio"] == ratio)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +158,11 @@ class Crossed:
         return float(np.maximum(self.difference.p_within(margin), least.p_within(margin)))
 
     def seeds_suffice(self, bound: float = 0.0, alpha: float = ALPHA / 2) -> bool:
-        """Whether infinitely many seeds at these samples show a difference above `bound`, one-sided, 80 times in 100."""
+        """Whether infinitely many seeds at these samples would show a difference above `bound` (one-sided)."""
         return self._suffices(self.from_samples, self.samples, bound, alpha)
 
     def samples_suffice(self, bound: float = 0.0, alpha: float = ALPHA / 2) -> bool:
-        """Whether infinitely many samples at these seeds do."""
+        """Whether infinitely many samples at these seeds would."""
         return self._suffices(self.from_seeds, self.seeds, bound, alpha)
 
     def _suffices(self, squared_error: float, n: int, bound: float, alpha: float) -> bool:
@@ -175,6 +181,30 @@ class Crossed:
         if by_seeds == by_samples:
             return f"{SEEDS} {'or' if by_seeds else 'and'} {SAMPLES}"
         return SEEDS if by_seeds else SAMPLES
+
+
+def seeds_can_decide(rows: pd.DataFrame, judged: pd.Series[Any], margin: float = 1.0) -> bool:
+    """Whether infinitely many seeds, at these test samples, would show the claim of an undecided verdict.
+
+    Every test of the claim must have its power. True where rows do not say which samples are right.
+
+    Args:
+        rows: of one configuration.
+        judged: its line of `statistics.verdicts`, with a claim.
+        margin: as given there, in points.
+    """
+    star, full, smallest = (on_test(rows, p) for p in (judged["p_star"], 1.0, judged["smallest"]))
+    ends = Crossed.between(smallest, full)
+    over_full, over_smallest = Crossed.between(star, full), Crossed.between(star, smallest)
+    if min(ends.seeds, over_full.seeds, over_smallest.seeds) == 0:
+        return True
+    tests = {
+        "peak inside": [(over_full, 0.0, ALPHA), (over_smallest, 0.0, ALPHA)],
+        "falling": [(ends.reversed, 0.0, ALPHA / 2)],
+        "rising": [(ends, 0.0, ALPHA / 2)],
+        "flat": [(d, -margin / 100, ALPHA) for pair in (over_full, over_smallest, ends) for d in (pair, pair.reversed)],
+    }
+    return all(difference.seeds_suffice(*test) for difference, *test in tests[judged["claim"]])
 
 
 def discordances(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
