@@ -44,7 +44,8 @@ Verdicts on the shape of a curve (`verdicts`), read from p = 1 to the smallest r
   t), if the observed effects and deviations are the truth; `claim` is the one that takes fewest. Only claims that
   more seeds could decide: of the right sign, and not against a step that is shown already. Infinite beyond 100; NaN
   where there is no such claim, and below two seeds. An effect seen in few seeds is itself uncertain: a plan, not a
-  promise.
+  promise. These tests are of the same test samples at every seed: where infinitely many seeds would not show the claim
+  for other samples of the kind, the table says "more test samples" instead (`crossed.py`).
 - An accuracy is a count over the test samples. If rows say how many (`samples`), a value is not taken to be known
   better than to one sample, deviation 1 / (samples · √12), nor a difference of two than to √2 times that: three equal
   differences on a test set of a hundred are a coincidence, not certainty. So in tests as in intervals, those of means

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
 from s3ray.results.collect import Results
+from s3ray.results.crossed import SAMPLES, seeds_can_decide
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import gain, percent
 from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
@@ -14,13 +16,13 @@ from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 _NOTE = (
     "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above the smallest "
     "p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; `flat`: equal "
-    "within the margin. Rises and falls are the mean curve's largest steps, in points. Rules: "
-    "s3ray/results/statistics.py."
+    "within the margin. Rises and falls are the mean curve's largest steps, in points. Needed: more test samples, "
+    "where no number of seeds could show the claim on these. Rules: s3ray/results/statistics.py, crossed.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    frame = verdict_table(verdicts(results.rows))
+    frame = verdict_table(results.rows)
     return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
 
 
@@ -33,12 +35,10 @@ def _by_chance(rows: pd.DataFrame) -> str:
     )
 
 
-def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict."""
     lines = []
-    for _, curve in verdicts.iterrows():
-        more = curve["more_seeds"]
-        seeds = "more than 100" if math.isinf(more) else f"{more:.0f}"
+    for _, curve in verdicts(rows).iterrows():
         lines.append(
             {
                 "dataset": f"{curve['dataset']} ({curve['kind']} data)",
@@ -53,11 +53,22 @@ def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
                 "largest rise": percent(curve["rise"]),
                 "largest fall": percent(curve["fall"]),
                 "verdict": curve["verdict"],
-                "more seeds needed": f"{seeds} for {curve['claim']}" if curve["claim"] else "",
+                "needed": _needed(rows, curve),
                 "oracle p": f"{curve['oracle_p']:g}",
             }
         )
     return pd.DataFrame(lines)
+
+
+def _needed(rows: pd.DataFrame, curve: pd.Series[Any]) -> str:
+    """What would decide, as far as it is known: more seeds, or more test samples where no number of seeds would."""
+    if not curve["claim"]:
+        return ""
+    own = rows[(rows[CONFIGURATION] == curve[CONFIGURATION]).all(axis=1)]
+    if not seeds_can_decide(own, curve):
+        return f"{SAMPLES} for {curve['claim']}"
+    more = curve["more_seeds"]
+    return f"{'more than 100' if math.isinf(more) else f'{more:.0f}'} more seeds for {curve['claim']}"
 
 
 def _tested(points: float, p_value: float) -> str:
