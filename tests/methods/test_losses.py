@@ -71,7 +71,10 @@ def _loss(
 
     def forward(views: Any, draws: Any, **_: Any) -> list[dict[str, Encoded]]:
         encodings = [z[start : start + modalities] for start in range(0, len(z), modalities)]
-        return [{str(m): Encoded(z_BD, (), torch.empty(0, 2), 0, 0) for m, z_BD in enumerate(encoding)} for encoding in encodings]
+        return [
+            {str(m): Encoded(z_BD, (), torch.empty(0, 2), 0, 0) for m, z_BD in enumerate(encoding)}
+            for encoding in encodings
+        ]
 
     value, terms = getattr(model, loss)(forward, _batch(data))
     return value.item(), {name: term.item() for name, term in terms.items()}
@@ -392,7 +395,9 @@ def test_encoders_must_be_dense(sparse: ModelConfig) -> None:
 @every_method
 def test_dense_encoders_are_not_pruned(method: str, tiny_dataset: Dataset) -> None:
     with pytest.raises(AssertionError, match="not pruned"):
-        _model(method).encode(_batch(tiny_dataset).shard, next(iter(METHODS[method].outputs)), Pruning(ratio=0.5, pool=4))
+        _model(method).encode(
+            _batch(tiny_dataset).shard, next(iter(METHODS[method].outputs)), Pruning(ratio=0.5, pool=4)
+        )
 
 
 def test_one_expert_of_full_width_is_a_dense_ffn(tiny_dataset: Dataset) -> None:

@@ -83,6 +83,31 @@ def test_keep_zero_leaves_the_residual_path(tiny_model: ModelConfig) -> None:
     assert all(torch.equal(pruned[name], silent[name]) for name in FEATURES)
 
 
+def test_without_experts_the_routers_do_not_count(tiny_model: ModelConfig) -> None:
+    """So that one run at p = 0 stands below the curves of all branches, which differ in their routers."""
+    model = build_model(tiny_model, FEATURES, seed=0)
+    batch = _batch([3, 6, 2])
+    before = _z(model, batch, keep=_keep(0.0))
+    with torch.no_grad():
+        for parameter in model.router_parameters().values():
+            parameter.copy_(torch.randn_like(parameter))
+    after = _z(model, batch, keep=_keep(0.0))
+    assert all(torch.equal(before[name], after[name]) for name in FEATURES)
+
+
+def test_added_variance_sums_over_samples_of_any_length_and_is_of_training_alone(tiny_model: ModelConfig) -> None:
+    """A batch pads its samples; alone, none is padded."""
+    model = build_model(tiny_model, FEATURES, seed=0).double()
+    lengths = [3, 6, 2]
+    batch = {name: ragged.to("cpu", torch.float64) for name, ragged in _batch(lengths).items()}
+    together = model(batch)[0]
+    alone = [model(_sample(batch, index))[0] for index in range(len(lengths))]
+    for name in FEATURES:
+        assert together[name].added_L2.shape == (2, 2)  # layers
+        torch.testing.assert_close(together[name].added_L2, sum(one[name].added_L2 for one in alone))
+    assert model.eval()(batch)[0]["left"].added_L2.shape == (0, 2)
+
+
 def test_pair_counts_sum_over_layers(tiny_model: ModelConfig) -> None:
     # 11 tokens, top-2, two layers: 44 pairs; at p = 0.3 ⌈6.6⌉ = 7 of 22 per layer.
     encoded = build_model(tiny_model, FEATURES, seed=0)(_batch([3, 6, 2]), keep=_keep(0.3))[0]

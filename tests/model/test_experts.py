@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from s3ray.model import experts as experts_module
 from s3ray.model.config import ModelConfig
 from s3ray.model.experts import Experts, grouped_matmul
-from s3ray.model.pruning import Keep
+from s3ray.model.pruning import Keep, Rule
 
 # d = 8, N = 6 experts of width 8, top-3.
 CONFIG = ModelConfig(width=8, heads=1, granularity=3, expansion=2, ffn_multiple=3)
@@ -47,6 +48,7 @@ def routed() -> tuple[Tensor, Tensor, Tensor]:
 def _naive(experts: Experts, x_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor, kept: set[int]) -> Tensor:
     """Σ_k g_k e_k(x): LayerNorm with the expert's own weight and bias, W1, GELU, W2, pair by pair."""
     rows = []
+    T, K = experts_TK.shape
     for t in range(T):
         y_D = torch.zeros(CONFIG.width, dtype=torch.float64)
         for k in range(K):
@@ -177,6 +179,58 @@ def test_pairs_are_those_that_were_computed_where_weights_are_nan(
     _, pairs = experts.to(dtype)(_standardised(x_TD.to(dtype)), weights_TK.to(dtype), experts_TK, Keep(0.5))
     assert products == ([pairs, pairs] if pairs else [])
     assert pairs == computed
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("tokens", [1, 10])
+@pytest.mark.parametrize("expansion", [1, 2])  # of 1: every expert is routed, N = K
+@pytest.mark.parametrize("rule", ["ranked", "smallest", "contribution"])
+def test_every_rule_against_the_naive_loop(ratio: float, tokens: int, expansion: int, rule: Rule) -> None:
+    torch.manual_seed(3)
+    experts = Experts(dataclasses.replace(CONFIG, expansion=expansion)).double()
+    with torch.no_grad():
+        for parameter in experts.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    x_TD = torch.randn(tokens, CONFIG.width, dtype=torch.float64)
+    weights_TK = torch.rand(tokens, K, dtype=torch.float64)
+    experts_TK = torch.stack([torch.randperm(3 * expansion)[:K] for _ in range(tokens)])
+    # A pair's contribution: the norm of weight times output, W2's bias included, as it is added to the stream.
+    alone = [_naive(experts, x_TD, weights_TK, experts_TK, {pair}).norm().item() for pair in range(tokens * K)]
+    weights = weights_TK.flatten().tolist()
+    value = {"ranked": weights, "smallest": [-w for w in weights], "contribution": alone}[rule]
+    count = math.ceil(round(tokens * K * ratio, 9))
+    kept = set(sorted(range(tokens * K), key=lambda pair: -value[pair])[:count])
+    y_TD, pairs = experts(_standardised(x_TD), weights_TK, experts_TK, Keep(ratio, rule))
+    assert pairs == count
+    torch.testing.assert_close(y_TD, _naive(experts, x_TD, weights_TK, experts_TK, kept), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("granularity", [2, 8])
+def test_at_initialisation_the_moe_has_the_variance_of_one_expert(granularity: int) -> None:
+    """Near-uniform routing gives K of N experts the weight 1/N each; the scale ρ√χ makes up for it."""
+    config = ModelConfig(width=128, heads=1, granularity=granularity, expansion=2, ffn_multiple=2)
+    torch.manual_seed(0)
+    scaled = Experts(config)
+    torch.manual_seed(0)
+    plain = Experts(dataclasses.replace(config, expert_scale="one"))
+    assert config.expert_gain == pytest.approx(2 * math.sqrt(granularity))
+    torch.testing.assert_close(scaled.w2_NED, plain.w2_NED * config.expert_gain)
+    torch.testing.assert_close(scaled.b2_ND, plain.b2_ND * config.expert_gain)
+    assert torch.equal(scaled.w1_NDE, plain.w1_NDE)
+
+    tokens, N = 1000, config.experts
+    n_TD = _standardised(torch.randn(tokens, config.width))
+    experts_TK = torch.rand(tokens, N).argsort(1)[:, : config.top_k]
+    with torch.no_grad():
+        moe, unscaled = (e(n_TD, torch.full(experts_TK.shape, 1.0 / N), experts_TK)[0] for e in (scaled, plain))
+        one = torch.stack([plain(n_TD, torch.ones(tokens, 1), torch.full((tokens, 1), i))[0] for i in range(N)])
+    assert moe.var().item() == pytest.approx(one.var().item(), rel=0.1)
+    assert unscaled.var().item() == pytest.approx(one.var().item() / config.expert_gain**2, rel=0.1)
+
+
+def test_a_dense_ffn_is_not_scaled() -> None:
+    assert ModelConfig().expert_scale == "variance"
+    assert (ModelConfig().dense().expert_scale, ModelConfig().dense().expert_gain) == ("one", 1.0)
 
 
 def test_grouped_matmul_agrees_between_dtypes_with_empty_groups() -> None:

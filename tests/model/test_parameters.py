@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 from importlib.resources import files
+from typing import get_args
 
 import pytest
 
-from s3ray.model.config import ModelConfig
+from s3ray.model.config import ExpertScale, ModelConfig
 from s3ray.model.parameters import ParameterCount, count_parameters
 from s3ray.settings import settings_for
 
@@ -41,6 +42,13 @@ def test_table_5_in_every_printed_digit(dataset: str, granularity: int) -> None:
     count = _count(dataset, granularity)
     printed = {row["preservation_ratio"]: row["active_parameters_percent"] for row in rows}
     assert {p: f"{100 * count.active_share(float(p), 'paper'):.2f}" for p in printed} == printed
+
+
+def test_the_experts_scale_is_no_parameter() -> None:
+    counts = [
+        count_parameters(ModelConfig(granularity=8, expert_scale=scale), {"a": 3}) for scale in get_args(ExpertScale)
+    ]
+    assert counts[0] == counts[1]
 
 
 def test_both_accountings_by_hand() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from s3ray.errors import UserError
 from s3ray.results import Results, labels, write_results
+from s3ray.results.columns import COLUMNS
 from s3ray.results.exhibits import EXHIBITS, asked_for
 from s3ray.results.published import published_table
 from s3ray.results.render import charts, render, tables
@@ -54,7 +55,7 @@ def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedd
     promised_tables, promised_figures = PROMISED[sweep]
     expected = set(itertools.product(promised_tables, ("md", "csv", "tex")))
     expected |= set(itertools.product(promised_figures, ("png", "pdf")))
-    results = {"rows.parquet", "references.parquet", "entropies.parquet", "factors.parquet", "info.json"}
+    results = {*(f"{name}.parquet" for name in COLUMNS), "info.json"}
     assert set(written) - results == {f"{name}.{suffix}" for name, suffix in expected}
     assert sorted(written) == store.names("results", sweep)
     for name in written:
@@ -79,7 +80,7 @@ def test_a_sweep_without_cells_writes_its_tables(tmp_path: Path) -> None:
 
 def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    names = ["rows", "references", "entropies", "factors"]
+    names = list(COLUMNS)
     assert embedded.results.save(store) == [*(f"{name}.parquet" for name in names), "info.json"]
     loaded = Results.load(store)
     for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from s3ray.stages.probe import ProbeScore, ProbeSettings, probe
 
@@ -33,6 +34,33 @@ def test_only_train_statistics_standardise() -> None:
     features = {"train": np.array([[-1.0], [1.0]] * 20), "test": np.linspace(5.0, 6.0, 10)[:, None]}
     labels = {"train": np.array([0, 1] * 20), "test": np.ones(10, dtype=np.int64)}
     assert _accuracy(probe(features, labels, ProbeSettings().classifier)) == {"test": 1.0}
+
+
+def test_correct_says_of_every_sample_whether_the_probe_is_right() -> None:
+    features = {
+        "train": np.array([[-1.0], [1.0]] * 10),
+        "test": np.array([[-1.0], [-1.0], [1.0]]),
+        "one": np.ones((1, 1)),
+    }
+    labels = {"train": np.array([0, 1] * 10), "test": np.array([0, 1, 1]), "one": np.array([0])}
+    correct = probe(features, labels, ProbeSettings().classifier).correct
+    assert {split: right.tolist() for split, right in correct.items()} == {"test": [True, False, True], "one": [False]}
+
+
+def test_unless_asked_to_it_does_not_standardise() -> None:
+    """As scikit-learn scores the features as they are, of which one is large and off centre."""
+    rng = np.random.default_rng(0)
+    labels = {"train": rng.integers(0, 2, 80), "test": rng.integers(0, 2, 200)}
+    features = {
+        s: (rng.normal(size=(len(y), 2)) + 0.7 * y[:, None]) * [0.01, 10.0] + [0.0, 50.0] for s, y in labels.items()
+    }
+    raw, standardised = (
+        probe(features, labels, ProbeSettings(standardize=standardize).classifier).correct["test"]
+        for standardize in (False, True)
+    )
+    plain = LogisticRegression(max_iter=1000).fit(features["train"], labels["train"])
+    assert np.array_equal(raw, plain.predict(features["test"]) == labels["test"])
+    assert not np.array_equal(raw, standardised)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])

@@ -55,7 +55,10 @@ def test_both_modalities_are_seen(informative: str) -> None:
 
     data = Dataset("toy", "user", split([0, 1, 0, 1, 0]), split([1, 1, 1]), split([1, 1]))
     assert _accuracy(reference_points(data, ProbeSettings().classifier), "raw features") == {"valid": 1.0, "test": 1.0}
-    assert _accuracy(reference_points(data, ProbeSettings().classifier), "majority class") == {"valid": 0.0, "test": 0.0}
+    assert _accuracy(reference_points(data, ProbeSettings().classifier), "majority class") == {
+        "valid": 0.0,
+        "test": 0.0,
+    }
 
 
 def test_lengths_and_sums_are_not_seen() -> None:
@@ -108,7 +111,8 @@ def test_an_unfinished_fit_is_told_of_the_probe_alone() -> None:
     rng = np.random.default_rng(0)
     data = Dataset("toy", "user", _noise(60, rng), _noise(20, rng), _noise(20, rng))
     converged = {
-        (point.reference, point.probe_converged) for point in reference_points(data, ProbeSettings(max_iterations=1).classifier)
+        (point.reference, point.probe_converged)
+        for point in reference_points(data, ProbeSettings(max_iterations=1).classifier)
     }
     assert converged == {("majority class", True), ("raw features", False)}
 

@@ -138,6 +138,23 @@ def test_entropy_metrics_against_softmax_of_the_routers(model: S3Model, tiny_dat
     assert row["global_entropy/right"] == pytest.approx(sum(overall) / 2, rel=1e-5)
 
 
+def test_expert_shares_against_the_experts_own_outputs(model: S3Model, tiny_dataset: Dataset) -> None:
+    """In float64, of one batch that is the whole split: tokens' variances over features, summed over tokens."""
+    data = tiny_dataset.train
+    streams: dict[tuple[str, int], list[Tensor]] = {}  # what a layer's experts add, and what the layer gives
+    for name, encoder in model.double().encoders.items():
+        for number, layer in enumerate(encoder.layers):
+            seen = streams[name, number] = []
+            for module in (layer.experts, layer):
+                module.register_forward_hook(lambda _, inputs, outputs, seen=seen: seen.append(outputs[0].detach()))
+    (row,) = _run(_config("suff+min", batch_size=len(data)), tiny_dataset, model).rows
+    for (name, number), (added_TD, stream_TD) in streams.items():
+        assert len(added_TD) == data.modalities[name].lengths.sum()  # no padding among them
+        variances = [sum(np.var(token) for token in x_TD.numpy()) for x_TD in (added_TD, stream_TD)]
+        assert 0.0 < row[f"expert_share/{name}/{number}"] == pytest.approx(variances[0] / variances[1], rel=1e-9)
+    assert sum(name.startswith("expert_share/") for name in row) == len(streams) == 4
+
+
 @pytest.mark.parametrize(
     ("field", "function"), [("lambda_suff", "sufficiency_loss"), ("lambda_min", "minimality_loss")]
 )

@@ -10,7 +10,7 @@ import torch
 
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.model import ModelConfig, Pruning, S3Model, build_model
+from s3ray.model import Control, ModelConfig, Pruning, S3Model, build_model
 from s3ray.model.parameters import ParameterCount
 from s3ray.stages.encode import encode_splits
 from s3ray.stages.probe import PROBE, CurvePoint, ProbeConfig, ProbeSettings, probe, probed
@@ -102,7 +102,33 @@ def test_settings_give_a_pruning_per_ratio_below_one() -> None:
     assert len(SparsificationSettings().prunings) == 9
 
 
-@pytest.mark.parametrize("ratios", [(), (1.0,), (0.5, 0.1), (1.0, 1.5), (1.0, 0.5, 0.5)])
+@pytest.mark.parametrize("controls", [(), ("smallest",), ("random", "contribution")])
+def test_a_control_prunes_at_the_curves_ratios(controls: tuple[Control, ...]) -> None:
+    settings = SparsificationSettings(ratios=(1.0, 0.5, 0.1), batch_size=64, controls=controls)
+    assert settings.controlled(3) == {
+        rule: [Pruning(ratio=ratio, pool=64, rule=rule, seed=3 if rule == "random" else None) for ratio in (0.5, 0.1)]
+        for rule in controls
+    }
+    assert settings.no_expert == Pruning(ratio=0.0, pool=64)
+    assert SparsificationSettings().controls == ("random",)
+
+
+def test_a_control_stands_once() -> None:
+    with pytest.raises(UserError) as error:
+        SparsificationSettings(controls=("random", "smallest", "random"))
+    assert str(error.value) == "controls ['random', 'smallest', 'random'] has random more than once; give each once"
+
+
+def test_p_0_is_no_ratio_of_a_curve() -> None:
+    with pytest.raises(UserError) as error:
+        SparsificationSettings(ratios=(1.0, 0.5, 0.0))
+    assert str(error.value) == (
+        "ratios [1.0, 0.5, 0.0] must lie in (0, 1], and hold 1.0 and at least one smaller; try 1.0 … 0.1 "
+        "(0, no expert at all, is measured beside them)"
+    )
+
+
+@pytest.mark.parametrize("ratios", [(), (1.0,), (0.5, 0.1), (1.0, 1.5), (1.0, 0.5, 0.5), (1.0, 0.5, 0.0)])
 def test_ratios_that_are_no_curve_are_refused(ratios: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match=r"^ratios"):
         SparsificationSettings(ratios=ratios)

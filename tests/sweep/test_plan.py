@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from s3ray.configuration import document
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
+from s3ray.methods import METHODS
+from s3ray.model import Control, Pruning
 from s3ray.model.config import ModelConfig
 from s3ray.settings import settings_for
+from s3ray.stages.sparsification import SparsificationSettings
 from s3ray.stages.specialization import SpecializationSettings
 from s3ray.stages.stage import StageRun
 from s3ray.stages.training import OptimizerConfig
@@ -24,6 +28,7 @@ from s3ray.store import Store
 from s3ray.sweep import (
     Cell,
     CellPlan,
+    Plan,
     Study,
     StudyDataset,
     Sweep,
@@ -187,6 +192,70 @@ def test_branches_hang_on_one_specialization(tiny_dataset: Dataset, store: Store
     assert selected.trained.parent is cell.training
     for branch in (none, selected):
         assert [run.parent for run in branch.curve] == [branch.trained] * 10
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "field"),
+    [
+        (Pruning(ratio=0.5, pool=8), {"ratio", "pool"}, {"rule": "smallest"}),
+        (Pruning(ratio=0.5, pool=8), {"ratio", "pool"}, {"rule": "random", "seed": 0}),
+        (
+            ModelConfig(expert_scale="one"),
+            {field.name for field in dataclasses.fields(ModelConfig)} - {"expert_scale"},
+            {"expert_scale": "variance"},
+        ),
+    ],
+)
+def test_what_was_computed_before_there_were_controls_and_scales_keeps_its_identity(
+    config: Any, fields: set[str], field: dict[str, Any]
+) -> None:
+    assert document(config).keys() == fields
+    assert document(dataclasses.replace(config, **field)) == {**document(config), **field}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "new"),
+    [
+        ((), (), []),
+        ((), ("random",), ["random"]),
+        (("random",), ("random", "smallest", "contribution"), ["smallest", "contribution"]),
+        (("random", "smallest"), ("smallest",), []),
+    ],
+)
+def test_a_finished_plan_grows_by_its_new_controls_alone(
+    tiny_dataset: Dataset, store: Store, before: tuple[Control, ...], after: tuple[Control, ...], new: list[str]
+) -> None:
+    def planned(controls: tuple[Control, ...]) -> Plan:
+        settings = SparsificationSettings(ratios=(1.0, 0.5, 0.1), controls=controls)
+        return make_plan(SWEEP, study_of(tiny_dataset, sparsification=settings), store)
+
+    for cell in planned(before).cells:
+        for run in cell.runs:
+            commit(store, run)
+    plan = planned(after)
+    for cell in plan.cells:
+        assert all(list(branch.controls) == list(after) for branch in cell.branches)
+        missing = cell.missing(plan.committed)
+        wanted = [(rule, ratio) for _ in cell.branches for rule in new for ratio in (0.5, 0.1)]
+        assert [(run.config.pruning.rule, run.config.pruning.ratio) for run in missing] == wanted
+        assert all(run.config.pruning.seed in (None, cell.cell.seed) for run in missing)
+
+
+def test_floors_stand_below_all_branches_of_a_cell(tiny_dataset: Dataset, store: Store) -> None:
+    for cell in make_plan(SWEEP, study_of(tiny_dataset), store).cells:
+        assert list(cell.floors) == ["no expert", "untrained"]
+        none, untrained = cell.floors.values()
+        assert (none.parent, none.config.pruning.ratio) == (cell.training, 0.0)
+        assert untrained.parent is None
+        assert (untrained.config.model, untrained.config.seed) == (cell.training.config.model, cell.cell.seed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prior_method_has_neither_floors_nor_controls(tiny_dataset: Dataset, store: Store, method: str) -> None:
+    sweep = Sweep(name="one", cells=lambda s: [s.prior("toy", method, 8, 0)])
+    (cell,) = make_plan(sweep, study_of(tiny_dataset), store).cells
+    assert cell.floors == {}
+    assert all(branch.controls == {} for branch in cell.branches)
 
 
 def curve(cell: CellPlan, branch: int) -> set[str]:
