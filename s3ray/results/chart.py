@@ -75,6 +75,11 @@ class Axis:
     symlog: bool = False
     limits: tuple[float, float] | None = None
 
+    @property
+    def turned(self) -> bool:
+        """Whether words of an x axis stand upright, since they would not fit side by side."""
+        return len(self.ticks) > 3 and max(map(len, self.ticks.values())) > 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:

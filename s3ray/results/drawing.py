@@ -35,7 +35,9 @@ def draw(chart: Chart) -> Figure:
     height = chart.panel_size[1] * len(chart.rows) + 0.9
     if not chart.legend_per_row:
         height += 0.22 * -(-len(labels) // columns)
-    height += _LETTER_INCHES * max(len(words) for x in chart.columns for words in ("", *x.ticks.values()))
+    height += _LETTER_INCHES * max(
+        len(words) for x in chart.columns for words in ("", *(x.ticks.values() if x.turned else ()))
+    )
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(
         len(chart.rows),
@@ -53,9 +55,8 @@ def draw(chart: Chart) -> Figure:
         row[0].set_ylabel(y.title)
     for axis, x in zip(axes[-1], chart.columns, strict=True):
         axis.set_xlabel(x.title)
-        if x.ticks:
-            few = len(x.ticks) < 4  # words that have room side by side
-            axis.tick_params(axis="x", rotation=0 if few else 90, labelsize=8)
+        if x.turned:
+            axis.tick_params(axis="x", rotation=90, labelsize=8)
     if chart.legend_per_row:
         # Beside its row: the rows' curves have nothing to do with each other.
         for row in axes:

@@ -191,7 +191,11 @@ def _rounded(values: Iterable[float]) -> list[float | None]:
 
 def _x_axis(x: Axis, title: str) -> dict[str, Any]:
     step = {"dtick": x.step} if x.step else {}
-    return {"title": {"text": _text(title)}, "autorange": "reversed" if x.inverted else True} | step | _ticks(x, -90)
+    return (
+        {"title": {"text": _text(title)}, "autorange": "reversed" if x.inverted else True}
+        | step
+        | _ticks(x, -90 if x.turned else None)
+    )
 
 
 def _y_axis(y: Axis, extent: tuple[float, float] | None, title: str) -> dict[str, Any]:

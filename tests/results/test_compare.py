@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -10,7 +11,7 @@ from scipy import stats
 from s3ray.data.multibench import FILES
 from s3ray.errors import UserError
 from s3ray.results import labels
-from s3ray.results.compare import compare, differs, summary
+from s3ray.results.compare import compare, differs, error_of_difference, summary
 from s3ray.results.published import published_table
 
 
@@ -237,3 +238,40 @@ def test_one_cell_off_by_chance_is_not_a_difference_of_the_whole(published: Any)
 def test_the_order_of_rows_does_not_matter(published: Any) -> None:
     shuffled = published.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(compare(shuffled, parameters=False), compare(published, parameters=False))
+
+
+@pytest.fixture(scope="module")
+def deviations() -> Any:
+    """Per printed accuracy of Tables 1 to 3 a true deviation: the root mean square of its dataset's printed ones."""
+    printed = pd.concat([published_table(number) for number in (1, 2, 3)])
+    squares = printed["accuracy_std"].astype(float) ** 2
+    return np.sqrt(squares.groupby(printed["dataset"]).transform("mean")).to_numpy()
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6, 10, 20])
+@pytest.mark.parametrize("ours", [0.5, 1.0, 2.0])  # our true deviation, as a multiple of the published one
+def test_where_all_cells_agree_one_is_said_to_differ_in_few_of_a_hundred_studies(
+    seeds: int, ours: float, deviations: Any
+) -> None:
+    generator, studies = np.random.default_rng(seeds), 1000
+    shape = (studies, len(deviations))
+    assert len(deviations) == 184
+
+    def drawn(deviation: Any, n: int) -> Any:
+        means = generator.normal(0, deviation / math.sqrt(n), shape)
+        return means, np.maximum(deviation * np.sqrt(generator.chisquare(n - 1, shape) / (n - 1)), 0.005)
+
+    (own, own_std), (printed, printed_std) = drawn(ours * deviations, seeds), drawn(deviations, 3)
+    error, freedom = error_of_difference(own_std, seeds, printed_std, 3)
+    p_values = 2 * stats.t.sf(abs(own - printed) / error, freedom)
+    rate = np.mean(stats.false_discovery_control(p_values, axis=1).min(axis=1) < 0.05)
+    # Without the bound on the degrees of freedom 0.25 at 10 seeds, 0.68 at 20; Monte Carlo error 0.007.
+    assert rate < (0.11 if (seeds, ours) == (20, 0.5) else 0.05)
+
+
+def test_the_degrees_of_freedom_are_those_of_the_smaller_side_at_most() -> None:
+    assert error_of_difference(1.0, 3, 1.0, 3) == (pytest.approx(math.sqrt(2 / 3)), pytest.approx(4.0))
+    # Next to nothing from three published seeds: Satterthwaite would give 19.
+    assert error_of_difference(1.0, 20, 0.005, 3)[1] == 4.0
+    assert error_of_difference(0.005, 20, 1.0, 3)[1] == pytest.approx(2.0, abs=0.01)
+    assert error_of_difference(1.0, 2, 1.0, 3)[1] == 2.0

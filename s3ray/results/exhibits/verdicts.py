@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from s3ray.results.collect import Results
+from s3ray.results.controlled import controlled
 from s3ray.results.crossed import SAMPLES, seeds_can_decide
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import gain, percent
@@ -16,13 +17,15 @@ from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 _NOTE = (
     "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above the smallest "
     "p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; `flat`: equal "
-    "within the margin. Rises and falls are the mean curve's largest steps, in points. Needed: more test samples, "
-    "where no number of seeds could show the claim on these. Rules: s3ray/results/statistics.py, crossed.py."
+    "within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, a curve says "
+    "nothing. The router's doing: at p* as many pairs kept at random do worse. Rises and falls are the mean curve's "
+    "largest steps, in points. Needed: more test samples, where no number of seeds could show the claim on these. "
+    "Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    frame = verdict_table(results.rows)
+    frame = verdict_table(results.rows, results.controls)
     return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
 
 
@@ -35,8 +38,13 @@ def _by_chance(rows: pd.DataFrame) -> str:
     )
 
 
-def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict."""
+def verdict_table(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict.
+
+    Before the verdict stands whether experts matter and, behind it, whether it is the router's doing; blank where no
+    control was measured.
+    """
+    judged = controlled(rows, controls).set_index(CONFIGURATION)[["experts", "router"]]
     lines = []
     for _, curve in verdicts(rows).iterrows():
         lines.append(
@@ -52,12 +60,19 @@ def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "smallest p over p 1": _tested(curve["ends"], curve["p_ends"]),
                 "largest rise": percent(curve["rise"]),
                 "largest fall": percent(curve["fall"]),
+                **_answers(judged, curve),
                 "verdict": curve["verdict"],
                 "needed": _needed(rows, curve),
                 "oracle p": f"{curve['oracle_p']:g}",
             }
         )
     return pd.DataFrame(lines)
+
+
+def _answers(judged: pd.DataFrame, curve: pd.Series[Any]) -> dict[str, str]:
+    place = tuple(curve[CONFIGURATION])
+    experts, router = judged.loc[place] if place in judged.index else ("", "")
+    return {"experts matter": experts, "router's doing": router}
 
 
 def _needed(rows: pd.DataFrame, curve: pd.Series[Any]) -> str:
