@@ -61,5 +61,6 @@ METHOD = Method(
     model=DisentangledSSL,
     settings=DisentangledSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
+    search={"temperature": 5, "alignment": 10, "orthogonality": 30},
     passes=2.0,
 )

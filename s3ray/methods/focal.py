@@ -77,5 +77,6 @@ METHOD = Method(
     model=Focal,
     settings=FocalSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.1}},
+    search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
     passes=2.0,
 )

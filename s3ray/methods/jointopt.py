@@ -51,5 +51,6 @@ METHOD = Method(
     model=JointOpt,
     settings=JointOptSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
+    search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
     passes=4.0,
 )

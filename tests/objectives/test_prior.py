@@ -115,7 +115,7 @@ def test_the_positive_cosine_is_what_torch_calls_a_cosine_embedding_loss() -> No
 
 @pytest.mark.parametrize("width", [8, 128])
 @pytest.mark.parametrize("batch_size", [64, 512])
-def test_the_cross_correlation_of_independent_rows_grows_with_the_root_of_the_batch(batch_size: int, width: int) -> None:
+def test_the_cross_correlation_of_independent_rows_is_the_root_of_the_batch(batch_size: int, width: int) -> None:
     """At any width, √B; of representations that are one and spread out, B / √D."""
     pairs = [(_random(batch_size, width, seed=i), _random(batch_size, width, seed=-i)) for i in range(1, 31)]
     mean_square = sum(cross_correlation(*pair).item() ** 2 for pair in pairs) / len(pairs)
