@@ -1,8 +1,18 @@
-"""Search: the settings that the paper leaves open, chosen on validation.
+"""Search: the settings that the paper leaves open, chosen on validation, of S3 and (`--method`) of prior methods.
 
-Per dataset an Optuna study around the scale's own settings at χ = 8 (`--granularity`) and the first batch size, with
-Selection: a configuration is tried on one cell per seed and judged by its validation accuracy at the preservation
-ratio that validation chooses. Test is never read. What is bad after a seed is stopped (ASHA).
+Per dataset and method an Optuna study around the scale's own settings at χ = 8 (`--granularity`) and the first batch
+size, with Selection: a configuration is tried on one cell per seed and judged by its validation accuracy at the
+preservation ratio that validation chooses. Test is never read. What is bad after a seed is stopped (ASHA).
+
+`--method focal` searches a prior method in the same way: same seeds, as many trials, epochs and learning rate within
+the same factors, and of its own settings those that its file in s3ray/methods names. It is judged by its output's
+validation accuracy, of several outputs (FactorCL's emb and proj) by the one that is best there. Its best.toml holds
+its own table `[method.focal]` alone. All of Table 2, tuned against tuned, stands beside the same settings
+(table2_methods.py) after
+
+    python sweeps/search_weights.py --method s3,clip,factorcl,focal,jointopt,disentangledssl --trials 10
+
+and the command that this prints last: table2_tuned.py with a --config for each of the files.
 
 The paper names no grid for any of these; prior work's learning rate (1e-4) and temperature (0.07) lie inside at
 `--scale paper`. Only the ratios of the weights of one loss matter to AdamW, whose steps do not depend on the loss's

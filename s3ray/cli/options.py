@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +16,7 @@ from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.paths import local_path
-from s3ray.settings import read_overrides, settings_of
+from s3ray.settings import read_all, settings_of
 from s3ray.store import Store
 from s3ray.sweep import Plan, Study, Sweep, make_plan
 
@@ -39,8 +40,12 @@ StorageOption = Annotated[
     str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
 ]
 ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", metavar="FILE", help="TOML (path or URI) that overrides settings of the scale."),
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML (path or URI) that overrides settings of the scale; may be repeated: later files win.",
+    ),
 ]
 ModalitiesOption = Annotated[
     str, typer.Option("--modalities", metavar="A,B", help="Those taken of each prepared dataset.")
@@ -68,7 +73,7 @@ def resolve(
     modalities: str,
     scale: ScaleName | None,
     storage: str,
-    config: str | None,
+    config: Sequence[str] | None,
     gpus_per_worker: float = 0.0,
 ) -> Request:
     """The request that the options make.
@@ -79,22 +84,19 @@ def resolve(
     from s3ray.results.exhibits import asked_for
 
     asked_for(sweep.name, sweep.exhibits)
-    overrides = overrides_of(config)
+    overrides = read_all(config or [])
     store = open_store(storage)
     names, pair = names_in(datasets), names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
     sources = resolve_sources(names, dataset or [], folder, pair)
     chosen_names = [source.name for source in sources]
-    settings = settings_of(chosen_names, scale.value if scale else None, overrides, f"--config {config}")
+    settings = settings_of(
+        chosen_names, scale.value if scale else None, overrides, " ".join(f"--config {file}" for file in config or [])
+    )
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
     return Request(make_plan(sweep, Study.of(loaded, settings), store, planned_machine(gpus_per_worker)), store)
-
-
-def overrides_of(config: str | None) -> dict[str, Any]:
-    """What the file of `--config` overrides; nothing without one."""
-    return {} if config is None else read_overrides(config)
 
 
 def open_store(uri: str, option: str = "--storage") -> Store:

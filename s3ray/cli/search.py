@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -23,11 +23,13 @@ from s3ray.cli.options import (
     StorageOption,
     VerboseOption,
     WorkersOption,
-    overrides_of,
+    names_in,
     resolve,
 )
 from s3ray.cli.sweeps import print_study, run_file
-from s3ray.sweep import Sweep
+from s3ray.errors import UserError, nearest
+from s3ray.methods import METHODS, S3
+from s3ray.sweep import Cell, Study, Sweep
 
 
 def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
@@ -35,7 +37,8 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
 
     Args:
         sweep: cells on which a configuration is tried, a dataset's in the order of seeds.
-        space: per setting (dotted path) the factor by which it may leave the scale's own value.
+        space: S3's, per setting (dotted path) the factor by which it may leave the scale's own value; a prior method
+            declares its own.
 
     Exit codes: 0; 1 if a trial ended without a verdict or none ran on all seeds; 2 for bad input, before anything is
     started.
@@ -53,6 +56,10 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
             typer.Option("--trials", metavar="N", min=1, help="Configurations per dataset, earlier calls' included."),
         ] = 30,
         granularity: Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")] = 8,
+        method: Annotated[
+            str,
+            typer.Option("--method", metavar="NAMES", help="Comma-separated; s3 or prior methods, a study for each."),
+        ] = S3,
         seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the sampler.")] = 0,
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
@@ -63,14 +70,37 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         from s3ray.search.command import search_all
 
         with user_errors():
-            at = replace(sweep, cells=lambda study: [replace(c, granularity=granularity) for c in sweep.cells(study)])
-            request = resolve(at, datasets, dataset, data, modalities, scale, storage, config, gpus_per_worker)
+            spaces = {name: space if name == S3 else _space(name) for name in names_in(method) or [""]}
+
+            def cells(study: Study) -> Iterator[Cell]:
+                for name in spaces:
+                    for cell in sweep.cells(study):
+                        yield replace(cell, method=name, granularity=granularity if name == S3 else 1)
+
+            request = resolve(
+                replace(sweep, cells=cells),
+                datasets,
+                dataset,
+                data,
+                modalities,
+                scale,
+                storage,
+                config,
+                gpus_per_worker,
+            )
             plan, store, console = request.plan, request.store, Console(markup=False)
             print_study(plan, store, console)
             execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
             limits: dict[str, Any] = {"trials": trials, "seed": seed, "console": console}
-            failed = search_all(plan, store, plan.study.data, space, overrides_of(config), execution, **limits)
+            failed = search_all(plan, store, plan.study.data, spaces, config or [], execution, **limits)
         if failed:
             raise SystemExit(1)
 
     run_file(command, sweep)
+
+
+def _space(method: str) -> dict[str, float]:
+    """A prior method's space, with dotted paths."""
+    if method not in METHODS:
+        raise UserError(f"--method: unknown method {method!r}; {nearest(method, [S3, *METHODS])}")
+    return {f"method.{method}.{name}": factor for name, factor in METHODS[method].space.items()}

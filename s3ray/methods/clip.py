@@ -34,4 +34,5 @@ METHOD = Method(
     model=Clip,
     settings=ClipSettings,
     scales={"smoke": {"temperature": 0.2}},
+    search={"temperature": 5},
 )

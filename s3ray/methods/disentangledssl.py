@@ -18,7 +18,7 @@ from s3ray.stages.training import Batch, Forward, Objective, weighted_sum
 class DisentangledSettings:
     temperature: float = 0.07
     alignment: float = 1.0  # β
-    orthogonality: float = 1.0  # λ
+    orthogonality: float = 1.0  # λ; what it does grows with the batch size (`orthogonality`)
     concentration: float = 1000.0  # κ of the von Mises-Fisher noise
 
     def __post_init__(self) -> None:
@@ -61,5 +61,6 @@ METHOD = Method(
     model=DisentangledSSL,
     settings=DisentangledSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
+    search={"temperature": 5, "alignment": 10, "orthogonality": 30},
     passes=2.0,
 )

@@ -1,5 +1,8 @@
 """FactorCL, self-supervised (Liang et al. 2023): bounds on what the modalities share and what each has alone.
 
+The lower bounds compare every x with all y, as the paper defines them; the authors' code compares every y with all x,
+the softmax over the other axis of the scores. In expectation both bound the same information.
+
 Shape suffixes: B samples, D width, H hidden units of a critic.
 """
 

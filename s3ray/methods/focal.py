@@ -1,4 +1,9 @@
-"""FOCAL (Liu et al. 2023) without its temporal term, for which single samples have no neighbours."""
+"""FOCAL (Liu et al. 2023) without its temporal term, for which single samples have no neighbours.
+
+As in the authors' code, orthogonality is max(0, cos) and weighs 3. Otherwise than there, InfoNCE takes as negatives
+the other N - 1 samples of the other side, as everywhere in this package (there 2N - 2, of both sides), and one of the
+two views is the data as they are (there both are augmented). (ours)
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from s3ray.methods.method import Method
 from s3ray.methods.prior import PriorModel, gather, two_views
 from s3ray.model import Ragged
 from s3ray.objectives.contrastive import coherence_loss
-from s3ray.objectives.prior import mean_cosine
+from s3ray.objectives.prior import mean_positive_cosine
 from s3ray.stages.training import Batch, Forward, weighted_sum
 
 
@@ -22,7 +27,7 @@ from s3ray.stages.training import Batch, Forward, weighted_sum
 class FocalSettings:
     temperature: float = 0.07
     private_weight: float = 1.0  # a
-    orthogonality: float = 1.0  # λ
+    orthogonality: float = 3.0  # λ, the authors'
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.07)
@@ -40,8 +45,8 @@ class Focal(PriorModel):
         for view in views:
             pairs = list(itertools.combinations(range(len(view)), 2))
             shared += [coherence_loss([view[a][0], view[b][0]], temperature) for a, b in pairs]
-            orthogonal += [mean_cosine(shared_m, private_m) for shared_m, private_m in view]
-            orthogonal += [mean_cosine(view[a][1], view[b][1]) for a, b in pairs]
+            orthogonal += [mean_positive_cosine(shared_m, private_m) for shared_m, private_m in view]
+            orthogonal += [mean_positive_cosine(view[a][1], view[b][1]) for a, b in pairs]
         for (_, private_m), (_, private_view_m) in zip(*views, strict=True):
             private.append(coherence_loss([private_m, private_view_m], temperature))
         terms = {
@@ -67,10 +72,11 @@ def _halves(z_BD: Tensor) -> tuple[Tensor, Tensor]:
 
 METHOD = Method(
     name="focal",
-    version=1,
+    version=2,  # orthogonality clamped at a right angle
     outputs={"none": "FOCAL"},
     model=Focal,
     settings=FocalSettings,
-    scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
+    scales={"smoke": {"temperature": 0.2, "orthogonality": 0.1}},
+    search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
     passes=2.0,
 )

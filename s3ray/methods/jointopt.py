@@ -19,7 +19,7 @@ from s3ray.stages.training import Batch, Forward, weighted_sum
 class JointOptSettings:
     temperature: float = 0.07
     private_weight: float = 1.0  # a
-    orthogonality: float = 1.0  # λ
+    orthogonality: float = 1.0  # λ; what it does grows with the batch size (`orthogonality`)
     concentration: float = 1000.0  # κ of the von Mises-Fisher noise
 
     def __post_init__(self) -> None:
@@ -51,5 +51,6 @@ METHOD = Method(
     model=JointOpt,
     settings=JointOptSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
+    search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
     passes=4.0,
 )

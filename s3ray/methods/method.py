@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,17 @@ from s3ray.stages.cost import training_seconds
 from s3ray.stages.stage import Context, Inputs, Outcome, Stage, StageRun
 from s3ray.stages.training import OptimizerConfig, train
 
+# Of the optimizer, what a method's table may set for itself, and the factor by which a search varies it either way, as
+# it does Specialization's.
+TRAINING: Mapping[str, float] = MappingProxyType({"epochs": 2, "learning_rate": 10})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodConfig:
     """All that a prior method reads beside the data."""
 
     model: ModelConfig  # dense encoders
-    optimizer: OptimizerConfig  # Specialization's, which is every method's budget
+    optimizer: OptimizerConfig  # Specialization's, but for what the method's table sets
     loss: Any  # the method's own settings
     batch_size: int
     seed: int
@@ -44,6 +49,7 @@ class Method:
         settings: type of its own settings, a frozen dataclass with defaults for the paper's scale.
         scales: per scale the settings in which it differs from those.
         uses_labels: labels train its encoders.
+        search: of its own settings those that a search varies, and by which factor either way (`space`).
         passes: over the training split, in units of Specialization's: views, and objectives that take turns.
     """
 
@@ -53,8 +59,14 @@ class Method:
     model: type[PriorModel]
     settings: type[Any]
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, float] = field(default_factory=dict)
     uses_labels: bool = False
     passes: float = 1.0
+
+    @property
+    def space(self) -> dict[str, float]:
+        """What a search varies: the fields of its table `[method.NAME]`, its own and its optimizer's."""
+        return {**TRAINING, **self.search}
 
     @cached_property
     def stage(self) -> Stage[MethodConfig]:

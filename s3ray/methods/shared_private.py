@@ -68,7 +68,11 @@ class SharedPrivate(PriorModel):
 
 
 def orthogonality(shared: list[View], private: list[View]) -> Tensor:
-    """½ Σ ‖Z_mᵀ Z_s‖_F over modalities and both views."""
+    """½ Σ ‖Z_mᵀ Z_s‖_F over modalities and both views, not divided by the batch size B, as in the authors' code.
+
+    So λ hangs on B: the term's gradient of one sample does not fall with B as that of InfoNCE, a mean, does. What λ
+    does at one batch size, λ·B/B' does at B'. The value has a floor of √B, which independent rows have.
+    """
     norms = [
         cross_correlation(own_m, common_m)
         for own, common in zip(private, shared, strict=True)

@@ -34,5 +34,6 @@ METHOD = Method(
     model=SupCon,
     settings=SupConSettings,
     scales={"smoke": {"temperature": 0.2}},
+    search={"temperature": 5},
     uses_labels=True,
 )

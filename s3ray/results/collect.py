@@ -17,6 +17,7 @@ from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
+from s3ray.settings import settings_for
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -37,7 +38,7 @@ class Results:
         contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
-        info: the sweep's name, title and exhibits; its datasets; counts and seconds per stage.
+        info: the sweep's name, title and exhibits; its datasets, with the settings that were changed; counts and seconds per stage.
     """
 
     rows: pd.DataFrame
@@ -131,10 +132,22 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "fingerprint": entry.facts.fingerprint,
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
+                "changed": _changed(asdict(entry.settings), asdict(settings_for(name, entry.scale))),
             }
             for name, entry in plan.study.entries.items()
         },
     }
+
+
+def _changed(settings: Mapping[str, Any], own: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """By dotted path, the settings that are not the scale's own."""
+    changed: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            changed |= _changed(value, own[name], *path, name)
+        elif value != own[name]:
+            changed[".".join([*path, name])] = value
+    return changed
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import optuna
 from rich.console import Console
@@ -16,10 +15,12 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution, check_plan
 from s3ray.errors import UserError
+from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
 from s3ray.search.space import Search, Space, best_configuration
 from s3ray.search.trials import Trials, counted, open_study, try_again
+from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
 
@@ -28,18 +29,19 @@ def search_all(
     plan: Plan,
     store: Store,
     data: Mapping[str, Dataset],
-    space: Space,
-    overrides: Mapping[str, Any],
+    spaces: Mapping[str, Space],
+    configs: Sequence[str],
     execution: Execution,
     *,
     trials: int,
     seed: int,
     console: Console,
 ) -> bool:
-    """Search around every dataset of a plan until each study has `trials` trials.
+    """Search around every dataset of a plan, for every method, until each study has `trials` trials.
 
     Args:
-        overrides: the `--config` that the plan was made with.
+        spaces: by method, S3 included if it is searched; the plan has the cells of each.
+        configs: the files of `--config` that the plan was made with.
         seed: of the sampler.
 
     Returns:
@@ -50,7 +52,8 @@ def search_all(
             is damaged, or another process is at work on one of the studies.
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    searches = [Search.of(plan, name, space) for name in plan.study.datasets]
+    methods = sorted(spaces, key=lambda method: method != S3)  # S3 first
+    searches = [Search.of(plan, name, spaces[method], method) for name in plan.study.datasets for method in methods]
     check_plan(replace(plan, committed={}), store, execution)  # other configurations run even if this one is cached
     with ExitStack() as stack:
         for search in searches:
@@ -77,14 +80,21 @@ def search_all(
                 if not tried.failures:
                     store.drop_run(run)
         outcomes = [SearchOutcome.of(studies[search.name], failures.get(search.name, ())) for search in searches]
+    overrides = read_all(configs)
+    tuned: dict[str, list[str]] = {}  # files by scale
     for search, outcome in zip(searches, outcomes, strict=True):
         lines = outcome.lines(search)
         if outcome.best is not None:
             file = ("search", search.name, "best.toml")
             store.write(best_configuration(search, outcome.best.params, overrides, lines), *file)
-            lines += [f"python sweeps/full_grid.py --scale {search.entry.scale} --config {store.file_uri(*file)}"]
+            tuned.setdefault(search.entry.scale, []).append(store.file_uri(*file))
         for line in lines:
             say(line)
+    alone = list(spaces) == [S3]
+    for scale, files in tuned.items():
+        # S3's file holds what the search was given, too; a prior method's, which comes later, its own table alone.
+        every = [f"--config {file}" for file in (files if alone else [*configs, *files])]
+        say(" ".join([f"python sweeps/{'full_grid' if alone else 'table2_tuned'}.py --scale {scale}", *every]))
     return any(outcome.failures or outcome.best is None for outcome in outcomes)
 
 

@@ -13,6 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from s3ray.errors import UserError
+from s3ray.methods import S3
 from s3ray.search.journal import journal_storage, journals
 from s3ray.search.outcome import VERDICT
 from s3ray.search.space import readable
@@ -68,10 +69,13 @@ def _load(store: Store, name: str, warn: Callable[[str], None]) -> SearchResults
 
 def _results(study: optuna.Study, cut: str | None) -> SearchResults:
     about = {"dataset": study.study_name, **dict.fromkeys(_ABOUT, "unknown"), "seeds": [], **study.user_attrs}
-    where = f"χ = {about['granularity']}, batch size {about['batch_size']}, seeds {', '.join(map(str, about['seeds']))}"
+    method = about.get("method", S3)
+    data = about["dataset"] if method == S3 else f"{about['dataset']}, {method}"
+    encoders = f"χ = {about['granularity']}" if method == S3 else "dense encoders"
+    where = f"{encoders}, batch size {about['batch_size']}, seeds {', '.join(map(str, about['seeds']))}"
     return SearchResults(
         name=f"search_{study.study_name}",
-        title=f"{about['dataset']} ({about['kind']} data, {about['scale']} scale)",
+        title=f"{data} ({about['kind']} data, {about['scale']} scale)",
         note=f"Study {study.study_name}: {where}. Objective: {about['objective']}; what is bad after a seed is "
         f"stopped. The best value is optimistic, since luck had a part in being the best; test was not read."
         + (" The journal's last line was cut short and is left out." if cut else ""),
@@ -130,10 +134,12 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     """The trials with a verdict, those on most seeds first, of them the best.
 
     Columns: `trial`; `outcome` (all seeds, stopped, diverged); `seeds`; `accuracy` (percent of validation, mean over
-    those seeds) at `p`; the settings.
+    those seeds) at `p`, or of `output` where a prior method has several; the settings.
     """
     rows = []
-    for trial in study.get_trials(deepcopy=False, states=VERDICT):
+    trials = study.get_trials(deepcopy=False, states=VERDICT)
+    noted = [name for name in ("p", "output") if any(name in trial.user_attrs for trial in trials)]
+    for trial in trials:
         steps = trial.intermediate_values
         seeds = max(steps, default=0)
         rows.append(
@@ -142,7 +148,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
                 "outcome": _outcome(trial),
                 "seeds": seeds,
                 "accuracy": round(100 * steps[seeds], 2) if seeds else None,
-                "p": trial.user_attrs.get("p"),
+                **{name: trial.user_attrs.get(name) for name in noted},
                 **{path: readable(value) for path, value in trial.params.items()},
             }
         )

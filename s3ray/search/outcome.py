@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from s3ray.search.space import Search, readable
+from s3ray.methods import S3
+from s3ray.search.space import Search, readable, shown
 
 VERDICT = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed or was killed is tried again
 
@@ -51,7 +52,8 @@ class SearchOutcome:
         """The outcome for people, and for the file with the best configuration."""
         diverged = len(self.diverged)
         counts = f"{self.complete} on all {search.seeds} seeds, {self.stopped} stopped, {diverged} diverged"
-        tried = f"{search.dataset}: {self.complete + self.stopped + diverged} configurations tried: {counts}"
+        about = search.dataset if search.method == S3 else f"{search.dataset}, {search.method}"
+        tried = f"{about}: {self.complete + self.stopped + diverged} configurations tried: {counts}"
         if self.best is None:
             return [f"{tried}; {self._why_none(search)}"]
         own = f" (the scale's own: {value(self.default):.1%})" if self.default else ""
@@ -59,7 +61,7 @@ class SearchOutcome:
             own = ", which is the scale's own configuration"
         return [
             tried,
-            f"best on validation: {value(self.best):.1%} at p={self.best.user_attrs['p']:g}{own}",
+            f"best on validation: {value(self.best):.1%}{shown(self.best.user_attrs)}{own}",
             "that is optimistic, since the best of many is chosen by its luck too; test was not read",
         ]
 
@@ -74,8 +76,9 @@ class SearchOutcome:
         ((stage, times),) = Counter(_stage(trial) for trial in self.diverged).most_common(1)
         there = [trial for trial in self.diverged if _stage(trial) == stage]
         ((what, _),) = Counter(_what(trial) for trial in there).most_common(1)
-        at = [f"{path} {_tried(there, path, own)}" for path, own in search.stability(stage).items()]
-        remedy = "lower that learning rate or raise that temperature in --config"
+        settings = search.stability(stage)
+        at = [f"{path} {_tried(there, path, own)}" for path, own in settings.items()]
+        remedy = "lower that learning rate" + " or raise that temperature" * (len(settings) > 1) + " in --config"
         if self.stopped:
             remedy += ", or raise --trials"
         return f"{what} in {stage}, in {times} of {len(self.diverged)}, at {' and '.join(at)}; {remedy}"

@@ -21,8 +21,10 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from s3ray.errors import UserError, nearest
 from s3ray.execution.cell import ROWS
+from s3ray.methods import METHODS, S3
 from s3ray.settings import merged, override
 from s3ray.stages.sparsification import SPARSIFICATION
+from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 from s3ray.sweep.grid import StudyDataset
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell
@@ -32,14 +34,18 @@ from s3ray.sweep.plan import CellPlan, Plan, plan_cell
 Space = Mapping[str, float]
 
 
+# Where a trained cell is judged, chosen on validation: of S3 a preservation ratio below 1, of a prior method an output.
+Point = float | str
+
+
 class Score(NamedTuple):
     accuracy: float  # validation, mean over seeds, in [0, 1]
-    p: float  # the preservation ratio below 1 that gives it
+    at: Point  # where it is highest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A search over one dataset.
+    """A search over one dataset, for S3 or a prior method.
 
     Attributes:
         entry: the dataset and the settings around which is searched.
@@ -47,20 +53,21 @@ class Search:
     """
 
     dataset: str
+    method: str
     entry: StudyDataset
     cells: tuple[CellPlan, ...]
     space: Space
 
     @classmethod
-    def of(cls, plan: Plan, dataset: str, space: Space) -> Search:
-        """The search around the settings of a plan, over its cells of one dataset.
+    def of(cls, plan: Plan, dataset: str, space: Space, method: str = S3) -> Search:
+        """The search around the settings of a plan, over its cells of one dataset and method.
 
         Raises:
             UserError: a path of `space` is no setting, its value is 0, of which there are no multiples, or an end of
                 its range is no value for it.
         """
-        cells = tuple(cell for cell in plan.cells if cell.cell.dataset == dataset)
-        search = cls(dataset=dataset, entry=plan.study.entries[dataset], cells=cells, space=space)
+        cells = tuple(cell for cell in plan.cells if (cell.cell.dataset, cell.cell.method) == (dataset, method))
+        search = cls(dataset=dataset, method=method, entry=plan.study.entries[dataset], cells=cells, space=space)
         for path, distribution in search.distributions().items():
             for end in (distribution.low, distribution.high):  # type: ignore[attr-defined]  # all are ranges
                 search.plans({path: end})
@@ -72,9 +79,10 @@ class Search:
 
     @cached_property
     def name(self) -> str:
-        """The study's: a search for anything else (data, settings, cells, space) has another."""
+        """The study's: a search for anything else (data, method, settings, cells, space) has another."""
         content = [*(cell.identity for cell in self.cells), json.dumps(sorted(self.space.items()))]
-        return f"{self.dataset}-{hashlib.sha256(''.join(content).encode()).hexdigest()[:8]}"
+        about = self.dataset if self.method == S3 else f"{self.dataset}-{self.method}"
+        return f"{about}-{hashlib.sha256(''.join(content).encode()).hexdigest()[:8]}"
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -82,13 +90,23 @@ class Search:
         cell = self.cells[0].cell
         return {
             "dataset": self.dataset,
+            "method": self.method,
             "kind": self.entry.facts.kind,
             "scale": self.entry.scale,
             "granularity": cell.granularity,
             "batch_size": cell.batch_size,
             "seeds": [cell.cell.seed for cell in self.cells],
-            "objective": "validation accuracy at the p below 1 where its mean over seeds is highest",
+            "objective": self._objective,
         }
+
+    @property
+    def _objective(self) -> str:
+        if self.method == S3:
+            return "validation accuracy at the p below 1 where its mean over seeds is highest"
+        outputs = METHODS[self.method].outputs
+        if len(outputs) == 1:
+            return "validation accuracy, mean over seeds"
+        return f"validation accuracy of that output ({', '.join(outputs)}) whose mean over seeds is highest"
 
     def defaults(self) -> dict[str, float]:
         """The scale's own configuration."""
@@ -96,7 +114,10 @@ class Search:
 
     def stability(self, stage: str) -> dict[str, float]:
         """The settings that decide whether a stage diverges, at the scale's own values."""
-        paths = (f"{stage}.optimizer.learning_rate", f"{stage}.temperature")
+        paths = [f"{stage}.optimizer.learning_rate", f"{stage}.temperature"]
+        if stage in METHODS:
+            paths = [f"method.{stage}.{name}" for name in ("learning_rate", "temperature")]
+            paths = [path for path in paths if path in self.space]  # not every method has a temperature
         return {path: _value(self.entry.settings, path) for path in paths}
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -111,10 +132,13 @@ class Search:
 
 def _value(settings: Any, path: str) -> float:
     value = settings
-    for name in path.split("."):
+    *tables, last = path.split(".")
+    for name in (*tables, last):
         if not hasattr(value, name):
             raise UserError(f"search space: {path!r} is no setting; {nearest(name, getattr(value, '__slots__', ()))}")
         value = getattr(value, name)
+    if value is None:  # a prior method's that is Specialization's
+        value = getattr(settings.optimizer_of(tables[-1]), last)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"search space: {path!r} is {value!r}, and only numbers can be searched; leave it out")
     return value
@@ -152,36 +176,58 @@ def best_configuration(
     """A `--config` file that gives the search's dataset these parameters.
 
     Args:
-        overrides: the `--config` that the search itself ran with; what it says of the dataset is in the file too.
+        overrides: the `--config` that the search itself ran with; what it says of the dataset is in S3's file too. A
+            prior method's holds its own table alone, so that those of several methods fit together.
     """
-    own = merged(
-        {k: v for k, v in overrides.items() if k != "dataset"}, overrides.get("dataset", {}).get(search.dataset, {})
-    )
+    own: dict[str, Any] = {}
+    if search.method == S3:
+        everywhere = {name: table for name, table in overrides.items() if name != "dataset"}
+        own = merged(everywhere, overrides.get("dataset", {}).get(search.dataset, {}))
     notes = [
         *comments,
         f"study {search.name}; for --scale {search.entry.scale}, found with {search.cells[0].cell}".replace(
             f" seed={search.cells[0].cell.seed}", ""
         ),
-        "Prior methods train as Specialization does: this file gives them its epochs and learning rate too.",
     ]
+    if search.method == S3:
+        notes += [
+            "A prior method without epochs and learning rate of its own trains with those of Specialization here."
+        ]
     tables = {"dataset": {search.dataset: merged(own, nested(parameters))}}
     return "".join(f"# {note}\n" for note in notes) + "\n" + tomli_w.dumps(tables)
 
 
-def validation_curve(store: Store, cell: CellPlan) -> dict[float, float]:
-    """Validation accuracy of a committed cell per preservation ratio below 1; rows of test are not read."""
-    (branch,) = cell.branches
+def validation_curve(store: Store, cell: CellPlan) -> dict[Point, float]:
+    """Validation accuracy of a committed cell per point, which of equal ones is taken first; test is not read."""
+    if cell.cell.method == S3:
+        (branch,) = cell.branches
+        pruned = [run for run in branch.curve if run.stage.name == SPARSIFICATION.name]
+        points: dict[Point, StageRun] = {run.config.pruning.ratio: run for run in pruned}
+        points = {p: points[p] for p in sorted(points, reverse=True)}
+    else:
+        points = {branch.branch: branch.curve[0] for branch in cell.branches}
     curve = {}
-    for run in branch.curve:
-        if run.stage.name == SPARSIFICATION.name:
-            content = pa.BufferReader(store.artifact(run, ROWS))
-            table = pq.read_table(content, columns=["accuracy"], filters=[("split", "==", "valid")])
-            (curve[run.config.pruning.ratio],) = table.column("accuracy").to_pylist()
+    for at, run in points.items():
+        content = pa.BufferReader(store.artifact(run, ROWS))
+        table = pq.read_table(content, columns=["accuracy"], filters=[("split", "==", "valid")])
+        (curve[at],) = table.column("accuracy").to_pylist()
     return curve
 
 
-def score(curves: Sequence[Mapping[float, float]]) -> Score:
+def score(curves: Sequence[Mapping[Point, float]]) -> Score:
     """What a configuration is judged by, from its seeds' validation curves: p* by the rule of all results."""
-    means = {p: fmean(curve[p] for curve in curves) for p in sorted(curves[0], reverse=True)}
-    best = max(means, key=lambda p: round(means[p], 9))
+    means = {at: fmean(curve[at] for curve in curves) for at in curves[0]}
+    best = max(means, key=lambda at: round(means[at], 9))
     return Score(means[best], best)
+
+
+def noted(at: Point) -> dict[str, Point]:
+    """Where a trial is best, as its study keeps it: `p`, or the `output` of several."""
+    return {} if at == "none" else {"output" if isinstance(at, str) else "p": at}
+
+
+def shown(attributes: Mapping[str, Any]) -> str:
+    """What `noted` has kept, behind an accuracy."""
+    return (
+        f" at p={attributes['p']:g}" if "p" in attributes else f" ({out})" if (out := attributes.get("output")) else ""
+    )

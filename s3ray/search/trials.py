@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 from s3ray.errors import UserError
 from s3ray.search.journal import StudyStorage
 from s3ray.search.outcome import VERDICT, value
-from s3ray.search.space import Search, score, validation_curve
+from s3ray.search.space import Search, noted, score, shown, validation_curve
 from s3ray.stages.training import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
@@ -147,10 +147,11 @@ class Trials:
             if cause is not None:
                 self._failed(trial, cause, cell)
                 return
-            accuracy, p = score(curves)
+            accuracy, at = score(curves)
             trial.report(accuracy, seeds)
-            trial.set_user_attr("p", p)
-            text = f"{accuracy:.1%} at p={p:g}"
+            for name, point in noted(at).items():
+                trial.set_user_attr(name, point)
+            text = f"{accuracy:.1%}{shown(noted(at))}"
             if seeds < self._search.seeds and trial.should_prune():
                 self._study.tell(trial, state=TrialState.PRUNED)
                 self._line(f"{text} after {seeds} of {self._search.seeds} seeds, stopped")

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from s3ray.errors import UserError, nearest
@@ -80,8 +81,10 @@ def _where_it_belongs(name: str, value: Any, root: type, hints: Mapping[str, Any
 
 
 def _paths(kind: type, *path: str) -> Iterator[tuple[str, ...]]:
-    """Every field below a dataclass, tables included."""
+    """Every field below a dataclass, tables included, but for those that may be left open: they stand in for others."""
     for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is UnionType:
+            continue
         yield (*path, name)
         if dataclasses.is_dataclass(hint):
             yield from _paths(cast(type, hint), *path, name)
@@ -92,6 +95,8 @@ _TOML = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"
 
 def _coerced(hint: Any, value: Any, at: str) -> Any:
     kind = get_origin(hint) or hint
+    if kind is UnionType:  # what may also be left open
+        return _coerced(get_args(hint)[0], value, at)
     if kind is Literal:
         if value not in get_args(hint):
             raise UserError(f"{at}: unknown value {_shown(value)}; {nearest(str(value), get_args(hint))}")
@@ -146,6 +151,11 @@ def read_overrides(path: Path | str) -> dict[str, Any]:
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UserError(f"{at}: dataset must hold tables [dataset.NAME.…], not {_shown(tables)}; correct the file")
     return overrides
+
+
+def read_all(paths: Sequence[str]) -> dict[str, Any]:
+    """What `--config` files override together, of two values the later; nothing without any."""
+    return reduce(merged, map(read_overrides, paths), {})
 
 
 _LARGEST_FILE = 2**20  # bytes; what is read of a file at most

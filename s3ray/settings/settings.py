@@ -10,29 +10,39 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from s3ray.configuration import check_listed, check_not_negative
 from s3ray.data.embedded import EMBEDDED
 from s3ray.errors import UserError, nearest
-from s3ray.methods import METHODS
+from s3ray.methods import METHODS, TRAINING, Method
 from s3ray.model.config import ModelConfig
 from s3ray.settings.overrides import merged, override, replaced, typed
 from s3ray.settings.scales import PAPER_DATASETS, default_scale, scale_tables
 from s3ray.stages.probe import ProbeSettings
 from s3ray.stages.sparsification import SparsificationSettings
 from s3ray.stages.specialization import SpecializationSettings
+from s3ray.stages.training import OptimizerConfig
 from s3ray.stages.variants import SelectionSettings
 
 _LARGEST_SEED = 2**63 - 1
 
-# A table per prior method, of the type that it declares.
+
+def _table(method: Method) -> type[Any]:
+    """A prior method's table: its own settings, and of its optimizer what is not to be Specialization's."""
+    hints = get_type_hints(OptimizerConfig)
+    budget = [(name, hints[name] | None, field(default=None)) for name in TRAINING]
+    name = f"{method.settings.__name__}Table"
+    return dataclasses.make_dataclass(name, budget, bases=(method.settings,), frozen=True, slots=True, kw_only=True)
+
+
+_TABLES = {name: _table(method) for name, method in METHODS.items()}
 if TYPE_CHECKING:
     MethodTables = Any
 else:
     MethodTables = dataclasses.make_dataclass(
         "MethodTables",
-        [(name, method.settings, field(default=method.settings())) for name, method in METHODS.items()],
+        [(name, table, field(default=table())) for name, table in _TABLES.items()],
         frozen=True,
         slots=True,
         kw_only=True,
@@ -63,6 +73,22 @@ class Settings:
             raise UserError(f"seeds {list(self.seeds)} must lie between 0 and 2^63 - 1; choose others")
         if self.specialization.views == "dropout" and self.model.dropout == 0.0:
             raise UserError("specialization.views 'dropout' needs two passes that differ; set model.dropout above 0")
+        for method in METHODS:
+            try:
+                self.optimizer_of(method)
+            except UserError as error:
+                raise UserError(f"method.{method}: {error}") from None
+
+    def optimizer_of(self, method: str) -> OptimizerConfig:
+        """What trains a prior method: Specialization's optimizer, but for what the method's table sets."""
+        table = getattr(self.method, method)
+        own = {name: value for name in TRAINING if (value := getattr(table, name)) is not None}
+        return dataclasses.replace(self.specialization.optimizer, **own)
+
+    def loss_of(self, method: str) -> Any:
+        """A prior method's own settings, of the type that it declares."""
+        table, own = getattr(self.method, method), METHODS[method].settings
+        return own(**{entry.name: getattr(table, entry.name) for entry in dataclasses.fields(own)})
 
 
 def settings_of(

@@ -98,12 +98,16 @@ class Study:
             )
         steps = samples // cell.batch_size
         settings = entry.settings
-        optimizers = {"specialization": settings.specialization.optimizer, "selection": settings.selection.optimizer}
-        for stage, optimizer in optimizers.items():
-            epochs = optimizer.epochs
+        given = {
+            "specialization.optimizer.epochs": settings.specialization.optimizer.epochs,
+            "selection.optimizer.epochs": settings.selection.optimizer.epochs,
+        }
+        if cell.method != S3:
+            given[f"method.{cell.method}.epochs"] = settings.optimizer_of(cell.method).epochs
+        for path, epochs in given.items():
             if epochs * steps >= MOST_STEPS:
                 raise UserError(
-                    f"{cell.dataset}: {stage}.optimizer.epochs {epochs} make {epochs * steps:.1e} steps at batch size "
+                    f"{cell.dataset}: {path} {epochs} make {epochs * steps:.1e} steps at batch size "
                     f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
                 )
 

@@ -224,7 +224,7 @@ class Plan:
 
 
 def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
-    """What trains a cell's encoders: Specialization, or a prior method on dense encoders with its budget.
+    """What trains a cell's encoders: Specialization, or a prior method on dense encoders.
 
     Raises:
         UserError: χ does not fit the encoder's width.
@@ -240,8 +240,8 @@ def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
         return SPECIALIZATION.planned(trained, facts)
     config = MethodConfig(
         model=settings.model.dense(),
-        optimizer=settings.specialization.optimizer,
-        loss=getattr(settings.method, cell.method),
+        optimizer=settings.optimizer_of(cell.method),
+        loss=settings.loss_of(cell.method),
         batch_size=cell.batch_size,
         seed=cell.seed,
     )

@@ -42,7 +42,7 @@ FLAGS = {
 
 
 @pytest.mark.parametrize(
-    ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--seed"})]
+    ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})]
 )
 def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep_here("--help", file=file).stdout
@@ -155,9 +155,21 @@ def test_plan_of_a_file_that_is_no_sweep(tmp_path: Path) -> None:
 
 def test_options_that_are_given_twice_are_refused(tmp_path: Path) -> None:
     plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
-    assert_one_sentence(s3ray(*plan, "--config", "a.toml", "--config", "b.toml"), "--config: is given more than once")
+    assert_one_sentence(s3ray(*plan, "--storage", "elsewhere"), "--storage: is given more than once; give it once")
     assert_one_sentence(s3ray(*plan, "--datasets", "digits"), "--datasets: is given more than once; give it once")
     assert_one_sentence(s3ray("report", "--output=a", "--output=b"), "--output: is given more than once")
+
+
+def test_of_several_configs_the_later_ones_count(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("seeds = [0, 1]\ngranularities = [2]\n")
+    (tmp_path / "b.toml").write_text("seeds = [0]\nbatch_sizes = [8]\n")
+    plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path, "--format", "json"]
+    totals = [
+        json.loads(s3ray(*plan, *(f"--config={tmp_path / name}.toml" for name in names)).output)["cells"]["total"]
+        for names in ("ab", "ba")
+    ]
+    assert totals == [1, 2]
+    assert_one_sentence(s3ray(*plan, "--config", tmp_path / "a.toml", "--config", "none.toml"), "--config none.toml: ")
 
 
 def test_a_tilde_is_home_in_every_option_that_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,10 @@ def _mean_cosine(a: Vectors, b: Vectors) -> float:
     return sum(_cos(x, y) for x, y in zip(a, b, strict=True)) / len(a)
 
 
+def _positive_cosine(a: Vectors, b: Vectors) -> float:
+    return sum(max(0.0, _cos(x, y)) for x, y in zip(a, b, strict=True)) / len(a)
+
+
 def _frobenius(a: Vectors, b: Vectors) -> float:
     """‖AᵀB‖_F of unit rows, which is also sqrt( Σ_ij cos(a_i, a_j) cos(b_i, b_j) )."""
     pairs = itertools.product(range(len(a)), repeat=2)
@@ -157,8 +161,9 @@ def test_focal(tiny_dataset: Dataset) -> None:
     p1, p2, p1_view, p2_view = (x[:, 4:].tolist() for x in z)
     shared = _info_nce(s1, s2) + _info_nce(s1_view, s2_view)
     private = _info_nce(p1, p1_view) + _info_nce(p2, p2_view)
-    orthogonality = _mean_cosine(s1, p1) + _mean_cosine(s2, p2) + _mean_cosine(p1, p2)
-    orthogonality += _mean_cosine(s1_view, p1_view) + _mean_cosine(s2_view, p2_view) + _mean_cosine(p1_view, p2_view)
+    orthogonality = _positive_cosine(s1, p1) + _positive_cosine(s2, p2) + _positive_cosine(p1, p2)
+    orthogonality += _positive_cosine(s1_view, p1_view) + _positive_cosine(s2_view, p2_view)
+    orthogonality += _positive_cosine(p1_view, p2_view)
     expected = {"shared": shared, "private": private, "orthogonality": orthogonality}
     assert terms == pytest.approx(expected, rel=1e-12)
     assert value == pytest.approx(shared + 1.9 * private + 0.7 * orthogonality, rel=1e-12)
@@ -174,8 +179,8 @@ def test_clip_and_focal_take_every_pair_of_three_modalities(tiny_dataset: Datase
     _, terms = _loss(_model("focal"), tiny_dataset, z, modalities=3)
     shared, private = ([x.tolist() for x in half] for half in zip(*(x.chunk(2, dim=1) for x in z), strict=True))
     within = [*itertools.combinations(range(3), 2), *itertools.combinations(range(3, 6), 2)]  # each view by itself
-    orthogonality = sum(_mean_cosine(s, p) for s, p in zip(shared, private, strict=True))
-    orthogonality += sum(_mean_cosine(private[a], private[b]) for a, b in within)
+    orthogonality = sum(_positive_cosine(s, p) for s, p in zip(shared, private, strict=True))
+    orthogonality += sum(_positive_cosine(private[a], private[b]) for a, b in within)
     expected = {
         "shared": sum(_info_nce(shared[a], shared[b]) for a, b in within),
         "private": sum(_info_nce(private[m], private[m + 3]) for m in range(3)),

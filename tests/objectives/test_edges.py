@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3ray.objectives.contrastive import coherence_loss, info_nce, representation_loss
-from s3ray.objectives.prior import club_bound, cross_correlation, mean_cosine, nce_bound
+from s3ray.objectives.prior import club_bound, cross_correlation, mean_cosine, mean_positive_cosine, nce_bound
 from s3ray.objectives.routing import (
     RoutingStatistics,
     global_entropy_loss,
@@ -68,6 +68,7 @@ PAIRS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "compactness": (lambda a, b: compactness(a, b, LABELS), 0.0),
     "minimality": (lambda a, b: minimality_loss([a, b], LABELS), 0.0),
     "mean_cosine": (mean_cosine, 0.0),
+    "mean_positive_cosine": (mean_positive_cosine, 0.0),
     "cross_correlation": (cross_correlation, 0.0),
 }
 every_pair = pytest.mark.parametrize("name", PAIRS)
@@ -104,7 +105,8 @@ def test_identical_rows(name: str, dtype: torch.dtype) -> None:
     same = _z(dtype, rows=1).expand(B, D)
     value, (slope, _) = _value_and_slopes(loss, same, same)
     # All logits are alike: log B; every cosine is 1, every class mean the row itself; ‖Σ ẑẑᵀ‖ = B.
-    expected = {"compactness": -1.0, "minimality": -1.0, "mean_cosine": 1.0, "cross_correlation": float(B)}
+    expected = {"compactness": -1.0, "minimality": -1.0, "cross_correlation": float(B)}
+    expected |= {"mean_cosine": 1.0, "mean_positive_cosine": 1.0}
     assert value == pytest.approx(expected.get(name, math.log(B)), rel=1e-5)
     if name != "representation":  # whose own view stands still in the differences
         moved = _differences(lambda x: loss(x, same.double()), same.double().clone())

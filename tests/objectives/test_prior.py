@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3ray.objectives.prior import club_bound, cross_correlation, mean_cosine, nce_bound
+from s3ray.objectives.prior import club_bound, cross_correlation, mean_cosine, mean_positive_cosine, nce_bound
 
 Matrix = list[list[float]]
 
@@ -88,9 +88,46 @@ def test_orthogonality_equals_the_loops() -> None:
     )
 
 
+def test_what_points_apart_is_orthogonal_enough() -> None:
+    # cos = -1, 0, 1 and -0.6: only the third row counts, and only it is moved.
+    a = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    b = torch.tensor([[-2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [-3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    assert mean_positive_cosine(a, b).item() == 0.25
+    (slopes,) = torch.autograd.grad(mean_positive_cosine(a[[0, 1, 3]], b[[0, 1, 3]]), b)
+    assert slopes.abs().max() == 0.0
+    tilted = torch.tensor([[3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    value = mean_positive_cosine(a[:1], tilted)
+    (slopes,) = torch.autograd.grad(value, tilted)
+    assert value.item() == pytest.approx(0.6)
+    assert slopes[0, 0] > 0.0  # a step down turns it away from a
+
+
+def test_the_positive_cosine_is_what_torch_calls_a_cosine_embedding_loss() -> None:
+    """FOCAL's authors take it with target -1."""
+    for a, b in ((_random(64, 5), _random(64, 5, seed=1)), (_random(1, 1), _random(1, 1, seed=1))):
+        expected = torch.nn.CosineEmbeddingLoss()(a, b, -torch.ones(len(a)))
+        value = mean_positive_cosine(a, b)
+        assert value.item() == pytest.approx(expected.item(), rel=1e-11)  # torch adds 1e-12 to squared lengths
+        slopes, wanted = torch.autograd.grad(value, (a, b)), torch.autograd.grad(expected, (a, b))
+        for slope, expected_slope in zip(slopes, wanted, strict=True):
+            torch.testing.assert_close(slope, expected_slope, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("width", [8, 128])
+@pytest.mark.parametrize("batch_size", [64, 512])
+def test_the_cross_correlation_of_independent_rows_is_the_root_of_the_batch(batch_size: int, width: int) -> None:
+    """At any width, √B; of representations that are one and spread out, B / √D."""
+    pairs = [(_random(batch_size, width, seed=i), _random(batch_size, width, seed=-i)) for i in range(1, 31)]
+    mean_square = sum(cross_correlation(*pair).item() ** 2 for pair in pairs) / len(pairs)
+    assert mean_square == pytest.approx(batch_size, rel=0.1)
+    axes_BD = torch.eye(width, dtype=torch.float64).repeat(batch_size, 1)
+    assert cross_correlation(axes_BD, axes_BD).item() == pytest.approx(batch_size * math.sqrt(width), rel=1e-9)
+
+
 def test_gradients() -> None:
     scores, a, b = _random(4, 4), _random(4, 3), _random(4, 3, seed=1)
     assert torch.autograd.gradcheck(nce_bound, (scores,))
     assert torch.autograd.gradcheck(club_bound, (scores,))
     assert torch.autograd.gradcheck(mean_cosine, (a, b))
+    assert torch.autograd.gradcheck(mean_positive_cosine, (a, b))
     assert torch.autograd.gradcheck(cross_correlation, (a, b))

@@ -13,7 +13,7 @@ from s3ray.engine.preflight import Execution
 from s3ray.errors import UserError
 from s3ray.search.command import search_all
 from s3ray.search.space import Search
-from s3ray.settings import read_overrides
+from s3ray.settings import read_all, read_overrides
 from s3ray.store import Claims, Store
 from s3ray.store.claims import STALE_SECONDS
 
@@ -21,8 +21,8 @@ from s3ray.store.claims import STALE_SECONDS
 def run(dataset: Dataset, store: Store, trials: int) -> bool:
     """The search's command, over a study that has all its trials unless it is refused."""
     plan = tiny_search.plan_of(tiny_search.study_of(dataset), store)
-    data, console = {"digits": dataset}, Console(width=1000)
-    return search_all(plan, store, data, tiny_search.SPACE, {}, Execution(), trials=trials, seed=0, console=console)
+    data, console, spaces = {"digits": dataset}, Console(width=1000), {"s3": tiny_search.SPACE}
+    return search_all(plan, store, data, spaces, [], Execution(), trials=trials, seed=0, console=console)
 
 
 def test_a_search_with_all_its_trials_says_what_it_found(
@@ -44,6 +44,38 @@ def test_a_search_with_all_its_trials_says_what_it_found(
     overrides = read_overrides(folder / "best.toml")
     again = tiny_search.plan_of(tiny_search.study_of(tiny_dataset, overrides), store)
     assert [cell.identity for cell in again.cells] == [cell.identity for cell in search.plans(best.params)]
+
+
+def test_searches_of_several_methods_end_with_the_command_that_compares_them(
+    tiny_dataset: Dataset, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files together are what every search found, though all searches were given the same file before."""
+    base = tmp_path / "base.toml"
+    base.write_text("specialization.optimizer.epochs = 5\nmethod.focal.temperature = 0.3\nmethod.factorcl.epochs = 3\n")
+    study = tiny_search.study_of(tiny_dataset, read_all([str(base)]))
+    methods = ["focal", "s3", "factorcl"]
+    plan = tiny_search.plan_of(study, store, methods=methods)
+    spaces = {name: tiny_search.space_of(name) for name in methods}
+    searches = [Search.of(plan, "digits", spaces[name], name) for name in ("s3", "focal", "factorcl")]
+    best = []
+    for search in searches:
+        accuracies = iter([0.4] * 3 + [0.6] * 3)  # the second is better than the scale's own
+        tiny_search.searched(search, store, lambda cell, left=accuracies: next(left), trials=2)  # type: ignore[misc]
+        best += search.plans(tiny_search.opened(search, store).trials[1].params)
+    data, console = {"digits": tiny_dataset}, Console(width=1000)
+    assert search_all(plan, store, data, spaces, [str(base)], Execution(), trials=2, seed=0, console=console) is False
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("best")] == [
+        "best on validation: 60.0% at p=0.5 (the scale's own: 40.0%)",
+        "best on validation: 60.0% (the scale's own: 40.0%)",
+        "best on validation: 60.0% (emb) (the scale's own: 40.0%)",
+    ]
+    assert lines[3] == "digits, focal: 2 configurations tried: 2 on all 3 seeds, 0 stopped, 0 diverged"
+    files = [str(base), *(str(Path(store.base) / "search" / one.name / "best.toml") for one in searches)]
+    assert lines[-1] == f"python sweeps/table2_tuned.py --scale smoke {' '.join(f'--config {file}' for file in files)}"
+    tuned = tiny_search.study_of(tiny_dataset, read_all(files))
+    again = tiny_search.plan_of(tuned, store, methods=["s3", "focal", "factorcl"])
+    assert [cell.identity for cell in again.cells] == [cell.identity for cell in best]
 
 
 def test_a_search_that_found_nothing_is_to_be_run_again(

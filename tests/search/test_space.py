@@ -1,5 +1,6 @@
 """A search's space, its score and its file, without Ray and without training."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -8,11 +9,12 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from s3ray.data import Dataset
 from s3ray.errors import UserError
+from s3ray.methods import METHODS, S3
 from s3ray.results import best_ratios
-from s3ray.search.space import Search, best_configuration, merged, nested, score, validation_curve
+from s3ray.search.space import Search, best_configuration, merged, nested, readable, score, validation_curve
 from s3ray.settings import read_overrides
 from s3ray.store import Store
-from tiny_search import SPACE, commit, plan_of, rows, study_of
+from tiny_search import SPACE, commit, plan_of, rows, search_of, study_of
 
 
 def test_the_space_lies_around_the_scales_own_settings(search: Search) -> None:
@@ -99,6 +101,49 @@ def test_the_file_holds_what_the_search_itself_was_given(tiny_dataset: Dataset, 
             }
         }
     }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prior_method_is_searched_around_the_settings_that_it_trains_with(
+    method: str, search: Search, tiny_dataset: Dataset, store: Store
+) -> None:
+    study = study_of(tiny_dataset)
+    of_method = search_of(study, store, method)
+    ordinary = plan_of(study, store, methods=[method])
+    assert [cell.identity for cell in of_method.plans(of_method.defaults())] == [c.identity for c in ordinary.cells]
+    assert of_method.name.startswith(f"digits-{method}-")
+    own = METHODS[method].settings()
+    assert set(METHODS[method].search) <= {field.name for field in dataclasses.fields(own)}
+    # As far as Specialization's are.
+    optimizer = {path.rpartition(".")[2]: d for path, d in of_method.distributions().items()}
+    assert optimizer["learning_rate"] == search.distributions()["specialization.optimizer.learning_rate"]
+    assert optimizer["epochs"] == search.distributions()["specialization.optimizer.epochs"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prior_methods_best_is_its_own_alone(
+    method: str, tiny_dataset: Dataset, store: Store, tmp_path: Path
+) -> None:
+    of_method = search_of(study_of(tiny_dataset), store, method)
+    ends = {path: readable(d.high) for path, d in of_method.distributions().items()}  # type: ignore[attr-defined]
+    (tmp_path / "best.toml").write_text(best_configuration(of_method, ends, {}, []))
+    tuned = read_overrides(tmp_path / "best.toml")
+    assert list(tuned["dataset"]["digits"]) == ["method"]
+    everything = [S3, *METHODS]
+    plans = [plan_of(study_of(tiny_dataset, o), store, seeds=1, methods=everything).cells for o in ({}, tuned)]
+    changed = [one.cell.method for one, two in zip(*plans, strict=True) if one.training != two.training]
+    assert changed == [method]
+    assert plans[1][everything.index(method)].identity == of_method.plans(ends)[0].identity
+
+
+def test_of_several_outputs_the_better_one_counts(tiny_dataset: Dataset, store: Store) -> None:
+    (cell, *_) = search_of(study_of(tiny_dataset), store, "factorcl").cells
+    for branch, accuracy in zip(cell.branches, (0.4, 0.7), strict=True):
+        commit(store, dataclasses.replace(cell, branches=(branch,)), {1.0: accuracy})
+    curve = validation_curve(store, cell)
+    assert curve == {"emb": 0.4, "proj": 0.7}
+    assert score([curve]) == (0.7, "proj")
+    assert score([curve, {"emb": 0.7, "proj": 0.4}]).at == "emb"  # of equal ones the first
 
 
 def test_a_config_that_is_nowhere(tmp_path: Path) -> None:

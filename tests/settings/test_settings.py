@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from s3ray.errors import UserError, nearest
+from s3ray.methods import METHODS
 from s3ray.model.config import ModelConfig
 from s3ray.settings import (
     PAPER_DATASETS,
@@ -271,3 +272,27 @@ def test_each_prior_method_has_a_table_of_its_own() -> None:
     assert changed.method.clip == smoke.method.clip
     with pytest.raises(UserError, match=r"method\.clip: unknown field 'critic_width'; did you mean method\.factorcl\."):
         settings_for("digits", "smoke", {"method": {"clip": {"critic_width": 32}}})
+
+
+def test_a_prior_method_trains_as_specialization_does_but_for_what_its_table_sets() -> None:
+    changes = {"specialization": {"optimizer": {"epochs": 3, "weight_decay": 0.5}}, "method": {"focal": {"epochs": 5}}}
+    settings = override(Settings(), changes, "f")
+    assert settings.optimizer_of("clip") == settings.specialization.optimizer
+    assert settings.optimizer_of("focal") == replace(settings.specialization.optimizer, epochs=5)
+    assert type(settings.loss_of("focal")) is METHODS["focal"].settings
+    assert settings.loss_of("focal") == METHODS["focal"].settings()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"epochs": 0}, "^f: method.focal: epochs 0 must lie between 1"),
+        ({"learning_rate": -1}, "^f: method.focal: learning_rate -1.0 must be positive"),
+        ({"learning_rate": "fast"}, "^f: method.focal.learning_rate: expected a float"),
+        ({"epochs": 1.5}, "^f: method.focal.epochs: expected an integer"),
+        ({"warmup": 0.1}, "^f: method.focal: unknown field 'warmup'"),
+    ],
+)
+def test_a_methods_own_training_is_checked(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        override(Settings(), {"method": {"focal": table}}, "f")

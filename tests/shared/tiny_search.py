@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -12,13 +13,14 @@ import pandas as pd
 from s3ray.data import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.execution.cell import ROWS
+from s3ray.methods import METHODS, S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.space import Search
 from s3ray.search.trials import Trials, open_study
 from s3ray.settings import default_scale, settings_for
 from s3ray.stages.sparsification import SPARSIFICATION
 from s3ray.store import Store
-from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Cell, CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
 
 # Smoke has learning rate 5e-3, 8 epochs, λ_min 1.
 SPACE = {"specialization.optimizer.learning_rate": 10, "specialization.optimizer.epochs": 2, "selection.lambda_min": 4}
@@ -30,13 +32,27 @@ def study_of(dataset: Dataset, overrides: Mapping[str, Any] | None = None) -> St
     return Study({"digits": StudyDataset(DataFacts.of(dataset), default_scale("digits"), settings)})
 
 
-def plan_of(study: Study, store: Store, seeds: int = 3) -> Plan:
-    sweep = Sweep(
-        name="search",
-        cells=lambda s: [s.cell(d, 8, s.batch_sizes(d)[0], seed) for d in s.datasets for seed in range(seeds)],
-        branches=("suff+min",),
-    )
-    return make_plan(sweep, study, store)
+def plan_of(study: Study, store: Store, seeds: int = 3, methods: Sequence[str] = (S3,)) -> Plan:
+    def cells(study: Study) -> Iterator[Cell]:
+        for dataset, method, seed in itertools.product(study.datasets, methods, range(seeds)):
+            batch_size = study.batch_sizes(dataset)[0]
+            yield (
+                study.cell(dataset, 8, batch_size, seed)
+                if method == S3
+                else study.prior(dataset, method, batch_size, seed)
+            )
+
+    return make_plan(Sweep(name="search", cells=cells, branches=("suff+min",)), study, store)
+
+
+def space_of(method: str) -> dict[str, float]:
+    """`SPACE` for S3; a prior method's is what it declares."""
+    declared = {} if method == S3 else METHODS[method].space
+    return {f"method.{method}.{name}": factor for name, factor in declared.items()} or dict(SPACE)
+
+
+def search_of(study: Study, store: Store, method: str) -> Search:
+    return Search.of(plan_of(study, store, methods=[method]), "digits", space_of(method), method)
 
 
 def rows(accuracies: Mapping[float, float]) -> pd.DataFrame:
@@ -52,8 +68,7 @@ def rows(accuracies: Mapping[float, float]) -> pd.DataFrame:
 
 def commit(store: Store, cell: CellPlan, accuracies: Mapping[float, float]) -> None:
     """The cell has run, with these accuracies on validation by preservation ratio, and 0 at others."""
-    (branch,) = cell.branches
-    for run in branch.curve:
+    for run in (run for branch in cell.branches for run in branch.curve):
         ratio = run.config.pruning.ratio if run.stage is SPARSIFICATION else 1.0
         buffer = io.BytesIO()
         rows({ratio: accuracies.get(ratio, 0.0)}).to_parquet(buffer)
@@ -87,5 +102,6 @@ def searched(
 
 def end(tried: Trials, store: Store, number: int, cell: CellPlan, result: Result) -> None:
     if isinstance(result, float):
-        commit(store, cell, {1.0: 0.0, 0.5: result, 0.1: result / 2})
+        unpruned = 0.0 if cell.cell.method == S3 else result  # which is no point of S3's
+        commit(store, cell, {1.0: unpruned, 0.5: result, 0.1: result / 2})
     tried.tell(number, result if isinstance(result, str) else None)

@@ -36,6 +36,7 @@ EXPECTED_CELLS = {
     "figure6_no_selection": 3 * 3 * 3,
     "figures7_10_router_entropy": 3 * 3 * 3,
     "tables4_5_parameters": 0,
+    "table2_tuned": 3 * 3 * (1 + P),
     "search_weights": 3 * 3,  # the scale's own configuration
     "factors": 3 * (3 + M),  # latent_factors alone has known factors
     "full_grid": (4 + 2 + 2) * 3 * (3 + P),
