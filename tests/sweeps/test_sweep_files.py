@@ -30,6 +30,7 @@ V = len(load_sweep(ROOT / "sweeps" / "table3_selection_losses.py").branches) - 2
 EXPECTED_CELLS = {
     "table1_figure5": 3 * 3 * 3,
     "table1_oracle_gain": 0,
+    "effect": 3 * 3 * 3,
     "figure3_batch_size": (4 + 2 + 2) * 3 * 3,
     "table2_methods": 3 * 3 * (1 + P),
     "table3_selection_losses": 3 * 3,
