@@ -38,7 +38,8 @@ class Results:
         contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
-        info: the sweep's name, title and exhibits; its datasets, with the settings that were changed; counts and seconds per stage.
+        info: the sweep's name, title and exhibits; its datasets, with the settings that are not the scale's own; counts
+            and seconds per stage.
     """
 
     rows: pd.DataFrame
@@ -146,7 +147,7 @@ def _changed(settings: Mapping[str, Any], own: Mapping[str, Any], *path: str) ->
         if isinstance(value, Mapping):
             changed |= _changed(value, own[name], *path, name)
         elif value != own[name]:
-            changed[".".join([*path, name])] = value
+            changed[".".join([*path, name])] = list(value) if isinstance(value, tuple) else value
     return changed
 
 

@@ -29,6 +29,7 @@ PROMISED = {
     "table1_figure5": ({"table1", *EVERY}, {"figure5_batch_64"}),
     "figure3_batch_size": ({"table1", *EVERY}, {"figure3_latent_factors"}),
     "table2_methods": ({"table2", *EVERY}, set()),
+    "table2_tuned": ({"table2", *EVERY}, set()),
     "table3_selection_losses": ({"table3", *EVERY}, {"table3_batch_64"}),
     "figure6_no_selection": (EVERY, {"figure6_batch_64"}),
     "figures7_10_router_entropy": (EVERY, {"figures7_10_latent_factors"}),

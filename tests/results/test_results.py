@@ -320,3 +320,15 @@ def test_markers_are_read_by_the_plan_alone(finished: Any, monkeypatch: pytest.M
     assert not results.rows.empty
     assert opened
     assert "commit.json" not in opened
+
+
+def test_settings_that_are_not_the_scales_own_are_named(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    def changed(**tables: Any) -> Any:
+        settings = {"tiny": ("smoke", settings_for("tiny", "smoke", tables))}
+        plan = make_plan(SWEEP, Study.of({"tiny": tiny_dataset}, settings), Store(str(tmp_path)))
+        return Results.collect(plan, Store(str(tmp_path))).info["datasets"]["tiny"]["changed"]
+
+    batch = {"batch_sizes": [8]}
+    assert changed(**batch) == batch
+    more = changed(**batch, method={"focal": {"epochs": 2}}, specialization={"temperature": 0.3})
+    assert more == {**batch, "method.focal.epochs": 2, "specialization.temperature": 0.3}
