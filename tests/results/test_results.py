@@ -37,7 +37,7 @@ def accuracy(branch: Any, ratio: Any, split: Any, seed: Any) -> Any:
 
 
 def metrics() -> Any:
-    """Of two steps: entropies of 1 and 0.5; experts' shares of 0.1, then of 0.2 and 0.3 in the first and second layer."""
+    """Two steps: entropies of 1 and 0.5; experts' shares of 0.1, then 0.2 and 0.3 in the first and second layer."""
     buffer = io.BytesIO()
     names = [f"{scope}_entropy/{modality}" for scope in ("local", "global") for modality in ("left", "right")]
     shares = {f"expert_share/{m}/{layer}": [0.1, 0.2 + 0.1 * layer] for m in ("left", "right") for layer in (0, 1)}
@@ -80,6 +80,92 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
                 store.commit(branch.selection, {"rows.parquet": metrics()}, seconds=2.0, provenance={})
         store.commit(cell.training, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
     return make_plan(SWEEP, study, store), store
+
+
+def controlled(tiny_dataset: Dataset, folder: Path, controls: list[str], left_out: Any = None) -> Results:
+    """Results of one cell and two branches, all runs committed but for those that `left_out` holds of.
+
+    A control's accuracy is its p, no expert's 0.3, untrained's 0.2.
+    """
+    store = Store(str(folder))
+    overrides = {"sparsification": {"ratios": [1.0, 0.5, 0.1], "controls": controls}}
+    settings = settings_for("tiny", "smoke", overrides)
+    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings)})
+    sweep = Sweep(name="one", cells=lambda s: [s.cell("tiny", 8, 16, 0)], branches=("none", "suff+min"))
+    (cell,) = make_plan(sweep, study, store).cells
+
+    def commit(run: Any, accuracy: float) -> None:
+        ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
+        point = {"preservation_ratio": ratio, "split": "test", "accuracy": accuracy, "correct": b"\xf0"}
+        buffer = io.BytesIO()
+        pd.DataFrame([point]).to_parquet(buffer)
+        store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
+
+    for branch in cell.branches:
+        for runs in branch.controls.values():
+            for run in runs:
+                if left_out is None or not left_out(branch, run):
+                    commit(run, run.config.pruning.ratio)
+    commit(cell.floors["no expert"], 0.3)
+    commit(cell.floors["untrained"], 0.2)
+    return Results.collect(make_plan(sweep, study, store), store)
+
+
+FLOORS = [
+    (branch, floor) for branch in ("none", "suff+min") for floor in (("no expert", 0.0, 0.3), ("untrained", 1.0, 0.2))
+]
+
+
+@pytest.mark.parametrize("controls", [[], ["smallest"], ["random", "smallest", "contribution"]])
+def test_controls_are_a_line_per_branch_control_ratio_and_split(
+    tiny_dataset: Dataset, tmp_path: Path, controls: list[str]
+) -> None:
+    found = controlled(tiny_dataset, tmp_path, controls).controls
+    expected = [(b, c, p, p) for b in ("none", "suff+min") for c in controls for p in (0.5, 0.1)]
+    expected += [(branch, *floor) for branch, floor in FLOORS]
+    columns = ["branch", "control", "preservation_ratio", "accuracy"]
+    assert list(found[columns].itertuples(index=False, name=None)) == expected
+    assert set(found["seed"]) == {0}
+    assert found.loc[found["control"] == "no expert", "identity"].nunique() == 1  # one run for both branches
+
+
+def test_a_control_whose_curve_has_not_finished_has_no_lines(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    def left_out(branch: Any, run: Any) -> bool:
+        return branch.branch == "none" and run.config.pruning.rule == "random" and run.config.pruning.ratio == 0.1
+
+    found = controlled(tiny_dataset, tmp_path, ["random", "smallest"], left_out).controls
+    counts = found.groupby(["branch", "control"]).size().to_dict()
+    assert ("none", "random") not in counts
+    assert counts["none", "smallest"] == counts["suff+min", "random"] == 2
+    assert counts["none", "no expert"] == 1
+
+
+def test_contributions_are_those_of_the_first_and_last_steps(finished: Any) -> None:
+    plan, store = finished
+    found = Results.collect(plan, store).contributions
+    assert len(found) == 2 * 3 * 2 * 2  # seeds, moments, modalities, layers
+    one = found[(found["seed"] == 1) & (found["modality"] == "right")]
+    assert list(one[["branch", "after", "layer", "share"]].itertuples(index=False, name=None)) == [
+        ("none", "initialisation", 0, 0.1),
+        ("none", "initialisation", 1, 0.1),
+        ("none", "Specialization", 0, 0.2),
+        ("none", "Specialization", 1, pytest.approx(0.3)),
+        ("suff+min", "Selection", 0, 0.2),
+        ("suff+min", "Selection", 1, pytest.approx(0.3)),
+    ]
+
+
+def test_prior_methods_have_neither_controls_nor_contributions(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    study = Study({"tiny": StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke"))})
+    sweep = Sweep(name="prior", cells=lambda s: [s.prior("tiny", "clip", 16, 0)])
+    for cell in make_plan(sweep, study, store).cells:
+        for run in cell.runs:
+            store.commit(run, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
+    results = Results.collect(make_plan(sweep, study, store), store)
+    assert len(results.rows)
+    assert results.controls.empty
+    assert results.contributions.empty
 
 
 def test_one_row_per_cell_branch_ratio_and_split_with_provenance(finished: Any) -> None:
