@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
+from s3ray.configuration import document
 from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.results.columns import COLUMNS
+from s3ray.settings import Settings
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -120,10 +122,17 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "fingerprint": entry.facts.fingerprint,
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
+                "settings": _settings(entry.settings, plan.study.batch_sizes(name)[0]),
             }
             for name, entry in plan.study.entries.items()
         },
     }
+
+
+def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:
+    """What a cell's numbers depend on beside its place in the grid; not which ratios and seeds there are."""
+    tables = ("model", "specialization", "selection", "probe", "method")
+    return {"batch_size": batch_size} | {name: document(getattr(settings, name)) for name in tables}
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:
