@@ -78,8 +78,14 @@ def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Set results beside the paper's printed numbers.")] = False,
     sweep: SweepNameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
+    also: Annotated[
+        str | None,
+        typer.Option(
+            "--also", metavar="URI", help="A storage whose results have other settings, such as a search's best.toml."
+        ),
+    ] = None,
 ) -> None:
-    """Test results against the paper's, cell by cell: reproduced, differs, or underpowered.
+    """Test results against the paper's, cell by cell: reproduced, perhaps with other settings, differs, underpowered.
 
     Exit codes: 0; 2 for data that cannot be compared; 3 if anything differs.
     """
@@ -90,7 +96,8 @@ def compare(
         if not paper:
             raise UserError("compare: nothing to compare with; add --paper")
         results = Results.load(open_store(storage), sweep)
-        table = compare_results(results)
+        others = Results.load(open_store(also, "--also"), results.info["sweep"]) if also else None
+        table = compare_results(results, others, also or "")
         print(table.to_string(index=False))
         print(summary(table))
     if differs(table):

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
+from s3ray.configuration import document
 from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
-from s3ray.settings import settings_for
+from s3ray.settings import Settings, settings_for
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -134,6 +135,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
                 "changed": _changed(asdict(entry.settings), asdict(settings_for(name, entry.scale))),
+                "settings": _settings(entry.settings, plan.study.batch_sizes(name)[0]),
             }
             for name, entry in plan.study.entries.items()
         },
@@ -149,6 +151,12 @@ def _changed(settings: Mapping[str, Any], own: Mapping[str, Any], *path: str) ->
         elif value != own[name]:
             changed[".".join([*path, name])] = list(value) if isinstance(value, tuple) else value
     return changed
+
+
+def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:
+    """What a cell's numbers depend on beside its place in the grid; not which ratios and seeds there are."""
+    tables = ("model", "specialization", "selection", "probe", "method")
+    return {"batch_size": batch_size} | {name: document(getattr(settings, name)) for name in tables}
 
 
 def collect(plan: Plan, store: Store) -> pd.DataFrame:

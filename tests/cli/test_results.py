@@ -41,9 +41,9 @@ def made_up() -> Any:
 def finished(made_up: SimpleNamespace, tmp_path: Path) -> Any:
     """A storage with the results of Table 3 over the given datasets, by a formula or as printed."""
 
-    def fill(datasets: Any, accuracy: Any = None, storage: Any = tmp_path / "store") -> Any:
+    def fill(datasets: Any, accuracy: Any = None, storage: Any = tmp_path / "store", **more: Any) -> Any:
         sweep = load_sweep(ROOT / "sweeps" / "table3_selection_losses.py")
-        overrides = {"sparsification": {"ratios": [1.0, 0.5]}}
+        overrides = {"sparsification": {"ratios": [1.0, 0.5]}, **more}
         plan, store = made_up.finished(sweep, datasets, storage, accuracy, overrides)
         Results.collect(plan, store).save(store)
         return str(storage)
@@ -125,3 +125,28 @@ def test_compare_fails_if_results_differ_from_the_papers(finished: Any, made_up:
     result = s3ray("compare", "--paper", "--storage", finished(["mosei"], worse))
     assert result.exit_code == 3, result.output
     assert "Table 3: 4 differs, 12 not run" in result.stdout.splitlines()
+
+
+def test_compare_names_the_settings_with_which_a_number_is_reproduced(
+    finished: Any, made_up: SimpleNamespace, tmp_path: Path
+) -> None:
+    def worse(*point: Any) -> Any:
+        return made_up.as_printed(*point) - 10
+
+    storage = finished(["mosei"], worse)
+    found = finished(["mosei"], storage=tmp_path / "found", selection={"temperature": 0.3})
+    result = s3ray("compare", "--paper", "--storage", storage, "--also", found)
+    assert result.exit_code == 3, result.output
+    # Of what was made without Selection, Selection's settings are none.
+    assert "Table 3: 3 reproduced with other settings, 1 differs, 12 not run" in result.stdout.splitlines()
+    assert f"77.36 (0.29) with selection.temperature 0.3 ({found})" in result.stdout
+    # A second try with the same settings proves nothing, nor do results that are no better.
+    for other in (finished(["mosei"], storage=tmp_path / "same"), storage):
+        result = s3ray("compare", "--paper", "--storage", storage, "--also", other)
+        assert result.exit_code == 3, result.output
+        assert "Table 3: 4 differs, 12 not run" in result.stdout.splitlines()
+    # What is reproduced already stays so.
+    result = s3ray("compare", "--paper", "--storage", found, "--also", storage)
+    assert "Table 3: 4 reproduced, 12 not run" in result.stdout.splitlines()
+    nothing = s3ray("compare", "--paper", "--storage", storage, "--also", tmp_path / "empty")
+    assert_one_sentence(nothing, r"--also .*: holds no results of sweep 'table3_selection_losses'; run a sweep first")
