@@ -137,8 +137,10 @@ class Crossed:
         A = max(N * float(((seeds_S1 - mean) ** 2).sum()) / (S - 1), 1 / (6 * N))
         B = S * float(((samples_N - mean) ** 2).sum()) / (N - 1)
         E = float((rest_SN**2).sum()) / ((S - 1) * (N - 1))
-        # Each mean square with the weight that it has in the sum.
-        weighted = [((A > E) * A, S - 1), ((B > E) * B, N - 1), ((1 - (A > E) - (B > E)) * E, (S - 1) * (N - 1))]
+        # Each mean square with the weight that it has in the sum; equal ones differ by rounding.
+        by_seeds, by_samples = A > E * (1 + 1e-9), B > E * (1 + 1e-9)
+        weighted = [(by_seeds * A, S - 1), (by_samples * B, N - 1)]
+        weighted += [((1 - by_seeds - by_samples) * E, (S - 1) * (N - 1))]
         squared = sum(square for square, _ in weighted)
         uncertain = sum(square**2 / freedom for square, freedom in weighted)
         return cls(
