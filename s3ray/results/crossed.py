@@ -40,7 +40,8 @@ no and large ones of samples, and differences in 0.5 to 15 of 100 samples 2 to 8
 only 0.1 of 100 differ. Where samples have effects, the t test over seeds alone rejects 5 to 23; where seeds have, the
 one over samples alone up to 93. Not cutting off the component of seeds gave 2 to 8, too, but up to twice the length of
 intervals where seeds have no effect; max(A, E) in A's place 0 to 7, mostly below 3; the crossed ("pigeonhole")
-bootstrap (Owen 2007) 0 to 28.
+bootstrap (Owen 2007) 0 to 28. Intervals hold a true difference of two points 91 to 98 times in 100, fewest with three
+seeds that have small effects of their own.
 """
 
 from __future__ import annotations
