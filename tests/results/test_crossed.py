@@ -11,7 +11,7 @@ from scipy import stats
 from s3ray.results.crossed import SAMPLES, SEEDS, Crossed, discordances, right, seeds_can_decide
 from s3ray.results.exhibits.crossed import crossed_table
 from s3ray.results.exhibits.verdicts import verdict_table
-from s3ray.results.statistics import verdicts
+from s3ray.results.statistics import Difference, verdicts
 
 
 def zero(S: int, N: int) -> pd.DataFrame:
@@ -37,8 +37,8 @@ def test_by_hand() -> None:
     d = np.array([[1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0]])
     A, B = 9 * d.mean(1).var(ddof=1), 3 * d.mean(0).var(ddof=1)
     E = (26 * d.var(ddof=1) - 2 * A - 8 * B) / 16
-    assert A == pytest.approx(4 / 9)
-    assert min(A, B) > E > 0
+    assert [A, B > E > 0] == [pytest.approx(4 / 9), True]
+    assert A > E
     found = of(d)
     assert found.difference.error == pytest.approx(math.sqrt((A + B - E) / 27))
     assert found.difference.freedom == pytest.approx((A + B - E) ** 2 / (A**2 / 2 + B**2 / 8 + E**2 / 16))
@@ -90,6 +90,16 @@ def test_where_only_one_of_them_has_effects_the_other_test_remains() -> None:
     found = of(d)
     assert found.difference.p_nonzero() == pytest.approx(stats.ttest_1samp(d.mean(axis=1), 0).pvalue)
     assert (found.difference.freedom, found.from_samples) == (pytest.approx(2), 0)
+
+
+def test_a_single_discordance_is_a_single_one_of_all_values() -> None:
+    # All three mean squares are 1 / (S N): nothing is a seed's or a sample's own.
+    for S, N in ((3, 300), (5, 4000), (3, 686), (2, 138)):
+        lone = np.zeros((S, N))
+        lone[1, N // 2] = 1
+        found = of(lone).difference
+        assert found.mean == pytest.approx(found.error, rel=1e-6)
+        assert found.freedom == pytest.approx((S - 1) * (N - 1))
 
 
 def test_equal_arrays_have_no_error() -> None:
@@ -209,9 +219,10 @@ def test_the_tests_over_seeds_alone_and_over_samples_alone_keep_no_promise() -> 
     """What is tested on the same samples only says nothing of others; and the other way round."""
     by_seeds, by_crossed = [], []
     for first, second in _data(np.random.default_rng(0), 400, 5, 300, 0, 0.7, 0.05):
-        by_seeds.append(stats.ttest_rel(first.mean(axis=1), second.mean(axis=1)).pvalue < 0.05)
+        over_seeds = Difference.paired(first.mean(axis=1), second.mean(axis=1), 1 / 300)
+        by_seeds.append(over_seeds.p_nonzero() < 0.05)
         by_crossed.append(Crossed.between(first, second).difference.p_nonzero() < 0.05)
-    assert np.mean(by_seeds) > 0.15 > 2 * np.mean(by_crossed)
+    assert np.mean(by_seeds) > 0.12 > 1.5 * np.mean(by_crossed)  # 20 and 5 in 100
     by_samples, by_crossed = [], []
     for first, second in _data(np.random.default_rng(0), 200, 5, 300, 0.4, 0.3, 0.5):
         by_samples.append(stats.ttest_rel(first.mean(axis=0), second.mean(axis=0)).pvalue < 0.05)
@@ -326,5 +337,7 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     assert (judged["verdict"], judged["claim"]) == ("undecided", claim)
     assert not seeds_can_decide(rows, judged)
     assert verdict_table(rows)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
-    # Rows that do not say which samples are right leave the words of seeds.
+    # One seed's bits alone, too, and rows that do not say which samples are right, leave the words of seeds.
+    single = rows.assign(correct=rows["correct"].where(rows["seed"] == 0))
+    assert verdict_table(single)["needed"].tolist() == table["needed"].tolist()
     assert verdict_table(rows.drop(columns="correct"))["needed"].tolist() == table["needed"].tolist()
