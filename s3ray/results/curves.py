@@ -155,16 +155,21 @@ def _references(rows: pd.DataFrame, results: Results) -> Iterator[tuple[str, Lev
             yield name, Level(y=100 * accuracy, color=labels.REFERENCE, label=title, **style)
 
 
-def near(named: Iterable[tuple[str, Level]], heights: Sequence[float]) -> tuple[list[Level], str]:
-    """The lines that lie near the curves, which reach these heights, and words for the rest."""
+def near(
+    named: Iterable[tuple[str, Level]], heights: Sequence[float], stretch: float = 1 / 3
+) -> tuple[list[Level], str]:
+    """The lines that lie near the curves, which reach these heights, and words for the rest.
+
+    Args:
+        stretch: by how much of its height a line may stretch the axis.
+    """
     if not heights:
         return [], ""
     low, high = min(heights), max(heights)
-    # Not at the price of the curves: a line may stretch the axis by a third of its height.
-    stretch = (high - low) / 3 or 1.0
+    reach = stretch * (high - low) or 1.0  # not at the price of the curves
     levels, outside = [], []
     for name, level in named:
-        if low - stretch <= level.y <= high + stretch:
+        if low - reach <= level.y <= high + reach:
             levels.append(level)
         else:
             outside.append(f"{name} {level.y:.1f} {'↓' if level.y < low else '↑'}")

@@ -14,6 +14,7 @@ from s3ray.results.controlled import controlled
 from s3ray.results.curves import RATIOS, near, told
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import percent
+from s3ray.results.statistics import CONFIGURATION, verdicts
 
 _CURVES = ("random", "smallest", "contribution")
 _FLOORS = ("no expert", "untrained")
@@ -93,11 +94,11 @@ def _figures(results: Results) -> dict[str, Chart]:
 def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
     """A row per χ, a column per branch, of one dataset at one batch size: kept by rank, and kept otherwise.
 
-    In each panel stand p* and, in words, the difference from random pruning there.
+    In each panel stand the verdict on its shape, p* and, in words, the differences from its controls there.
     """
     dataset, kind, batch_size = rows[["dataset", "kind", "batch_size"]].drop_duplicates().iloc[0]
     controls = controls[(controls["dataset"] == dataset) & (controls["batch_size"] == batch_size)]
-    judged = controlled(rows, controls)
+    judged = controlled(rows, controls).merge(verdicts(rows)[[*CONFIGURATION, "verdict"]], on=CONFIGURATION)
     granularities = sorted(rows["granularity"].unique())
     branches = [branch for branch in labels.branches() if branch in set(rows["branch"])]
 
@@ -110,7 +111,7 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
         verdict = of(judged, granularity, branch)
         if len(verdict):
             curves += _star(verdict.iloc[0])
-        levels, outside = near(_floors(of(controls, granularity, branch)), heights)
+        levels, outside = near(_floors(of(controls, granularity, branch)), heights, stretch=0.1)
         words = [_words(verdict.iloc[0])] if len(verdict) else []
         return Panel(
             title=title if granularity == granularities[0] else "",
@@ -181,7 +182,7 @@ def _words(verdict: pd.Series[Any]) -> str:
     """What a reader takes away, at p*."""
     differences = [("over random", "over_random"), ("over no expert", "over_no_expert")]
     told = [f"{name} {_points(verdict, column)}" for name, column in differences if pd.notna(verdict[column])]
-    return "\n".join([f"at p* {verdict['p_star']:g}:", *told]) if told else ""
+    return "\n".join([f"{verdict['verdict']}; at p* {verdict['p_star']:g}", *told])
 
 
 EXHIBIT = Exhibit(
