@@ -22,6 +22,7 @@ from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
+from s3ray.stages.encode import Begun
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
@@ -87,6 +88,7 @@ class _CellRunner:
     def __post_init__(self) -> None:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
+        self._begun = Begun()  # of that model
 
     def run(self, committed: Collection[str]) -> None:
         missing = {run.identity for run in self.plan.missing(committed)}
@@ -118,7 +120,7 @@ class _CellRunner:
         if run.stage.trains:
             self._loaded = None  # the parent's model is about to become another
         data = run.stage.visible(self.data)
-        outcome = run.stage.run(run.config, data, parent, Context(self.device, monitor))
+        outcome = run.stage.run(run.config, data, parent, Context(self.device, monitor, self._begun))
         seconds = time.monotonic() - started
         if monitor is not None:
             monitor.finished(outcome.rows)
@@ -138,7 +140,7 @@ class _CellRunner:
         parent = self._model(run.parent) if run.parent else None
         assert run.stage.restore is not None
         model = run.stage.restore(run.config, Inputs.of(self.data), parent, self._weights_of(run)).to(self.device)
-        self._loaded = run.identity, model
+        self._loaded, self._begun = (run.identity, model), Begun()
         return model
 
     def _weights_of(self, run: StageRun) -> Mapping[str, Tensor]:

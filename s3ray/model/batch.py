@@ -63,5 +63,9 @@ class Ragged:
     values_TF: Tensor
     lengths_B: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        return self.values_TF.nbytes + self.lengths_B.nbytes
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Ragged:
         return Ragged(self.values_TF.to(device, dtype), self.lengths_B.to(device))

@@ -6,6 +6,7 @@ N experts.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,22 @@ class Attention(nn.Module):
         return layout.unpad(out_BHSC.transpose(1, 2).flatten(2))
 
 
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A batch before a layer's experts; before the first layer's, all that pruning does not change."""
+
+    layout: Layout
+    x_TD: Tensor  # the residual stream
+    n_TD: Tensor  # standardised
+    routing: Routing
+
+    @property
+    def nbytes(self) -> int:
+        routing = self.routing
+        tensors = (self.x_TD, self.n_TD, routing.weights_TK, routing.experts_TK, routing.clean_logits_TN)
+        return sum(tensor.nbytes for tensor in tensors)
+
+
 class Layer(nn.Module):
     """x + attention(x), then x + MoE(x)."""
 
@@ -66,15 +83,18 @@ class Layer(nn.Module):
         self.router = Router(config)
         self.experts = Experts(config)
 
-    def forward(
-        self, x_TD: Tensor, layout: Layout, draws: Draws | None, keep: Keep | None
-    ) -> tuple[Tensor, Routing, int, Tensor | None]:
+    def route(self, x_TD: Tensor, layout: Layout, draws: Draws | None) -> Routed:
+        """What comes before the experts."""
         x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
         n_TD = F.layer_norm(x_TD, x_TD.shape[1:])
-        routing = self.router(n_TD, draws)
-        y_TD, pairs = self.experts(n_TD, routing.weights_TK, routing.experts_TK, keep)
-        x_TD = x_TD + self._drop(y_TD, draws)
-        return x_TD, routing, pairs, _variances(y_TD, x_TD) if self.training else None
+        return Routed(layout, x_TD, n_TD, self.router(n_TD, draws))
+
+    def add(self, routed: Routed, draws: Draws | None, keep: Keep | None) -> tuple[Tensor, int, Tensor | None]:
+        """The stream behind the experts, pairs computed, and in training the variances of both."""
+        weights_TK, experts_TK = routed.routing.weights_TK, routed.routing.experts_TK
+        y_TD, pairs = self.experts(routed.n_TD, weights_TK, experts_TK, keep)
+        x_TD = routed.x_TD + self._drop(y_TD, draws)
+        return x_TD, pairs, _variances(y_TD, x_TD) if self.training else None
 
     def _drop(self, y_TD: Tensor, draws: Draws | None) -> Tensor:
         if draws is None or self.dropout == 0.0:
@@ -93,33 +113,43 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x: Ragged, draws: Draws | None = None, keep: Keep | None = None) -> Encoded:
+    def begin(self, x: Ragged, draws: Draws | None = None) -> Routed:
+        """A batch up to the first layer's experts."""
+        layout = Layout(x.lengths_B)
+        x_TD = self.project(x.values_TF)
+        if self.positions == "sinusoidal":
+            x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
+        return self._layers[0].route(x_TD, layout, draws)
+
+    def forward(self, x: Ragged | Routed, draws: Draws | None = None, keep: Keep | None = None) -> Encoded:
         """Encode a batch.
 
         Args:
-            x: values (T, F) and lengths (B,).
+            x: values (T, F) and lengths (B,), or what `begin` made of them.
             draws: noise and dropout of a Specialization step; None: deterministic.
             keep: the share of each layer's pairs that is computed; None: all.
 
         Returns:
             z (B, D), the layers' routing decisions, and pair counts summed over layers.
         """
-        layout = Layout(x.lengths_B)
-        x_TD = self.project(x.values_TF)
-        if self.positions == "sinusoidal":
-            x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
-        routings, variances = list[Routing](), list[Tensor]()
-        computed = routed = 0
-        for layer in self.layers:
-            x_TD, routing, pairs, added_2 = layer(x_TD, layout, draws, keep)
-            routings.append(routing)
+        routed = self.begin(x, draws) if isinstance(x, Ragged) else x
+        routings, variances, layout = list[Routing](), list[Tensor](), routed.layout
+        computed = 0
+        for layer, following in itertools.zip_longest(self._layers, self._layers[1:]):
+            x_TD, pairs, added_2 = layer.add(routed, draws, keep)
+            routings.append(routed.routing)
             if added_2 is not None:
                 variances.append(added_2)
             computed += pairs
-            routed += layout.tokens * self.top_k
+            if following is not None:
+                routed = following.route(x_TD, layout, draws)
         z_BD = layout.mean(self.norm(x_TD))
         added_L2 = torch.stack(variances) if variances else z_BD.new_empty(0, 2)
-        return Encoded(z_BD, tuple(routings), added_L2, computed, routed)
+        return Encoded(z_BD, tuple(routings), added_L2, computed, len(self.layers) * layout.tokens * self.top_k)
+
+    @property
+    def _layers(self) -> list[Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -137,7 +167,7 @@ class S3Model(TrainedModel):
 
     def forward(
         self,
-        batch: Mapping[str, Ragged],
+        batch: Mapping[str, Ragged] | Mapping[str, Routed],
         draws: Mapping[str, Draws] | None = None,
         keep: Mapping[str, Keep] | None = None,
         passes: int = 1,
@@ -151,13 +181,21 @@ class S3Model(TrainedModel):
             for _ in range(passes)
         ]
 
+    def begin(self, batch: Mapping[str, Ragged]) -> dict[str, Routed]:
+        return {name: encoder.begin(batch[name]) for name, encoder in self.encoders.items()}  # type: ignore[operator]
+
     def encode(
-        self, batch: Mapping[str, Ragged], output: str = "none", pruning: Pruning | None = None, sample: int = 0
+        self,
+        batch: Mapping[str, Ragged] | Mapping[str, Routed],
+        output: str = "none",
+        pruning: Pruning | None = None,
+        sample: int = 0,
     ) -> Encoding:
         """All modalities' z, pruned."""
         keep = None
         if pruning is not None:
-            keep = {name: pruning.keep(name, sample, batch[name].values_TF.device) for name in self.encoders}
+            device = next(self.parameters()).device
+            keep = {name: pruning.keep(name, sample, device) for name in self.encoders}
         encoded = self(batch, keep=keep)[0].values()
         return Encoding(
             [e.z_BD for e in encoded], sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,17 @@ class Encoding:
 class TrainedModel(nn.Module):
     """Encoders, one per modality or more, that a stage has trained or will."""
 
+    def begin(self, batch: Mapping[str, Ragged]) -> Mapping[str, Any]:
+        """What of a batch's encoding is the same however it is pruned, for `encode`. Each part has `nbytes`."""
+        return batch
+
     def encode(
-        self, batch: Mapping[str, Ragged], output: str, pruning: Pruning | None = None, sample: int = 0
+        self, batch: Mapping[str, Any], output: str, pruning: Pruning | None = None, sample: int = 0
     ) -> Encoding:
         """Represent a batch, without noise or dropout.
 
         Args:
+            batch: per modality, as it is or as `begin` left it.
             output: which of its representations, where there are several (`Method.outputs`).
             pruning: of the batch, which is one pool; None: all. Only S3's experts can be left out.
             sample: the batch's first one, of its split: what is drawn at random differs between pools.

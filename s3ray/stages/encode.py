@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +27,45 @@ class EncodedSplit:
     seconds: float
 
 
+class Begun:
+    """What of a model's encoding is the same at every preservation ratio and by every rule, kept between them.
+
+    Of one model only, and no more than `room` bytes: what does not fit is computed again.
+    """
+
+    def __init__(self, room: int = 2**28) -> None:
+        self._room, self._kept = room, dict[tuple[str, int, int], Mapping[str, Any]]()
+
+    def of(self, key: tuple[str, int, int], begin: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What belongs to a split's name, first sample and number of samples."""
+        if key in self._kept:
+            return self._kept[key]
+        begun = begin()
+        size = sum(part.nbytes for part in begun.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[key] = begun
+        return begun
+
+
 @torch.inference_mode()
 def encode_split(
-    model: TrainedModel, split: Split, *, output: str, on_sphere: bool, pruning: Pruning | None = None
+    model: TrainedModel,
+    split: Split,
+    *,
+    output: str,
+    on_sphere: bool,
+    pruning: Pruning | None = None,
+    name: str = "",
+    begun: Begun | None = None,
 ) -> EncodedSplit:
     """Representations of a split, in sample order, on every rank.
 
     Ranks share the batches, not the pools, so the result does not depend on the number of workers.
+
+    Args:
+        name: of the split in `begun`.
+        begun: of this model and these splits; a call that has it leaves it what it can use again.
     """
     started = time.perf_counter()
     parameter = next(model.parameters())
@@ -42,8 +75,13 @@ def encode_split(
     kept = routed = 0
     starts = range(0, len(split), at_once)
     for start in starts[rank() :: workers()]:
-        indices = np.arange(start, min(start + at_once, len(split)))
-        batch = {n: r.to(parameter.device, parameter.dtype) for n, r in split.batch(indices).items()}
+
+        def begin(start: int = start) -> Mapping[str, Any]:
+            indices = np.arange(start, min(start + at_once, len(split)))
+            batch = {n: r.to(parameter.device, parameter.dtype) for n, r in split.batch(indices).items()}
+            return model.begin(batch)
+
+        batch = begun.of((name, start, at_once), begin) if begun else begin()
         encoding = model.encode(batch, output, pruning, start)
         own[start] = encoding.joined(on_sphere).float().cpu().numpy()
         kept += encoding.pairs_computed
@@ -62,10 +100,16 @@ def encode_split(
 
 
 def encode_splits(
-    model: TrainedModel, data: Dataset, *, output: str, on_sphere: bool, pruning: Pruning | None = None
+    model: TrainedModel,
+    data: Dataset,
+    *,
+    output: str,
+    on_sphere: bool,
+    pruning: Pruning | None = None,
+    begun: Begun | None = None,
 ) -> dict[str, EncodedSplit]:
     """All splits of a dataset."""
     return {
-        name: encode_split(model, split, output=output, on_sphere=on_sphere, pruning=pruning)
+        name: encode_split(model, split, output=output, on_sphere=on_sphere, pruning=pruning, name=name, begun=begun)
         for name, split in data.splits.items()
     }

@@ -18,7 +18,7 @@ from s3ray.model import Pruning, TrainedModel
 from s3ray.model.parameters import ParameterCount
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import encoding_seconds, probe_seconds
-from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
+from s3ray.stages.encode import SAMPLES_AT_ONCE, Begun, encode_splits
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -118,6 +118,7 @@ def probed(
     output: str,
     on_sphere: bool,
     pruning: Pruning | None = None,
+    begun: Begun | None = None,
 ) -> Outcome:
     """Probe a model's representations, pruned or not; no training of the model.
 
@@ -127,7 +128,7 @@ def probed(
     Returns:
         A row per split but train, as `CurvePoint` describes them.
     """
-    encoded = encode_splits(model, data, output=output, on_sphere=on_sphere, pruning=pruning)
+    encoded = encode_splits(model, data, output=output, on_sphere=on_sphere, pruning=pruning, begun=begun)
     if rank() != 0:
         return Outcome([])
     started = time.perf_counter()
@@ -160,7 +161,8 @@ def probed(
 
 def _run(config: ProbeConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     assert parent is not None
-    return probed(parent, data, config.classifier, output=config.output, on_sphere=config.on_sphere)
+    shape: dict[str, Any] = {"output": config.output, "on_sphere": config.on_sphere}
+    return probed(parent, data, config.classifier, **shape, begun=context.begun)
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:

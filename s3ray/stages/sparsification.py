@@ -70,7 +70,15 @@ class SparsificationConfig:
 
 def _run(config: SparsificationConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     assert parent is not None
-    return probed(parent, data, config.classifier, output="none", on_sphere=config.on_sphere, pruning=config.pruning)
+    return probed(
+        parent,
+        data,
+        config.classifier,
+        output="none",
+        on_sphere=config.on_sphere,
+        pruning=config.pruning,
+        begun=context.begun,
+    )
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:

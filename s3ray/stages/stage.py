@@ -20,6 +20,7 @@ from s3ray.configuration import document, restored
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model.trained import TrainedModel
+from s3ray.stages.encode import Begun
 from s3ray.stages.training import Monitor
 
 C = TypeVar("C")
@@ -31,6 +32,7 @@ class Context:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     monitor: Monitor | None = None  # of a stage that trains
+    begun: Begun | None = None  # of a stage that measures: of its parent's model
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.model import ModelConfig, Pruning, S3Model, build_model
-from s3ray.stages.encode import EncodedSplit, encode_split, encode_splits
+from s3ray.stages.encode import Begun, EncodedSplit, encode_split, encode_splits
 
 LAYERS, TOP_K = 2, 2
 
@@ -115,3 +116,37 @@ def test_a_ratio_is_a_share(ratio: float) -> None:
 def test_a_pool_holds_samples() -> None:
     with pytest.raises(UserError, match="pool 0 must lie between 1 and"):
         Pruning(ratio=0.5, pool=0)
+
+
+@pytest.mark.parametrize("room", [0, 2_000, 2**28], ids=["nothing fits", "some fits", "all fits"])
+def test_what_was_begun_is_used_again_and_changes_no_bit(
+    model: S3Model, tiny_dataset: Dataset, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prunings = [None, Pruning(ratio=0.5, pool=4), Pruning(ratio=0.5, pool=4, rule="random", seed=0)]
+    prunings += [
+        Pruning(ratio=0.0, pool=4),
+        Pruning(ratio=0.5, pool=4, rule="contribution"),
+        Pruning(ratio=0.5, pool=7),
+    ]
+    plain = [encode_splits(model, tiny_dataset, output="none", on_sphere=True, pruning=p) for p in prunings]
+    begin, calls, begun = model.begin, [0], Begun(room)
+
+    def counted(batch: Any) -> Any:
+        calls[0] += 1
+        return begin(batch)
+
+    monkeypatch.setattr(model, "begin", counted)
+    for pruning, expected in zip(prunings, plain, strict=True):
+        got = encode_splits(model, tiny_dataset, output="none", on_sphere=True, pruning=pruning, begun=begun)
+        for name in expected:
+            assert np.array_equal(got[name].z, expected[name].z)
+            assert (got[name].pairs_kept, got[name].pairs_routed) == (
+                expected[name].pairs_kept,
+                expected[name].pairs_routed,
+            )
+    batches = {at: sum(-(-len(s) // at) for s in tiny_dataset.splits.values()) for at in (256, 4, 7)}
+    once, always = batches[256] + batches[4] + batches[7], batches[256] + 4 * batches[4] + batches[7]
+    if room == 2_000:
+        assert once < calls[0] < always
+    else:
+        assert calls[0] == (always if room == 0 else once)

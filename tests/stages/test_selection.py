@@ -141,12 +141,13 @@ def test_entropy_metrics_against_softmax_of_the_routers(model: S3Model, tiny_dat
 def test_expert_shares_against_the_experts_own_outputs(model: S3Model, tiny_dataset: Dataset) -> None:
     """In float64, of one batch that is the whole split: tokens' variances over features, summed over tokens."""
     data = tiny_dataset.train
-    streams: dict[tuple[str, int], list[Tensor]] = {}  # what a layer's experts add, and what the layer gives
+    streams: dict[tuple[str, int], list[Tensor]] = {}  # what a layer's experts add, and what goes on from there
     for name, encoder in model.double().encoders.items():
-        for number, layer in enumerate(encoder.layers):
+        following = [*(layer.attention for layer in encoder.layers[1:]), encoder.norm]
+        for number, (layer, then) in enumerate(zip(encoder.layers, following, strict=True)):
             seen = streams[name, number] = []
-            for module in (layer.experts, layer):
-                module.register_forward_hook(lambda _, inputs, outputs, seen=seen: seen.append(outputs[0].detach()))
+            layer.experts.register_forward_hook(lambda _, inputs, outputs, seen=seen: seen.append(outputs[0].detach()))
+            then.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].detach()))
     (row,) = _run(_config("suff+min", batch_size=len(data)), tiny_dataset, model).rows
     for (name, number), (added_TD, stream_TD) in streams.items():
         assert len(added_TD) == data.modalities[name].lengths.sum()  # no padding among them
