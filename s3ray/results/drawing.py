@@ -76,7 +76,8 @@ def render(figure: Figure, suffix: str) -> bytes:
     """The figure as PNG or PDF bytes, without a timestamp, so that equal results give equal files."""
     buffer = io.BytesIO()
     metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+    # Tight: the layout goes by ticks that a shared scale may change to wider ones, which pushed labels out of sight.
+    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
     return buffer.getvalue()
 
 
