@@ -31,7 +31,12 @@ def _names(*arguments: object) -> list[str]:
 
 
 def test_nothing_asked_for_means_the_embedded_ones() -> None:
-    assert _names([], [], None) == list(EMBEDDED)
+    assert _names([], [], None) == ["digits", "latent_factors"]
+
+
+def test_a_variation_is_there_for_whom_asks() -> None:
+    assert not EMBEDDED["latent_factors_large"].usual
+    assert _names(["latent_factors_large"], [], None) == ["latent_factors_large"]
 
 
 def test_names_keep_their_order_and_count_once() -> None:

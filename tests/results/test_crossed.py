@@ -13,6 +13,8 @@ from s3ray.results.exhibits.crossed import crossed_table
 from s3ray.results.exhibits.verdicts import verdict_table
 from s3ray.results.statistics import Difference, verdicts
 
+NO_CONTROLS = pd.DataFrame()
+
 
 def zero(S: int, N: int) -> pd.DataFrame:
     return pd.DataFrame(np.zeros((S, N), np.int8))
@@ -327,7 +329,7 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     assert judged["verdict"] == "undecided"
     claim = judged["claim"]
     assert (claim, judged["more_seeds"]) == ("falling", 2)
-    table = verdict_table(rows)
+    table = verdict_table(rows, NO_CONTROLS)
     assert table["needed"].tolist() == ["2 more seeds for falling"]
     assert seeds_can_decide(rows, judged)
     # As much, but made of many gained and many lost, the same at every seed: the noise of samples.
@@ -336,8 +338,8 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     judged = verdicts(rows).iloc[0]
     assert (judged["verdict"], judged["claim"]) == ("undecided", claim)
     assert not seeds_can_decide(rows, judged)
-    assert verdict_table(rows)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
+    assert verdict_table(rows, NO_CONTROLS)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
     # One seed's bits alone, too, and rows that do not say which samples are right, leave the words of seeds.
     single = rows.assign(correct=rows["correct"].where(rows["seed"] == 0))
-    assert verdict_table(single)["needed"].tolist() == table["needed"].tolist()
-    assert verdict_table(rows.drop(columns="correct"))["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(single, NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(rows.drop(columns="correct"), NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()

@@ -183,8 +183,8 @@ def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up: SimpleNam
     assert {"table1.md", "verdicts.tex", "figure5_batch_64.png", "summary.csv"} <= set(written)
     line = store.read("results", sweep.name, "table1.md").decode().splitlines()[-1].strip("| ").split(" | ")
     assert line[:3] == ["digits (embedded data)", "64", "8"]
-    # Specialization, Selection, p .5, p*, test at p*, its gain, the oracle likewise, n.
-    assert line[4:] == ["64.64", "66.64", "71.64", "0.5", "71.64", "+5.00", "0.5", "71.64", "1"]
+    # Specialization, Selection, p .5, p 0, p*, test at p*, its gain, the oracle likewise, n.
+    assert line[4:] == ["64.64", "66.64", "71.64", "45.00", "0.5", "71.64", "+5.00", "0.5", "71.64", "1"]
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 2])

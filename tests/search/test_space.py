@@ -18,15 +18,15 @@ from tiny_search import SPACE, commit, plan_of, rows, search_of, study_of
 
 
 def test_the_space_lies_around_the_scales_own_settings(search: Search) -> None:
-    # Smoke: learning rate 5e-3, 8 epochs, λ_min 1.
+    # Smoke: learning rate 3e-3, 16 epochs, λ_min 1.
     assert search.defaults() == {
-        "specialization.optimizer.learning_rate": 5e-3,
-        "specialization.optimizer.epochs": 8,
+        "specialization.optimizer.learning_rate": 3e-3,
+        "specialization.optimizer.epochs": 16,
         "selection.lambda_min": 1.0,
     }
     assert search.distributions() == {
-        "specialization.optimizer.learning_rate": FloatDistribution(5e-4, 5e-2, log=True),
-        "specialization.optimizer.epochs": IntDistribution(4, 16, log=True),
+        "specialization.optimizer.learning_rate": FloatDistribution(3e-3 / 10, 3e-3 * 10, log=True),
+        "specialization.optimizer.epochs": IntDistribution(8, 32, log=True),
         "selection.lambda_min": FloatDistribution(0.25, 4.0, log=True),
     }
 

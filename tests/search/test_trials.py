@@ -50,7 +50,7 @@ def test_a_trial_runs_its_configuration_seed_after_seed(search: Search, store: S
         return 0.5
 
     searched(search, store, objective, trials=1)
-    assert ran == [(0, 5e-3), (1, 5e-3), (2, 5e-3)]
+    assert ran == [(0, 3e-3), (1, 3e-3), (2, 3e-3)]
 
 
 def test_a_trial_reports_the_mean_of_its_seeds_so_far(search: Search, store: Store) -> None:

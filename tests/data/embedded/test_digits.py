@@ -27,11 +27,8 @@ def blanked() -> Dataset:
 
 
 def test_shapes(clean: Dataset) -> None:
-    assert {name: len(split) for name, split in clean.splits.items()} == {
-        "train": 1197,  # 1797 - 2 · 300
-        "valid": 300,
-        "test": 300,
-    }
+    # 1797 - 2 · 600 are left to train with.
+    assert {name: len(split) for name, split in clean.splits.items()} == {"train": 597, "valid": 600, "test": 600}
     assert clean.features == {"rows": 8, "columns": 8}
     assert clean.classes == 10
     for split in clean.splits.values():
@@ -49,8 +46,8 @@ def test_splits_are_disjoint_and_complete(clean: Dataset) -> None:
 
 
 def test_the_training_split_can_be_smaller() -> None:
-    data = digits(DigitsConfig(train=800))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 800, "valid": 300, "test": 300}
+    data = digits(DigitsConfig(train=400, held_out=300))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 400, "valid": 300, "test": 300}
 
 
 def test_splits_are_stratified(clean: Dataset) -> None:
