@@ -64,7 +64,7 @@ def contribution_chart(contributions: pd.DataFrame) -> Chart:
         curves = [_curve(own[own["granularity"] == g], g) for g in sorted(own["granularity"].unique())]
         return Panel(title=f"{dataset} ({own['kind'].iloc[0]} data)", curves=curves)
 
-    places = Axis(ticks=dict(enumerate(_AFTER)), limits=(-0.3, len(_AFTER) - 0.7))
+    places = Axis(ticks=dict(enumerate(("start", *_AFTER[1:]))))
     return Chart(
         title=f"How much do experts matter? Batch size {batch_size}, {over_seeds(contributions['seed'].nunique())}",
         panels=[[panel(dataset) for dataset in datasets]],
