@@ -131,6 +131,26 @@ def test_a_stores_tables(finished: FinishedStore, tmp_path: Path) -> None:
         finished.rows("long")
 
 
+def test_a_stores_controls_and_contributions(finished: FinishedStore, tmp_path: Path) -> None:
+    controls = finished.controls()
+    assert set(controls.columns) == s3ray.COLUMNS["controls"].keys()
+    # Seeds, branches and splits: at random at p = 0.4, no expert, untrained; none of FactorCL.
+    assert len(controls) == 2 * 2 * 2 * 3
+    assert set(zip(controls["control"], controls["preservation_ratio"], strict=True)) == {
+        ("random", 0.4),
+        ("no expert", 0.0),
+        ("untrained", 1.0),
+    }
+    contributions = finished.contributions("short")
+    assert set(contributions.columns) == s3ray.COLUMNS["contributions"].keys()
+    assert set(contributions["after"]) == {"initialisation", "Specialization", "Selection"}
+    assert set(contributions["modality"]) == {"left", "right"}
+    empty = s3ray.open_store(str(tmp_path / "empty"))
+    for table in (empty.controls, empty.contributions):
+        with pytest.raises(UserError, match="holds no results of any sweep"):
+            table()
+
+
 def test_sweeps_begin_with_the_one_written_last(finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path) -> None:
     store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
     for name in ("b", "a"):

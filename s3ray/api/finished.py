@@ -71,6 +71,10 @@ class FinishedStore:
         """Accuracies per cell, branch, preservation ratio and split."""
         return self.results(sweep).rows
 
+    def controls(self, sweep: str | None = None) -> pd.DataFrame:
+        """Accuracies of what curves are held against, as rows."""
+        return self.results(sweep).controls
+
     def references(self, sweep: str | None = None) -> pd.DataFrame:
         """Accuracies without representation learning, per dataset, reference and split."""
         return self.results(sweep).references
@@ -78,6 +82,10 @@ class FinishedStore:
     def entropies(self, sweep: str | None = None) -> pd.DataFrame:
         """Router entropies per cell, branch, Selection step, modality and scope."""
         return self.results(sweep).entropies
+
+    def contributions(self, sweep: str | None = None) -> pd.DataFrame:
+        """The variance that experts add per cell, branch, stage, modality and layer."""
+        return self.results(sweep).contributions
 
     def factors(self, sweep: str | None = None) -> pd.DataFrame:
         """What representations hold of a simulation's factors."""

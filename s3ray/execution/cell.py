@@ -94,15 +94,18 @@ class _CellRunner:
         missing = {run.identity for run in self.plan.missing(committed)}
         # What belongs together is said together: a curve of ten ratios is one line, not ten.
         for label, planned in groupby(_labelled(self.plan), key=lambda entry: entry[0]):
-            runs = [run for _, run in planned if run.identity in missing]
-            if runs and not self._done_meanwhile(runs):
+            runs = self._not_done_meanwhile([run for _, run in planned if run.identity in missing])
+            if runs:
                 self._together(label, runs)
 
-    def _done_meanwhile(self, runs: Sequence[StageRun]) -> bool:
-        """Whether another cell has been here by now: the reference is shared by all cells of a dataset."""
-        if runs[0] is not self.plan.reference:
-            return False
-        return from_rank_zero(lambda: self.store.marker(self.plan.reference)) is not None
+    def _not_done_meanwhile(self, runs: Sequence[StageRun]) -> list[StageRun]:
+        """Those that no other cell has committed by now.
+
+        The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes.
+        """
+        shared = [run for run in runs if run in (self.plan.reference, self.plan.floors.get("untrained"))]
+        done = from_rank_zero(lambda: set(self.store.markers(shared))) if shared else set()
+        return [run for run in runs if run.identity not in done]
 
     def _together(self, label: str, runs: Sequence[StageRun]) -> None:
         self._event("started", label)

@@ -62,10 +62,7 @@ def controlled(rows: pd.DataFrame, controls: pd.DataFrame, margin: float = 1.0) 
         lines.append(
             configuration
             | {
-                "n": len(ranked[[p, 1.0]].dropna()),
-                "p_star": p,
-                "test": _at(ranked, p).mean(),
-                "test_full": _at(ranked, 1.0).mean(),
+                **best[["n", "p_star", "test", "test_full"]],
                 "no_expert": _at(_curve(own[own["control"] == "no expert"]), 0.0).mean(),
                 "untrained": _at(_curve(own[own["control"] == "untrained"]), 1.0).mean(),
             }

@@ -235,3 +235,33 @@ def test_a_new_ratio_costs_that_ratio_and_a_new_probe_no_training(
     assert committed_anew(probe={"inverse_regularization": 0.3}) == [*curves, *floors, "reference"]
     assert committed_anew(sparsification={"controls": ["random", "smallest"]}) == ["sparsification"] * 2
     assert committed_anew(sparsification={"controls": []}) == []
+
+
+def test_what_another_cell_has_committed_meanwhile_is_not_computed_again(
+    finished: Finished, tiny_sweep: ModuleType, tmp_path: Path
+) -> None:
+    """The untrained encoder is that of all batch sizes, the reference that of all cells; the rest is the cell's own."""
+    plain, cell, _ = finished
+    shutil.copytree(plain.base, tmp_path / "copy")
+    store = Store(str(tmp_path / "copy"))
+    shared = [cell.floors["untrained"], cell.reference]
+    committed_at = [marker.committed_at for run in shared if (marker := store.marker(run))]
+    own = cell.floors["no expert"]
+    found_before = {run.identity for run in cell.runs} - {run.identity for run in [own, *shared]}
+    events: list[Event] = []
+    run_cell(
+        cell, tiny_sweep.DATA, store, events.append, found_before, device=torch.device("cpu"), checkpoint_interval=1e9
+    )
+    assert [event.stage for event in events if event.state == "finished"] == ["floors"]
+    assert [marker.committed_at for run in shared if (marker := store.marker(run))] == committed_at
+    events.clear()
+    run_cell(
+        cell,
+        tiny_sweep.DATA,
+        store,
+        events.append,
+        found_before | {own.identity},
+        device=torch.device("cpu"),
+        checkpoint_interval=1e9,
+    )
+    assert events == []

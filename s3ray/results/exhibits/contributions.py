@@ -22,7 +22,7 @@ def _tables(results: Results) -> dict[str, Table]:
 
 
 def contribution_table(contributions: pd.DataFrame) -> pd.DataFrame:
-    """A line per (dataset, batch size, χ, Selection loss, modality, layer): shares in percent, `mean (std)`."""
+    """A line per (dataset, batch size, χ, modality, layer): shares in percent, `mean (std)`, a column per stage."""
     keys = ["dataset", "kind", "batch_size", "granularity", "modality", "layer"]
     lines = []
     for place, own in contributions.groupby(keys, sort=False):
@@ -38,7 +38,8 @@ def contribution_table(contributions: pd.DataFrame) -> pd.DataFrame:
             shares = 100 * own[(own["after"] == after) & (own["branch"] == branch)]["share"]
             line[_heading(after, branch)] = mean_std(shares.mean(), shares.std(ddof=1), 1)
         lines.append(line | {"n": own["seed"].nunique()})
-    return pd.DataFrame(lines).fillna("")
+    table = pd.DataFrame(lines).fillna("")
+    return table[[*table.columns.drop("n"), "n"]]  # also where the first line has fewer Selections than others
 
 
 def _heading(after: str, branch: str) -> str:

@@ -79,15 +79,18 @@ def _points(curve: pd.Series[Any], name: str) -> str:
     if pd.isna(curve[name]):
         return ""
     low, high = curve[f"{name}_low"], curve[f"{name}_high"]
-    return f"{100 * curve[name]:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if pd.notna(low) else "")
+    interval = f" [{100 * low:+z.1f}, {100 * high:+z.1f}]" if pd.notna(low) else ""
+    return f"{100 * curve[name]:+z.1f}{interval}"  # z: no -0.0
 
 
 def _figures(results: Results) -> dict[str, Chart]:
     rows = results.rows[(results.rows["method"] == "s3") & results.rows["branch"].isin(["none", "suff+min"])]
+    places = ["dataset", "batch_size"]
+    controlled_places = set(results.controls[places].itertuples(index=False, name=None))
     return {
         f"controls_{dataset}_batch_{batch_size}": control_chart(own, results.controls)
-        for (dataset, batch_size), own in rows.groupby(["dataset", "batch_size"], sort=False)
-        if len(results.controls)
+        for (dataset, batch_size), own in rows.groupby(places, sort=False)
+        if (dataset, batch_size) in controlled_places
     }
 
 
