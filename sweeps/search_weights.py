@@ -7,7 +7,7 @@ preservation ratio that validation chooses. Test is never read. What is bad afte
 `--method focal` searches a prior method in the same way: same seeds, as many trials, epochs and learning rate within
 the same factors, and of its own settings those that its file in s3ray/methods names. It is judged by its output's
 validation accuracy, of several outputs (FactorCL's emb and proj) by the one that is best there. Its best.toml holds
-its own table `[method.focal]` alone. All of Table 2, tuned against tuned, stands beside the same settings
+its own table (method.focal) alone. All of Table 2, tuned against tuned, stands beside the same settings
 (table2_methods.py) after
 
     python sweeps/search_weights.py --method s3,clip,factorcl,focal,jointopt,disentangledssl --trials 10

@@ -94,9 +94,8 @@ def _curve(rows: pd.DataFrame, granularity: int) -> Curve:
 EXHIBIT = Exhibit(
     name="contributions",
     title="How much do experts matter?",
-    note="Variance over a token's features that a layer's experts add to the residual stream, as a share of the "
-    "stream's behind them; on the training batch of a stage's first or last step. At initialisation a dense FFN adds "
-    'about as much as `expert_scale = "variance"` makes the experts add.',
+    note="How much of a token's variance over its features the experts of a layer add, as a share of the residual "
+    "stream's behind them: at 0 % they do nothing. Measured on the training batch of a stage's first or last step.",
     reads=("contributions",),
     tables=_tables,
     figures=_figures,

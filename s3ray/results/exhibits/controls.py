@@ -13,23 +13,28 @@ from s3ray.results.collect import Results
 from s3ray.results.controlled import controlled
 from s3ray.results.curves import RATIOS, near, told
 from s3ray.results.exhibit import Exhibit, Table
-from s3ray.results.formatting import percent
+from s3ray.results.formatting import over_seeds, percent
 from s3ray.results.statistics import CONFIGURATION, verdicts
 
 _CURVES = ("random", "smallest", "contribution")
 _FLOORS = ("no expert", "untrained")
 _NOTE = (
-    "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, as "
-    "many at random, and without any expert (p = 0). At p*, chosen on validation, paired over seeds, in points with "
-    "95 % intervals. `router`: whether ranked pruning is above random pruning there; `experts`: whether p = 1 is above "
-    "p = 0. `no` says that the difference is shown to be less than a point: where experts do not matter, a pruning "
-    "curve says nothing. Rules: s3ray/results/controlled.py."
+    "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, and "
+    "as many chosen otherwise. All curves begin at p = 1, where nothing is pruned. Bands: one standard deviation over "
+    "seeds. Star: p*, chosen on validation. In words: the verdict on the curve's shape, and at p* its differences from "
+    "random pruning and from computing no expert at all (p = 0), in points with 95 % intervals."
+)
+_TABLE_NOTE = (
+    "At p*, chosen on validation: test accuracy, and its differences from the controls, paired over seeds, in points "
+    "with 95 % intervals. Router: is ranked pruning above random pruning there? Experts: is p = 1 above p = 0, where "
+    "none is computed? A no says that the difference is shown to be less than a point; where experts do not matter, a "
+    "pruning curve says nothing. Rules: s3ray/results/controlled.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
     frame = controlled(results.rows, results.controls)
-    return {"controls": Table(control_table(frame), note=f"{_NOTE}{_warning(frame)}")}
+    return {"controls": Table(control_table(frame), note=f"{_TABLE_NOTE}{_warning(frame)}")}
 
 
 def _warning(frame: pd.DataFrame) -> str:
@@ -126,7 +131,8 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
     drawn = [c for g in granularities for b in branches for c in _curves(of(rows, g, b), of(controls, g, b), b)]
     heights = [height for curve in drawn for height in curve.extent()]
     return Chart(
-        title=f"The router against chance: {dataset} ({kind} data), batch size {batch_size}",
+        title=f"The router against chance: {dataset} ({kind} data), batch size {batch_size}\n"
+        f"test, {over_seeds(rows['seed'].nunique())}",
         panels=[[panel(granularity, branch) for branch in branches] for granularity in granularities],
         columns=[RATIOS] * len(branches),
         rows=[Axis(title=f"χ = {granularity}\ntest accuracy (%)") for granularity in granularities],
@@ -185,7 +191,9 @@ def _words(verdict: pd.Series[Any]) -> str:
     """What a reader takes away, at p*."""
     differences = [("over random", "over_random"), ("over no expert", "over_no_expert")]
     told = [f"{name} {_points(verdict, column)}" for name, column in differences if pd.notna(verdict[column])]
-    return "\n".join([f"{verdict['verdict']}; at p* {verdict['p_star']:g}", *told])
+    shape = f"shape: {verdict['verdict']}" if verdict["n"] > 1 else "one seed: nothing can be tested"
+    idle = ["no expert at all is as good or better"] * bool(verdict["over_no_expert"] <= 0)
+    return "\n".join([f"{shape}; at p* {verdict['p_star']:g}", *told, *idle])
 
 
 EXHIBIT = Exhibit(
