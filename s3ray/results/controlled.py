@@ -62,7 +62,7 @@ def controlled(rows: pd.DataFrame, controls: pd.DataFrame, margin: float = 1.0) 
         lines.append(
             configuration
             | {
-                **best[["n", "p_star", "test", "test_full"]],
+                **{name: best[name] for name in ("n", "p_star", "test", "test_full")},
                 "no_expert": _at(_curve(own[own["control"] == "no expert"]), 0.0).mean(),
                 "untrained": _at(_curve(own[own["control"] == "untrained"]), 1.0).mean(),
             }

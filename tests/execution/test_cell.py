@@ -245,11 +245,7 @@ def test_what_another_cell_has_committed_meanwhile_is_not_computed_again(
     shutil.copytree(plain.base, tmp_path / "copy")
     store = Store(str(tmp_path / "copy"))
     shared = [cell.floors["untrained"], cell.reference]
-
-    def committed() -> list[str]:
-        return [marker.committed_at for marker in map(store.marker, shared) if marker]
-
-    committed_at = committed()
+    committed = store.markers(shared)
     own = cell.floors["no expert"]
     found_before = {run.identity for run in cell.runs} - {run.identity for run in [own, *shared]}
     events: list[Event] = []
@@ -257,7 +253,7 @@ def test_what_another_cell_has_committed_meanwhile_is_not_computed_again(
         cell, tiny_sweep.DATA, store, events.append, found_before, device=torch.device("cpu"), checkpoint_interval=1e9
     )
     assert [event.stage for event in events if event.state == "finished"] == ["floors"]
-    assert committed() == committed_at
+    assert store.markers(shared) == committed
     events.clear()
     run_cell(
         cell,

@@ -90,6 +90,8 @@ def _points(curve: pd.Series[Any], name: str) -> str:
 
 def _figures(results: Results) -> dict[str, Chart]:
     rows = results.rows[(results.rows["method"] == "s3") & results.rows["branch"].isin(["none", "suff+min"])]
+    if results.controls.empty:
+        return {}
     places = ["dataset", "batch_size"]
     controlled_places = set(results.controls[places].itertuples(index=False, name=None))
     return {
