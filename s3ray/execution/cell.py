@@ -171,7 +171,7 @@ def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
     for branch in plan.branches:
         for group in branch.groups:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
-    labelled += [("floors", run) for run in plan.floors.values()]
+    labelled += [("controls", run) for run in plan.floors.values()]
     return [*labelled, (plan.reference.stage.name, plan.reference)]
 
 

@@ -3,9 +3,9 @@
 All tests are paired over seeds on test, as those of `s3ray.results.statistics`, at level 0.05; p* is chosen on
 validation there. Controls are reference rows: no p is chosen among them, and p = 0 is no end of a curve.
 
-- `experts`: whether they matter. `yes`: p = 1 is above p = 0, where none is computed (one-sided). `no`: p = 1 is
-  shown to be less than the margin above p = 0 (one-sided); then a pruning curve says nothing, since what it prunes is
-  worth nothing. Else `undecided`.
+- `experts`: whether they matter. `yes`: p = 1 is above p = 0, where none is computed (one-sided). `hurt`: it is below
+  (one-sided). `no`: it is shown to be less than the margin above p = 0 (one-sided). In the last two cases a pruning
+  curve says nothing, since what it prunes is worth nothing. Else `undecided`.
 - `router`: whether it matters which pairs are kept. `yes`: at p* the ranked curve is above the one that keeps as many
   pairs at random (one-sided). `no`: it is below (one-sided), or equivalent within the margin (two one-sided tests).
   Else `undecided`. It is asked at p*, not where the two lie furthest apart, and it is not corrected: one curve, one
@@ -68,7 +68,7 @@ def controlled(rows: pd.DataFrame, controls: pd.DataFrame, margin: float = 1.0) 
             }
             | {name: value for d, each in differences.items() for name, value in _told(d, each).items()}
             | {
-                "experts": _answer(full.p_above(), full.p_below(margin / 100)),
+                "experts": "hurt" if full.p_below() < ALPHA else _answer(full.p_above(), full.p_below(margin / 100)),
                 "router": _router(differences["over_random"], margin / 100),
             }
         )

@@ -63,7 +63,7 @@ def test_every_stage_is_committed_once_and_in_order(finished: Finished, tiny_swe
         ("finished", "sparsification none"),
         ("finished", "selection suff+min"),
         ("finished", "sparsification suff+min"),
-        ("finished", "floors"),
+        ("finished", "controls"),
         ("finished", "reference"),
     ]
     again: list[Event] = []
@@ -252,7 +252,7 @@ def test_what_another_cell_has_committed_meanwhile_is_not_computed_again(
     run_cell(
         cell, tiny_sweep.DATA, store, events.append, found_before, device=torch.device("cpu"), checkpoint_interval=1e9
     )
-    assert [event.stage for event in events if event.state == "finished"] == ["floors"]
+    assert [event.stage for event in events if event.state == "finished"] == ["controls"]
     assert store.markers(shared) == committed
     events.clear()
     run_cell(

@@ -142,7 +142,7 @@ def judged(over_no_expert: Sequence[float], over_random: Sequence[float], margin
         ([4.0, 5.0, 6.0], "yes"),
         ([0.2, 0.3, 0.4], "yes"),  # less than the margin, and above all the same
         ([-0.1, 0.0, 0.1], "no"),
-        ([-6.0, -5.0, -4.0], "no"),  # below p = 0
+        ([-6.0, -5.0, -4.0], "hurt"),  # below p = 0
         ([0.0, 2.0, 4.0], "undecided"),
         ([-3.0, 0.0, 3.0], "undecided"),
     ],

@@ -27,8 +27,8 @@ _NOTE = (
 _TABLE_NOTE = (
     "At p*, chosen on validation: test accuracy, and its differences from the controls, paired over seeds, in points "
     "with 95 % intervals. Router: is ranked pruning above random pruning there? Experts: is p = 1 above p = 0, where "
-    "none is computed? A no says that the difference is shown to be less than a point; where experts do not matter, a "
-    "pruning curve says nothing. Rules: s3ray/results/controlled.py."
+    "none is computed? A no says that the difference is shown to be less than a point; where experts do not matter, or "
+    "hurt, a pruning curve says nothing. Rules: s3ray/results/controlled.py."
 )
 
 
@@ -39,16 +39,20 @@ def _tables(results: Results) -> dict[str, Table]:
 
 def _warning(frame: pd.DataFrame) -> str:
     """In words, where no expert at all is as good."""
-    idle = frame[frame["experts"] == "no"]
-    if idle.empty:
-        return ""
-    where = [
-        f"{dataset}, χ {granularity}, batch size {batch_size}, {labels.branch_title(branch)}"
-        for dataset, granularity, batch_size, branch in idle[
-            ["dataset", "granularity", "batch_size", "branch"]
-        ].itertuples(index=False, name=None)
-    ]
-    return f" Without any expert accuracy is as good: {'; '.join(where)}."
+    columns = ["dataset", "granularity", "batch_size", "branch", "no_expert", "test_full"]
+
+    def told(answer: str, sentence: str) -> str:
+        where = [
+            f"{dataset}, χ {granularity}, batch size {batch_size}, {labels.branch_title(branch)} "
+            f"({percent(without)} against {percent(full)})"
+            for dataset, granularity, batch_size, branch, without, full in frame.loc[
+                frame["experts"] == answer, columns
+            ].itertuples(index=False, name=None)
+        ]
+        return f" {sentence}: {'; '.join(where)}." if where else ""
+
+    hurt = told("hurt", "Experts hurt, without any of them accuracy is higher")
+    return hurt + told("no", "Without any expert accuracy is as good")
 
 
 def control_table(frame: pd.DataFrame) -> pd.DataFrame:

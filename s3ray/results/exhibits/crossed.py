@@ -42,7 +42,8 @@ def crossed_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "test samples": crossed.samples,
                 "p*": f"{best['p_star']:g}",
                 "gain over p 1": gain(difference.mean),
-                "95 % interval": _interval(*difference.interval(0.95)),
+                # No sample changed: that nothing was seen is no proof to the last digit.
+                "95 % interval": _interval(*difference.interval(0.95)) if difference.error else "",
                 "p": _p(difference.p_nonzero()),
                 "p of flat": _p(p_flat),
                 "over seeds alone": gain(best["gain"], best["gain_half_width"]),

@@ -17,10 +17,10 @@ from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 _NOTE = (
     "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above the smallest "
     "p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; `flat`: equal "
-    "within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, a curve says "
-    "nothing. The router's doing: at p* as many pairs kept at random do worse. Rises and falls are the mean curve's "
-    "largest steps, in points. Needed: more test samples, where no number of seeds could show the claim on these. "
-    "Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
+    "within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, or hurt, a "
+    "curve says nothing. The router's doing: at p* as many pairs kept at random do worse. Rises and falls are the mean "
+    "curve's largest steps, in points. Needed: more test samples, where no number of seeds could show the claim on "
+    "these. Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
 )
 
 
