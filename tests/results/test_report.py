@@ -143,7 +143,9 @@ def test_page_fetches_nothing_and_logs_no_error(page: Any) -> None:
 def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page: Any) -> None:
     headings = [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "h2#figures ~ h3[id^=figures_]")]
     assert headings == [  # as the grid's parts ask for them
+        "The router against chance",
         "Figure 5: pruning curves",
+        "How much do experts matter?",
         "Figure 3: pruning curves over batch sizes",
         "Table 3: Selection losses, accuracy (%)",
         "Figure 6: pruning without Selection",
@@ -166,6 +168,7 @@ def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page: Any) -> None
         "after Selection: mean ± std, n = 3",
         "logistic regression on mean-pooled raw features",
         "most frequent training class",
+        "no expert at all (p 0)",
         "p*, chosen on validation",
         "single seeds",
         "trend (quadratic)",
@@ -292,6 +295,8 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
     names = ["figure3_digits", "figure3_latent_factors", "figure5_batch_64", "figure5_batch_128"]
     names += ["figure6_batch_64", "figure6_batch_128", "figures7_10_digits", "figures7_10_latent_factors"]
     names += ["table3_batch_64", "table3_batch_128", "factors_latent_factors_batch_64"]
+    names += ["controls_digits_batch_64", "controls_digits_batch_128", "controls_latent_factors_batch_64"]
+    names += ["contributions_batch_64", "contributions_batch_128"]
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
     for path in (embedded_report / "figures").glob("*.png"):
         height, width, _ = plt.imread(path).shape
@@ -299,7 +304,7 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
     for path in (embedded_report / "figures").glob("*.pdf"):
         assert path.read_bytes().startswith(b"%PDF-")
     tables = ["table1", "table2", "table3", "table4", "table5", "table5_all_layers"]
-    tables += ["factors", "summary", "verdicts", "references"]
+    tables += ["factors", "summary", "verdicts", "references", "controls", "contributions", "crossed"]
     assert {path.name for path in (embedded_report / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")
     }
