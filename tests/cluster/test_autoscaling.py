@@ -87,7 +87,8 @@ def test_nodes_come_one_is_lost_and_they_leave(growing: Any, wait_for: Any, tmp_
     assert len(nodes) >= 3  # those that came, and one for the lost one
     after = committed(tmp_path)
     assert {identity: after[identity] for identity in before} == before
-    assert len(after) == 9 * (2 + 2 * 10) + 1  # two trainings, two curves of ten ratios; the reference
+    # Two trainings, two curves of ten ratios and a control below 1, no expert and untrained; the reference.
+    assert len(after) == 9 * (2 + 2 * (10 + 9) + 2) + 1
     # The lost node's cell went on elsewhere.
     lost = {cell for cell, *_, at in seen.attempts if at == node}
     assert any(cell in lost and at != node for cell, *_, at in seen.attempts)

@@ -110,7 +110,8 @@ def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Any, tmp_path: 
     # Every attempt at a stage leaves its payload, whether its marker counts or not.
     payloads = [p for p in storage.glob("artifacts/*/*/*") if p.is_dir()]
     stages = [p for p in storage.glob("artifacts/*/*") if (p / "commit.json").is_file()]
-    assert len(stages) == 4 * (2 + 2 * 2) + 1  # two trainings, two curves of two ratios; the reference
+    # Two trainings, two curves of two ratios and a control below 1, no expert and untrained; the reference.
+    assert len(stages) == 4 * (2 + 2 * (2 + 1) + 2) + 1
     assert len(payloads) == len(stages)
     assert not list(storage.glob("claims/*/*"))
     assert not os.listdir(storage / "runs")
