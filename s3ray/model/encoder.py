@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class Encoder(nn.Module):
 
     @property
     def _layers(self) -> list[Layer]:
-        return list(self.layers)  # type: ignore[arg-type]
+        return cast(list[Layer], list(self.layers))
 
 
 @torch.no_grad()
@@ -182,7 +183,7 @@ class S3Model(TrainedModel):
         ]
 
     def begin(self, batch: Mapping[str, Ragged]) -> dict[str, Routed]:
-        return {name: encoder.begin(batch[name]) for name, encoder in self.encoders.items()}  # type: ignore[operator]
+        return {name: cast(Encoder, encoder).begin(batch[name]) for name, encoder in self.encoders.items()}
 
     def encode(
         self,

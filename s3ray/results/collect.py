@@ -18,7 +18,7 @@ from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
-from s3ray.settings import Settings, settings_for
+from s3ray.settings import Settings
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -39,7 +39,7 @@ class Results:
         contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
-        info: the sweep's name, title and exhibits; its datasets, with the settings that are not the scale's own; counts
+        info: the sweep's name, title and exhibits; its datasets, with the settings that their numbers depend on; counts
             and seconds per stage.
     """
 
@@ -134,23 +134,11 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "fingerprint": entry.facts.fingerprint,
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
-                "changed": _changed(asdict(entry.settings), asdict(settings_for(name, entry.scale))),
                 "settings": _settings(entry.settings, plan.study.batch_sizes(name)[0]),
             }
             for name, entry in plan.study.entries.items()
         },
     }
-
-
-def _changed(settings: Mapping[str, Any], own: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """By dotted path, the settings that are not the scale's own."""
-    changed: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            changed |= _changed(value, own[name], *path, name)
-        elif value != own[name]:
-            changed[".".join([*path, name])] = list(value) if isinstance(value, tuple) else value
-    return changed
 
 
 def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:

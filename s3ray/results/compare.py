@@ -134,7 +134,8 @@ def compare_results(results: Results, others: Results | None = None, where: str 
 
 def _settings(settings: Mapping[str, Any], meaning: _Meaning) -> dict[str, Any]:
     """Of a dataset's settings those that a cell's number depends on, by paths such as `selection.temperature`."""
-    tables = ["model", "probe", f"method.{meaning.method}"]
+    # A prior method trains as Specialization does where its own table says nothing.
+    tables = ["model", "probe", "specialization.optimizer", f"method.{meaning.method}"]
     if meaning.method == S3:
         tables = ["model", "probe", "specialization", *(["selection"] if meaning.branch != "none" else [])]
     flat = _flat(settings)

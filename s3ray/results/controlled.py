@@ -26,6 +26,7 @@ from s3ray.results.statistics import ALPHA, CONFIGURATION, Difference, best_rati
 
 _DIFFERENCES = ["over_random", "over_smallest", "over_contribution", "over_no_expert", "full_over_no_expert"]
 _DIFFERENCES += ["over_untrained", "interaction"]
+_MISSING: pd.Series[float] = pd.Series(dtype=float)
 
 
 def controlled(rows: pd.DataFrame, controls: pd.DataFrame, margin: float = 1.0) -> pd.DataFrame:
@@ -39,51 +40,57 @@ def controlled(rows: pd.DataFrame, controls: pd.DataFrame, margin: float = 1.0) 
         Columns: `n`, `p_star`, `test` and `test_full` (means at p* and 1), `no_expert` and `untrained` (means); of
         each difference its mean, `…_low` and `…_high` (95 %), and `…_p` (two-sided): `over_random`, `over_smallest`,
         `over_contribution` (at p*), `over_no_expert` and `over_untrained` (p* over them), `full_over_no_expert`
-        (p = 1 over it), `interaction`; `experts` and `router`. What was not measured is NaN, and decides nothing.
+        (p = 1 over it), `interaction`; `experts` and `router`. What was not measured is NaN, and its answer is empty.
     """
-    lines = []
-    for _, best in best_ratios(rows).iterrows() if len(controls) else ():
-        configuration = {name: best[name] for name in CONFIGURATION}
-        own = _of(controls, configuration)
-        if own.empty:
-            continue
-        ranked, p = _curve(_of(rows, configuration)), float(best["p_star"])
-        step = resolution(_of(rows, configuration))
-
-        def over(control: str, at: float, *, mine: float) -> Difference:
-            other = _curve(own[own["control"] == control])  # noqa: B023
-            return Difference.paired(_at(ranked, mine), _at(other, at), step)  # noqa: B023
-
-        differences = {f"over_{rule}": over(rule, p, mine=p) for rule in ("random", "smallest", "contribution")}
-        differences["over_no_expert"] = over("no expert", 0.0, mine=p)
-        differences["full_over_no_expert"] = full = over("no expert", 0.0, mine=1.0)
-        differences["over_untrained"] = over("untrained", 1.0, mine=p)
-        differences["interaction"] = _interaction(rows, controls, configuration, p, step)
-        lines.append(
-            configuration
-            | {
-                **{name: best[name] for name in ("n", "p_star", "test", "test_full")},
-                "no_expert": _at(_curve(own[own["control"] == "no expert"]), 0.0).mean(),
-                "untrained": _at(_curve(own[own["control"] == "untrained"]), 1.0).mean(),
-            }
-            | {name: value for d, each in differences.items() for name, value in _told(d, each).items()}
-            | {
-                "experts": "hurt" if full.p_below() < ALPHA else _answer(full.p_above(), full.p_below(margin / 100)),
-                "router": _router(differences["over_random"], margin / 100),
-            }
-        )
+    measured = best_ratios(rows).iterrows() if len(controls) else ()
+    lines = [_line(best, rows, controls, margin / 100) for _, best in measured]
     means = ["n", "p_star", "test", "test_full", "no_expert", "untrained"]
     told = [f"{d}{suffix}" for d in _DIFFERENCES for suffix in ("", "_low", "_high", "_p")]
-    return pd.DataFrame(lines, columns=[*CONFIGURATION, *means, *told, "experts", "router"])
+    columns = [*CONFIGURATION, *means, *told, "experts", "router"]
+    return pd.DataFrame([line for line in lines if line], columns=columns)
 
 
-def _router(over_random: Difference, margin: float) -> str:
-    return _answer(over_random.p_above(), min(over_random.p_below(), over_random.p_within(margin)))
+def _line(best: pd.Series[Any], rows: pd.DataFrame, controls: pd.DataFrame, margin: float) -> dict[str, Any]:
+    """Of one configuration; empty if it has no controls."""
+    configuration = {name: best[name] for name in CONFIGURATION}
+    own, mine = _of(controls, configuration), _of(rows, configuration)
+    if own.empty:
+        return {}
+    ranked, p, step = _curve(mine), float(best["p_star"]), resolution(mine)
+    others = {str(control): _curve(curve) for control, curve in own.groupby("control")}
+
+    def of(control: str, at: float) -> pd.Series[float]:
+        return _at(others[control], at) if control in others else _MISSING
+
+    def over(at: float, other: pd.Series[float]) -> Difference:
+        return Difference.paired(_at(ranked, at), other, step)
+
+    no_expert, untrained = of("no expert", 0.0), of("untrained", 1.0)
+    differences = {f"over_{rule}": over(p, of(rule, p)) for rule in ("random", "smallest", "contribution")}
+    differences["over_no_expert"] = over(p, no_expert)
+    differences["full_over_no_expert"] = full = over(1.0, no_expert)
+    differences["over_untrained"] = over(p, untrained)
+    differences["interaction"] = _interaction(rows, controls, configuration, p, step)
+    random = differences["over_random"]
+    return (
+        configuration
+        | {name: best[name] for name in ("n", "p_star", "test", "test_full")}
+        | {"no_expert": no_expert.mean(), "untrained": untrained.mean()}
+        | {name: value for d, each in differences.items() for name, value in _told(d, each).items()}
+        | {
+            "experts": _answer(full, ("yes", full.p_above()), ("hurt", full.p_below()), ("no", full.p_below(margin))),
+            "router": _answer(
+                random, ("yes", random.p_above()), ("no", min(random.p_below(), random.p_within(margin)))
+            ),
+        }
+    )
 
 
-def _answer(p_yes: float, p_no: float) -> str:
-    """A missing p-value is below nothing."""
-    return "yes" if p_yes < ALPHA else "no" if p_no < ALPHA else "undecided"
+def _answer(difference: Difference, *answers: tuple[str, float]) -> str:
+    """The first that is shown; a missing p-value is below nothing, and a missing difference has no answer."""
+    if math.isnan(difference.mean):
+        return ""
+    return next((answer for answer, p in answers if p < ALPHA), "undecided")
 
 
 def _interaction(
@@ -120,4 +127,4 @@ def _curve(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _at(curve: pd.DataFrame, ratio: float) -> pd.Series[float]:
-    return curve[ratio] if ratio in curve else pd.Series(dtype=float)
+    return curve.get(ratio, _MISSING)

@@ -63,11 +63,6 @@ def position(method: str, branch: str) -> int:
     return order.index((method, branch)) if (method, branch) in order else len(order)
 
 
-def controls() -> tuple[str, ...]:
-    """What a curve is held against, curves first."""
-    return tuple(_CONTROLS)
-
-
 def control_title(control: str) -> str:
     return _CONTROLS[control][0]
 

@@ -353,8 +353,14 @@ def mean_resultant_length(concentration: float, width: int) -> float:
 
 def _run(config: FactorsConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     assert parent is not None
-    shape: dict[str, Any] = {"output": config.output, "on_sphere": config.on_sphere, "pruning": config.pruning}
-    encoded = encode_splits(parent, data, **shape, begun=context.begun)
+    encoded = encode_splits(
+        parent,
+        data,
+        output=config.output,
+        on_sphere=config.on_sphere,
+        pruning=config.pruning,
+        begun=context.begun,
+    )
     if rank() != 0:
         return Outcome([])
     by_modality = {

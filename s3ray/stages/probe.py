@@ -161,8 +161,9 @@ def probed(
 
 def _run(config: ProbeConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     assert parent is not None
-    shape: dict[str, Any] = {"output": config.output, "on_sphere": config.on_sphere}
-    return probed(parent, data, config.classifier, **shape, begun=context.begun)
+    return probed(
+        parent, data, config.classifier, output=config.output, on_sphere=config.on_sphere, begun=context.begun
+    )
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:

@@ -10,8 +10,9 @@ from scipy import stats
 
 from s3ray.data.multibench import FILES
 from s3ray.errors import UserError
-from s3ray.results import labels
-from s3ray.results.compare import compare, differs, error_of_difference, summary
+from s3ray.results import Results, labels
+from s3ray.results.columns import COLUMNS
+from s3ray.results.compare import compare, compare_results, differs, error_of_difference, summary
 from s3ray.results.published import published_table
 
 
@@ -275,3 +276,22 @@ def test_the_degrees_of_freedom_are_those_of_the_smaller_side_at_most() -> None:
     assert error_of_difference(1.0, 20, 0.005, 3)[1] == 4.0
     assert error_of_difference(0.005, 20, 1.0, 3)[1] == pytest.approx(2.0, abs=0.01)
     assert error_of_difference(1.0, 2, 1.0, 3)[1] == 2.0
+
+
+@pytest.mark.parametrize(("table", "is_found"), [("specialization", True), ("selection", False)])
+def test_a_prior_method_depends_on_the_optimizer_that_it_shares(published: Any, table: str, is_found: bool) -> None:
+    """Its table may leave epochs and learning rate to Specialization's; Selection's settings are none of its own."""
+
+    def results(points: float, rate: float) -> Results:
+        settings = {"batch_size": 256, table: {"optimizer": {"learning_rate": rate}, "temperature": 10 * rate}}
+        facts = {"batch_size": 256, "margin": 1.5, "settings": settings}
+        rows = published.assign(accuracy=published["accuracy"] + points / 100)
+        empty = {name: pd.DataFrame() for name in COLUMNS if name != "rows"}
+        return Results(rows=rows, **empty, info={"datasets": dict.fromkeys(rows["dataset"].unique(), facts)})
+
+    comparison = compare_results(results(-10.0, 1e-4), results(0.0, 1e-3), "elsewhere")
+    prior = {labels.title(*output) for output in labels.prior_methods()}
+    methods = comparison[(comparison["table"] == 2) & comparison["entry"].isin(prior)]
+    found = methods[methods["verdict"] == "reproduced with other settings"]
+    assert bool(len(found)) == is_found
+    assert all("with specialization.optimizer.learning_rate 0.001 (elsewhere)" in note for note in found["note"])

@@ -111,7 +111,7 @@ def test_before_selection_there_is_no_interaction() -> None:
     assert curve["over_random"] == pytest.approx(0.02)
     assert curve[["interaction", "interaction_low", "interaction_high", "interaction_p"]].isna().all()
     assert curve[["over_smallest", "over_no_expert", "no_expert", "untrained"]].isna().all()
-    assert curve["experts"] == "undecided"  # nobody measured p = 0 here
+    assert curve["experts"] == ""  # nobody measured p = 0 here
 
 
 def test_an_accuracy_is_known_to_one_sample_and_the_interaction_to_twice_that_variance() -> None:
@@ -239,7 +239,7 @@ def test_what_has_no_p_star_is_left_out() -> None:
 def test_a_control_at_other_ratios_than_p_star_is_none() -> None:
     (curve,) = controlled(ROWS, control("random", {0.4: about(0.7)})).to_dict("records")
     assert math.isnan(curve["over_random"])
-    assert curve["router"] == "undecided"
+    assert curve["router"] == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from s3ray.search.space import Search
 from s3ray.settings import read_all, read_overrides
 from s3ray.store import Claims, Store
 from s3ray.store.claims import STALE_SECONDS
+from s3ray.sweep import CellPlan
 
 
 def run(dataset: Dataset, store: Store, trials: int) -> bool:
@@ -23,6 +25,11 @@ def run(dataset: Dataset, store: Store, trials: int) -> bool:
     plan = tiny_search.plan_of(tiny_search.study_of(dataset), store)
     data, console, spaces = {"digits": dataset}, Console(width=1000), {"s3": tiny_search.SPACE}
     return search_all(plan, store, data, spaces, [], Execution(), trials=trials, seed=0, console=console)
+
+
+def answering(accuracies: Iterator[float]) -> Callable[[CellPlan], float]:
+    """An objective that gives one after another."""
+    return lambda cell: next(accuracies)
 
 
 def test_a_search_with_all_its_trials_says_what_it_found(
@@ -60,7 +67,7 @@ def test_searches_of_several_methods_end_with_the_command_that_compares_them(
     best = []
     for search in searches:
         accuracies = iter([0.4] * 3 + [0.6] * 3)  # the second is better than the scale's own
-        tiny_search.searched(search, store, lambda cell, left=accuracies: next(left), trials=2)  # type: ignore[misc]
+        tiny_search.searched(search, store, answering(accuracies), trials=2)
         best += search.plans(tiny_search.opened(search, store).trials[1].params)
     data, console = {"digits": tiny_dataset}, Console(width=1000)
     assert search_all(plan, store, data, spaces, [str(base)], Execution(), trials=2, seed=0, console=console) is False

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -125,7 +126,7 @@ def test_a_prior_methods_best_is_its_own_alone(
     method: str, tiny_dataset: Dataset, store: Store, tmp_path: Path
 ) -> None:
     of_method = search_of(study_of(tiny_dataset), store, method)
-    ends = {path: readable(d.high) for path, d in of_method.distributions().items()}  # type: ignore[attr-defined]
+    ends = {path: readable(cast(FloatDistribution, d).high) for path, d in of_method.distributions().items()}
     (tmp_path / "best.toml").write_text(best_configuration(of_method, ends, {}, []))
     tuned = read_overrides(tmp_path / "best.toml")
     assert list(tuned["dataset"]["digits"]) == ["method"]

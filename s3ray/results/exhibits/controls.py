@@ -119,12 +119,15 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
     def of(frame: pd.DataFrame, granularity: int, branch: str) -> pd.DataFrame:
         return frame[(frame["granularity"] == granularity) & (frame["branch"] == branch)]
 
+    drawn = {(g, b): list(_curves(of(rows, g, b), of(controls, g, b), b)) for g in granularities for b in branches}
+    heights = [height for curves in drawn.values() for curve in curves for height in curve.extent()]
+
     def panel(granularity: int, branch: str) -> Panel:
         title = "after Specialization" if branch == "none" else f"after Selection ({branch})"
-        curves = list(_curves(of(rows, granularity, branch), of(controls, granularity, branch), branch))
+        curves = drawn[granularity, branch]
         verdict = of(judged, granularity, branch)
         if len(verdict):
-            curves += _star(verdict.iloc[0])
+            curves = [*curves, _star(verdict.iloc[0])]
         levels, outside = near(_floors(of(controls, granularity, branch)), heights, stretch=0.1)
         words = [_words(verdict.iloc[0])] if len(verdict) else []
         return Panel(
@@ -134,8 +137,6 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
             note="\n".join([*words, *filter(None, [outside])]),
         )
 
-    drawn = [c for g in granularities for b in branches for c in _curves(of(rows, g, b), of(controls, g, b), b)]
-    heights = [height for curve in drawn for height in curve.extent()]
     return Chart(
         title=f"The router against chance: {dataset} ({kind} data), batch size {batch_size}\n"
         f"test, {over_seeds(rows['seed'].nunique())}",
@@ -178,9 +179,9 @@ def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
     )
 
 
-def _star(verdict: pd.Series[Any]) -> list[Curve]:
+def _star(verdict: pd.Series[Any]) -> Curve:
     style: dict[str, Any] = {"width": 0.0, "marker": "star", "size": 12.0, "label": "p*, chosen on validation"}
-    return [Curve(x=[verdict["p_star"]], y=[100 * verdict["test"]], color=labels.STAR, **style)]
+    return Curve(x=[verdict["p_star"]], y=[100 * verdict["test"]], color=labels.STAR, **style)
 
 
 def _floors(controls: pd.DataFrame) -> Iterator[tuple[str, Level]]:

@@ -99,8 +99,8 @@ def test_every_curve_has_a_line_and_what_was_not_measured_no_column(results: Res
 @pytest.mark.parametrize(
     ("control", "left_out"),
     [
-        ("random", {"over random", "more than before Selection"}),
-        ("no expert", {"over no expert", "p 1 over no expert"}),
+        ("random", {"over random", "router", "more than before Selection"}),
+        ("no expert", {"over no expert", "p 1 over no expert", "experts"}),
         ("untrained", {"over untrained"}),
     ],
 )
