@@ -92,13 +92,14 @@ class Experts(nn.Module):
             keep: the share of pairs that is computed; None: every pair.
         """
         T, K = experts_TK.shape
-        every_pair = keep is None or keep.everything
-        pairs = T * K
+        kept = (
+            None if keep is None or keep.everything else keep.pairs(weights_TK, lambda: self._norms(n_TD, experts_TK))
+        )
+        every_pair, pairs = kept is None, T * K
         expert_P, weight_P = experts_TK.reshape(-1), weights_TK.reshape(-1)
-        if keep is None or keep.everything:
+        if kept is None:
             expert_P, order_P = expert_P.sort(stable=True)
         else:
-            kept = keep.pairs(weights_TK, lambda: self._norms(n_TD, experts_TK))
             pairs = len(kept)  # fewer where weights are NaN, which are larger than nothing
             if pairs == 0:
                 return torch.zeros_like(n_TD), 0
