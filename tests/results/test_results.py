@@ -408,13 +408,16 @@ def test_markers_are_read_by_the_plan_alone(finished: Any, monkeypatch: pytest.M
     assert "commit.json" not in opened
 
 
-def test_settings_that_are_not_the_scales_own_are_named(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    def changed(**tables: Any) -> Any:
-        settings = {"tiny": ("smoke", settings_for("tiny", "smoke", tables))}
+def test_the_settings_that_numbers_depend_on_stand_with_the_results(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    def noted(**tables: Any) -> Any:
+        settings = {"tiny": ("smoke", settings_for("tiny", "smoke", {"batch_sizes": [8], **tables}))}
         plan = make_plan(SWEEP, Study.of({"tiny": tiny_dataset}, settings), Store(str(tmp_path)))
-        return Results.collect(plan, Store(str(tmp_path))).info["datasets"]["tiny"]["changed"]
+        return Results.collect(plan, Store(str(tmp_path))).info["datasets"]["tiny"]["settings"]
 
-    batch = {"batch_sizes": [8]}
-    assert changed(**batch) == batch
-    more = changed(**batch, method={"focal": {"epochs": 2}}, specialization={"temperature": 0.3})
-    assert more == {**batch, "method.focal.epochs": 2, "specialization.temperature": 0.3}
+    own, other = noted(), noted(method={"focal": {"epochs": 2}}, specialization={"temperature": 0.3}, seeds=[5])
+    assert own["batch_size"] == 8
+    assert (own["method"]["focal"]["epochs"], other["method"]["focal"]["epochs"]) == (None, 2)
+    assert other["specialization"].pop("temperature") == 0.3
+    assert own["specialization"].pop("temperature") != 0.3
+    other["method"]["focal"]["epochs"] = None
+    assert other == own  # which seeds there are changes no number
