@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import torch
 
 import s3ray
 from s3ray import Dataset, FinishedStore, Model
+from s3ray.data.standardize import Standardizer, standardized
 from s3ray.errors import UserError
 from s3ray.execution import run_cell
 from s3ray.model import Encoding
@@ -199,6 +201,20 @@ def test_a_model_encodes_what_its_sweep_probed(
     assert model.parameters.active(1.0, "paper") == pytest.approx(
         rows[rows["preservation_ratio"] == 1.0]["active_parameters_paper"].iloc[0]
     )
+
+
+def test_new_samples_are_standardised_as_those_of_its_sweep_were(
+    finished: s3ray.FinishedStore, tiny_dataset: Dataset
+) -> None:
+    data = standardized(tiny_dataset)
+    how = {name: Standardizer.restored(plain) for name, plain in data.facts["standardized"].items()}
+    model = selected(finished)
+    own = dataclasses.replace(model, standardizers=how)
+    expected = model.encode(data.test)
+    assert not np.array_equal(model.encode(tiny_dataset.test), expected)
+    assert np.array_equal(own.encode(tiny_dataset.test), expected)
+    assert np.array_equal(own.encode(data)["test"], expected)  # once is enough
+    assert np.array_equal(own.encode(batch_of(tiny_dataset.test)), expected)
 
 
 def test_a_probe_of_what_the_model_encodes_scores_what_the_row_says(

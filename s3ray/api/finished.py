@@ -11,6 +11,7 @@ import pandas as pd
 from safetensors import torch as safetensors
 
 from s3ray.api.model import Model
+from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
 from s3ray.execution.cell import WEIGHTS
 from s3ray.methods import S3
@@ -120,7 +121,9 @@ class FinishedStore:
         for identity in list(measured.values())[:1]:
             config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
             pool = config.pruning.pool
-        return Model(self._restored(marker).eval(), marker.inputs["features"], probe, pool)
+        how = self.store.dataset_facts(marker.document["data"]).get("standardized", {})
+        standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
+        return Model(self._restored(marker).eval(), marker.inputs["features"], probe, pool, standardizers)
 
     def _marker(self, stage: str, identity: str) -> Marker:
         marker = self.store.marker_of(stage, identity)

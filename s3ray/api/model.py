@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from s3ray.data.arrays import split_from_arrays
 from s3ray.data.dataset import Dataset, Split
+from s3ray.data.standardize import Standardizer, standardized_split
 from s3ray.errors import UserError, nearest
 from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
 from s3ray.model.parameters import ParameterCount
@@ -31,12 +32,14 @@ class Model:
         features: input width per modality.
         probe: what of the model its sweep probed, and how.
         pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
+        standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
     """
 
     module: TrainedModel
     features: Mapping[str, int]
     probe: ProbeConfig
     pool: int
+    standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -69,7 +72,7 @@ class Model:
         pool: int | None = None,
         on_sphere: bool | None = None,
     ) -> Vectors | dict[str, Vectors]:
-        """Represent samples as the sweep did before it probed: without noise, no training.
+        """Represent samples as the sweep did before it probed: without noise, no training, features standardised alike.
 
         Args:
             data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
@@ -122,7 +125,8 @@ class Model:
                     f"{place}: {name} has {found} features, the model was trained with {features}; give what it "
                     f"was trained with, or correct the names of {', '.join(self.features)}"
                 )
-        return dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
+        own = dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
+        return standardized_split(own, self.standardizers)
 
     def _check_names(self, given: Collection[str], place: str) -> None:
         for name in self.features:

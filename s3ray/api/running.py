@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.results import write_results
 from s3ray.results.exhibits import asked_for
-from s3ray.settings import settings_of
+from s3ray.search.calibration import Calibration
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.timing import duration
@@ -45,7 +46,7 @@ def study(
     for name in data:
         if not name.isidentifier():
             raise UserError(f"study: {name!r} must be a plain word; rename it")
-    return Study.of(data, settings_of(list(data), scale, overrides, "overrides"))
+    return Study.of(data, scale, overrides, "overrides")
 
 
 def plan(sweep: Sweep, study: Study, store: FinishedStore) -> Plan:
@@ -106,34 +107,46 @@ def run(
 def execute(
     plan: Plan, store: Store, console: Console, *, workers_per_trial: int, gpus_per_worker: float, verbose: bool
 ) -> Ran:
-    """`run` of a plan that has just been made."""
-    failures: Mapping[Cell, str] = {}
-    if plan.pending:
-        if lacking := {cell.cell.dataset for cell in plan.pending} - plan.study.data.keys():
-            raise UserError(f"run: the study has no data of {', '.join(sorted(lacking))}; make it with s3ray.study")
-        # Ray takes seconds to import; a sweep whose every cell is cached never does.
-        from s3ray.engine.preflight import Execution
-        from s3ray.engine.run import run_plan
-
-        execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
-        outcome = run_plan(plan, store, plan.study.data, execution, console)
-        failures = outcome.failures
-        per_cell = outcome.orchestration_seconds / outcome.cells
-        busy = outcome.stage_seconds + outcome.orchestration_seconds
-        console.print(
-            f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in "
-            f"{duration(outcome.wall_seconds)}; orchestration {per_cell:.1f} s per cell "
-            f"({outcome.orchestration_seconds / busy:.0%} of the worker time)",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for cell, cause in failures.items():
-            console.print(f"FAILED {cell}: {cause}", style="bold red", highlight=False, soft_wrap=True)
-        plan = outcome.plan
+    """`run` of a plan that has just been made; own data are calibrated before."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    compute = partial(
+        _compute, say=say, workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose
+    )
+    if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
+        tried, failures = compute(calibration.plan, store, console)
+        calibration = replace(calibration, plan=tried)
+        for line in calibration.told(store):
+            say(line)
+        plan = make_plan(plan.sweep, calibration.settled(store, failures), store, plan.machine)
+    plan, failures = compute(plan, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         written = write_results(plan, store)
     if written:
-        console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
-        stems = dict.fromkeys(name.partition(".")[0] for name in written)
-        console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
+        say(f"results: {store.address('results', plan.sweep.name)}")
+        say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
     return Ran(failures, written)
+
+
+def _compute(
+    plan: Plan, store: Store, console: Console, say: Callable[..., None], **execution: Any
+) -> tuple[Plan, Mapping[Cell, str]]:
+    """Run what a plan misses; the plan as it then stands, and the cause per failed cell."""
+    if not plan.pending:
+        return plan, {}
+    if lacking := {cell.cell.dataset for cell in plan.pending} - plan.study.data.keys():
+        raise UserError(f"run: the study has no data of {', '.join(sorted(lacking))}; make it with s3ray.study")
+    # Ray takes seconds to import; a sweep whose every cell is cached never does.
+    from s3ray.engine.preflight import Execution
+    from s3ray.engine.run import run_plan
+
+    outcome = run_plan(plan, store, plan.study.data, Execution(**execution), console)
+    failures = outcome.failures
+    per_cell = outcome.orchestration_seconds / outcome.cells
+    busy = outcome.stage_seconds + outcome.orchestration_seconds
+    say(
+        f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in {duration(outcome.wall_seconds)}; "
+        f"orchestration {per_cell:.1f} s per cell ({outcome.orchestration_seconds / busy:.0%} of the worker time)"
+    )
+    for cell, cause in failures.items():
+        say(f"FAILED {cell}: {cause}", style="bold red")
+    return outcome.plan, failures

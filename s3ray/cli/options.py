@@ -16,7 +16,8 @@ from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.paths import local_path
-from s3ray.settings import read_all, settings_of
+from s3ray.search.calibration import Calibration
+from s3ray.settings import read_all
 from s3ray.store import Store
 from s3ray.sweep import Plan, Study, Sweep, make_plan
 
@@ -75,8 +76,13 @@ def resolve(
     storage: str,
     config: Sequence[str] | None,
     gpus_per_worker: float = 0.0,
+    *,
+    calibrated: bool = True,
 ) -> Request:
     """The request that the options make.
+
+    Args:
+        calibrated: own data have the settings that their calibration chose, where it is in the store already.
 
     Raises:
         UserError: one of them is wrong, or its file or data is; nothing was started.
@@ -89,14 +95,15 @@ def resolve(
     names, pair = names_in(datasets), names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
     sources = resolve_sources(names, dataset or [], folder, pair)
-    chosen_names = [source.name for source in sources]
-    settings = settings_of(
-        chosen_names, scale.value if scale else None, overrides, " ".join(f"--config {file}" for file in config or [])
-    )
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
-    return Request(make_plan(sweep, Study.of(loaded, settings), store, planned_machine(gpus_per_worker)), store)
+    source = " ".join(f"--config {file}" for file in config or [])
+    study = Study.of(loaded, scale.value if scale else None, overrides, source)
+    machine = planned_machine(gpus_per_worker)
+    if calibrated and sweep.computes and (calibration := Calibration.of(study, store, machine)):
+        study = calibration.settled(store)
+    return Request(make_plan(sweep, study, store, machine), store)
 
 
 def open_store(uri: str, option: str = "--storage") -> Store:

@@ -31,6 +31,7 @@ from s3ray.cli.options import (
     resolve,
 )
 from s3ray.paths import local_path
+from s3ray.search.calibration import Calibration
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
@@ -95,6 +96,8 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     summary = plan.summary()
     cells = summary["cells"]
     print_study(plan, store, console)
+    if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
+        console.print(calibration.announced(), highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("", "naive", "unique", "cached", "to run"):
         table.add_column(column, justify="right" if column else "left")
@@ -122,7 +125,8 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
         console.print(
             f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
-            f"{facts.classes} classes, {sizes} samples, data {facts.fingerprint[:12]}",
+            f"{facts.classes} classes, {sizes} samples, data {facts.fingerprint[:12]}"
+            + (f", calibrated: {plan.study.chosen[name]}" if name in plan.study.chosen else ""),
             highlight=False,
             soft_wrap=True,
         )

@@ -13,7 +13,7 @@ from torch import nn
 
 from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
 from s3ray.data.names import did_you_mean, listed
-from s3ray.data.values import Look, modality_warnings, shared_samples
+from s3ray.data.values import Look, modality_warnings, scale_warnings, shared_samples
 from s3ray.errors import UserError
 
 # Per modality (n, features), (n, steps, features) or n arrays (steps, features); labels (n,).
@@ -187,9 +187,8 @@ def checked_dataset(
                 )
     facts = {
         "warnings": [*warnings, *shared_samples(looks)],
-        "modality_warnings": {
-            m: modality_warnings(looks, m, lambda split, m: f"{split}_{m}", standardise) for m in modalities
-        },
+        "modality_warnings": {m: modality_warnings(looks, m, lambda split, m: f"{split}_{m}") for m in modalities},
+        "scale_warnings": {m: scale_warnings(looks["train"][m], f"train_{m}", standardise) for m in modalities},
     }
     return Dataset(name, "user", splits["train"], splits["valid"], splits["test"], facts=facts)
 

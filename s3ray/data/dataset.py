@@ -49,6 +49,7 @@ class Sequences:
 
     values: NDArray[np.float32]  # (Σ lengths, features)
     offsets: NDArray[np.int64]  # (n + 1,)
+    standardized: bool = False  # every feature has mean 0 and deviation 1 on the training split
 
     @classmethod
     def from_padded(cls, values: NDArray[Any], lengths: NDArray[Any] | None = None) -> Self:
@@ -83,6 +84,12 @@ class Sequences:
         sums: NDArray[np.float64] = np.add.reduceat(self.values, self.offsets[:-1], axis=0, dtype=np.float64)
         return sums / self.lengths[:, None]
 
+    def deviations(self) -> NDArray[np.float64]:
+        """(n, features): the standard deviation of every sequence over its steps."""
+        distances = self.values - np.repeat(self.means(), self.lengths, axis=0)
+        squares: NDArray[np.float64] = np.add.reduceat(distances**2, self.offsets[:-1], axis=0)
+        return np.sqrt(squares / self.lengths[:, None])
+
     def batch(self, indices: NDArray[np.int64]) -> Ragged:
         """The sequences at `indices`, one after another."""
         starts, lengths = self.offsets[indices], self.lengths[indices]
@@ -114,7 +121,8 @@ class Dataset:
     Attributes:
         truth_names: of a simulation's factors, the columns of every split's `truth`.
         relevant_factors: those of them that the labels depend on, where that is known.
-        facts: what is known beforehand, shown in reports; no result depends on it.
+        facts: what is known beforehand, shown in reports; no result depends on it but for `standardized`, which says
+            how features were brought to mean 0 and deviation 1.
         digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
@@ -144,8 +152,9 @@ class Dataset:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the data, one sentence each, as seen when their values were read."""
-        per_modality = self.facts.get("modality_warnings", {})
-        return (*self.facts.get("warnings", ()), *(w for name in self.features for w in per_modality.get(name, ())))
+        kinds = [self.facts.get(kind, {}) for kind in ("modality_warnings", "scale_warnings")]
+        of_modalities = (w for name in self.features for warnings in kinds for w in warnings.get(name, ()))
+        return (*self.facts.get("warnings", ()), *of_modalities)
 
     def majority_rate(self, split: str) -> float:
         """Accuracy on `split` of always answering the training set's most frequent class."""
@@ -161,9 +170,14 @@ class Dataset:
         return {f"{split}.{name}": array for split, s in self.splits.items() for name, array in _arrays(s).items()}
 
     def fingerprint(self) -> str:
-        """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order."""
+        """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order.
+
+        And of how they were standardised, if they were: a model of theirs takes new samples through the same.
+        """
         arrays = {name: array for name, array in self.arrays().items() if not _is_truth(name)}
-        return hashlib.sha256(self._described(arrays)).hexdigest()
+        standardized = self.facts.get("standardized")
+        how = json.dumps(standardized, sort_keys=True).encode() if standardized else b""
+        return hashlib.sha256(self._described(arrays) + how).hexdigest()
 
     def truth_fingerprint(self) -> str | None:
         """sha256 of all that measuring a simulation's factors sees: what training sees, and the truth; else None."""

@@ -127,12 +127,11 @@ class Look:
         )
 
 
-def modality_warnings(looks: Looks, name: str, key: Callable[[str, str], str], remedy: str) -> list[str]:
-    """What is odd about the values of modality `name`, one sentence each.
+def modality_warnings(looks: Looks, name: str, key: Callable[[str, str], str]) -> list[str]:
+    """What is odd about the values of modality `name`, one sentence each, but for their units (`scale_warnings`).
 
     Args:
         key: what a split's array of a modality is called in the file.
-        remedy: how to bring features to a usual scale.
     """
     mine = {split: of[name] for split, of in looks.items()}
     nothing = [split for split, look in mine.items() if all(look.zero)]
@@ -156,7 +155,7 @@ def modality_warnings(looks: Looks, name: str, key: Callable[[str, str], str], r
         )
     train = mine["train"]
     if not marked and "train" not in nothing:
-        warnings += _scale_warnings(train, key("train", name), remedy) or [
+        warnings += [
             f"{key(split, name)} is {ratio:.2g} times as large as {key('train', name)}: are both in the same unit?"
             for split, look in mine.items()
             if split not in nothing
@@ -165,7 +164,16 @@ def modality_warnings(looks: Looks, name: str, key: Callable[[str, str], str], r
     return warnings
 
 
-def _scale_warnings(train: Look, key: str, remedy: str) -> list[str]:
+def scale_warnings(train: Look, key: str, remedy: str) -> list[str]:
+    """What is odd about the units of a modality's features, one sentence each.
+
+    Args:
+        train: the modality's values in the training split.
+        key: what they are called in the file.
+        remedy: how to bring features to a usual scale.
+    """
+    if train.mark or all(train.zero):
+        return []
     scale, deviation = train.scale, train.deviation
     warnings = []
     offset = (np.abs(train.mean) > _OFFSET * deviation) & (deviation > 0) & (scale >= _SMALL)

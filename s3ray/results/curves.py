@@ -150,7 +150,7 @@ def _no_expert(rows: pd.DataFrame, controls: pd.DataFrame) -> Iterator[tuple[str
 def _references(rows: pd.DataFrame, results: Results) -> Iterator[tuple[str, Level]]:
     for dataset in rows["dataset"].unique():
         for name, accuracy in references_on_test(results.references, str(dataset)).items():
-            style: dict[str, Any] = {"dash": "dashdot" if name == "raw features" else "dot"}
+            style: dict[str, Any] = {"dash": "dashdot" if name == labels.BEST_RAW else "dot"}
             title = labels.reference_title(name)
             yield name, Level(y=100 * accuracy, color=labels.REFERENCE, label=title, **style)
 

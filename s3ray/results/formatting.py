@@ -6,6 +6,9 @@ import math
 
 import pandas as pd
 
+from s3ray.results import labels
+from s3ray.stages.reference import MAJORITY
+
 
 def percent(share: float) -> str:
     return "" if pd.isna(share) else f"{100 * share:.2f}"
@@ -35,11 +38,25 @@ def accuracies_over_seeds(accuracies: pd.Series[float]) -> str:
 
 
 def references_on_test(references: pd.DataFrame, dataset: str) -> dict[str, float]:
-    """A dataset's test accuracies by reference; none if none were measured."""
-    if references.empty:
+    """A dataset's test accuracies by `labels.references`; none if none were measured.
+
+    Of the references on raw features the one that is best on validation stands for all.
+    """
+    own = references[references["dataset"] == dataset] if len(references) else references
+    if own.empty:
         return {}
-    own = references[(references["dataset"] == dataset) & (references["split"] == "test")]
-    return {str(name): float(accuracy) for name, accuracy in own.set_index("reference")["accuracy"].dropna().items()}
+    of = own.pivot(index="reference", columns="split", values="accuracy")
+    on_test = {MAJORITY: of["test"].get(MAJORITY, math.nan)}
+    if raw := best_raw(own):
+        on_test[labels.BEST_RAW] = of.loc[raw, "test"]
+    return {name: float(accuracy) for name, accuracy in on_test.items() if pd.notna(accuracy)}
+
+
+def best_raw(references: pd.DataFrame) -> str | None:
+    """Of a dataset's references the one on raw features that is best on validation, of equals the first; if any."""
+    valid = references[(references["split"] == "valid") & (references["reference"] != MAJORITY)]
+    accuracies = valid.set_index("reference")["accuracy"].dropna()
+    return str(accuracies.idxmax()) if len(accuracies) else None
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

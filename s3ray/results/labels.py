@@ -14,6 +14,7 @@ _TITLES = {(m.name, output): title for m in METHODS.values() for output, title i
 _PRINTED = list(dict.fromkeys(published_table(2)["method"]))
 _PRIOR = sorted(_TITLES, key=lambda key: _PRINTED.index(_TITLES[key]) if _TITLES[key] in _PRINTED else len(_PRINTED))
 _BRANCHES = {v.name: v for v in sorted(VARIANTS.values(), key=lambda variant: variant.order)}
+BEST_RAW = "best raw features"  # of the references on raw features the one that validation chooses
 _CONTROLS = {
     "random": ("random pairs kept", "#d9822b"),
     "smallest": ("smallest weights kept", "#8e44ad"),
@@ -23,8 +24,9 @@ _CONTROLS = {
 }
 _REFERENCES = {
     "majority class": "most frequent training class",
-    "raw features": "logistic regression on mean-pooled raw features",
+    BEST_RAW: "logistic regression on raw features, the best inputs",
 }
+_RAW = "logistic regression on raw features"
 
 
 def prior_methods() -> tuple[tuple[str, str], ...]:
@@ -72,9 +74,17 @@ def control_color(control: str) -> str:
 
 
 def references() -> tuple[str, ...]:
-    """What needs no representation learning, the weakest first."""
+    """What results are held against that needs no representation learning, the weakest first."""
     return tuple(_REFERENCES)
 
 
 def reference_title(reference: str) -> str:
     return _REFERENCES[reference]
+
+
+def inputs_title(reference: str) -> str:
+    """What a reference is called where all of them stand, by its inputs."""
+    if reference in _REFERENCES and reference != BEST_RAW:
+        return _REFERENCES[reference]
+    inputs = reference.removeprefix("raw ")
+    return f"{_RAW}: {'all modalities' if inputs == 'features' else inputs}"

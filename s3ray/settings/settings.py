@@ -10,14 +10,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from s3ray.configuration import check_listed, check_not_negative
+from s3ray.data.dataset import Dataset
 from s3ray.data.embedded import EMBEDDED
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, TRAINING, Method
 from s3ray.model.config import ModelConfig
 from s3ray.settings.overrides import merged, override, replaced, typed
+from s3ray.settings.own import own_tables
 from s3ray.settings.scales import PAPER_DATASETS, default_scale, scale_tables
 from s3ray.stages.probe import ProbeSettings
 from s3ray.stages.sparsification import SparsificationSettings
@@ -64,6 +67,9 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     # Of Figure 3 and the full grid. The first is that of all other exhibits (ours): the paper names none.
     batch_sizes: tuple[int, ...] = (256, 64, 128, 512)
+    # (ours) Of data of the user's: features get mean 0 and deviation 1, and a few settings are tried before a sweep.
+    standardize: bool = True
+    calibrate: bool = True
     margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)
 
     def __post_init__(self) -> None:
@@ -92,12 +98,17 @@ class Settings:
 
 
 def settings_of(
-    datasets: Sequence[str], scale: str | None, overrides: Mapping[str, Any], source: str = "--config"
+    datasets: Mapping[str, Dataset],
+    scale: str | None,
+    overrides: Mapping[str, Any],
+    source: str = "--config",
+    chosen: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, tuple[str, Settings]]:
     """Per dataset the scale that it runs at and the settings that follow.
 
     Args:
         scale: of all datasets; None: each dataset's own (`default_scale`).
+        chosen: per dataset the tables that calibration chose; what `overrides` say goes before them.
 
     Raises:
         UserError: of `settings_for`, or overrides for a dataset that nobody knows.
@@ -106,11 +117,19 @@ def settings_of(
         if name not in [*datasets, *EMBEDDED, *PAPER_DATASETS]:
             raise UserError(f"{source}: table [dataset.{name}] fits no dataset; {nearest(name, datasets)}")
     scales = {name: scale or default_scale(name) for name in datasets}
-    return {name: (at, settings_for(name, at, overrides, source)) for name, at in scales.items()}
+    return {
+        name: (at, settings_for(name, at, overrides, source, datasets[name], chosen.get(name, {})))
+        for name, at in scales.items()
+    }
 
 
 def settings_for(
-    dataset: str, scale: str, overrides: Mapping[str, Any] | None = None, source: str = "--config"
+    dataset: str,
+    scale: str,
+    overrides: Mapping[str, Any] | None = None,
+    source: str = "--config",
+    data: Dataset | None = None,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """Resolve the settings of a dataset at a scale.
 
@@ -120,6 +139,8 @@ def settings_for(
         overrides: the content of a `--config` file: tables named as the fields of Settings, and
             `[dataset.NAME.…]` for one dataset alone.
         source: what complaints call `overrides`.
+        data: the dataset itself; one of the user's has needs of its own (`own_tables`).
+        chosen: of such a one, the tables that calibration chose.
 
     Raises:
         UserError: unknown scale or field, or a value its field refuses.
@@ -138,4 +159,8 @@ def settings_for(
         table: Any = reduce(lambda t, name: t.get(name, {}), path, special)
         return f"{source} [dataset.{dataset}]" if table else source
 
-    return replaced(settings, merged(general, special), where)
+    changed = replaced(settings, merged(general, special), where)
+    if data is None or data.kind != "user":
+        return changed
+    fitted = override(settings, merged(own_tables(data, changed), chosen), f"scale {scale}, {dataset}")
+    return replaced(fitted, merged(general, special), where)

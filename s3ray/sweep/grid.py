@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
+from s3ray.data.standardize import standardized
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
-from s3ray.settings import Settings
+from s3ray.settings import Settings, settings_of
 from s3ray.stages.training import MOST_STEPS
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep.cell import Cell
@@ -31,21 +32,50 @@ class StudyDataset:
 
 @dataclass(frozen=True)
 class Study:
-    """The datasets that a sweep fans out over."""
+    """The datasets that a sweep fans out over.
+
+    Attributes:
+        every_batch_size: the usual batch sizes are all of them.
+        data: the datasets themselves; planning needs none.
+        given: (scale, overrides, what complaints call these) that the settings were made of.
+        chosen: per dataset whose settings were calibrated, the candidate that was best.
+    """
 
     entries: Mapping[str, StudyDataset]
-    every_batch_size: bool = False  # the usual batch sizes are all of them
-    data: Mapping[str, Dataset] = field(default_factory=dict, compare=False)  # themselves; planning needs none
+    every_batch_size: bool = False
+    data: Mapping[str, Dataset] = field(default_factory=dict, compare=False)
+    given: tuple[str | None, Mapping[str, Any], str] = field(default_factory=lambda: (None, {}, ""), compare=False)
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Mapping[str, Dataset], settings: Mapping[str, tuple[str, Settings]]) -> Study:
-        """A study of datasets, ready to run.
+    def of(
+        cls, data: Mapping[str, Dataset], scale: str | None, overrides: Mapping[str, Any], source: str = "--config"
+    ) -> Study:
+        """A study of datasets, ready to run; those of the user's standardised, where their settings say so.
 
         Args:
-            settings: per dataset its scale and settings (`s3ray.settings.settings_of`).
+            scale, overrides, source: as of `s3ray.settings.settings_of`.
+
+        Raises:
+            UserError: of `settings_of`.
         """
-        entries = {name: StudyDataset(DataFacts.of(dataset), *settings[name]) for name, dataset in data.items()}
-        return cls(entries, data=data)
+        settings = settings_of(data, scale, overrides, source)
+        ready = {
+            name: standardized(dataset) if dataset.kind == "user" and settings[name][1].standardize else dataset
+            for name, dataset in data.items()
+        }
+        entries = {name: StudyDataset(DataFacts.of(dataset), *settings[name]) for name, dataset in ready.items()}
+        return cls(entries, data=ready, given=(scale, overrides, source))
+
+    def with_settings(self, chosen: Mapping[str, Mapping[str, Any]]) -> Mapping[str, StudyDataset]:
+        """The entries of these datasets, with other settings than the scale's own.
+
+        Args:
+            chosen: per dataset tables of settings; what the user changed goes before them.
+        """
+        scale, overrides, source = self.given
+        settings = settings_of({name: self.data[name] for name in chosen}, scale, overrides, source, chosen)
+        return {name: replace(self.entries[name], settings=settings[name][1]) for name in chosen}
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -76,7 +106,7 @@ class Study:
 
     def prior(self, dataset: str, method: str, batch_size: int, seed: int) -> Cell:
         """A prior method's cell."""
-        return dataclasses.replace(self.cell(dataset, 1, batch_size, seed), method=method)
+        return replace(self.cell(dataset, 1, batch_size, seed), method=method)
 
     def check(self, cell: Cell) -> None:
         """UserError if a cell cannot work: its method is unknown, or its data or batches do not fit."""
@@ -173,7 +203,7 @@ class Sweep:
             study.check(cell)
             branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
             yield cell, branches, self.factors and study.entries[cell.dataset].facts.truth is not None
-        everywhere = dataclasses.replace(study, every_batch_size=True)
+        everywhere = replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)
 

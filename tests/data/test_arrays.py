@@ -225,7 +225,9 @@ def test_odd_values_are_said() -> None:
     splits["test"] = splits["valid"]
     for modalities, _ in splits.values():
         modalities["text"] = modalities["text"] * 1e6
-    leak, scale = from_arrays("own", **splits).warnings
+    leak, *units, scale = from_arrays("own", **splits).warnings
     assert leak == "test holds the samples of valid, value for value: the splits leak"
+    assert all(unit.endswith("times as large as train_text: are both in the same unit?") for unit in units)
+    assert [unit.split()[0] for unit in units] == ["valid_text", "test_text"]
     assert scale.startswith("train_text: 4 of 4 features lie at 10000 or beyond")
     assert scale.endswith("bring each feature to mean 0 and deviation 1, as train has them, first")

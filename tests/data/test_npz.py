@@ -18,7 +18,7 @@ import torch
 from s3ray.data.embedded.digits import digits
 from s3ray.data.embedded.latent_factors import latent_factors
 from s3ray.data.npz import read_npz
-from s3ray.data.values import Look, modality_warnings, shared_samples
+from s3ray.data.values import Look, modality_warnings, scale_warnings, shared_samples
 from s3ray.errors import UserError
 
 Arrays = dict[str, Any]
@@ -514,7 +514,8 @@ def test_usual_values_are_not_complained_of(path: Path) -> None:
             for m, s in of.modalities.items():
                 looks[split][m].add(s.values, s.lengths)
         assert shared_samples(looks) == []
-        assert [modality_warnings(looks, m, "{}_{}".format, "") for m in data.features] == [[], []]
+        assert [modality_warnings(looks, m, "{}_{}".format) for m in data.features] == [[], []]
+        assert [scale_warnings(looks["train"][m], m, "") for m in data.features] == [[], []]
 
 
 @pytest.mark.parametrize(

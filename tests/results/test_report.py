@@ -166,7 +166,7 @@ def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page: Any) -> None
     names = [entry.text for entry in figure.find_elements(By.CSS_SELECTOR, ".legendtext")]
     assert sorted(names) == [
         "after Selection: mean ± std, n = 3",
-        "logistic regression on mean-pooled raw features",
+        "logistic regression on raw features, the best inputs",
         "most frequent training class",
         "no expert at all (p 0)",
         "p*, chosen on validation",

@@ -350,7 +350,7 @@ def test_references_are_written_as_a_table(finished: Any) -> None:
     assert "\n# References\n" in f"\n{words}".replace("\n## ", "\n# ")
     assert "| dataset | reference | validation | test |" in words
     assert "| tiny (simulated data) | most frequent training class | 40.00 | 33.33 |" in words
-    assert "| tiny (simulated data) | logistic regression on mean-pooled raw features | 60.00 | 55.55 |" in words
+    assert "| tiny (simulated data) | logistic regression on raw features: all modalities | 60.00 | 55.55 |" in words
 
 
 @pytest.mark.parametrize(
@@ -360,8 +360,8 @@ def test_references_are_written_as_a_table(finished: Any) -> None:
         (0.55, 55.0, "majority class 33.3 ↓"),
         (0.42, 42.0, "majority class 33.3 ↓"),
         (0.90, 90.0, "majority class 33.3 ↓"),
-        (1.00, None, "majority class 33.3 ↓\nraw features 100.0 ↑"),
-        (0.10, None, "majority class 33.3 ↓\nraw features 10.0 ↓"),
+        (1.00, None, "majority class 33.3 ↓\nbest raw features 100.0 ↑"),
+        (0.10, None, "majority class 33.3 ↓\nbest raw features 10.0 ↓"),
     ],
     ids=["near", "a bit below", "a bit above", "far above", "far below"],
 )
@@ -388,7 +388,7 @@ def test_references_are_lines_near_the_curves_and_words_far_from_them(
         assert extent == bare_extent  # what is far away does not flatten the curves
     else:
         (level,) = panel.levels
-        assert (level.label, level.y) == ("logistic regression on mean-pooled raw features", pytest.approx(height))
+        assert (level.label, level.y) == ("logistic regression on raw features, the best inputs", pytest.approx(height))
         assert extent[0] <= height <= extent[1]
 
 
@@ -410,8 +410,8 @@ def test_markers_are_read_by_the_plan_alone(finished: Any, monkeypatch: pytest.M
 
 def test_the_settings_that_numbers_depend_on_stand_with_the_results(tiny_dataset: Dataset, tmp_path: Path) -> None:
     def noted(**tables: Any) -> Any:
-        settings = {"tiny": ("smoke", settings_for("tiny", "smoke", {"batch_sizes": [8], **tables}))}
-        plan = make_plan(SWEEP, Study.of({"tiny": tiny_dataset}, settings), Store(str(tmp_path)))
+        study = Study.of({"tiny": tiny_dataset}, "smoke", {"batch_sizes": [8], **tables})
+        plan = make_plan(SWEEP, study, Store(str(tmp_path)))
         return Results.collect(plan, Store(str(tmp_path))).info["datasets"]["tiny"]["settings"]
 
     own, other = noted(), noted(method={"focal": {"epochs": 2}}, specialization={"temperature": 0.3}, seeds=[5])

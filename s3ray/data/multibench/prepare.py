@@ -31,7 +31,7 @@ from s3ray.data.multibench.layout import (
     label_rule,
     opened,
 )
-from s3ray.data.values import LARGEST, Look, modality_warnings, shared_samples
+from s3ray.data.values import LARGEST, Look, modality_warnings, scale_warnings, shared_samples
 from s3ray.errors import UserError
 
 MAX_STEPS = 50
@@ -107,8 +107,10 @@ def prepare(
                     "label_rule": label_rule(name, options.neutral),
                     "warnings": [*warnings, *shared_samples(looks)],
                     "modality_warnings": {
-                        m: modality_warnings(looks, m, lambda split, m: f"{split}/{m}", _STANDARDISE)
-                        for m in MODALITIES
+                        m: modality_warnings(looks, m, lambda split, m: f"{split}/{m}") for m in MODALITIES
+                    },
+                    "scale_warnings": {
+                        m: scale_warnings(looks["train"][m], f"train/{m}", _STANDARDISE) for m in MODALITIES
                     },
                     "splits": converted,
                 }

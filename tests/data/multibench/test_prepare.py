@@ -222,6 +222,7 @@ def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
         "label_rule": "label >= 0 is positive",
         "warnings": warnings,
         "modality_warnings": {"vision": [], "audio": [], "text": []},
+        "scale_warnings": {"vision": [], "audio": [], "text": []},
         "splits": {
             # Replaced values count wherever they were: in samples that are dropped and steps that are cut too.
             "train": {

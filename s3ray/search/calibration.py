@@ -1,0 +1,143 @@
+"""Calibration: of a handful of named settings, those that suit a dataset of the user's, chosen on validation.
+
+A scale's settings were chosen on two embedded datasets. Of another one little is known beforehand: whether two
+stochastic views are needed to hold what only one modality has, whether experts at full scale help or drown the rest,
+how fast it may be trained. So before a sweep trains on it, each candidate is tried on one cell (χ 8 or the largest
+that is asked for, the first batch size, the first seed). The cells are ordinary ones: results are found again in the
+store, and the sweep's own cell with these settings is one of them.
+
+The rules, written before results:
+
+- Judged is what a search judges: validation accuracy after Selection at the p below 1 where it is highest. Test is
+  never read. Of equal candidates the first wins.
+- Below `LEAST` validation samples nothing is tried: there the best of a handful is the luckiest.
+- What a `--config` file sets is not varied.
+- Prior methods train with the chosen settings as far as they share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from s3ray.search.space import Score, score, validation_curve
+from s3ray.settings import merged
+from s3ray.store import Store
+from s3ray.sweep import Cell, Plan, Study, StudyDataset, Sweep, make_plan
+
+LEAST = 100  # validation samples: below them two candidates differ by a handful of answers
+
+
+def _candidate(*, learning_rate: float, expert_scale: str, two_views: bool) -> Mapping[str, Any]:
+    """Wider than the smoke scale, since a sample of one step has no other way to keep what it holds; routers are
+    trained more carefully, since a few hundred labels are soon learned by heart."""
+    model: dict[str, Any] = {"width": 64, "expert_scale": expert_scale}
+    specialization: dict[str, Any] = {"optimizer": {"learning_rate": learning_rate}}
+    if two_views:
+        model["dropout"] = 0.2
+        specialization["views"] = "dropout"
+    return {
+        "model": model,
+        "specialization": specialization,
+        "selection": {"optimizer": {"learning_rate": 2e-4}},
+    }
+
+
+CANDIDATES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "two views": _candidate(learning_rate=1e-3, expert_scale="one", two_views=True),
+        "two views, slowly": _candidate(learning_rate=3e-4, expert_scale="one", two_views=True),
+        "two views, scaled experts": _candidate(learning_rate=1e-3, expert_scale="variance", two_views=True),
+        "one view, slowly": _candidate(learning_rate=3e-4, expert_scale="one", two_views=False),
+        "the scale's own": {},
+    }
+)
+
+# Of a candidate's cell: enough of its curve to judge it by.
+_SHORT = {"sparsification": {"ratios": (1.0, 0.8, 0.5, 0.2), "controls": ()}}
+
+
+def _cells(study: Study) -> Iterator[Cell]:
+    for candidate in study.datasets:
+        granularity = max(study.granularities(candidate))
+        yield study.cell(candidate, granularity, study.batch_sizes(candidate)[0], study.seeds(candidate)[0])
+
+
+SWEEP = Sweep(name="calibration", cells=_cells, branches=("suff+min",))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The candidates of the datasets of a study that are calibrated, each with its cell.
+
+    Attributes:
+        plan: of their cells, in whose study a dataset and a candidate together are one dataset.
+        names: of these, which dataset and which candidate they are.
+    """
+
+    study: Study
+    plan: Plan
+    names: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, study: Study, store: Store, machine: str | None = None) -> Calibration | None:
+        """The calibration that a study asks for; None if none of its datasets is calibrated, or all have been."""
+        datasets = [name for name, entry in study.entries.items() if _asks(entry) and name not in study.chosen]
+        if not datasets:
+            return None
+        names, entries = {}, {}
+        for candidate, tables in CANDIDATES.items():
+            tables = merged(tables, _SHORT)
+            for dataset, entry in study.with_settings(dict.fromkeys(datasets, tables)).items():
+                label = f"{dataset} ({candidate})"
+                names[label], entries[label] = (dataset, candidate), entry
+        tried = Study(entries, data={label: study.data[dataset] for label, (dataset, _) in names.items()})
+        return cls(study, make_plan(SWEEP, tried, store, machine), names)
+
+    def announced(self) -> str:
+        """What is to be done first, in words."""
+        datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
+        return (
+            f"calibration first: {len(self.names) // len(datasets)} candidates for each of {', '.join(datasets)}, "
+            f"{len(self.plan.pending)} of their {len(self.plan.cells)} cells to run; what follows is planned with the "
+            f"scale's own settings until then"
+        )
+
+    def told(self, store: Store) -> list[str]:
+        """What was found, a sentence per dataset."""
+        lines = []
+        for dataset, scores in self.scores(store).items():
+            tried = ", ".join(f"{candidate} {own.accuracy:.1%}" for candidate, own in scores.items())
+            lines.append(f"{dataset}: calibrated, {best_of(scores)}; accuracy on validation after Selection: {tried}")
+        return lines
+
+    def scores(self, store: Store) -> dict[str, dict[str, Score]]:
+        """Per dataset the candidates whose cells are in the store, in their order."""
+        found: dict[str, dict[str, Score]] = {}
+        for cell in self.plan.cells:
+            if not cell.missing(self.plan.committed):
+                dataset, candidate = self.names[cell.cell.dataset]
+                found.setdefault(dataset, {})[candidate] = score([validation_curve(store, cell)])
+        return found
+
+    def settled(self, store: Store, failed: Mapping[Cell, str] = MappingProxyType({})) -> Study:
+        """The study with the settings that are known to be best; of datasets whose candidates still run, as it was.
+
+        Args:
+            failed: candidates that cannot be tried, such as one that diverges.
+        """
+        running = {self.names[c.cell.dataset][0] for c in self.plan.pending if c.cell not in failed}
+        chosen = {name: best_of(own) for name, own in self.scores(store).items() if name not in running}
+        entries = self.study.with_settings({name: CANDIDATES[candidate] for name, candidate in chosen.items()})
+        return replace(self.study, entries={**self.study.entries, **entries}, chosen={**self.study.chosen, **chosen})
+
+
+def best_of(scores: Mapping[str, Score]) -> str:
+    """The candidate that is chosen."""
+    return max(scores, key=lambda candidate: scores[candidate].accuracy)
+
+
+def _asks(entry: StudyDataset) -> bool:
+    return entry.facts.kind == "user" and entry.settings.calibrate and entry.facts.samples["valid"] >= LEAST

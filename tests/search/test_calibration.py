@@ -1,0 +1,121 @@
+"""Calibration: of named settings, those that are best on validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from s3ray.data import Dataset, from_arrays
+from s3ray.search.calibration import CANDIDATES, LEAST, Calibration
+from s3ray.store import Store
+from s3ray.sweep import CellPlan, Study, Sweep, make_plan
+from tiny_search import commit
+
+NAMES = list(CANDIDATES)
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def _data(name: str = "own", valid: int = LEAST) -> Dataset:
+    def split(samples: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        values = np.arange(float(samples * 3)).reshape(samples, 3)
+        return {"left": values, "right": values[:, :1]}, np.arange(samples) % 2
+
+    return from_arrays(name, train=split(40), valid=split(valid), test=split(4))
+
+
+def _study(*data: Dataset, **overrides: Any) -> Study:
+    return Study.of({one.name: one for one in data or (_data(),)}, None, overrides)
+
+
+def _calibration(study: Study, store: Store) -> Calibration:
+    calibration = Calibration.of(study, store)
+    assert calibration is not None
+    return calibration
+
+
+def _finish(store: Store, cell: CellPlan, accuracy: float) -> None:
+    """The cell has run, with this accuracy on validation at p = 0.5."""
+    curve = {run.identity for branch in cell.branches for run in branch.curve}
+    commit(store, cell, {0.5: accuracy})
+    for run in cell.runs:
+        if run.identity not in curve:
+            store.commit(run, {}, seconds=1.0, provenance={})
+
+
+def test_the_candidate_that_is_best_on_validation_is_chosen(store: Store) -> None:
+    study = _study()
+    calibration = _calibration(study, store)
+    assert [name for _, name in calibration.names.values()] == NAMES
+    for cell, accuracy in zip(calibration.plan.cells, (0.5, 0.8, 0.7, 0.8, 0.6), strict=True):
+        _finish(store, cell, accuracy)
+    calibration = _calibration(study, store)
+    assert calibration.plan.pending == ()
+    settled = calibration.settled(store)
+    assert settled.chosen == {"own": NAMES[1]}  # of equals the first
+    assert settled.entries["own"].settings.specialization.optimizer.learning_rate == 3e-4
+    assert settled.entries["own"].facts == study.entries["own"].facts
+    (line,) = calibration.told(store)
+    assert line.startswith(f"own: calibrated, {NAMES[1]}; accuracy on validation after Selection: {NAMES[0]} 50.0%, ")
+    assert Calibration.of(settled, store) is None
+
+
+def test_until_all_candidates_have_run_the_scales_own_settings_stand(store: Store) -> None:
+    study = _study()
+    for cell in _calibration(study, store).plan.cells[:-1]:
+        _finish(store, cell, 0.9)
+    calibration = _calibration(study, store)
+    assert len(calibration.plan.pending) == 1
+    assert calibration.settled(store) == study
+    assert "calibration first: 5 candidates for each of own, 1 of their 5 cells to run" in calibration.announced()
+
+
+def test_a_candidate_that_fails_is_none(store: Store) -> None:
+    every = _calibration(_study(), store)
+    assert every.settled(store, {cell.cell: "diverged" for cell in every.plan.cells}).chosen == {}
+    calibration = _calibration(_study(), store)
+    *others, last = calibration.plan.cells
+    for cell in others:
+        _finish(store, cell, 0.5)
+    calibration = _calibration(_study(), store)
+    assert calibration.settled(store, {last.cell: "diverged"}).chosen == {"own": NAMES[0]}
+
+
+def test_each_dataset_is_calibrated_by_itself(store: Store) -> None:
+    study = _study(_data("first", LEAST), _data("second", LEAST + 1))
+    for cell in _calibration(study, store).plan.cells:
+        dataset, candidate = _calibration(study, store).names[cell.cell.dataset]
+        _finish(store, cell, 0.9 if candidate == {"first": NAMES[2], "second": NAMES[4]}[dataset] else 0.5)
+    assert _calibration(study, store).settled(store).chosen == {"first": NAMES[2], "second": NAMES[4]}
+
+
+def test_what_is_not_calibrated(store: Store, tiny_dataset: Dataset) -> None:
+    assert Calibration.of(_study(_data(valid=LEAST - 1)), store) is None
+    assert Calibration.of(_study(calibrate=False), store) is None
+    assert Calibration.of(_study(tiny_dataset), store) is None  # not the user's
+    mixed = _study(_data(), _data("small", valid=4), tiny_dataset)
+    assert {dataset for dataset, _ in _calibration(mixed, store).names.values()} == {"own"}
+
+
+def test_what_the_user_sets_is_not_varied(store: Store) -> None:
+    calibration = _calibration(_study(model={"width": 16}, granularities=[2, 4], seeds=[7]), store)
+    settings = [entry.settings for entry in calibration.plan.study.entries.values()]
+    assert {own.model.width for own in settings} == {16}
+    assert {(c.cell.granularity, c.cell.seed) for c in calibration.plan.cells} == {(4, 7)}
+
+
+def test_its_training_is_that_of_the_sweep(store: Store) -> None:
+    """The cell of the best candidate has trained what the sweep needs."""
+    study = _study()
+    tried = _calibration(study, store).plan.cells[-1]
+    assert NAMES[-1] == "the scale's own"
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, tried.cell.batch_size, 0)], branches=("suff+min",))
+    (cell,) = make_plan(sweep, study, store).cells
+    assert cell.training.identity == tried.training.identity
+    assert cell.branches[0].trained.identity == tried.branches[0].trained.identity
+    assert {run.identity for run in tried.branches[0].curve} < {run.identity for run in cell.branches[0].curve}
