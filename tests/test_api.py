@@ -122,7 +122,13 @@ def test_every_name_of_the_api_is_there() -> None:
 def test_a_stores_tables(finished: FinishedStore, tmp_path: Path) -> None:
     rows = finished.rows()
     assert len(rows) == (2 * 2 * 2 + 2) * 2  # seeds, branches, ratios, FactorCL's outputs; splits
-    assert set(finished.references("short")["reference"]) == {"majority class", "raw features"}
+    assert set(finished.references("short")["reference"]) == {
+        "majority class",
+        "raw features",
+        "raw left",
+        "raw right",
+        "raw means and deviations",
+    }
     assert set(finished.entropies()["modality"]) == {"left", "right"}
     assert finished.factors().empty
     empty = s3ray.open_store(str(tmp_path / "empty"))
