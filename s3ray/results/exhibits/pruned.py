@@ -1,0 +1,139 @@
+"""What pruning takes from a simulation's tokens, by the kind of factor that they express; beyond the paper."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from s3ray.results import labels
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
+from s3ray.results.collect import Results
+from s3ray.results.curves import RATIOS, told
+from s3ray.results.exhibit import Exhibit, Table
+from s3ray.results.exhibits.factors import CONFIGURATION, KIND_COLORS, means_on_test
+from s3ray.results.formatting import mean_std, over_seeds
+
+_WEIGHT, _KEPT = "routing weight", "share of pairs kept"
+
+
+def _tables(results: Results) -> dict[str, Table]:
+    return {"pruned": Table(pruned_table(results.factors))}
+
+
+def _figures(results: Results) -> dict[str, Chart]:
+    return {
+        f"pruned_{dataset}_batch_{batch_size}": pruned_chart(own)
+        for (dataset, batch_size), own in _of_routing(results.factors).groupby(["dataset", "batch_size"], sort=False)
+    }
+
+
+def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
+    """A line per (dataset, batch size, branch, χ, p, layer): test values per kind of factor, `mean (std)`, n seeds.
+
+    Shares are in percent. The line `all` is the mean over layers.
+    """
+    points = _of_routing(points)
+    numbers = points.assign(layer=points["layer"].map("{:.0f}".format))
+    summary = means_on_test(pd.concat([points.assign(layer="all"), numbers]), "layer")
+    positions = summary["branch"].map(labels.branches().index)
+    ordered = summary.assign(position=positions).sort_values(
+        ["dataset", "batch_size", "granularity", "position", "preservation_ratio", "layer"],
+        ascending=[True] * 4 + [False] * 2,  # words come behind numbers, so "all" comes first
+    )
+    lines = []
+    for place, values in ordered.groupby([*CONFIGURATION, "layer"], sort=False):
+        dataset, kind, batch_size, method, branch, granularity, ratio, layer = place
+        measured = values.set_index(["quantity", "factor_kind"])[["mean", "std"]]
+        line = {
+            "dataset": f"{dataset} ({kind} data)",
+            "batch size": batch_size,
+            "method": labels.title(str(method), str(branch)),
+            "χ": granularity,
+            "p": f"{ratio:g}",
+            "layer": layer,
+        }
+        for quantity, heading, scale, digits in ((_KEPT, "pairs kept (%)", 100, 1), (_WEIGHT, "weight", 1, 4)):
+            for factor_kind in KIND_COLORS:
+                found = (quantity, factor_kind) in measured.index
+                mean, std = measured.loc[(quantity, factor_kind)] if found else (float("nan"),) * 2
+                line[f"{heading} {factor_kind}"] = mean_std(scale * mean, scale * std, digits)
+        lines.append(line | {"n": values["n"].max()})
+    return pd.DataFrame(lines)
+
+
+def pruned_chart(points: pd.DataFrame) -> Chart:
+    """Kept pairs beyond p and mean routing weights against p: a column per branch, two rows per χ.
+
+    Test values of one dataset at one batch size: means over a kind's factors, layers and seeds; bands are one sample
+    standard deviation over seeds.
+    """
+    settings = points[["dataset", "kind", "batch_size"]].drop_duplicates()
+    assert len(settings) == 1, f"a figure is of one dataset at one batch size, not of {len(settings)}"
+    dataset, kind, batch_size = settings.iloc[0]
+    summary = means_on_test(_of_routing(points))
+    branches = [branch for branch in labels.branches() if branch in set(summary["branch"])]
+    granularities = sorted(summary["granularity"].unique())
+    rows = [(granularity, quantity) for granularity in granularities for quantity in (_KEPT, _WEIGHT)]
+    headings = ["after Specialization" if branch == "none" else labels.branch_title(branch) for branch in branches]
+
+    def panel(number: int, column: int) -> Panel:
+        granularity, quantity = rows[number]
+        here = (summary["branch"] == branches[column]) & (summary["granularity"] == granularity)
+        return Panel(
+            title="" if number else headings[column],
+            curves=_curves(summary[here & (summary["quantity"] == quantity)], quantity),
+            levels=[Level(y=0.0, color="black", width=0.6)] if quantity == _KEPT else [],
+        )
+
+    titles = {_KEPT: "pairs kept, more or\nless than p (points)", _WEIGHT: "mean routing weight"}
+    return Chart(
+        title=f"What pruning takes: {dataset} ({kind} data), batch size {batch_size}\n"
+        f"by what a token expresses; test values, {over_seeds(summary['n'].max())}",
+        panels=[[panel(number, column) for column in range(len(branches))] for number in range(len(rows))],
+        columns=[RATIOS] * len(branches),
+        rows=[Axis(title=f"χ = {granularity}\n{titles[quantity]}") for granularity, quantity in rows],
+        shared_y="row",
+        panel_size=(3.4, 2.2),
+    )
+
+
+def _curves(summary: pd.DataFrame, quantity: str) -> list[Curve]:
+    curves = []
+    for factor_kind, color in KIND_COLORS.items():
+        own = summary[summary["factor_kind"] == factor_kind].sort_values("preservation_ratio", ascending=False)
+        if own.empty:
+            continue
+        ratios = own["preservation_ratio"]
+        scale, origin = (100, ratios) if quantity == _KEPT else (1, 0 * ratios)
+        means, deviations = scale * (own["mean"] - origin), scale * own["std"]
+        points = zip(ratios, scale * own["mean"], deviations, own["n"], strict=True)
+        curves.append(
+            Curve(
+                x=list(ratios),
+                y=list(means),
+                spread=list(deviations),
+                band=True,
+                color=color,
+                label=factor_kind,
+                hover=[told(f"{quantity}: {factor_kind}", f"p {p:g}", *values) for p, *values in points],
+                marker="circle",
+                size=2.5,
+            )
+        )
+    return curves
+
+
+def _of_routing(points: pd.DataFrame) -> pd.DataFrame:
+    return points[points["quantity"].isin([_WEIGHT, _KEPT])]
+
+
+EXHIBIT = Exhibit(
+    name="pruned",
+    title="What pruning takes",
+    note="Every token of the simulation expresses one factor. Share of a kind's (token, expert) pairs that pruning keeps, "
+    "in the figure as points above or below p: a kind below the line loses more than its part. And the mean of its "
+    "routing weights over all routed pairs, kept or not. Test values, means over factors, layers and seeds (sample "
+    "standard deviation over seeds: in brackets and as bands).",
+    reads=("factors",),
+    tables=_tables,
+    figures=_figures,
+)
