@@ -129,10 +129,10 @@ def _of_routing(points: pd.DataFrame) -> pd.DataFrame:
 EXHIBIT = Exhibit(
     name="pruned",
     title="What pruning takes",
-    note="Every token of the simulation expresses one factor. Share of a kind's (token, expert) pairs that pruning keeps, "
-    "in the figure as points above or below p: a kind below the line loses more than its part. And the mean of its "
-    "routing weights over all routed pairs, kept or not. Test values, means over factors, layers and seeds (sample "
-    "standard deviation over seeds: in brackets and as bands).",
+    note="Every token of the simulation expresses one factor. By the factor's kind: the share of its tokens' "
+    "(token, expert) pairs that pruning keeps, in the figure as points above or below p (a kind below the line loses "
+    "more than its part), and their mean routing weight over all routed pairs, kept or not. Test values, means over "
+    "factors, layers and seeds (sample standard deviation over seeds: in brackets and as bands).",
     reads=("factors",),
     tables=_tables,
     figures=_figures,
