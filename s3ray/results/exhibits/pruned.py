@@ -13,6 +13,7 @@ from s3ray.results.exhibits.factors import CONFIGURATION, KIND_COLORS, means_on_
 from s3ray.results.formatting import mean_std, over_seeds
 
 _WEIGHT, _KEPT = "routing weight", "share of pairs kept"
+_ALL = -1  # layers together
 
 
 def _tables(results: Results) -> dict[str, Table]:
@@ -27,17 +28,16 @@ def _figures(results: Results) -> dict[str, Chart]:
 
 
 def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
-    """A line per (dataset, batch size, branch, χ, p, layer): test values per kind of factor, `mean (std)`, n seeds.
+    """A line per (dataset, batch size, χ, branch, p, layer): test values per kind of factor, `mean (std)`.
 
-    Shares are in percent. The line `all` is the mean over layers.
+    Shares are in percent. The layer `all` is the mean over layers. Std and n are over seeds.
     """
     points = _of_routing(points)
-    numbers = points.assign(layer=points["layer"].map("{:.0f}".format))
-    summary = means_on_test(pd.concat([points.assign(layer="all"), numbers]), "layer")
+    summary = means_on_test(pd.concat([points.assign(layer=_ALL), points]), "layer")
     positions = summary["branch"].map(labels.branches().index)
     ordered = summary.assign(position=positions).sort_values(
         ["dataset", "batch_size", "granularity", "position", "preservation_ratio", "layer"],
-        ascending=[True] * 4 + [False] * 2,  # words come behind numbers, so "all" comes first
+        ascending=[True] * 4 + [False, True],
     )
     lines = []
     for place, values in ordered.groupby([*CONFIGURATION, "layer"], sort=False):
@@ -49,7 +49,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
             "method": labels.title(str(method), str(branch)),
             "χ": granularity,
             "p": f"{ratio:g}",
-            "layer": layer,
+            "layer": "all" if layer == _ALL else f"{layer:.0f}",
         }
         for quantity, heading, scale, digits in ((_KEPT, "pairs kept (%)", 100, 1), (_WEIGHT, "weight", 1, 4)):
             for factor_kind in KIND_COLORS:
@@ -61,7 +61,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def pruned_chart(points: pd.DataFrame) -> Chart:
-    """Kept pairs beyond p and mean routing weights against p: a column per branch, two rows per χ.
+    """Kept pairs beyond p and mean routing weights against p: a column per branch, two rows for the ends of χ.
 
     Test values of one dataset at one batch size: means over a kind's factors, layers and seeds; bands are one sample
     standard deviation over seeds.
@@ -71,7 +71,7 @@ def pruned_chart(points: pd.DataFrame) -> Chart:
     dataset, kind, batch_size = settings.iloc[0]
     summary = means_on_test(_of_routing(points))
     branches = [branch for branch in labels.branches() if branch in set(summary["branch"])]
-    granularities = sorted(summary["granularity"].unique())
+    granularities = sorted({summary["granularity"].min(), summary["granularity"].max()})
     rows = [(granularity, quantity) for granularity in granularities for quantity in (_KEPT, _WEIGHT)]
     headings = ["after Specialization" if branch == "none" else labels.branch_title(branch) for branch in branches]
 
