@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pandas as pd
 
 from s3ray.results import labels
@@ -42,7 +45,8 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for place, values in ordered.groupby([*CONFIGURATION, "layer"], sort=False):
         dataset, kind, batch_size, method, branch, granularity, ratio, layer = place
-        measured = values.set_index(["quantity", "factor_kind"])[["mean", "std"]]
+        found = values[["quantity", "factor_kind", "mean", "std"]].itertuples(index=False, name=None)
+        measured = {(quantity, factor_kind): (mean, std) for quantity, factor_kind, mean, std in found}
         line = {
             "dataset": f"{dataset} ({kind} data)",
             "batch size": batch_size,
@@ -53,8 +57,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
         }
         for quantity, heading, scale, digits in ((_KEPT, "pairs kept (%)", 100, 1), (_WEIGHT, "weight", 1, 4)):
             for factor_kind in KIND_COLORS:
-                found = (quantity, factor_kind) in measured.index
-                mean, std = measured.loc[(quantity, factor_kind)] if found else (float("nan"),) * 2
+                mean, std = measured.get((quantity, factor_kind), (math.nan, math.nan))
                 line[f"{heading} {factor_kind}"] = mean_std(scale * mean, scale * std, digits)
         lines.append(line | {"n": values["n"].max()})
     return pd.DataFrame(lines)
@@ -84,14 +87,27 @@ def pruned_chart(points: pd.DataFrame) -> Chart:
             levels=[Level(y=0.0, color="black", width=0.6)] if quantity == _KEPT else [],
         )
 
-    titles = {_KEPT: "pairs kept, more or\nless than p (points)", _WEIGHT: "mean routing weight"}
+    panels = [[panel(number, column) for column in range(len(branches))] for number in range(len(rows))]
+    # Points have one scale throughout. Weights grow with Selection: on its scale those before would lie on each other.
+    beyond = [
+        abs(height)
+        for (_, quantity), row in zip(rows, panels, strict=True)
+        if quantity == _KEPT
+        for drawn in row
+        for curve in drawn.curves
+        for height in curve.extent()
+    ]
+    reach = 1.05 * max(beyond) or 1.0
+    axes = {
+        _KEPT: Axis(title="pairs kept, more or\nless than p (points)", limits=(-reach, reach)),
+        _WEIGHT: Axis(title="mean routing weight"),
+    }
     return Chart(
         title=f"What pruning takes: {dataset} ({kind} data), batch size {batch_size}\n"
         f"by what a token expresses; test values, {over_seeds(summary['n'].max())}",
-        panels=[[panel(number, column) for column in range(len(branches))] for number in range(len(rows))],
+        panels=panels,
         columns=[RATIOS] * len(branches),
-        rows=[Axis(title=f"χ = {granularity}\n{titles[quantity]}") for granularity, quantity in rows],
-        shared_y="row",
+        rows=[replace(axes[quantity], title=f"χ = {g}\n{axes[quantity].title}") for g, quantity in rows],
         panel_size=(3.4, 2.2),
     )
 
@@ -131,8 +147,9 @@ EXHIBIT = Exhibit(
     title="What pruning takes",
     note="Every token of the simulation expresses one factor. By the factor's kind: the share of its tokens' "
     "(token, expert) pairs that pruning keeps, in the figure as points above or below p (a kind below the line loses "
-    "more than its part), and their mean routing weight over all routed pairs, kept or not. Test values, means over "
-    "factors, layers and seeds (sample standard deviation over seeds: in brackets and as bands).",
+    "more than its part), and their mean routing weight over all routed pairs, kept or not (in the figure every panel "
+    "has its own scale). Test values, means over factors, layers and seeds (sample standard deviation over seeds: in "
+    "brackets and as bands).",
     reads=("factors",),
     tables=_tables,
     figures=_figures,
