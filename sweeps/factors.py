@@ -3,7 +3,8 @@
 For each stage, method and preservation ratio, on data whose factors are known (`latent_factors`): R² of every
 shared, unique and nuisance factor, and its share of the representation's variance; the distance between the
 modalities' representations of one shared factor's value (Distributional Semantic Coherence, Eq. 16); the paper's
-bounds on I(Z;Y) and I(Z;X|Y) (Eqs. 61, 75, 92).
+bounds on I(Z;Y) and I(Z;X|Y) (Eqs. 61, 75, 92). And of the tokens that express a factor the routing weights and the
+share of pairs that pruning keeps.
 
 It asks: does contrastive training drop unique factors (Proposition 2.5), does Selection keep the relevant ones,
 does pruning remove nuisance first? README.md says what came out.
@@ -31,7 +32,7 @@ def cells(study: Study) -> Iterator[Cell]:
                     yield study.prior(dataset, method, batch_size, seed)
 
 
-SWEEP = Sweep(name="factors", cells=cells, branches=("none", "suff+min"), exhibits=("factors",), factors=True)
+SWEEP = Sweep(name="factors", cells=cells, branches=("none", "suff+min"), exhibits=("factors", "pruned"), factors=True)
 
 if __name__ == "__main__":
     from s3ray.cli import run_sweep

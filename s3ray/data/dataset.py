@@ -101,11 +101,18 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Samples of one split; `truth` holds a simulation's factors (n, factors), one column per name."""
+    """Samples of one split.
+
+    Attributes:
+        truth: a simulation's factors (n, factors), one column per name.
+        expressed: per modality the factor that each token expresses (Σ lengths,), a column of `truth`; empty where
+            that is not known.
+    """
 
     modalities: Mapping[str, Sequences]
     labels: NDArray[np.int64]
     truth: NDArray[np.float32] | None = None
+    expressed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -189,7 +196,7 @@ class Dataset:
 
     def without_truth(self) -> Dataset:
         """What training and probing may see: the samples, nothing that a simulation knows, nothing of reports."""
-        train, valid, test = (dataclasses.replace(split, truth=None) for split in self.splits.values())
+        train, valid, test = (dataclasses.replace(s, truth=None, expressed={}) for s in self.splits.values())
         return Dataset(self.name, self.kind, train, valid, test)
 
     def content(self) -> str:
@@ -283,6 +290,7 @@ class Dataset:
                 {m: Sequences(load(f"{split}.{m}.values"), load(f"{split}.{m}.offsets")) for m in chosen},
                 load(f"{split}.labels"),
                 load(f"{split}.truth") if manifest["truth_names"] else None,
+                {m: load(name) for m in chosen if (name := f"{split}.{m}.truth") in manifest["arrays"]},
             )
             for split in SPLITS
         }
@@ -465,4 +473,6 @@ def _arrays(split: Split) -> dict[str, NDArray[Any]]:
     arrays["labels"] = split.labels
     if split.truth is not None:
         arrays["truth"] = split.truth
+    for name, expressed in split.expressed.items():
+        arrays[f"{name}.truth"] = expressed
     return arrays

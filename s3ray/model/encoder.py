@@ -159,6 +159,20 @@ def _variances(y_TD: Tensor, x_TD: Tensor) -> Tensor:
     return torch.stack([tensor_TD.var(dim=1, correction=0).sum() for tensor_TD in (y_TD, x_TD)])
 
 
+def _of_tokens(routings: Sequence[Routing], kept: Sequence[Tensor]) -> Tensor:
+    """Mean weight of each token's pairs and the share of them that was computed, per layer: (T, L, 2).
+
+    Args:
+        kept: per layer the computed pairs' positions; empty if all were.
+    """
+    weights_LT = [routing.weights_TK.mean(dim=1) for routing in routings]
+    shares_LT = [torch.ones_like(weights_T) for weights_T in weights_LT]
+    for layer, kept_P in enumerate(kept):
+        tokens, top_k = routings[layer].weights_TK.shape
+        shares_LT[layer] = torch.bincount(kept_P // top_k, minlength=tokens).to(weights_LT[layer]) / top_k
+    return torch.stack([torch.stack(weights_LT, dim=1), torch.stack(shares_LT, dim=1)], dim=2)
+
+
 class S3Model(TrainedModel):
     """One encoder per modality; they share nothing but their losses."""
 
@@ -197,9 +211,17 @@ class S3Model(TrainedModel):
         if pruning is not None:
             device = next(self.parameters()).device
             keep = {name: pruning.keep(name, sample, device) for name in self.encoders}
-        encoded = self(batch, keep=keep)[0].values()
+        by_modality = self(batch, keep=keep)[0]
+        encoded = by_modality.values()
+
+        def tokens() -> dict[str, Tensor]:
+            return {name: _of_tokens(e.routings, keep[name].kept if keep else []) for name, e in by_modality.items()}
+
         return Encoding(
-            [e.z_BD for e in encoded], sum(e.pairs_computed for e in encoded), sum(e.pairs_routed for e in encoded)
+            [e.z_BD for e in encoded],
+            sum(e.pairs_computed for e in encoded),
+            sum(e.pairs_routed for e in encoded),
+            tokens,
         )
 
     def used(self, output: str) -> Sequence[nn.Module]:

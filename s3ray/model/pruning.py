@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -60,11 +60,13 @@ class Keep:
         ratio: share of a layer's pairs, of which ⌈ratio · T · K⌉ are kept.
         rule: which they are.
         drawn: the random rule's numbers.
+        kept: what `pairs` said, layer after layer.
     """
 
     ratio: float
     rule: Rule = "ranked"
     drawn: Source | None = None
+    kept: list[Tensor] = field(default_factory=list)
 
     @property
     def everything(self) -> bool:
@@ -77,6 +79,10 @@ class Keep:
             weights_TK: routing weights.
             norms_P: every pair's norm of the expert's output (T·K,), computed when called.
         """
+        self.kept.append(self._pairs(weights_TK, norms_P))
+        return self.kept[-1]
+
+    def _pairs(self, weights_TK: Tensor, norms_P: Callable[[], Tensor]) -> Tensor:
         tokens, top_k = weights_TK.shape
         # Exact on the decimal that was written: in floats, 0.1 * 3 * 10 is above 3 and would keep a fourth pair.
         count = math.ceil(Fraction(str(self.ratio)) * tokens * top_k)

@@ -1,11 +1,11 @@
 """What every trained model can do, however it was trained.
 
-Shape suffixes: B samples, D width.
+Shape suffixes: B samples, D width, T tokens, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ class Encoding:
     parts: list[Tensor]  # (B, ·) each
     pairs_computed: int  # (token, expert) pairs, over layers and modalities; 0 without routing
     pairs_routed: int
+    # Per modality, of every token and layer the mean weight of its pairs and the share of them computed (T, L, 2);
+    # none without routing. Made on demand: no probe needs them.
+    tokens: Callable[[], Mapping[str, Tensor]] = dict
 
     def joined(self, on_sphere: bool) -> Tensor:
         """The parts side by side (B, D); `on_sphere`: each l2-normalised."""

@@ -103,12 +103,15 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "factors": {
         **_CELL,
         **_RATIO,
-        "quantity": "R2, share of variance (0 to 1), an energy distance or coefficient, a bound in nats, …",
+        "quantity": "R2, share of variance (0 to 1), an energy distance or coefficient, a bound in nats, …; of the "
+        "tokens that express the factor routing weight and share of pairs kept (0 to 1)",
         "factor": "name of the simulation's factor; empty where the quantity belongs to none",
         "factor_kind": "shared, unique or nuisance, and relevant or other for the task; empty likewise",
         "modality": "whose representation was read; both: all of them side by side",
         "split": "valid or test",
         "value": "of the quantity",
-        "samples": "of the split; of a bound the samples per batch",
+        "samples": "of the split; of a bound the samples per batch; of a routing weight or a share of pairs kept the "
+        "tokens that express the factor",
+        "layer": "from 0, of a routing weight or a share of pairs kept; else missing",
     },
 }

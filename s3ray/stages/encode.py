@@ -1,10 +1,13 @@
-"""A split through a trained model, on every rank."""
+"""A split through a trained model, on every rank.
+
+Shape suffixes: T tokens, L layers.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ class EncodedSplit:
     pairs_kept: int
     pairs_routed: int
     seconds: float
+    # Per modality, of every token and layer the mean weight of its pairs and the share of them computed (T, L, 2).
+    tokens: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Begun:
@@ -58,6 +63,7 @@ def encode_split(
     pruning: Pruning | None = None,
     name: str = "",
     begun: Begun | None = None,
+    tokens: bool = False,
 ) -> EncodedSplit:
     """Representations of a split, in sample order, on every rank.
 
@@ -66,12 +72,13 @@ def encode_split(
     Args:
         name: of the split in `begun`.
         begun: of this model and these splits; a call that has it leaves it what it can use again.
+        tokens: also tell how every token was routed.
     """
     started = time.perf_counter()
     parameter = next(model.parameters())
     model.eval()
     at_once = pruning.pool if pruning else SAMPLES_AT_ONCE
-    own: dict[int, NDArray[np.float32]] = {}
+    own: dict[int, tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]] = {}
     kept = routed = 0
     starts = range(0, len(split), at_once)
     for start in starts[rank() :: workers()]:
@@ -83,19 +90,25 @@ def encode_split(
 
         batch = begun.of((name, start, at_once), begin) if begun else begin()
         encoding = model.encode(batch, output, pruning, start)
-        own[start] = encoding.joined(on_sphere).float().cpu().numpy()
+        routed_tokens = encoding.tokens() if tokens else {}
+        own[start] = (
+            encoding.joined(on_sphere).float().cpu().numpy(),
+            {modality: of_tokens.float().cpu().numpy() for modality, of_tokens in routed_tokens.items()},
+        )
         kept += encoding.pairs_computed
         routed += encoding.pairs_routed
     shares: list[Any] = [(own, kept, routed)]
     if workers() > 1:
         shares = [None] * workers()
         dist.all_gather_object(shares, (own, kept, routed))
-    pieces = {start: z for share, _, _ in shares for start, z in share.items()}
+    by_start = {start: piece for share, _, _ in shares for start, piece in share.items()}
+    pieces = [by_start[start] for start in starts]
     return EncodedSplit(
-        np.concatenate([pieces[start] for start in starts]),
+        np.concatenate([z for z, _ in pieces]),
         sum(share[1] for share in shares),
         sum(share[2] for share in shares),
         time.perf_counter() - started,
+        {modality: np.concatenate([of_tokens[modality] for _, of_tokens in pieces]) for modality in pieces[0][1]},
     )
 
 
@@ -107,9 +120,12 @@ def encode_splits(
     on_sphere: bool,
     pruning: Pruning | None = None,
     begun: Begun | None = None,
+    tokens: bool = False,
 ) -> dict[str, EncodedSplit]:
     """All splits of a dataset."""
     return {
-        name: encode_split(model, split, output=output, on_sphere=on_sphere, pruning=pruning, name=name, begun=begun)
+        name: encode_split(
+            model, split, output=output, on_sphere=on_sphere, pruning=pruning, name=name, begun=begun, tokens=tokens
+        )
         for name, split in data.splits.items()
     }

@@ -5,8 +5,9 @@
   Both are needed: what a linear read-out with its own scaling still finds may have all but faded.
 - Energy distances: are the modalities' representations distributed alike given a shared concept (Eq. 16)?
 - The paper's own estimates of mutual information (Eqs. 61, 75, 91), of representations that no loss has seen.
+- Routing weights, and shares of pairs kept, of the tokens that express a factor: which tokens does pruning take?
 
-Shape suffixes: N, M samples, B samples of a batch, D width, F factors.
+Shape suffixes: N, M samples, B samples of a batch, D width, F factors, T tokens, L layers.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ Quantity = Literal[
     "I(Z;Y) bound",
     "I(Z;X|Y) surrogate",
     "1 - cosine to class mean",
+    "routing weight",
+    "share of pairs kept",
 ]
 FactorKind = Literal["shared relevant", "shared other", "unique relevant", "unique other", "nuisance"]
 
@@ -59,7 +62,10 @@ class FactorsConfig:
 
 @dataclass(frozen=True, slots=True)
 class FactorPoint:
-    """One measured value; `factor` and `factor_kind` are empty where a quantity belongs to no factor."""
+    """One measured value; `factor` and `factor_kind` are empty where a quantity belongs to no factor.
+
+    A routing weight and a share of pairs kept are of the tokens that express the factor.
+    """
 
     quantity: Quantity
     factor: str
@@ -67,7 +73,8 @@ class FactorPoint:
     modality: str  # BOTH, or the modality whose own representation was read
     split: str
     value: float
-    samples: int  # of the split; of a bound and its surrogate: B, the samples per batch
+    samples: int  # of the split; of a bound and its surrogate: B, the samples per batch; of routing: tokens
+    layer: int | None = None  # from 0, of routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,35 @@ def factor_points(
             "1 - cosine to class mean": of_label.spread,
         }
         points += [FactorPoint(q, "", "", BOTH, split, v, of_label.batch_size) for q, v in estimates.items()]
+    return points
+
+
+def routing_points(tokens: Mapping[str, Mapping[str, NDArray[Any]]], data: Dataset) -> list[FactorPoint]:
+    """How the tokens that express a factor were routed: means over them, per layer, on valid and test.
+
+    A token's weight is the mean over its top-k pairs, computed or not. Every token has as many pairs, so the mean of
+    all tokens' shares is the preservation ratio, up to the rounding of pools.
+
+    Args:
+        tokens: per split and modality weight and share (T, L, 2), in the order of the tokens; empty without routing.
+        data: with known `truth`; of tokens whose factor is not known there is nothing to tell.
+    """
+    points: list[FactorPoint] = []
+    for split in ("valid", "test"):
+        expressed = data.splits[split].expressed
+        known = [name for name in tokens[split] if name in expressed]
+        for modality, read in [(BOTH, known), *((name, [name]) for name in known)] if known else []:
+            columns_T = np.concatenate([expressed[name] for name in read])
+            routed_TL2 = np.concatenate([tokens[split][name] for name in read])
+            for column, name in enumerate(data.truth_names):
+                own_TL2 = routed_TL2[columns_T == column]
+                kind = factor_kind(name, data.relevant_factors)
+                for layer, (weight, share) in enumerate(own_TL2.mean(axis=0, dtype=np.float64) if len(own_TL2) else []):
+                    measured: dict[Quantity, float] = {"routing weight": weight, "share of pairs kept": share}
+                    points += [
+                        FactorPoint(quantity, name, kind, modality, split, float(value), len(own_TL2), layer)
+                        for quantity, value in measured.items()
+                    ]
     return points
 
 
@@ -360,6 +396,7 @@ def _run(config: FactorsConfig, data: Dataset, parent: TrainedModel | None, cont
         on_sphere=config.on_sphere,
         pruning=config.pruning,
         begun=context.begun,
+        tokens=True,
     )
     if rank() != 0:
         return Outcome([])
@@ -367,8 +404,9 @@ def _run(config: FactorsConfig, data: Dataset, parent: TrainedModel | None, cont
         name: dict(zip(data.features, np.split(e.z, len(data.features), axis=1), strict=True))
         for name, e in encoded.items()
     }
+    points = factor_points(by_modality, data) + routing_points({name: e.tokens for name, e in encoded.items()}, data)
     ratio = config.pruning.ratio if config.pruning else 1.0
-    return Outcome([{"preservation_ratio": ratio, **asdict(point)} for point in factor_points(by_modality, data)])
+    return Outcome([{"preservation_ratio": ratio, **asdict(point)} for point in points])
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
@@ -378,4 +416,4 @@ def _estimate(run: StageRun, facts: DataFacts) -> float:
 
 
 _SECONDS = 0.35  # beside what a probe takes
-FACTORS = Stage("factors", 1, FactorsConfig, _run, _estimate, reads_truth=True)
+FACTORS = Stage("factors", 2, FactorsConfig, _run, _estimate, reads_truth=True)

@@ -138,9 +138,13 @@ def test_fingerprint_is_about_content_alone(tiny_dataset: Dataset) -> None:
 
 @pytest.fixture
 def simulated(tiny_dataset: Dataset) -> Dataset:
-    """With truth columns and facts, as a simulation has them."""
+    """With truth columns, tokens' factors and facts, as a simulation has them."""
     splits = {
-        name: dataclasses.replace(split, truth=np.full((len(split), 2), 0.5, np.float32))
+        name: dataclasses.replace(
+            split,
+            truth=np.full((len(split), 2), 0.5, np.float32),
+            expressed={modality: np.arange(len(s.values)) % 2 for modality, s in split.modalities.items()},
+        )
         for name, split in tiny_dataset.splits.items()
     }
     return dataclasses.replace(
@@ -151,6 +155,10 @@ def simulated(tiny_dataset: Dataset) -> Dataset:
 TRUTHS: dict[str, Callable[[Dataset], Dataset]] = {
     "a factor's value in train": lambda data: _with_split(data, "train", truth=_bumped(data.train.truth, (0, 1))),
     "a factor's value in test": lambda data: _with_split(data, "test", truth=_bumped(data.test.truth, (0, 1))),
+    "a token's factor": lambda data: _with_split(
+        data, "test", expressed={**data.test.expressed, "left": _bumped(data.test.expressed["left"], 0)}
+    ),
+    "no token's factor known": lambda data: _with_split(data, "test", expressed={}),
     "a factor's name": lambda data: dataclasses.replace(data, truth_names=("u", "w"), relevant_factors=("w",)),
     "another relevant factor": lambda data: dataclasses.replace(data, relevant_factors=("u",)),
     "no factor known to be relevant": lambda data: dataclasses.replace(data, relevant_factors=()),
@@ -193,6 +201,7 @@ def test_save_and_open_give_the_same_dataset(simulated: Dataset, tmp_path: Path)
     folder = tmp_path / "made" / "on the way"
     simulated.save(folder)
     opened = Dataset.open(folder)
+    assert list(Dataset.open(folder, ["right"]).test.expressed) == ["right"]
     assert opened.fingerprint() == simulated.fingerprint()
     assert (opened.name, opened.kind) == ("tiny", "simulated")
     assert (opened.truth_names, opened.relevant_factors) == (("u", "v"), ("v",))
@@ -201,6 +210,9 @@ def test_save_and_open_give_the_same_dataset(simulated: Dataset, tmp_path: Path)
     assert list(opened.features) == ["left", "right"]
     for name, split in opened.splits.items():
         assert np.array_equal(split.truth, simulated.splits[name].truth)
+        assert list(split.expressed) == ["left", "right"]
+        for modality, expressed in simulated.splits[name].expressed.items():
+            assert np.array_equal(split.expressed[modality], expressed)
         batch = split.batch(np.array([3, 1]))
         for modality, expected in simulated.splits[name].batch(np.array([3, 1])).items():
             assert batch[modality].values_TF.equal(expected.values_TF)
@@ -280,7 +292,7 @@ def test_a_dataset_written_row_by_row_is_the_one_saved(simulated: Dataset, tmp_p
         writer.commit("tiny", "simulated", ["left", "right"], {"best_accuracy": 0.9}, ("u", "v"), ("v",))
     files = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
-    assert len(files) == 3 * 6 + 1  # values and offsets of two modalities, labels and truth; the manifest
+    assert len(files) == 3 * 8 + 1  # values, offsets and truth of two modalities, labels and truth; the manifest
     assert np.array_equal(np.load(tmp_path / "written" / "train.labels.npy"), simulated.train.labels)
 
 
@@ -432,7 +444,7 @@ def test_maps_on_the_same_disk_are_linked_if_told(prepared: Dataset, simulated: 
     prepared.save(tmp_path / "linked", link=True)
     prepared.save(tmp_path / "copied")
     files = _inodes(tmp_path / "prepared")
-    assert len(files) == 18
+    assert len(files) == 24
     assert _inodes(tmp_path / "linked") == files
     assert set(_inodes(tmp_path / "copied").values()).isdisjoint(files.values())
     for place in ("linked", "copied"):

@@ -274,23 +274,32 @@ def _factors(plan: Any, ratio: float) -> Any:
         for number, (name, kind) in enumerate(FACTORS.items()):
             score = ratio * (0.9 - 0.1 * number) + 0.01 * (plan.cell.seed - 1)
             points += [
-                (ratio, "R2", name, kind, split, score),
-                (ratio, "share of variance", name, kind, split, 0.2),
+                (ratio, "R2", name, kind, split, score, None),
+                (ratio, "share of variance", name, kind, split, 0.2, None),
             ]
+            if plan.cell.method == "s3":
+                points += [
+                    (ratio, quantity, name, kind, split, value + 0.1 * layer * (ratio < 1), layer)
+                    for layer in (0, 1)
+                    for quantity, value in (
+                        ("routing weight", 0.01 * number + 0.01 * plan.cell.seed),
+                        ("share of pairs kept", ratio - 0.1 * (ratio < 1)),
+                    )
+                ]
             if kind.startswith("shared"):
                 energies = {
                     "energy distance": 0.1,
                     "energy coefficient": 0.2,
                     "energy distance between values": 0.5,
                 }
-                points += [(ratio, quantity, name, kind, split, value) for quantity, value in energies.items()]
+                points += [(ratio, quantity, name, kind, split, value, None) for quantity, value in energies.items()]
         nats = {
             "I(X;Z) bound": 1.0,
             "I(Z;Y) bound": 0.5,
             "I(Z;X|Y) surrogate": 2.0,
             "1 - cosine to class mean": 0.3,
         }
-        points += [(ratio, quantity, "", "", split, value * ratio) for quantity, value in nats.items()]
-    columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value"]
+        points += [(ratio, quantity, "", "", split, value * ratio, None) for quantity, value in nats.items()]
+    columns = ["preservation_ratio", "quantity", "factor", "factor_kind", "split", "value", "layer"]
     table = pd.DataFrame(points, columns=columns).assign(modality="both", samples=300)
     return table[["preservation_ratio", *(field.name for field in fields(FactorPoint))]]

@@ -45,7 +45,10 @@ PROMISED = {
     "figures7_10_router_entropy": (EVERY, {"figures7_10_latent_factors", *DRAWN}),
     "table1_oracle_gain": ({"oracle_gain"}, {"oracle_gain"}),
     "tables4_5_parameters": ({"table4", "table5", "table5_all_layers"}, set()),
-    "factors": ({"factors", *EVERY}, {"factors_latent_factors_batch_64", *DRAWN}),
+    "factors": (
+        {"factors", "pruned", *EVERY},
+        {"factors_latent_factors_batch_64", "pruned_latent_factors_batch_64", *DRAWN},
+    ),
 }
 
 
@@ -328,6 +331,7 @@ def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_bat
         *(f"{name}_batch_{batch}" for name in ("figure5", "figure6", "table3") for batch in (64, 128)),
         *(f"{figure}_{dataset}" for figure in ("figure3", "figures7_10") for dataset in ("digits", "latent_factors")),
         "factors_latent_factors_batch_64",
+        "pruned_latent_factors_batch_64",
         "controls_digits_batch_64",
         "controls_digits_batch_128",
         "controls_latent_factors_batch_64",

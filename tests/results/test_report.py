@@ -151,6 +151,7 @@ def test_every_figure_is_drawn_with_a_legend_that_can_be_read(page: Any) -> None
         "Figure 6: pruning without Selection",
         "Figures 7–10: router entropy during Selection",
         "What representations keep",
+        "What pruning takes",
     ]
     figures = dict(zip(titles(page), page.find_elements(By.CSS_SELECTOR, ".figure"), strict=True))
     assert set(figures) >= {
@@ -294,7 +295,8 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
     figures = {path.name for path in (embedded_report / "figures").iterdir()}
     names = ["figure3_digits", "figure3_latent_factors", "figure5_batch_64", "figure5_batch_128"]
     names += ["figure6_batch_64", "figure6_batch_128", "figures7_10_digits", "figures7_10_latent_factors"]
-    names += ["table3_batch_64", "table3_batch_128", "factors_latent_factors_batch_64"]
+    names += ["table3_batch_64", "table3_batch_128"]
+    names += ["factors_latent_factors_batch_64", "pruned_latent_factors_batch_64"]
     names += ["controls_digits_batch_64", "controls_digits_batch_128", "controls_latent_factors_batch_64"]
     names += ["contributions_batch_64", "contributions_batch_128"]
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
@@ -304,7 +306,7 @@ def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(e
     for path in (embedded_report / "figures").glob("*.pdf"):
         assert path.read_bytes().startswith(b"%PDF-")
     tables = ["table1", "table2", "table3", "table4", "table5", "table5_all_layers"]
-    tables += ["factors", "summary", "verdicts", "references", "controls", "contributions", "crossed"]
+    tables += ["factors", "pruned", "summary", "verdicts", "references", "controls", "contributions", "crossed"]
     assert {path.name for path in (embedded_report / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")
     }

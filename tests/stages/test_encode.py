@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -150,3 +151,31 @@ def test_what_was_begun_is_used_again_and_changes_no_bit(
         assert once < calls[0] < always
     else:
         assert calls[0] == (always if room == 0 else once)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.4, 0.0])
+def test_tokens_tell_their_mean_weight_and_the_share_of_their_pairs_that_was_kept(
+    model: S3Model, tiny_dataset: Dataset, ratio: float
+) -> None:
+    split = tiny_dataset.test  # nine samples: pools of 4, 4 and 1
+    pruning = Pruning(ratio=ratio, pool=4)
+    got = encode_split(model, split, output="none", on_sphere=True, pruning=pruning, tokens=True)
+    assert set(got.tokens) == set(split.modalities)
+    kept = 0
+    for name, sequences in split.modalities.items():
+        weights, shares = np.split(got.tokens[name], 2, axis=2)
+        assert weights.shape == shares.shape == (len(sequences.values), LAYERS, 1)
+        kept += round(float(shares.sum()) * TOP_K)
+        for start in (0, 4, 8):
+            with torch.no_grad():
+                # Routing before the first layer's experts does not depend on pruning.
+                routing = model(split.batch(np.arange(start, min(start + 4, 9))))[0][name].routings[0]
+            here = slice(sequences.offsets[start], sequences.offsets[min(start + 4, 9)])
+            assert weights[here, 0, 0] == pytest.approx(routing.weights_TK.mean(dim=1).numpy(), rel=1e-5)
+            # The kept pairs are those of the largest weights, found here by Python's own sort.
+            flat = routing.weights_TK.reshape(-1).tolist()
+            largest = sorted(range(len(flat)), key=lambda pair: -flat[pair])[: math.ceil(round(ratio * len(flat), 9))]
+            expected = np.bincount(np.array(largest, dtype=int) // TOP_K, minlength=len(flat) // TOP_K) / TOP_K
+            assert np.array_equal(shares[here, 0, 0], expected)
+    assert kept == got.pairs_kept
+    assert encode_split(model, split, output="none", on_sphere=True, pruning=pruning).tokens == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import asdict
@@ -13,7 +14,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
 from s3ray.model import ModelConfig, Pruning, build_model
 from s3ray.stages.encode import encode_splits
@@ -27,6 +28,7 @@ from s3ray.stages.factors import (
     factor_scores,
     information_bounds,
     mean_resultant_length,
+    routing_points,
     semantic_coherence,
     variance_shares,
 )
@@ -396,12 +398,67 @@ def test_the_stage_measures_each_modality_of_what_is_encoded(
     model = build_model(tiny_model, data.features, seed=0)
     config = FactorsConfig(output="none", on_sphere=True, pruning=pruning)
     outcome = FACTORS.run(config, data, model, Context())
-    encoded = encode_splits(model, data, output="none", on_sphere=True, pruning=pruning)
+    encoded = encode_splits(model, data, output="none", on_sphere=True, pruning=pruning, tokens=True)
     representations = {name: {"first": e.z[:, :16], "second": e.z[:, 16:]} for name, e in encoded.items()}
     ratio = 0.3 if pruning else 1.0
-    expected = [{"preservation_ratio": ratio, **asdict(p)} for p in factor_points(representations, data)]
-    assert outcome.rows == expected
+    points = factor_points(representations, data) + routing_points({n: e.tokens for n, e in encoded.items()}, data)
+    assert outcome.rows == [{"preservation_ratio": ratio, **asdict(point)} for point in points]
     assert outcome.weights is None
+
+
+def _expressing(first: list[int], second: list[int]) -> Dataset:
+    """One sample per split, whose tokens express these of the factors shared_0, first_nuisance_0, second_unique_0."""
+
+    def sequences(count: int) -> Sequences:
+        return Sequences.from_padded(np.zeros((1, count, 2), np.float32))
+
+    modalities = {"first": sequences(len(first)), "second": sequences(len(second))}
+    expressed = {"first": np.array(first), "second": np.array(second)}
+    split = Split(modalities, np.zeros(1, np.int64), np.ones((1, 3), np.float32), expressed)
+    names = ("shared_0", "first_nuisance_0", "second_unique_0")
+    return Dataset("d", "simulated", split, split, split, truth_names=names, relevant_factors=("shared_0",))
+
+
+def test_routing_is_averaged_over_the_tokens_that_express_a_factor() -> None:
+    data = _expressing([0, 1, 1], [2, 0])
+    # Two layers; a token's weight and share per layer.
+    first = np.array([[[0.1, 1.0], [0.2, 0.0]], [[0.3, 0.5], [0.4, 0.5]], [[0.5, 0.0], [0.8, 1.0]]], np.float32)
+    second = np.array([[[0.6, 1.0], [0.6, 1.0]], [[0.3, 0.5], [0.0, 1.0]]], np.float32)
+    points = routing_points({split: {"first": first, "second": second} for split in data.splits}, data)
+    keys = [(p.split, p.modality, p.factor, p.layer, p.quantity) for p in points]
+    assert len(set(keys)) == len(keys) == 2 * (3 + 2 + 2) * 2 * 2  # of 3, 2 and 2 factors; train is left out
+    assert {p.split for p in points} == {"valid", "test"}
+    of_test = [p for p in points if p.split == "test"]
+    found = {(p.modality, p.factor, p.layer, p.quantity): p.value for p in of_test}
+    weight, share = "routing weight", "share of pairs kept"
+    assert found["first", "first_nuisance_0", 0, weight] == pytest.approx((0.3 + 0.5) / 2)
+    assert found["first", "first_nuisance_0", 1, weight] == pytest.approx((0.4 + 0.8) / 2)
+    assert found["first", "first_nuisance_0", 0, share] == pytest.approx(0.25)
+    assert found["first", "shared_0", 1, share] == 0.0
+    assert found["second", "second_unique_0", 1, share] == 1.0
+    # A shared factor has tokens in both modalities; each counts once.
+    assert found[BOTH, "shared_0", 0, weight] == pytest.approx((0.1 + 0.3) / 2)
+    assert found[BOTH, "shared_0", 1, share] == pytest.approx(0.5)
+    assert found[BOTH, "first_nuisance_0", 1, weight] == found["first", "first_nuisance_0", 1, weight]
+    assert {(p.factor, p.factor_kind, p.samples) for p in of_test if p.modality == BOTH} == {
+        ("shared_0", "shared relevant", 2),
+        ("first_nuisance_0", "nuisance", 2),
+        ("second_unique_0", "unique other", 1),
+    }
+
+
+def test_routing_is_not_told_without_experts_or_tokens_factors() -> None:
+    data = _expressing([0], [2])
+    assert routing_points({split: {} for split in data.splits}, data) == []  # a prior method's encoder
+    unknown = dataclasses.replace(data.test, expressed={})
+    blind = dataclasses.replace(data, valid=unknown, test=unknown)
+    routed = np.ones((1, 2, 2), np.float32)
+    tokens = {split: {"first": routed, "second": routed} for split in data.splits}
+    assert routing_points(tokens, blind) == []
+    # Known of one modality alone.
+    half = dataclasses.replace(data.test, expressed={"second": np.array([2])})
+    points = routing_points(tokens, dataclasses.replace(data, valid=half, test=half))
+    assert {(p.modality, p.factor) for p in points} == {(BOTH, "second_unique_0"), ("second", "second_unique_0")}
 
 
 @pytest.mark.filterwarnings("error")

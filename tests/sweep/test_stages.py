@@ -59,7 +59,8 @@ def tiny_settings(*more: dict[str, Any]) -> Settings:
 
 
 def with_factors(plain: Dataset) -> Dataset:
-    """With known factors, the class' parity and one that nothing tells; so noisy that no probe is right throughout."""
+    """With known factors, the class' parity and one that nothing tells, expressed by every other token; so noisy that
+    no probe is right throughout."""
     rng = np.random.default_rng(0)
 
     def noisy(sequences: Sequences) -> Sequences:
@@ -69,7 +70,8 @@ def with_factors(plain: Dataset) -> Dataset:
     def known(split: Split) -> Split:
         factors = np.stack([2.0 * (split.labels % 2) - 1.0, np.resize([1.0, 1.0, -1.0], len(split))], axis=1)
         modalities = {name: noisy(sequences) for name, sequences in split.modalities.items()}
-        return dataclasses.replace(split, modalities=modalities, truth=factors.astype(np.float32))
+        expressed = {name: np.arange(len(sequences.values)) % 2 for name, sequences in modalities.items()}
+        return dataclasses.replace(split, modalities=modalities, truth=factors.astype(np.float32), expressed=expressed)
 
     splits = {name: known(split) for name, split in plain.splits.items()}
     return dataclasses.replace(plain, **splits, truth_names=("shared_0", "shared_1"), relevant_factors=("shared_0",))
@@ -162,6 +164,7 @@ def test_a_stage_that_does_not_say_so_is_given_no_truth(data: Dataset) -> None:
     for stage in STAGES.values():
         seen = stage.visible(data)
         known = (seen.truth_names, seen.relevant_factors, *(split.truth is not None for split in seen.splits.values()))
+        known += tuple(bool(split.expressed) for split in seen.splits.values())
         assert any(known) == stage.reads_truth
         assert seen.fingerprint() == data.fingerprint()
         assert stage.reads_truth or not seen.facts

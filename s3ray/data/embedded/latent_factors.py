@@ -86,7 +86,7 @@ def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: i
     score += signed(own[:, :, : config.relevant_unique]).sum(axis=(0, 2))
     labels = (rng.random(size) < 1.0 / (1.0 + np.exp(-config.label_strength * score))).astype(np.int64)
 
-    modalities = {}
+    modalities, expressed = {}, {}
     for index, name in enumerate(MODALITIES):
         bits = np.concatenate([shared, own[index]], axis=1)
         factors = bits.shape[1]
@@ -97,8 +97,11 @@ def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: i
         tokens = prototypes[index, order, np.take_along_axis(bits, order, axis=1)]
         tokens = tokens + rng.normal(0.0, config.token_noise, tokens.shape).astype(np.float32)
         modalities[name] = Sequences.from_padded(tokens, present.sum(axis=1))
+        # A modality's own factors stand behind the shared ones and those of the modalities before it.
+        columns = order + np.where(order < config.shared, 0, index * own.shape[2])
+        expressed[name] = columns[np.take_along_axis(present, order, axis=1)]
     truth = np.concatenate([signed(shared), signed(own[0]), signed(own[1])], axis=1).astype(np.float32)
-    return Split(modalities, labels, truth)
+    return Split(modalities, labels, truth, expressed)
 
 
 DATASET = Embedded(

@@ -16,18 +16,18 @@ from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import mean_std, over_seeds
 from s3ray.stages.factors import BOTH
 
-_CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
+CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
 _QUANTITY = ["quantity", "factor_kind"]
 
 # Shared blue, unique red; the task's factors dark, the others light. Nuisance is grey.
-_COLORS = {
+KIND_COLORS = {
     "shared relevant": labels.SELECTED,
     "shared other": "#8fb8de",
     "unique relevant": "#c0392b",
     "unique other": "#e8a49c",
     "nuisance": labels.UNSELECTED,
 }
-_SHARED = list(_COLORS)[:2]
+_SHARED = list(KIND_COLORS)[:2]
 _SHARE, _DISTANCE, _BETWEEN = "share of variance", "energy distance", "energy distance between values"
 _NATS = {"I(X;Z) bound": labels.REFERENCE, "I(Z;Y) bound": "#d9822b", "I(Z;X|Y) surrogate": "#6a4c93"}
 _HEADINGS = {"R2": "R²", _SHARE: "share of variance (%)"}
@@ -42,11 +42,11 @@ class _Line(NamedTuple):
 
 
 _PANELS: Mapping[str, list[_Line]] = {  # a row of panels each
-    "R²": [_Line("R2", kind, color, "solid", kind) for kind, color in _COLORS.items()],
-    "share of variance (%)": [_Line(_SHARE, kind, color, "solid", kind) for kind, color in _COLORS.items()],
+    "R²": [_Line("R2", kind, color, "solid", kind) for kind, color in KIND_COLORS.items()],
+    "share of variance (%)": [_Line(_SHARE, kind, color, "solid", kind) for kind, color in KIND_COLORS.items()],
     "energy distance": [
-        *(_Line(_DISTANCE, k, _COLORS[k], "solid", f"between modalities,\ngiven a {k} factor") for k in _SHARED),
-        *(_Line(_BETWEEN, k, _COLORS[k], "dash", f"between values of\na {k} factor") for k in _SHARED),
+        *(_Line(_DISTANCE, k, KIND_COLORS[k], "solid", f"between modalities,\ngiven a {k} factor") for k in _SHARED),
+        *(_Line(_BETWEEN, k, KIND_COLORS[k], "dash", f"between values of\na {k} factor") for k in _SHARED),
     ],
     "nats": [_Line(quantity, "", color, "solid", quantity) for quantity, color in _NATS.items()],
 }
@@ -60,7 +60,7 @@ def _figures(results: Results) -> dict[str, Chart]:
     return {
         f"factors_{dataset}_batch_{batch_size}": factor_chart(own)
         for (dataset, batch_size), own in results.factors.groupby(["dataset", "batch_size"], sort=False)
-        if not _summary(own).empty
+        if not means_on_test(own).empty
     }
 
 
@@ -70,8 +70,8 @@ def factor_table(points: pd.DataFrame) -> pd.DataFrame:
     Std and n are over seeds. Energy distances are means over all shared factors.
     """
     energy = points["quantity"].str.startswith("energy")
-    summary = _summary(points.assign(factor_kind=points["factor_kind"].mask(energy, "")))
-    columns = [(quantity, kind) for quantity in ("R2", _SHARE) for kind in _COLORS]
+    summary = means_on_test(points.assign(factor_kind=points["factor_kind"].mask(energy, "")))
+    columns = [(quantity, kind) for quantity in ("R2", _SHARE) for kind in KIND_COLORS]
     columns += [(quantity, "") for quantity in (_DISTANCE, "energy coefficient", _BETWEEN)]
     columns += [(quantity, "") for quantity in (*_NATS, "1 - cosine to class mean")]
     positions = [labels.position(*output) for output in zip(summary["method"], summary["branch"], strict=True)]
@@ -80,7 +80,7 @@ def factor_table(points: pd.DataFrame) -> pd.DataFrame:
         ascending=[True] * 5 + [False],
     )
     lines = []
-    for configuration, values in ordered.groupby(_CONFIGURATION, sort=False):
+    for configuration, values in ordered.groupby(CONFIGURATION, sort=False):
         dataset, kind, batch_size, method, branch, granularity, ratio = configuration
         measured = values[[*_QUANTITY, "mean", "std"]].itertuples(index=False, name=None)
         cells = {(quantity, factor_kind): mean_std(mean, std) for quantity, factor_kind, mean, std in measured}
@@ -107,7 +107,7 @@ def factor_chart(points: pd.DataFrame) -> Chart:
     settings = points[["dataset", "kind", "batch_size"]].drop_duplicates()
     assert len(settings) == 1, f"a figure is of one dataset at one batch size, not of {len(settings)}"
     dataset, kind, batch_size = settings.iloc[0]
-    summary = _summary(points)
+    summary = means_on_test(points)
     s3, others = summary[summary["method"] == "s3"], summary[summary["method"] != "s3"]
     s3 = s3[s3["granularity"] == s3["granularity"].max()]
     branches = [branch for branch in labels.branches() if branch in set(s3["branch"])]
@@ -197,14 +197,17 @@ def _levels(summary: pd.DataFrame, methods: Sequence[tuple[str, str]], lines: Se
     return curves
 
 
-def _summary(points: pd.DataFrame) -> pd.DataFrame:
+def means_on_test(points: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Mean, std and n over seeds of what was read from all modalities on test; each seed the mean over factors.
 
-    Shares are in percent.
+    Shares of variance are in percent. What routing has is also averaged over layers.
+
+    Args:
+        more: columns whose values are kept apart.
     """
     test = points[(points["split"] == "test") & (points["modality"] == BOTH) & points["value"].notna()]
     test = test.assign(value=test["value"].where(test["quantity"] != _SHARE, 100 * test["value"]))
-    keys = [*_CONFIGURATION, *_QUANTITY]
+    keys = [*CONFIGURATION, *_QUANTITY, *more]
     per_seed = test.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
     return (
         per_seed.groupby(keys, sort=False)["value"]

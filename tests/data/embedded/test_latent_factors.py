@@ -113,6 +113,31 @@ def test_a_token_is_the_prototype_of_a_factors_value() -> None:
             assert (present == positive[:, None]).all(axis=0).sum() == 1, factor
 
 
+def test_a_tokens_factor_is_the_one_whose_prototype_it_is() -> None:
+    data = latent_factors(replace(COUNTS, token_noise=0.0, train=200))
+    for split in data.splits.values():
+        assert split.truth is not None
+        for name, sequences in split.modalities.items():
+            columns = split.expressed[name]
+            samples = np.repeat(np.arange(len(split)), sequences.lengths)
+            # Tokens of one factor and value are the same token, and no other's.
+            said = np.stack([columns, split.truth[samples, columns]], axis=1)
+            _, which = np.unique(sequences.values, axis=0, return_inverse=True)
+            pairs = np.unique(np.column_stack([said, which]), axis=0)
+            assert len(pairs) == len(np.unique(said, axis=0)) == len(np.unique(which)) == 32
+            # A sample expresses a factor once at most, none of another modality, and all but nuisance.
+            assert len(np.unique(np.stack([samples, columns]), axis=1).T) == len(columns)
+            own = {i for i, factor in enumerate(data.truth_names) if factor.startswith(("shared", name))}
+            assert set(columns) == own
+            lasting = [i for i in own if "nuisance" not in data.truth_names[i]]
+            assert all((columns == column).sum() == len(split) for column in lasting)
+
+
+def test_the_data_are_those_of_earlier_versions() -> None:
+    """What training sees: results that were stored for it still count."""
+    assert latent_factors().fingerprint() == "f00568e2a94915897213477193372d79a8ab4a418201bf190524adb2224eb588"
+
+
 def test_lengths_are_ragged_because_nuisance_may_be_missing(data: Dataset) -> None:
     for sequences in data.train.modalities.values():
         assert sequences.lengths.min() >= 8  # shared and unique are always there
