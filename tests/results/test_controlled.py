@@ -12,16 +12,8 @@ import pytest
 
 from s3ray.results.controlled import controlled
 from s3ray.results.statistics import CONFIGURATION
+from toy_configuration import TOY
 
-PLACE: dict[str, Any] = {
-    "dataset": "toy",
-    "method": "s3",
-    "kind": "simulated",
-    "scale": "smoke",
-    "granularity": 8,
-    "batch_size": 64,
-    "branch": "suff+min",
-}
 DIFFERENCES = ("over_random", "over_smallest", "over_contribution", "over_no_expert", "full_over_no_expert")
 DIFFERENCES += ("over_untrained", "interaction")
 Accuracies = Mapping[float, Sequence[float]]  # per ratio, those of seeds 0, 1, …
@@ -43,7 +35,7 @@ def control(name: str, test: Accuracies, **place: Any) -> pd.DataFrame:
 
 def _measured(accuracies: Accuracies, split: str, **place: Any) -> pd.DataFrame:
     return pd.DataFrame(
-        {**PLACE, **place, "preservation_ratio": ratio, "split": split, "seed": seed, "accuracy": accuracy}
+        {**TOY, **place, "preservation_ratio": ratio, "split": split, "seed": seed, "accuracy": accuracy}
         for ratio, values in accuracies.items()
         for seed, accuracy in enumerate(values)
     )
@@ -79,7 +71,7 @@ def test_every_column_by_hand() -> None:
     assert list(judged.columns) == [*CONFIGURATION, *means, *told, "experts", "router"]
     curve = judged.set_index("branch").loc["suff+min"]
     assert {name: curve[name] for name in CONFIGURATION if name != "branch"} == {
-        name: value for name, value in PLACE.items() if name != "branch"
+        name: value for name, value in TOY.items() if name != "branch"
     }
     assert (curve["n"], curve["p_star"]) == (3, 0.5)
     assert list(curve[["test", "test_full", "no_expert", "untrained"]]) == pytest.approx([0.82, 0.72, 0.62, 0.32])

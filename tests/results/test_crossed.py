@@ -12,6 +12,7 @@ from s3ray.results.crossed import SAMPLES, SEEDS, Crossed, discordances, right, 
 from s3ray.results.exhibits.crossed import crossed_table
 from s3ray.results.exhibits.verdicts import verdict_table
 from s3ray.results.statistics import Difference, verdicts
+from toy_configuration import TOY
 
 NO_CONTROLS = pd.DataFrame()
 
@@ -242,23 +243,12 @@ def test_a_true_difference_of_the_margin_is_rarely_called_flat() -> None:
         assert flat <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 800)
 
 
-CONFIGURATION = {
-    "dataset": "toy",
-    "method": "s3",
-    "kind": "simulated",
-    "scale": "smoke",
-    "granularity": 8,
-    "batch_size": 64,
-    "branch": "suff+min",
-}
-
-
 def curve(test: dict[float, Any], **labels: Any) -> pd.DataFrame:
     """Rows of one curve from {ratio: seeds × samples}; on validation .5 is best."""
     lines = []
     for ratio, array in test.items():
         for seed, own in enumerate(np.asarray(array)):
-            common = CONFIGURATION | labels | {"preservation_ratio": ratio, "seed": seed, "samples": len(own)}
+            common = TOY | labels | {"preservation_ratio": ratio, "seed": seed, "samples": len(own)}
             packed = np.packbits(own.astype(bool)).tobytes()
             lines.append(common | {"split": "valid", "accuracy": float(ratio == 0.5), "correct": None})
             lines.append(common | {"split": "test", "accuracy": own.mean(), "correct": packed})
