@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
+from s3ray.results.controlled import controlled
 from s3ray.settings import Settings
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
@@ -75,6 +77,11 @@ class Results:
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+    @cached_property
+    def controlled(self) -> pd.DataFrame:
+        """Every curve beside its controls (`s3ray.results.controlled`), which several exhibits ask for."""
+        return controlled(self.rows, self.controls)
 
     @classmethod
     def load(cls, store: Store, sweep: str | None = None) -> Results:

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from s3ray.results.controlled import controlled
 from s3ray.results.crossed import SAMPLES, SEEDS, Crossed, discordances, right, seeds_can_decide
 from s3ray.results.exhibits.crossed import crossed_table
 from s3ray.results.exhibits.verdicts import verdict_table
 from s3ray.results.statistics import Difference, verdicts
 from toy_configuration import TOY
 
-NO_CONTROLS = pd.DataFrame()
+UNCONTROLLED = controlled(pd.DataFrame(), pd.DataFrame())
 
 
 def zero(S: int, N: int) -> pd.DataFrame:
@@ -319,7 +320,7 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     assert judged["verdict"] == "undecided"
     claim = judged["claim"]
     assert (claim, judged["more_seeds"]) == ("falling", 2)
-    table = verdict_table(rows, NO_CONTROLS)
+    table = verdict_table(rows, UNCONTROLLED)
     assert table["needed"].tolist() == ["2 more seeds for falling"]
     assert seeds_can_decide(rows, judged)
     # As much, but made of many gained and many lost, the same at every seed: the noise of samples.
@@ -328,8 +329,8 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     judged = verdicts(rows).iloc[0]
     assert (judged["verdict"], judged["claim"]) == ("undecided", claim)
     assert not seeds_can_decide(rows, judged)
-    assert verdict_table(rows, NO_CONTROLS)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
+    assert verdict_table(rows, UNCONTROLLED)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
     # One seed's bits alone, too, and rows that do not say which samples are right, leave the words of seeds.
     single = rows.assign(correct=rows["correct"].where(rows["seed"] == 0))
-    assert verdict_table(single, NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()
-    assert verdict_table(rows.drop(columns="correct"), NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(single, UNCONTROLLED)["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(rows.drop(columns="correct"), UNCONTROLLED)["needed"].tolist() == table["needed"].tolist()
