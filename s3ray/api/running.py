@@ -136,4 +136,11 @@ def execute(
         console.print(f"results: {store.address('results', plan.sweep.name)}", highlight=False, soft_wrap=True)
         stems = dict.fromkeys(name.partition(".")[0] for name in written)
         console.print("  " + ", ".join(stems), highlight=False, soft_wrap=True)
+        for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
+            if exhibit.finding:
+                console.print(exhibit.finding(), highlight=False, soft_wrap=True)
+        left_out = store.folder_info("results", plan.sweep.name)["left_out"]
+        if left_out:
+            lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
+            console.print("\n".join(lines), style="yellow", highlight=False, soft_wrap=True)
     return Ran(failures, written)
