@@ -24,7 +24,7 @@ _MARKERS = {"": "", "circle": "o", "star": "*"}
 _LEGEND_INCHES, _HANDLE_INCHES = 2.0, 0.6  # beside a row; of an entry, its words apart
 _LETTER_INCHES = 0.07
 _NARROWEST = 6.4
-_NOTE_POINTS = 8.5  # of a note's line
+_NOTE_POINTS = 9  # of a note's line
 
 
 def draw(chart: Chart) -> Figure:

@@ -12,8 +12,10 @@ import pytest
 from s3ray.results import Results
 from s3ray.results.chart import Chart, Panel
 from s3ray.results.controlled import controlled
+from s3ray.results.drawing import draw
 from s3ray.results.exhibits import EXHIBITS
 from s3ray.results.exhibits.controls import EXHIBIT, control_chart, control_table
+from s3ray.results.interactive import interactive
 
 DIGITS_64 = "controls_digits_batch_64"
 
@@ -238,6 +240,23 @@ def test_a_panel_says_what_is_shown_at_p_star_and_which_floors_lie_far_below(res
         "untrained 35.0 ↓",
     ]
     assert {level.label: level.y for level in panel.levels} == {"no expert at all (p 0)": pytest.approx(45.0)}
+
+
+def test_words_stand_above_the_panels_where_no_data_are(results: Results) -> None:
+    own = some(results, dataset="digits", batch_size=64)
+    chart = EXHIBIT.figures(own)[DIGITS_64]
+    figure = draw(chart)
+    figure.draw_without_rendering()
+    noted = [axis for axis in figure.axes if axis.texts]
+    assert len(noted) == 4
+    for axis in noted:
+        (words,) = axis.texts
+        assert words.get_window_extent().y0 >= axis.get_window_extent().y1
+        assert axis.title.get_window_extent().y0 >= words.get_window_extent().y1 - 1 or not axis.get_title()
+    annotations = interactive(chart)["layout"]["annotations"]
+    notes = [each for each in annotations if "at p*" in each["text"]]
+    assert len(notes) == 4
+    assert {(each["y"], each["yanchor"]) for each in notes} == {(1, "bottom")}
 
 
 def test_a_panel_alone_has_both_floors_in_words(results: Results) -> None:
