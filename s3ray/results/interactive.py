@@ -48,11 +48,11 @@ def interactive(chart: Chart) -> dict[str, Any]:
     )
     # Plain from here on: plotly's own objects take seconds to set so many properties.
     layout: dict[str, Any] = grid.to_plotly_json()["layout"]
-    panels = [panel for row in chart.panels for panel in row]
-    for number, (title, panel) in enumerate(zip(layout["annotations"], panels, strict=True)):
-        axis = number + 1 if number else ""
+    every = [panel for row in chart.panels for panel in row]
+    for number, (title, panel) in enumerate(zip(layout["annotations"], every, strict=True)):
+        own = number + 1 if number else ""
         above = _NOTE_LINE * (panel.note.count("\n") + 1 if panel.note else 0)
-        title |= {"font": {"size": 13}, "xref": f"x{axis} domain", "x": 0.5, "yref": f"y{axis} domain", "y": 1}
+        title |= {"font": {"size": 13}, "xref": f"x{own} domain", "x": 0.5, "yref": f"y{own} domain", "y": 1}
         title["yshift"] = above + 2
     data: list[dict[str, Any]] = []
     named: set[tuple[str, str]] = set()
@@ -88,7 +88,7 @@ def interactive(chart: Chart) -> dict[str, Any]:
             layout[f"xaxis{number}"] |= _x_axis(x, x.title if row == rows - 1 else "")
             extent = chart.extent(row, column)
             layout[f"yaxis{number}"] |= _y_axis(y, extent, "" if column else y.title)
-    words = _LETTER * max(len(line) for panel in panels for line in panel.note.split("\n"))
+    words = _LETTER * max(len(line) for panel in every for line in panel.note.split("\n"))
     layout |= _legends(chart, layout)
     layout |= {
         "height": round(height),

@@ -308,7 +308,7 @@ def test_what_is_odd_about_data_and_what_was_left_out_stands_on_the_page(embedde
     page = (written(nothing, tmp_path) / "index.html").read_text()
     assert '<p class="warning">digits: rows is &lt;constant&gt; in test</p>' in page
     assert "Left out, 1 damaged:" in page
-    assert "<li>rows.parquet: damaged; run again</li>" in page
+    assert "<li>store/rows.parquet: damaged; run again</li>" in page
     assert "latent_factors: " not in page.partition("Tables</h2>")[0]
 
 
