@@ -124,6 +124,14 @@ def execute(
     if written:
         say(f"results: {store.address('results', plan.sweep.name)}")
         say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
+        for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
+            if exhibit.finding:
+                say(exhibit.finding())
+        left_out = store.folder_info("results", plan.sweep.name)["left_out"]
+        if left_out:
+            lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
+            say("
+".join(lines), style="yellow")
     return Ran(failures, written)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,13 +13,14 @@ import typer
 
 from s3ray.data import load_sources, resolve_sources
 from s3ray.data.sources import DEFAULT_PAIR
-from s3ray.errors import UserError
+from s3ray.errors import UserError, nearest
 from s3ray.execution.provenance import planned_machine
+from s3ray.methods import METHODS, S3
 from s3ray.paths import local_path
 from s3ray.search.calibration import Calibration
 from s3ray.settings import read_all
 from s3ray.store import Store
-from s3ray.sweep import Plan, Study, Sweep, make_plan
+from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 
 
 class ScaleName(StrEnum):
@@ -54,6 +55,12 @@ ModalitiesOption = Annotated[
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
 GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
+MethodOption = Annotated[
+    str,
+    typer.Option("--method", metavar="NAMES", help="Of a search, comma-separated: s3, prior methods."),
+]
+GranularityOption = Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")]
+SEARCHED_GRANULARITY = 8
 DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
 DEFAULT_STORAGE = "~/s3ray"
 
@@ -94,6 +101,8 @@ def resolve(
     store = open_store(storage)
     names, pair = names_in(datasets), names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
+    if not sweep.computes:  # of printed numbers, or of what can be counted
+        return Request(make_plan(sweep, Study({}), store, planned_machine(gpus_per_worker)), store)
     sources = resolve_sources(names, dataset or [], folder, pair)
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
@@ -104,6 +113,25 @@ def resolve(
     if calibrated and sweep.computes and (calibration := Calibration.of(study, store, machine)):
         study = calibration.settled(store)
     return Request(make_plan(sweep, study, store, machine), store)
+
+
+def searched(sweep: Sweep, methods: str, granularity: int) -> Sweep:
+    """A search file's sweep over the cells of these methods, comma-separated, at this χ where one has it.
+
+    Raises:
+        UserError: a method that there is not.
+    """
+    names = names_in(methods) or [""]
+    for name in names:
+        if name != S3 and name not in METHODS:
+            raise UserError(f"--method: unknown method {name!r}; {nearest(name, [S3, *METHODS])}")
+
+    def cells(study: Study) -> Iterator[Cell]:
+        for name in names:
+            for cell in sweep.cells(study):
+                yield replace(cell, method=name, granularity=granularity if name == S3 else 1)
+
+    return replace(sweep, cells=cells)
 
 
 def open_store(uri: str, option: str = "--storage") -> Store:

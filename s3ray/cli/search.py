@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +12,14 @@ from s3ray.cli.console import user_errors
 from s3ray.cli.options import (
     DEFAULT_MODALITIES,
     DEFAULT_STORAGE,
+    SEARCHED_GRANULARITY,
     ConfigOption,
     DataOption,
     DatasetOption,
     DatasetsOption,
     GpusOption,
+    GranularityOption,
+    MethodOption,
     ModalitiesOption,
     ScaleOption,
     StorageOption,
@@ -25,11 +27,11 @@ from s3ray.cli.options import (
     WorkersOption,
     names_in,
     resolve,
+    searched,
 )
 from s3ray.cli.sweeps import print_study, run_file
-from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
-from s3ray.sweep import Cell, Study, Sweep
+from s3ray.sweep import Sweep
 
 
 def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
@@ -55,11 +57,8 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
             int,
             typer.Option("--trials", metavar="N", min=1, help="Configurations per dataset, earlier calls' included."),
         ] = 30,
-        granularity: Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")] = 8,
-        method: Annotated[
-            str,
-            typer.Option("--method", metavar="NAMES", help="Comma-separated; s3 or prior methods, a study for each."),
-        ] = S3,
+        granularity: GranularityOption = SEARCHED_GRANULARITY,
+        method: MethodOption = S3,
         seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the sampler.")] = 0,
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
@@ -71,14 +70,8 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
 
         with user_errors():
             spaces = {name: space if name == S3 else _space(name) for name in names_in(method) or [""]}
-
-            def cells(study: Study) -> Iterator[Cell]:
-                for name in spaces:
-                    for cell in sweep.cells(study):
-                        yield replace(cell, method=name, granularity=granularity if name == S3 else 1)
-
             request = resolve(
-                replace(sweep, cells=cells),
+                searched(sweep, method, granularity),
                 datasets,
                 dataset,
                 data,
@@ -102,6 +95,4 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
 
 def _space(method: str) -> dict[str, float]:
     """A prior method's space, with dotted paths."""
-    if method not in METHODS:
-        raise UserError(f"--method: unknown method {method!r}; {nearest(method, [S3, *METHODS])}")
     return {f"method.{method}.{name}": factor for name, factor in METHODS[method].space.items()}

@@ -18,18 +18,24 @@ from s3ray.cli.console import OnceCommand, user_errors
 from s3ray.cli.options import (
     DEFAULT_MODALITIES,
     DEFAULT_STORAGE,
+    SEARCHED_GRANULARITY,
     ConfigOption,
     DataOption,
     DatasetOption,
     DatasetsOption,
     GpusOption,
+    GranularityOption,
+    MethodOption,
     ModalitiesOption,
     ScaleOption,
     StorageOption,
     VerboseOption,
     WorkersOption,
     resolve,
+    searched,
 )
+from s3ray.errors import UserError
+from s3ray.methods import S3
 from s3ray.paths import local_path
 from s3ray.search.calibration import Calibration
 from s3ray.store import Store
@@ -143,11 +149,18 @@ def plan(
     scale: ScaleOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     config: ConfigOption = None,
+    method: MethodOption = "",
+    granularity: GranularityOption = SEARCHED_GRANULARITY,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
         declared = load_sweep(local_path(sweep_file, "SWEEP"))
+        if method or granularity != SEARCHED_GRANULARITY:
+            if declared.exhibits or declared.parts:
+                option = "--method" if method else "--granularity"
+                raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
+            declared = searched(declared, method or S3, granularity)
         request = resolve(declared, datasets, dataset, data, modalities, scale, storage, config)
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)

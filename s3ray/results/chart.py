@@ -83,7 +83,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """`curves` lie upon each other in their order, above `levels`; `note` stands in the lower left corner."""
+    """`curves` lie upon each other in their order, above `levels`; `note` stands above them, where no data are."""
 
     title: str = ""
     curves: Sequence[Curve] = ()
@@ -127,6 +127,10 @@ class Chart:
         heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
         heights += [level.y for panel in panels for level in panel.levels]
         return (min(heights), max(heights)) if heights else None
+
+    def note_lines(self, row: int) -> int:
+        """Of the longest note in a row of panels."""
+        return max((panel.note.count("\n") + 1 if panel.note else 0 for panel in self.panels[row]), default=0)
 
     @property
     def labels(self) -> set[str]:

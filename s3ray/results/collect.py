@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,12 +19,14 @@ from s3ray.errors import UserError
 from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
+from s3ray.results.controlled import controlled
 from s3ray.settings import Settings
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 
 _Task = TypeVar("_Task")
+_Found = TypeVar("_Found")
 Lines = list[dict[str, Any]]
 
 
@@ -40,7 +43,7 @@ class Results:
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
         info: the sweep's name, title and exhibits; its datasets, with the settings that their numbers depend on; counts
-            and seconds per stage.
+            and seconds per stage; a sentence per damaged file that was left out.
     """
 
     rows: pd.DataFrame
@@ -53,15 +56,17 @@ class Results:
 
     @classmethod
     def collect(cls, plan: Plan, store: Store) -> Results:
-        """Read what a plan's cells have committed."""
+        """Read what a plan's cells have committed; a damaged file is left out, and named in `info`."""
+        left_out: list[str] = []
         return cls(
-            collect(plan, store),
-            _controls(plan, store),
-            references(plan, store),
-            _entropies(plan, store),
-            _contributions(plan, store),
-            _factors(plan, store),
-            _info(plan),
+            collect(plan, store, left_out),
+            _controls(plan, store, left_out),
+            references(plan, store, left_out),
+            _entropies(plan, store, left_out),
+            _contributions(plan, store, left_out),
+            _factors(plan, store, left_out),
+            # Last: what was left out is known by then.
+            {**_info(plan), "left_out": sorted(set(left_out))},
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
@@ -75,6 +80,11 @@ class Results:
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+    @cached_property
+    def controlled(self) -> pd.DataFrame:
+        """Every curve beside its controls (`s3ray.results.controlled`), which several exhibits ask for."""
+        return controlled(self.rows, self.controls)
 
     @classmethod
     def load(cls, store: Store, sweep: str | None = None) -> Results:
@@ -132,6 +142,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "samples": dict(entry.facts.samples),
                 "classes": entry.facts.classes,
                 "fingerprint": entry.facts.fingerprint,
+                "warnings": list(entry.facts.warnings),
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
                 "settings": _settings(entry.settings, plan.study.batch_sizes(name)[0]),
@@ -147,13 +158,18 @@ def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:
     return {"batch_size": batch_size} | {name: document(getattr(settings, name)) for name in tables}
 
 
-def collect(plan: Plan, store: Store) -> pd.DataFrame:
-    """The committed rows of a plan's cells; a curve that has not finished has none."""
+def collect(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.DataFrame:
+    """The committed rows of a plan's cells; a curve that has not finished has none.
+
+    Args:
+        left_out: gets a sentence per damaged file, whose rows are not there.
+    """
     curves = [(cell, branch) for cell in plan.cells for branch in cell.branches if _is_whole(branch.curve, plan)]
-    return _table(store, lambda task: _row(plan, store, *task), [(c, b, run) for c, b in curves for run in b.curve])
+    points = [(c, b, run) for c, b in curves for run in b.curve]
+    return _table(store, lambda task: _row(plan, store, *task), points, left_out)
 
 
-def _controls(plan: Plan, store: Store) -> pd.DataFrame:
+def _controls(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
     """Curves that keep other pairs, one that has not finished left out; and what stands below all of a cell's."""
     tasks = [
         (cell, branch, control, run)
@@ -176,29 +192,29 @@ def _controls(plan: Plan, store: Store) -> pd.DataFrame:
         labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch), "control": control}
         return _measured(store, run, plan, labels, _provenance(run, cell, plan.committed[run.identity]))
 
-    return _table(store, read, tasks)
+    return _table(store, read, tasks, left_out)
 
 
 def _is_whole(runs: Iterable[StageRun], plan: Plan) -> bool:
     return all(run.identity in plan.committed for run in runs)
 
 
-def references(plan: Plan, store: Store) -> pd.DataFrame:
+def references(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.DataFrame:
     """The committed reference accuracies."""
     cells = {cell.cell.dataset: cell for cell in plan.cells if cell.reference.identity in plan.committed}
-    return _table(store, lambda cell: _references(plan, store, cell), list(cells.values()))
+    return _table(store, lambda cell: _references(plan, store, cell), list(cells.values()), left_out)
 
 
-def _factors(plan: Plan, store: Store) -> pd.DataFrame:
+def _factors(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> Lines:
         cell, branch, run = task
         return _measured(store, run, plan, _cell_labels(cell, branch))
 
     measured = [(c, b) for c in plan.cells for b in c.branches if b.factors and _is_whole(b.factors, plan)]
-    return _table(store, read, [(c, b, run) for c, b in measured for run in b.factors])
+    return _table(store, read, [(c, b, run) for c, b in measured for run in b.factors], left_out)
 
 
-def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
+def _entropies(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> pd.DataFrame:
         cell, branch, run = task
         metrics = pd.DataFrame(_measured(store, run, plan, {}))
@@ -213,11 +229,11 @@ def _entropies(plan: Plan, store: Store) -> pd.DataFrame:
         for b in c.branches
         if b.selection and b.selection.identity in plan.committed
     ]
-    frames = store.parallel(read, runs)
+    frames = _read(store, read, runs, left_out)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _contributions(plan: Plan, store: Store) -> pd.DataFrame:
+def _contributions(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
     """Of what training monitors, its first step and each stage's last."""
     s3 = [cell for cell in plan.cells if cell.cell.method == S3]
     tasks = [(c, "none", c.training, {"initialisation": 0, "Specialization": -1}) for c in s3]
@@ -234,11 +250,31 @@ def _contributions(plan: Plan, store: Store) -> pd.DataFrame:
             if name.startswith("expert_share/")
         ]
 
-    return _table(store, read, [task for task in tasks if task[2].identity in plan.committed])
+    return _table(store, read, [task for task in tasks if task[2].identity in plan.committed], left_out)
 
 
-def _table(store: Store, read: Callable[[_Task], Lines], tasks: list[_Task]) -> pd.DataFrame:
-    return pd.DataFrame([line for lines in store.parallel(read, tasks) for line in lines])
+def _table(
+    store: Store, read: Callable[[_Task], Lines], tasks: list[_Task], left_out: list[str] | None = None
+) -> pd.DataFrame:
+    return pd.DataFrame([line for lines in _read(store, read, tasks, left_out) for line in lines])
+
+
+def _read(
+    store: Store, read: Callable[[_Task], _Found], tasks: list[_Task], left_out: list[str] | None
+) -> list[_Found]:
+    """What reading every task gives, those left out whose file is damaged or gone: the others are no worse for it."""
+    sentences = [] if left_out is None else left_out
+
+    def tried(task: _Task) -> list[_Found]:
+        try:
+            return [read(task)]
+        except UserError as error:
+            sentences.append(str(error))
+        except FileNotFoundError as error:
+            sentences.append(f"{str(error).splitlines()[0]}; delete its folder and run again to compute it again")
+        return []
+
+    return [found for one in store.parallel(tried, tasks) for found in one]
 
 
 def _references(plan: Plan, store: Store, cell: CellPlan) -> Lines:

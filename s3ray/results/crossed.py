@@ -27,10 +27,10 @@ The rules, written before results
   samples"), or with each of them (`or`), or with neither alone (`and`). Where even infinitely many seeds could not
   decide, "more test samples" is always among the words. One seed: "more seeds". As uncertain as the parts are: a plan,
   not a promise.
-- Equivalence (`p_within`): two one-sided tests (Schuirmann 1987), each of which must also hold with the error that a
-  true difference of the margin m cannot fall below if samples agree over seeds, √(m (1 - m) / N): values of -1, 0, 1
-  whose mean is m have at least that variance. So no difference seen on few samples is no proof of none: at m of one
-  point at least 268 samples are needed.
+- Equivalence (`p_within`): two one-sided tests (Schuirmann 1987; one alone is `p_below`), each of which must also hold
+  with the error that a true difference of the margin m cannot fall below if samples agree over seeds,
+  √(m (1 - m) / N): values of -1, 0, 1 whose mean is m have at least that variance. So no difference seen on few
+  samples is no proof of none: at m of one point at least 268 samples are needed.
 - Discordances (McNemar 1947): samples gained (wrong before, right now) and lost, per seed, with the exact mid-p of one
   seed's (Fagerland, Lydersen and Laake 2013). Sums over seeds have no such p: seeds share samples.
 
@@ -159,12 +159,16 @@ class Crossed:
         parts = (self.from_seeds, self.from_samples, self.from_both)
         return Crossed(self.difference.reversed, self.seeds, self.samples, *parts)
 
-    def p_within(self, margin: float) -> float:
-        """Of equivalence: the difference lies within ± margin, a share."""
+    def p_below(self, margin: float) -> float:
+        """Of the one-sided test whose alternative is a difference below a margin, a positive share."""
         if math.isnan(self.difference.error):
             return math.nan
         least = Difference(self.difference.mean, math.sqrt(margin * (1 - margin) / self.samples), math.inf)
-        return max(self.difference.p_within(margin), least.p_within(margin))
+        return max(self.difference.p_below(margin), least.p_below(margin))
+
+    def p_within(self, margin: float) -> float:
+        """Of equivalence: the difference lies within ± margin, a share."""
+        return max(self.p_below(margin), self.reversed.p_below(margin))
 
     def seeds_suffice(self, bound: float = 0.0, alpha: float = ALPHA / 2) -> bool:
         """Whether infinitely many seeds at these samples would show a difference above `bound` (one-sided)."""

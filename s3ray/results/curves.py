@@ -19,7 +19,7 @@ NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept. Solid: mean over seeds, bars of one "
     "sample standard deviation; dotted: single seeds; dashed: quadratic trend of the mean; star: p*, chosen on "
     "validation. Level and dark: no expert computed at all. Level and green: what needs no representation learning. In "
-    "words, at the lower left, what lies far from the curves."
+    "words, above a panel, what lies far from the curves."
 )
 RATIOS = Axis(title="preservation ratio p", inverted=True, step=0.2)  # pruning goes to the right
 

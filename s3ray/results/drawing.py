@@ -24,6 +24,7 @@ _MARKERS = {"": "", "circle": "o", "star": "*"}
 _LEGEND_INCHES, _HANDLE_INCHES = 2.0, 0.6  # beside a row; of an entry, its words apart
 _LETTER_INCHES = 0.07
 _NARROWEST = 6.4
+_NOTE_POINTS = 9  # of a note's line
 
 
 def draw(chart: Chart) -> Figure:
@@ -33,6 +34,7 @@ def draw(chart: Chart) -> Figure:
     entry = _HANDLE_INCHES + _LETTER_INCHES * max(map(len, labels), default=0)
     columns = min(max(int(width / entry), 1), max(len(labels), 1))
     height = chart.panel_size[1] * len(chart.rows) + 0.9
+    height += _NOTE_POINTS / 72 * sum(map(chart.note_lines, range(len(chart.rows))))
     if not chart.legend_per_row:
         height += 0.22 * -(-len(labels) // columns)
     height += _LETTER_INCHES * max(
@@ -51,7 +53,9 @@ def draw(chart: Chart) -> Figure:
         for axis, panel, x in zip(row, panels, chart.columns, strict=True):
             _panel(axis, panel)
             _scale(axis, x, y)
-            axis.set_title(panel.title, fontsize=10)
+            axis.set_title(
+                panel.title, fontsize=10, pad=6 + _NOTE_POINTS * (panel.note.count("\n") + 1 if panel.note else 0)
+            )
         row[0].set_ylabel(y.title)
     for axis, x in zip(axes[-1], chart.columns, strict=True):
         axis.set_xlabel(x.title)
@@ -89,9 +93,9 @@ def _panel(axis: Axes, panel: Panel) -> None:
     for number, curve in enumerate(panel.curves):
         _curve(axis, curve, _LEVEL + 1 + 0.01 * number)
     if panel.note:
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-        place: dict[str, Any] = {"transform": axis.transAxes, "zorder": 5}
-        axis.text(0.02, 0.03, panel.note, fontsize=7, color=panel.note_color, bbox=box, **place)
+        # Above the panel: every corner inside may hold data.
+        above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        axis.annotate(panel.note, (0, 1), (0, 3), fontsize=7, color=panel.note_color, **above)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 

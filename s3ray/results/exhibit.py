@@ -52,6 +52,7 @@ class Exhibit:
             takes no data at all if it names none.
         tables: builds its tables, by file name; one without lines is left out.
         figures: builds its figures, by file name; one without curves is left out.
+        finding: of one that reads nothing, what it comes to in a sentence, for whoever runs it.
         everywhere: every sweep has it, asked for or not.
         on_page: the report's page shows it; its files are written anyway.
     """
@@ -62,5 +63,6 @@ class Exhibit:
     reads: tuple[str, ...] = ("rows",)
     tables: Callable[[Results], Mapping[str, Table]] = _no_tables
     figures: Callable[[Results], Mapping[str, Chart]] = _no_figures
+    finding: Callable[[], str] | None = None
     everywhere: bool = False
     on_page: bool = True

@@ -19,6 +19,7 @@ _SHARED: dict[str, Any] = {"": False, "row": True, "column": "columns", "all": "
 _PIXELS = 96  # per inch
 _POINT = 4 / 3  # pixels
 _NARROWEST = 190  # of a panel of width 1, in pixels: a narrower page scrolls
+_NOTE_LINE, _LETTER = 15, 5.5  # pixels of a note's line and letter
 _TEMPLATE = plotly.io.templates["plotly_white"].to_plotly_json()
 _SYMLOG = SymmetricalLogTransform(base=10, **SYMLOG)
 
@@ -26,10 +27,15 @@ _SYMLOG = SymmetricalLogTransform(base=10, **SYMLOG)
 def interactive(chart: Chart) -> dict[str, Any]:
     """The chart as plotly.js takes it, `data` and `layout`, of numbers and words alone: ready for JSON.
 
-    Its `layout.meta` is the least width in pixels at which it can be read.
+    Its `layout.meta` says how it is to be laid out on a narrow screen: the least `width` in pixels at which it can be
+    read, and of what its panels, one below the other, are made (`columns`, `panels`, their `height` and the `words`
+    above each in pixels); none of the latter where every row has a legend of its own.
     """
     rows, columns = len(chart.rows), len(chart.columns)
-    height = rows * _PIXELS * chart.panel_size[1] + 130
+    lines = [chart.note_lines(row) for row in range(rows)]
+    between = _NOTE_LINE * max(lines[1:], default=0)
+    panel_height = _PIXELS * chart.panel_size[1]
+    height = rows * panel_height + (rows - 1) * between + _NOTE_LINE * lines[0] + 130
     grid = make_subplots(
         rows,
         columns,
@@ -37,13 +43,17 @@ def interactive(chart: Chart) -> dict[str, Any]:
         shared_yaxes=_SHARED[chart.shared_y],
         column_widths=chart.relative_widths,
         subplot_titles=[_text(panel.title) or " " for row in chart.panels for panel in row],
-        vertical_spacing=40 / height if rows > 1 else 0.0,
+        vertical_spacing=(40 + between) / height if rows > 1 else 0.0,
         horizontal_spacing=(0.05 if chart.shared_y in ("", "column") else 0.03) if columns > 1 else 0.0,
     )
     # Plain from here on: plotly's own objects take seconds to set so many properties.
     layout: dict[str, Any] = grid.to_plotly_json()["layout"]
-    for title in layout["annotations"]:
-        title["font"] = {"size": 13}
+    every = [panel for row in chart.panels for panel in row]
+    for number, (title, panel) in enumerate(zip(layout["annotations"], every, strict=True)):
+        own = number + 1 if number else ""
+        above = _NOTE_LINE * (panel.note.count("\n") + 1 if panel.note else 0)
+        title |= {"font": {"size": 13}, "xref": f"x{own} domain", "x": 0.5, "yref": f"y{own} domain", "y": 1}
+        title["yshift"] = above + 2
     data: list[dict[str, Any]] = []
     named: set[tuple[str, str]] = set()
     for row, (panels, y) in enumerate(zip(chart.panels, chart.rows, strict=True)):
@@ -69,30 +79,53 @@ def interactive(chart: Chart) -> dict[str, Any]:
                 layout["annotations"].append(
                     {
                         **{"text": _text(panel.note), "showarrow": False, "align": "left"},
-                        **{"xref": f"x{number} domain", "x": 0.02, "xanchor": "left"},
-                        **{"yref": f"y{number} domain", "y": 0.02, "yanchor": "bottom"},
-                        **{"font": {"size": 11, "color": panel.note_color}, "bgcolor": "rgba(255,255,255,0.8)"},
+                        # Above the panel: every corner inside may hold data.
+                        **{"xref": f"x{number} domain", "x": 0, "xanchor": "left"},
+                        **{"yref": f"y{number} domain", "y": 1, "yanchor": "bottom"},
+                        **{"font": {"size": 11, "color": panel.note_color}},
                     }
                 )
             layout[f"xaxis{number}"] |= _x_axis(x, x.title if row == rows - 1 else "")
             extent = chart.extent(row, column)
             layout[f"yaxis{number}"] |= _y_axis(y, extent, "" if column else y.title)
+    words = _LETTER * max(len(line) for panel in every for line in panel.note.split("\n"))
     layout |= _legends(chart, layout)
     layout |= {
         "height": round(height),
         "template": _TEMPLATE,
-        "margin": {"l": 70, "r": 15, "t": 55, "b": 50},
+        "margin": {"l": 70, "r": 15, "t": 55 + _NOTE_LINE * lines[0], "b": 50},
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
-        "meta": round(_NARROWEST * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
+        "meta": {
+            "width": round(max(_NARROWEST, words) * sum(chart.relative_widths) + 70 + 190 * chart.legend_per_row),
+        }
+        | (
+            {}
+            if chart.legend_per_row
+            else {
+                "columns": columns,
+                "panels": rows * columns,
+                "height": round(panel_height),
+                "words": _NOTE_LINE * max(lines) + 30,
+            }
+        ),
     }
     return {"data": [{k: v for k, v in trace.items() if v is not None} for trace in data], "layout": layout}
 
 
 def _legends(chart: Chart, layout: dict[str, Any]) -> dict[str, Any]:
     if not chart.legend_per_row:
-        below = 60 / (chart.panel_size[1] * _PIXELS * len(chart.rows))  # the ticks and the axis' name
-        return {"legend": {"orientation": "h", "x": 0, "y": -below, "yanchor": "top", "font": {"size": 12}}}
+        # At the figure's lower end, however many lines it takes: plotly keeps that much below the axis' name.
+        return {
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "yref": "container",
+                "y": 0,
+                "yanchor": "bottom",
+                "font": {"size": 12},
+            }
+        }
     legends = {}
     for row in range(1, len(chart.rows) + 1):
         first = (row - 1) * len(chart.columns) + 1

@@ -103,7 +103,7 @@ def _embedded(heading: str, figure: Mapping[str, Any]) -> dict[str, Any]:
     layout = figure["layout"]
     # A name with a tag in it must not end the script element.
     text = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return {"title": heading, "height": layout["height"], "width": layout.get("meta", 0), "json": text}
+    return {"title": heading, "height": layout["height"], "width": layout.get("meta", {}).get("width", 0), "json": text}
 
 
 def _search(search: SearchResults) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def typed(root: type, changes: Mapping[str, Any], where: str, *path: str) -> dic
     fields: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in hints:
-            remedy = _where_it_belongs(name, value, root, hints)
+            remedy = _where_it_belongs(name, value, root, hints, *path)
             raise UserError(f"{where}: {_dotted(*path)}unknown field {name!r}; {remedy}")
         if not dataclasses.is_dataclass(hints[name]):
             fields[name] = _coerced(hints[name], value, f"{where}: {'.'.join([*path, name])}")
@@ -65,10 +65,13 @@ def typed(root: type, changes: Mapping[str, Any], where: str, *path: str) -> dic
     return fields
 
 
-def _where_it_belongs(name: str, value: Any, root: type, hints: Mapping[str, Any]) -> str:
+def _where_it_belongs(name: str, value: Any, root: type, hints: Mapping[str, Any], *path: str) -> str:
     """The remedy for a field that a table does not have: a near name, or the table that has it."""
     if isinstance(value, Mapping) and value and set(value) <= get_type_hints(root).keys():
         return f"settings of one dataset stand in [dataset.{name}]"
+    own = [key for key in value if key in hints] if isinstance(value, Mapping) else []
+    if own and path:
+        return f"{', '.join(own)} {'stands' if len(own) == 1 else 'stand'} in [{'.'.join(path)}] itself"
     if not difflib.get_close_matches(name, hints, n=1, cutoff=0.5) or name in {path[-1] for path in _paths(root)}:
         every = list(_paths(root))
         (close,) = difflib.get_close_matches(name, {path[-1] for path in every}, n=1, cutoff=0.75) or [""]
@@ -93,12 +96,25 @@ def _paths(kind: type, *path: str) -> Iterator[tuple[str, ...]]:
 _TOML = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", tuple: "an array"}
 
 
+# What people mean by values that there are not, where the nearest name is not it.
+_REMEDIES = {
+    "sparsification.controls": {
+        "ranked": "is the curve itself, which is always measured; name what it is held against",
+        "all": "is no control; name each",
+    }
+}
+
+
 def _coerced(hint: Any, value: Any, at: str) -> Any:
     kind = get_origin(hint) or hint
     if kind is UnionType:  # what may also be left open
         return _coerced(get_args(hint)[0], value, at)
     if kind is Literal:
         if value not in get_args(hint):
+            for path, remedies in _REMEDIES.items():
+                if at.endswith(path) and value in remedies:
+                    known = ", ".join(sorted(get_args(hint)))
+                    raise UserError(f"{at}: {_shown(value)} {remedies[value]}; known: {known}")
             raise UserError(f"{at}: unknown value {_shown(value)}; {nearest(str(value), get_args(hint))}")
         return value
     if kind is tuple and isinstance(value, list | tuple):

@@ -284,3 +284,17 @@ def test_storage_that_fails_is_one_sentence(object_storage: ObjectStorage, tmp_p
     for arguments in (["plan", FIGURE3, "--datasets", "digits"], ["report", *output], ["compare", "--paper"]):
         result = s3ray(*arguments, "--storage", object_storage.uri)
         assert_one_sentence(result, r"--storage s3://bucket/.*: cannot be read \(.*ACCESS_DENIED.*\); check the place")
+
+
+def test_a_search_is_planned_with_the_methods_that_it_would_search(tmp_path: Path) -> None:
+    def planned(file: Path, *options: str) -> Any:
+        return s3ray("plan", file, "--datasets", "digits", "--storage", tmp_path, *options)
+
+    stages = json.loads(planned(SEARCH, "--method", "clip,focal", "--format", "json").stdout)["stages"]
+    assert {"clip", "focal"} < set(stages)
+    assert "specialization" not in stages
+    assert "specialization" in json.loads(planned(SEARCH, "--granularity", "2", "--format", "json").stdout)["stages"]
+    for option, value in (("--method", "clip"), ("--granularity", "2")):
+        message = f"{option}: is for a search, such as sweeps/search_weights.py; leave it out"
+        assert_one_sentence(planned(FIGURE3, option, value), message)
+    assert "did you mean 'clip'?" in planned(SEARCH, "--method", "clop").stderr

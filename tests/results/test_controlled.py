@@ -9,21 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from s3ray.results.controlled import controlled
+from s3ray.results.controlled import conclusion, controlled, warnings
+from s3ray.results.crossed import Crossed
 from s3ray.results.statistics import CONFIGURATION
+from toy_configuration import TOY
 
-PLACE: dict[str, Any] = {
-    "dataset": "toy",
-    "method": "s3",
-    "kind": "simulated",
-    "scale": "smoke",
-    "granularity": 8,
-    "batch_size": 64,
-    "branch": "suff+min",
-}
 DIFFERENCES = ("over_random", "over_smallest", "over_contribution", "over_no_expert", "full_over_no_expert")
-DIFFERENCES += ("over_untrained", "interaction")
+DIFFERENCES += ("over_untrained", "full_over_untrained", "interaction")
+TOLD = ("", "_low", "_high", "_p", "_seeds", "_samples")
 Accuracies = Mapping[float, Sequence[float]]  # per ratio, those of seeds 0, 1, …
 T_2 = 4.302653  # 0.975 quantile of Student's t with two degrees of freedom
 
@@ -43,7 +38,7 @@ def control(name: str, test: Accuracies, **place: Any) -> pd.DataFrame:
 
 def _measured(accuracies: Accuracies, split: str, **place: Any) -> pd.DataFrame:
     return pd.DataFrame(
-        {**PLACE, **place, "preservation_ratio": ratio, "split": split, "seed": seed, "accuracy": accuracy}
+        {**TOY, **place, "preservation_ratio": ratio, "split": split, "seed": seed, "accuracy": accuracy}
         for ratio, values in accuracies.items()
         for seed, accuracy in enumerate(values)
     )
@@ -74,12 +69,12 @@ CONTROLS = both(
 
 def test_every_column_by_hand() -> None:
     judged = controlled(ROWS, CONTROLS)
-    told = [f"{name}{suffix}" for name in DIFFERENCES for suffix in ("", "_low", "_high", "_p")]
+    told = [f"{name}{suffix}" for name in DIFFERENCES for suffix in TOLD]
     means = ["n", "p_star", "test", "test_full", "no_expert", "untrained"]
-    assert list(judged.columns) == [*CONFIGURATION, *means, *told, "experts", "router"]
+    assert list(judged.columns) == [*CONFIGURATION, *means, *told, "experts", "training", "router"]
     curve = judged.set_index("branch").loc["suff+min"]
     assert {name: curve[name] for name in CONFIGURATION if name != "branch"} == {
-        name: value for name, value in PLACE.items() if name != "branch"
+        name: value for name, value in TOY.items() if name != "branch"
     }
     assert (curve["n"], curve["p_star"]) == (3, 0.5)
     assert list(curve[["test", "test_full", "no_expert", "untrained"]]) == pytest.approx([0.82, 0.72, 0.62, 0.32])
@@ -90,6 +85,7 @@ def test_every_column_by_hand() -> None:
         "over_no_expert": 0.20,  # 19, 20, 21
         "full_over_no_expert": 0.10,  # 9, 10, 11
         "over_untrained": 0.50,  # 49, 50, 51
+        "full_over_untrained": 0.40,  # 39, 40, 41
         "interaction": 0.04,  # (5, 6, 7) - (2, 2, 2)
     }
     for name, mean in expected.items():
@@ -103,7 +99,10 @@ def test_every_column_by_hand() -> None:
     assert curve["over_contribution"] == pytest.approx(0.04 / 3)
     assert curve["over_contribution_high"] == pytest.approx(0.04 / 3 + T_2 * 0.01 / 3)
     assert curve["over_contribution_p"] == pytest.approx(1 - 4 / math.sqrt(18))
-    assert (curve["experts"], curve["router"]) == ("yes", "yes")
+    assert (curve["experts"], curve["training"], curve["router"]) == ("yes", "yes", "yes")
+    # These rows do not say which samples are right: seeds alone are random.
+    assert [curve[f"{name}_seeds"] for name in DIFFERENCES] == [3] * len(DIFFERENCES)
+    assert curve[[f"{name}_samples" for name in DIFFERENCES]].isna().all()
 
 
 def test_before_selection_there_is_no_interaction() -> None:
@@ -171,9 +170,9 @@ def test_the_margin_is_in_points() -> None:
     assert list(judged(doubtful, doubtful, margin=3.0)[["experts", "router"]]) == ["no"] * 2
 
 
-def test_one_seed_has_no_interval_and_decides_nothing() -> None:
+def test_one_seed_without_samples_has_no_interval_and_decides_nothing() -> None:
     curve = controlled(ROWS[ROWS["seed"] == 0], CONTROLS).set_index("branch").loc["suff+min"]
-    assert (curve["n"], curve["experts"], curve["router"]) == (1, "undecided", "undecided")
+    assert (curve["n"], *curve[["experts", "training", "router"]]) == (1, *["one seed"] * 3)
     assert curve["over_random"] == pytest.approx(0.05)
     assert curve["interaction"] == pytest.approx(0.03)
     for name in DIFFERENCES:
@@ -255,6 +254,179 @@ def test_places_do_not_mix(other: dict[str, Any]) -> None:
     (curve,) = judged.iloc[2:].to_dict("records")
     assert {name: curve[name] for name in other} == other
     assert (curve["over_random"], curve["full_over_no_expert"]) == pytest.approx((0.01, 0.3))
+
+
+def samples(*right: int, of: int = 400) -> np.ndarray[Any, Any]:
+    """Seeds × samples: of each seed so many of the first are right."""
+    return np.stack([np.arange(of) < n for n in right])
+
+
+def bits(frame: pd.DataFrame, arrays: Mapping[tuple[str, float], Any]) -> pd.DataFrame:
+    """Test rows of one control (or `ranked`) and ratio each get their accuracies from such an array."""
+
+    def known(row: pd.Series[Any]) -> pd.Series[Any]:
+        array = arrays[str(row.get("control", "ranked")), row["preservation_ratio"]][row["seed"]]
+        packed = np.packbits(array).tobytes()
+        return pd.Series({**row, "accuracy": array.mean(), "samples": len(array), "correct": packed})
+
+    return both(frame[frame["split"] == "valid"], frame[frame["split"] == "test"].apply(known, axis=1))
+
+
+def measured(arrays: Mapping[tuple[str, float], Any], branch: str = "suff+min") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows and controls of seeds × samples."""
+
+    def frame(name: str) -> pd.DataFrame:
+        own: Any = {ratio: [0.0] * len(array) for (control_, ratio), array in arrays.items() if control_ == name}
+        return ranked(own, branch=branch) if name == "ranked" else control(name, own, branch=branch)
+
+    names = dict.fromkeys(name for name, _ in arrays if name != "ranked")
+    return bits(frame("ranked"), arrays), both(*(bits(frame(name), arrays) for name in names))
+
+
+def test_where_rows_say_which_samples_are_right_those_are_random_as_well() -> None:
+    """Two seeds, 11 and 21 points over random pruning: undecided by seeds alone, beyond doubt by samples."""
+    gained, lost = np.zeros((2, 100), bool), np.zeros((2, 100), bool)
+    gained[0, :38], lost[0, 38:65], gained[1, 50:90], lost[1, 90:], lost[1, :9] = True, True, True, True, True
+    arrays = {
+        ("ranked", 1.0): samples(80, 81, of=100),
+        ("ranked", 0.5): ~lost,
+        ("random", 0.5): ~gained,
+        ("no expert", 0.0): samples(50, 50, of=100),
+        ("untrained", 1.0): samples(95, 95, of=100),
+    }
+    rows, controls = measured(arrays)
+    curve = controlled(rows, controls).iloc[0]
+    expected = Crossed.between(pd.DataFrame(arrays["ranked", 0.5]), pd.DataFrame(arrays["random", 0.5]))
+    low, high = expected.difference.interval(0.95)
+    assert list(curve[[f"over_random{suffix}" for suffix in TOLD]]) == pytest.approx(
+        [0.16, low, high, expected.difference.p_nonzero(), 2, 100]
+    )
+    assert (curve["router"], curve["experts"], curve["training"]) == ("yes", "yes", "hurt")
+    seeds_alone = controlled(rows.drop(columns="correct"), controls).iloc[0]
+    assert (seeds_alone["router"], seeds_alone["over_random"]) == ("undecided", pytest.approx(0.16))
+    # Both sides must say so, of every seed that is compared.
+    for frame in (controls, rows):
+        one = frame["seed"] == 1
+        frame.loc[one, "correct"] = None
+        curve = controlled(rows, controls).iloc[0]
+        assert (curve["router"], curve["over_random_seeds"]) == ("undecided", 2)
+        assert math.isnan(curve["over_random_samples"])
+
+
+def test_one_seed_has_an_interval_of_samples_and_decides_nothing() -> None:
+    rows, controls = measured(
+        {("ranked", 1.0): samples(280), ("ranked", 0.5): samples(300)}
+        | {("random", 0.5): samples(236), ("no expert", 0.0): samples(290), ("untrained", 1.0): samples(200)}
+    )
+    curve = controlled(rows, controls).iloc[0]
+    t = stats.ttest_rel(samples(300)[0].astype(int), samples(236)[0].astype(int)).confidence_interval()
+    assert list(curve[["over_random_low", "over_random_high"]]) == pytest.approx([t.low, t.high])
+    assert list(curve[["experts", "training", "router"]]) == ["one seed"] * 3
+    assert conclusion(curve, "experts") == "no expert at all is as good so far (one seed)"
+    assert conclusion(curve, "training") == ""
+
+
+def test_few_samples_without_discordance_prove_nothing() -> None:
+    """At a margin of one point at least 268 samples are needed (crossed.py)."""
+    for of, answer in ((200, "undecided"), (400, "no")):
+        same = samples(150, 150, 150, of=of)
+        rows, controls = measured(
+            dict.fromkeys(
+                [("ranked", 1.0), ("ranked", 0.5), ("random", 0.5), ("no expert", 0.0), ("untrained", 1.0)], same
+            )
+        )
+        curve = controlled(rows, controls).iloc[0]
+        assert list(curve[["experts", "training", "router"]]) == [answer] * 3
+
+
+def test_the_interaction_is_crossed_where_all_four_say_which_samples_are_right() -> None:
+    after = {("ranked", 1.0): samples(280, 284, 282), ("ranked", 0.5): samples(300, 310, 305)}
+    after[("random", 0.5)] = samples(236, 226, 230)
+    before = {("ranked", 1.0): samples(270, 274, 272), ("ranked", 0.5): samples(280, 275, 285)}
+    before[("random", 0.5)] = samples(260, 262, 265)
+    (rows, controls), (earlier, chance) = measured(after), measured(before, branch="none")
+    curve = controlled(both(rows, earlier), both(controls, chance)).set_index("branch").loc["suff+min"]
+    sides = [pd.DataFrame(a) for own in (after, before) for a in (own["ranked", 0.5], own["random", 0.5])]
+    expected = Crossed.interaction(*sides).difference
+    assert (curve["interaction"], curve["interaction_p"]) == pytest.approx((expected.mean, expected.p_nonzero()))
+    assert (curve["interaction_seeds"], curve["interaction_samples"]) == (3, 400)
+    chance = chance.assign(correct=None)
+    curve = controlled(both(rows, earlier), both(controls, chance)).set_index("branch").loc["suff+min"]
+    assert curve["interaction"] == pytest.approx(expected.mean)
+    assert math.isnan(curve["interaction_samples"])
+
+
+@pytest.mark.parametrize(
+    ("points", "experts", "training"),
+    [
+        ([4.0, 5.0, 6.0], "", ""),
+        ([-0.1, 0.0, 0.1], "experts do not matter here; a pruning curve says nothing", "training gained nothing here"),
+        ([-6.0, -5.0, -4.0], "experts hurt here; a pruning curve says nothing", "training hurt here"),
+        (
+            [-4.0, -2.0, 0.0],
+            "no expert at all is as good so far (undecided)",
+            "training has not helped so far (undecided)",
+        ),
+        ([0.0, 2.0, 4.0], "", ""),
+    ],
+)
+def test_what_stands_before_a_shape(points: list[float], experts: str, training: str) -> None:
+    floors = {ratio: [0.7 - d / 100 for d in points] for ratio in (0.0, 1.0)}
+    controls = both(control("no expert", {0.0: floors[0.0]}), control("untrained", {1.0: floors[1.0]}))
+    curve = controlled(ranked({1.0: [0.7] * 3, 0.5: [0.8] * 3}), controls).iloc[0]
+    assert (conclusion(curve, "experts"), conclusion(curve, "training")) == (experts, training)
+    told = warnings(controlled(ranked({1.0: [0.7] * 3, 0.5: [0.8] * 3}), controls))
+    assert told.count("toy, χ 8, batch size 64, suff+min: ") == bool(experts) + bool(training)
+
+
+def test_a_warning_has_its_numbers() -> None:
+    arrays = {("ranked", 1.0): samples(264, 265, of=300), ("ranked", 0.5): samples(264, 265, of=300)}
+    rows, controls = measured(arrays | {("untrained", 1.0): samples(283, 284, of=300)})
+    curve = controlled(rows, controls)
+    low, high = (100 * curve[f"full_over_untrained_{end}"].iloc[0] for end in ("low", "high"))
+    assert warnings(curve) == (
+        "toy, χ 8, batch size 64, suff+min: untrained encoders reach 94.5 and the trained 88.2 "
+        f"(-6.3 [{low:.1f}, {high:.1f}], n = 2 seeds, 300 samples): training hurt here."
+    )
+    one = rows["seed"] == 0
+    assert "one seed, 300 samples): training has not helped so far (one seed)." in warnings(
+        controlled(rows[one], controls)
+    )
+    assert warnings(controlled(pd.DataFrame(), pd.DataFrame())) == ""
+
+
+EFFECTS = {  # deviations of seeds, samples and the rest, as in test_crossed.py
+    "none of seeds": (0.0, 0.5, 0.5),
+    "large of seeds": (0.4, 0.3, 0.5),
+    "none of samples": (0.02, 0.0, 0.7),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("effects", "S"), [("none of seeds", 2), ("none of seeds", 3), ("large of seeds", 3), ("none of samples", 5)]
+)
+def test_answers_from_samples_are_wrong_as_rarely_as_the_level_says(effects: str, S: int) -> None:
+    """Ranked and random, p = 1 and p = 0, trained and untrained are the same but for noise: no answer but no.
+
+    One-sided, so of 100 that are equal 5 may be called better and, of floors, 5 worse.
+    """
+    draws, N = 80, 300
+    seed, sample, noise = EFFECTS[effects]
+    generator = np.random.default_rng(S)
+    total = math.sqrt(2 + seed**2 + sample**2 + noise**2)
+
+    def equal(count: int) -> list[Any]:
+        shared = generator.normal(size=N) + generator.normal(size=(S, N)) + stats.norm.ppf(0.8) * total
+        own = (seed * generator.normal(size=(S, 1)) + sample * generator.normal(size=N) for _ in range(count))
+        return [shared + each + noise * generator.normal(size=(S, N)) > 0 for each in own]
+
+    names = [("ranked", 1.0), ("ranked", 0.5), ("random", 0.5), ("no expert", 0.0), ("untrained", 1.0)]
+    answers = [controlled(*measured(dict(zip(names, equal(len(names)), strict=True)))).iloc[0] for _ in range(draws)]
+    # 5 of 100 (8 with effects of seeds, by crossed.py's own simulations) and three binomial deviations.
+    most = 0.08 + 3 * math.sqrt(0.08 * 0.92 / draws)
+    for name, wrong in (("router", "yes"), ("experts", "yes"), ("experts", "hurt"), ("training", "hurt")):
+        assert np.mean([answer[name] == wrong for answer in answers]) <= most, (name, wrong)
 
 
 @pytest.mark.slow

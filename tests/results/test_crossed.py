@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from s3ray.results.controlled import controlled
 from s3ray.results.crossed import SAMPLES, SEEDS, Crossed, discordances, right, seeds_can_decide
 from s3ray.results.exhibits.crossed import crossed_table
 from s3ray.results.exhibits.verdicts import verdict_table
 from s3ray.results.statistics import Difference, verdicts
+from toy_configuration import TOY
 
-NO_CONTROLS = pd.DataFrame()
+UNCONTROLLED = controlled(pd.DataFrame(), pd.DataFrame())
 
 
 def zero(S: int, N: int) -> pd.DataFrame:
@@ -242,23 +244,12 @@ def test_a_true_difference_of_the_margin_is_rarely_called_flat() -> None:
         assert flat <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 800)
 
 
-CONFIGURATION = {
-    "dataset": "toy",
-    "method": "s3",
-    "kind": "simulated",
-    "scale": "smoke",
-    "granularity": 8,
-    "batch_size": 64,
-    "branch": "suff+min",
-}
-
-
 def curve(test: dict[float, Any], **labels: Any) -> pd.DataFrame:
     """Rows of one curve from {ratio: seeds × samples}; on validation .5 is best."""
     lines = []
     for ratio, array in test.items():
         for seed, own in enumerate(np.asarray(array)):
-            common = CONFIGURATION | labels | {"preservation_ratio": ratio, "seed": seed, "samples": len(own)}
+            common = TOY | labels | {"preservation_ratio": ratio, "seed": seed, "samples": len(own)}
             packed = np.packbits(own.astype(bool)).tobytes()
             lines.append(common | {"split": "valid", "accuracy": float(ratio == 0.5), "correct": None})
             lines.append(common | {"split": "test", "accuracy": own.mean(), "correct": packed})
@@ -329,7 +320,7 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     assert judged["verdict"] == "undecided"
     claim = judged["claim"]
     assert (claim, judged["more_seeds"]) == ("falling", 2)
-    table = verdict_table(rows, NO_CONTROLS)
+    table = verdict_table(rows, UNCONTROLLED)
     assert table["needed"].tolist() == ["2 more seeds for falling"]
     assert seeds_can_decide(rows, judged)
     # As much, but made of many gained and many lost, the same at every seed: the noise of samples.
@@ -338,8 +329,8 @@ def test_an_undecided_verdict_asks_for_test_samples_where_seeds_cannot_decide() 
     judged = verdicts(rows).iloc[0]
     assert (judged["verdict"], judged["claim"]) == ("undecided", claim)
     assert not seeds_can_decide(rows, judged)
-    assert verdict_table(rows, NO_CONTROLS)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
+    assert verdict_table(rows, UNCONTROLLED)["needed"].tolist() == [f"{SAMPLES} for {claim}"]
     # One seed's bits alone, too, and rows that do not say which samples are right, leave the words of seeds.
     single = rows.assign(correct=rows["correct"].where(rows["seed"] == 0))
-    assert verdict_table(single, NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()
-    assert verdict_table(rows.drop(columns="correct"), NO_CONTROLS)["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(single, UNCONTROLLED)["needed"].tolist() == table["needed"].tolist()
+    assert verdict_table(rows.drop(columns="correct"), UNCONTROLLED)["needed"].tolist() == table["needed"].tolist()

@@ -88,6 +88,11 @@ def without(*names: Any) -> Any:
     return lambda results: dataclasses.replace(results, **{name: pd.DataFrame() for name in names})
 
 
+def held(condition: Any) -> Any:
+    """The controls for which `condition` holds."""
+    return lambda results: dataclasses.replace(results, controls=results.controls[condition(results.controls)])
+
+
 CASES = {
     "two seeds": keep(lambda t: t["seed"] < 2),
     "one seed": keep(lambda t: t["seed"] == 1),
@@ -102,6 +107,12 @@ CASES = {
     "no validation": keep(lambda t: t["split"] == "test"),
     "no test": keep(lambda t: t["split"] == "valid"),
     "only references": without("rows", "entropies", "factors"),
+    "no controls": without("controls"),
+    "only floors": held(lambda t: t["control"].isin(["no expert", "untrained"])),
+    "only random": held(lambda t: t["control"] == "random"),
+    "controls lack a seed": held(lambda t: t["seed"] > 0),
+    "a control lacks a seed": held(lambda t: (t["seed"] > 0) | (t["control"] != "random")),
+    "controls of one seed": held(lambda t: t["seed"] == 0),
     "no references": without("references"),
     "references of validation": lambda r: dataclasses.replace(
         r, references=r.references[r.references["split"] == "valid"]
@@ -120,7 +131,15 @@ CASES = {
 
 
 # A report takes a second or two: these few show the most kinds of hole, and come with every check.
-FIRST = ("one seed", "no seed", "no row at p 1", "no validation", "only prior methods", "accuracies unknown")
+FIRST = (
+    "one seed",
+    "no seed",
+    "controls of one seed",
+    "no row at p 1",
+    "no validation",
+    "only prior methods",
+    "accuracies unknown",
+)
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,11 @@ def test_the_exhibit_reads_no_results(printed: pd.DataFrame) -> None:
     line = shown.loc[("mosei (paper)", 2)]
     assert (line["gain over p 1"], line["shape"], line["exceeds"]) == ("+2.77", "rising", "white noise, random walk")
     assert shown.loc[("mosi (paper)", 8), "white noise: expected"] == "+0.53 (+1.46)"
-    assert "p < 0.05: 6 with white noise, 1 with random walk" in table.note
+    assert exhibit.finding is not None
+    found = exhibit.finding()
+    assert found.startswith("Of 12 printed gains of the best p over p = 1, ")
+    assert "6 exceed white noise and 1 exceeds a random walk (p < 0.05)" in found
+    assert found in table.note
     chart = exhibit.figures(nothing)["oracle_gain"]
     assert chart.panels[0][0].title == "mosei, 4643 test samples"
     for panel, dataset in zip(chart.panels[0], ("mosei", "mosi", "ur_funny", "mustard"), strict=True):

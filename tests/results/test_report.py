@@ -1,9 +1,12 @@
 """The report's page as a reader meets it, in headless Chromium, on results that are known by formula (made_up.py)."""
 
+import dataclasses
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +46,7 @@ OPTIONS = (
     "--window-size=1280,900",
 )
 PATIENCE = 60  # seconds; only catches a hang
+FIGURE_3 = "digits (embedded data, smoke scale)"
 KINDS = ("digits is embedded data", "latent_factors is simulated data")
 
 
@@ -291,6 +295,24 @@ def test_embedded_and_simulated_data_do_not_stand_beside_the_paper(page: Any, em
     assert not (embedded_report / "tables" / "compare.csv").exists()
 
 
+def test_what_is_odd_about_data_and_what_was_left_out_stands_on_the_page(embedded: Any, tmp_path: Path) -> None:
+    results = embedded.results
+    datasets = {name: {**facts, "warnings": []} for name, facts in results.info["datasets"].items()}
+    datasets["digits"]["warnings"] = ["rows is <constant> in test"]
+    info = {
+        **results.info,
+        "datasets": datasets,
+        "exhibits": [],
+        "left_out": ["store/rows.parquet: damaged; run again"],
+    }
+    nothing = dataclasses.replace(results, info=info, **{name: pd.DataFrame() for name in results.frames})
+    page = (written(nothing, tmp_path) / "index.html").read_text()
+    assert '<p class="warning">digits: rows is &lt;constant&gt; in test</p>' in page
+    assert "Left out, 1 damaged:" in page
+    assert "<li>store/rows.parquet: damaged; run again</li>" in page
+    assert "latent_factors: " not in page.partition("Tables</h2>")[0]
+
+
 def test_every_figure_and_table_lies_beside_the_page_as_files_that_can_be_read(embedded_report: Any) -> None:
     figures = {path.name for path in (embedded_report / "figures").iterdir()}
     names = ["figure3_digits", "figure3_latent_factors", "figure5_batch_64", "figure5_batch_128"]
@@ -355,3 +377,25 @@ def test_results_on_the_papers_data_stand_beside_the_paper(browser: Any, paper_r
     files = pd.read_csv(paper_report / "tables" / "compare.csv")
     assert len(files) == len(table)
     assert files["published_mean"].iloc[0] == 74.94
+
+
+@in_chromium
+def test_on_a_narrow_screen_panels_stand_one_below_the_other(browser: Any, embedded_report: Any) -> None:
+    size = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page, *_ = opened(browser, embedded_report)
+        figure = page.find_elements(By.CSS_SELECTOR, ".figure")[titles(page).index(FIGURE_3)]
+        boxes = [panel.rect for panel in figure.find_elements(By.CSS_SELECTOR, ".bglayer .bg")]
+        boxes = boxes or [panel.rect for panel in figure.find_elements(By.CSS_SELECTOR, ".draglayer > g > .nsewdrag")]
+        assert len(boxes) == 3 * 2
+        assert max(box["x"] + box["width"] for box in boxes) <= 390
+        boxes.sort(key=lambda box: box["y"])
+        assert all(a["y"] + a["height"] < b["y"] for a, b in itertools.pairwise(boxes))
+        legend = figure.find_element(By.CSS_SELECTOR, ".infolayer > g.legend .bg").rect
+        names = [name.rect for name in figure.find_elements(By.CSS_SELECTOR, ".infolayer > [class^=g-x]")]
+        assert len(names) == 3 * 2  # each panel says what its axis is
+        assert legend["y"] >= max(name["y"] + name["height"] for name in names)
+        assert legend["x"] + legend["width"] <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -194,6 +194,29 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished: Any) -> Non
 
 
 @pytest.mark.usefixtures("without_pixels")
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_damaged_file_is_named_and_the_others_are_read(finished: Any, harm: str) -> None:
+    plan, store = finished
+    whole = Results.collect(plan, store)
+    assert whole.info["left_out"] == []
+    # Of seed 0's curve after Selection p = .5, and the metrics of its Selection.
+    (branch,) = [branch for branch in plan.cells[0].branches if branch.branch == "suff+min"]
+    for run in (branch.curve[2], branch.selection):
+        marker = plan.committed[run.identity]
+        path = Path(store.path("artifacts", marker.stage, marker.identity, marker.attempt, "rows.parquet"))
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"not what was committed")
+    results = Results.collect(plan, store)
+    lost = (whole.rows["seed"] == 0) & (whole.rows["branch"] == "suff+min") & (whole.rows["preservation_ratio"] == 0.5)
+    pd.testing.assert_frame_equal(results.rows, whole.rows[~lost].reset_index(drop=True))
+    assert len(results.entropies) == len(whole.entropies) / 2
+    said = results.info["left_out"]
+    assert len(said) == 2
+    assert all("run again" in sentence and "rows.parquet" in sentence for sentence in said)
+
+
 def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
     plan, store = finished
     write_results(plan, store)

@@ -18,22 +18,14 @@ from s3ray.results.statistics import (
     power,
     verdicts,
 )
+from toy_configuration import TOY
 
 
 def rows(valid: Any, test: Any, **columns: Any) -> Any:
     """Rows of one configuration from {ratio: [accuracy per seed]}."""
-    configuration = {
-        "dataset": "toy",
-        "method": "s3",
-        "kind": "simulated",
-        "scale": "smoke",
-        "granularity": 8,
-        "batch_size": 64,
-        "branch": "suff+min",
-    }
     return pd.DataFrame(
         {
-            **configuration,
+            **TOY,
             "preservation_ratio": ratio,
             "split": split,
             "seed": seed,

@@ -136,6 +136,15 @@ def test_override_reads_whole_numbers_where_fractions_are_meant() -> None:
             ["specialization: unknown field", "specialization.optimizer.lea"],
         ),
         ({"model": {"seeds": [0]}}, ["f: model: unknown field 'seeds'; did you mean seeds, above the first [table]?"]),
+        (
+            {"method": {"focal": {"optimizer": {"learning_rate": 0.001, "epochs": 3}}}},
+            ["f: method.focal: unknown field 'optimizer'; learning_rate, epochs stand in [method.focal] itself"],
+        ),
+        (
+            {"sparsification": {"controls": ["ranked"]}},
+            ["'ranked' is the curve itself, which is always measured; name what it is held against; known: contr"],
+        ),
+        ({"sparsification": {"controls": ["all"]}}, ["'all' is no control; name each; known: contribution, random, "]),
         ({"optimizer": {"epochs": 3}}, ["did you mean specialization.optimizer or selection.optimizer?"]),
         ({"digits": {"seeds": [3]}}, ["settings of one dataset stand in [dataset.digits]"]),
         ({"selection": {"temperature": 1e300}}, ["f: selection.temperature: 1e+300 is beyond what a float32 holds"]),

@@ -10,7 +10,7 @@ import pandas as pd
 from s3ray.results import labels
 from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
 from s3ray.results.collect import Results
-from s3ray.results.controlled import controlled
+from s3ray.results.controlled import ONE_SEED, conclusion, points, warnings
 from s3ray.results.curves import RATIOS, near, told
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import over_seeds, percent
@@ -21,38 +21,22 @@ _FLOORS = ("no expert", "untrained")
 _NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, and "
     "as many chosen otherwise. All curves begin at p = 1, where nothing is pruned. Bands: one standard deviation over "
-    "seeds. Star: p*, chosen on validation. In words: the verdict on the curve's shape, and at p* its differences from "
-    "random pruning and from computing no expert at all (p = 0), in points with 95 % intervals."
+    "seeds. Star: p*, chosen on validation. In words: that experts do not matter, where that is so; the verdict on the "
+    "curve's shape; at p* its differences from random pruning and from computing no expert at all (p = 0), in "
+    "points with 95 % intervals; and where the untrained encoder is as good."
 )
 _TABLE_NOTE = (
-    "At p*, chosen on validation: test accuracy, and its differences from the controls, paired over seeds, in points "
-    "with 95 % intervals. Router: is ranked pruning above random pruning there? Experts: is p = 1 above p = 0, where "
-    "none is computed? A no says that the difference is shown to be less than a point; where experts do not matter, or "
-    "hurt, a pruning curve says nothing. Rules: s3ray/results/controlled.py."
+    "At p*, chosen on validation: test accuracy, and its differences from the controls in points with 95 % intervals, "
+    "seeds and test samples both random (of one seed samples alone; where rows do not say which samples are right, "
+    "seeds alone). Router: is ranked pruning above random pruning there? Experts: is p = 1 above p = 0, where none is "
+    "computed? Training: is p = 1 above the untrained encoder? A no says that the difference is shown to be less than "
+    "a point; where experts do not matter, or hurt, a pruning curve says nothing. Rules: s3ray/results/controlled.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    frame = controlled(results.rows, results.controls)
-    return {"controls": Table(control_table(frame), note=f"{_TABLE_NOTE}{_warning(frame)}")}
-
-
-def _warning(frame: pd.DataFrame) -> str:
-    """In words, where no expert at all is as good."""
-    columns = ["dataset", "granularity", "batch_size", "branch", "no_expert", "test_full"]
-
-    def told(answer: str, sentence: str) -> str:
-        where = [
-            f"{dataset}, χ {granularity}, batch size {batch_size}, {labels.branch_title(branch)} "
-            f"({percent(without)} against {percent(full)})"
-            for dataset, granularity, batch_size, branch, without, full in frame.loc[
-                frame["experts"] == answer, columns
-            ].itertuples(index=False, name=None)
-        ]
-        return f" {sentence}: {'; '.join(where)}." if where else ""
-
-    hurt = told("hurt", "Experts hurt, without any of them accuracy is higher")
-    return hurt + told("no", "Without any expert accuracy is as good")
+    judged = results.controlled
+    return {"controls": Table(control_table(judged), note=f"{_TABLE_NOTE} {warnings(judged)}".strip())}
 
 
 def control_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,28 +52,22 @@ def control_table(frame: pd.DataFrame) -> pd.DataFrame:
                 "n": curve["n"],
                 "p*": f"{curve['p_star']:g}",
                 "test at p*": percent(curve["test"]),
-                "over random": _points(curve, "over_random"),
+                "over random": points(curve, "over_random"),
                 "router": curve["router"],
-                "more than before Selection": _points(curve, "interaction"),
-                "over no expert": _points(curve, "over_no_expert"),
-                "p 1 over no expert": _points(curve, "full_over_no_expert"),
+                "more than before Selection": points(curve, "interaction"),
+                "over no expert": points(curve, "over_no_expert"),
+                "p 1 over no expert": points(curve, "full_over_no_expert"),
                 "experts": curve["experts"],
-                "over untrained": _points(curve, "over_untrained"),
-                "over smallest": _points(curve, "over_smallest"),
-                "over contribution": _points(curve, "over_contribution"),
+                "over untrained": points(curve, "over_untrained"),
+                "p 1 over untrained": points(curve, "full_over_untrained"),
+                "training": curve["training"],
+                "over smallest": points(curve, "over_smallest"),
+                "over contribution": points(curve, "over_contribution"),
             }
         )
     table = pd.DataFrame(lines)
     # Controls that nobody asked for are no columns of blanks.
     return table.loc[:, [name for name in table if not (table[name] == "").all()]]
-
-
-def _points(curve: pd.Series[Any], name: str) -> str:
-    if pd.isna(curve[name]):
-        return ""
-    low, high = curve[f"{name}_low"], curve[f"{name}_high"]
-    interval = f" [{100 * low:+z.1f}, {100 * high:+z.1f}]" if pd.notna(low) else ""
-    return f"{100 * curve[name]:+z.1f}{interval}"  # z: no -0.0
 
 
 def _figures(results: Results) -> dict[str, Chart]:
@@ -99,20 +77,23 @@ def _figures(results: Results) -> dict[str, Chart]:
     places = ["dataset", "batch_size"]
     controlled_places = set(results.controls[places].itertuples(index=False, name=None))
     return {
-        f"controls_{dataset}_batch_{batch_size}": control_chart(own, results.controls)
+        f"controls_{dataset}_batch_{batch_size}": control_chart(own, results.controls, results.controlled)
         for (dataset, batch_size), own in rows.groupby(places, sort=False)
         if (dataset, batch_size) in controlled_places
     }
 
 
-def control_chart(rows: pd.DataFrame, controls: pd.DataFrame) -> Chart:
+def control_chart(rows: pd.DataFrame, controls: pd.DataFrame, judged: pd.DataFrame) -> Chart:
     """A row per χ, a column per branch, of one dataset at one batch size: kept by rank, and kept otherwise.
 
-    In each panel stand the verdict on its shape, p* and, in words, the differences from its controls there.
+    In each panel stand whether experts matter, the verdict on its shape, p* and the differences from controls there.
+
+    Args:
+        judged: of `controlled`; lines of other rows don't count.
     """
     dataset, kind, batch_size = rows[["dataset", "kind", "batch_size"]].drop_duplicates().iloc[0]
     controls = controls[(controls["dataset"] == dataset) & (controls["batch_size"] == batch_size)]
-    judged = controlled(rows, controls).merge(verdicts(rows)[[*CONFIGURATION, "verdict"]], on=CONFIGURATION)
+    judged = judged.merge(verdicts(rows)[[*CONFIGURATION, "verdict"]], on=CONFIGURATION)
     granularities = sorted(rows["granularity"].unique())
     branches = [branch for branch in labels.branches() if branch in set(rows["branch"])]
 
@@ -195,12 +176,12 @@ def _floors(controls: pd.DataFrame) -> Iterator[tuple[str, Level]]:
 
 
 def _words(verdict: pd.Series[Any]) -> str:
-    """What a reader takes away, at p*."""
+    """What a reader takes away: first whether there is anything to prune, then the shape, and differences at p*."""
     differences = [("over random", "over_random"), ("over no expert", "over_no_expert")]
-    told = [f"{name} {_points(verdict, column)}" for name, column in differences if pd.notna(verdict[column])]
-    shape = f"shape: {verdict['verdict']}" if verdict["n"] > 1 else "one seed: nothing can be tested"
-    idle = ["no expert at all is as good or better"] * bool(verdict["over_no_expert"] <= 0)
-    return "\n".join([f"{shape}; at p* {verdict['p_star']:g}", *told, *idle])
+    told = [f"{name} {points(verdict, column)}" for name, column in differences if pd.notna(verdict[column])]
+    shape = f"shape: {verdict['verdict']}" if verdict["n"] > 1 else f"{ONE_SEED}: no shape can be tested"
+    before, training = conclusion(verdict, "experts"), conclusion(verdict, "training")
+    return "\n".join(filter(None, [before, f"{shape}; at p* {verdict['p_star']:g}", *told, training]))
 
 
 EXHIBIT = Exhibit(

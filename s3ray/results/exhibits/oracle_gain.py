@@ -22,17 +22,25 @@ _NOTE = (
 
 def _tables(results: Results) -> dict[str, Table]:
     gains = printed_gains()
-    curves = gains.drop_duplicates(["dataset", "granularity"])
-    exceeding = gains.loc[gains["p_value"] < ALPHA, "null"].value_counts()
-    found = ", ".join(f"{exceeding.get(null, 0)} with {null}" for null in NULLS)
-    by_chance = ALPHA * len(curves)
     note = (
-        f"{_NOTE} Curves of {len(curves)} whose gain is more than chance gives at p < {ALPHA:g}: {found}; each is "
-        f"judged by itself, and if all were flat, {by_chance:.1f} would be. Expected: a flat curve's mean gain, and in "
-        "brackets what it exceeds in 5 of 100 cases. The shape is where the largest printed number stands. Binomial "
-        "standard error: of one accuracy at p = 1, for scale. Rules: s3ray/results/oracle_gain.py."
+        f"{_NOTE} {finding()} Each curve is judged by itself. Expected: a flat curve's mean gain, and in brackets what "
+        "it exceeds in 5 of 100 cases. The shape is where the largest printed number stands. Binomial standard error: "
+        "of one accuracy at p = 1, for scale. Rules: s3ray/results/oracle_gain.py."
     )
     return {"oracle_gain": Table(gains, note=note, readable=_readable(gains))}
+
+
+def finding() -> str:
+    """How many of the printed gains exceed what chance gives."""
+    gains = printed_gains()
+    curves = len(gains.drop_duplicates(["dataset", "granularity"]))
+    exceeding = gains.loc[gains["p_value"] < ALPHA, "null"].value_counts()
+    counts = {f"{'a ' * (null == 'random walk')}{null}": int(exceeding.get(null, 0)) for null in NULLS}
+    found = " and ".join(f"{count} exceed{'s' * (count == 1)} {null}" for null, count in counts.items())
+    return (
+        f"Of {curves} printed gains of the best p over p = 1, {found} (p < {ALPHA:g}); {ALPHA * curves:.1f} would by "
+        "chance if all curves were flat."
+    )
 
 
 def _readable(gains: pd.DataFrame) -> pd.DataFrame:
@@ -120,6 +128,7 @@ EXHIBIT = Exhibit(
     title="What the paper's printed pruning curves can carry",
     note=_NOTE,
     reads=(),
+    finding=finding,
     tables=_tables,
     figures=_figures,
 )

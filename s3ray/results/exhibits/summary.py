@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from s3ray.results.collect import Results
+from s3ray.results.controlled import warnings
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.statistics import summarize
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    return {"summary": Table(summarize(results.rows))}
+    return {"summary": Table(summarize(results.rows), note=warnings(results.controlled))}
 
 
 EXHIBIT = Exhibit(name="summary", title="All means", tables=_tables, everywhere=True, on_page=False)

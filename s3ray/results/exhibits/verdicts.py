@@ -8,25 +8,27 @@ from typing import Any
 import pandas as pd
 
 from s3ray.results.collect import Results
-from s3ray.results.controlled import controlled
-from s3ray.results.crossed import SAMPLES, seeds_can_decide
+from s3ray.results.controlled import conclusion, warnings
+from s3ray.results.crossed import SAMPLES, SEEDS, seeds_can_decide
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import gain, percent
 from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 
 _NOTE = (
-    "Paired tests over seeds on test. `peak inside`: p*, chosen on validation, is above p = 1 and above the smallest "
-    "p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; `flat`: equal "
-    "within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, or hurt, a "
-    "curve says nothing. The router's doing: at p* as many pairs kept at random do worse. Rises and falls are the mean "
-    "curve's largest steps, in points. Needed: more test samples, where no number of seeds could show the claim on "
-    "these. Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
+    "Shapes are tested over seeds, paired, on test. `peak inside`: p*, chosen on validation, is above p = 1 and above "
+    "the smallest p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; "
+    "`flat`: equal within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, "
+    "or hurt, a curve says nothing, and the verdict begins with that. The router's doing: at p* as many pairs kept at "
+    "random do worse. These two take seeds and test samples as random. Rises and falls are the mean curve's largest "
+    "steps, in points. Needed: more test samples, where no number of seeds could show the claim on these. Rules: "
+    "s3ray/results/statistics.py, controlled.py, crossed.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    frame = verdict_table(results.rows, results.controls)
-    return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
+    frame = verdict_table(results.rows, results.controlled)
+    note = f"{_NOTE} {_by_chance(results.rows)} {warnings(results.controlled)}".strip()
+    return {"verdicts": Table(frame, note=note)}
 
 
 def _by_chance(rows: pd.DataFrame) -> str:
@@ -38,13 +40,16 @@ def _by_chance(rows: pd.DataFrame) -> str:
     )
 
 
-def verdict_table(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+def verdict_table(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict.
 
-    Before the verdict stands whether experts matter and, behind it, whether it is the router's doing; blank where no
-    control was measured.
+    Before the verdict stands whether experts matter and whether it is the router's doing, blank where no control was
+    measured. The verdict begins with what makes a shape meaningless.
+
+    Args:
+        judged: of `controlled`.
     """
-    judged = controlled(rows, controls).set_index(CONFIGURATION)[["experts", "router"]]
+    answers = judged.set_index(CONFIGURATION)
     lines = []
     for _, curve in verdicts(rows).iterrows():
         lines.append(
@@ -60,8 +65,7 @@ def verdict_table(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
                 "smallest p over p 1": _tested(curve["ends"], curve["p_ends"]),
                 "largest rise": percent(curve["rise"]),
                 "largest fall": percent(curve["fall"]),
-                **_answers(judged, curve),
-                "verdict": curve["verdict"],
+                **_answers(answers, curve),
                 "needed": _needed(rows, curve),
                 "oracle p": f"{curve['oracle_p']:g}",
             }
@@ -69,21 +73,32 @@ def verdict_table(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _answers(judged: pd.DataFrame, curve: pd.Series[Any]) -> dict[str, str]:
-    place = tuple(curve[CONFIGURATION])
-    experts, router = judged.loc[place] if place in judged.index else ("", "")
-    return {"experts matter": experts, "router's doing": router}
+def _answers(answers: pd.DataFrame, curve: pd.Series[Any]) -> dict[str, str]:
+    place, before = tuple(curve[CONFIGURATION]), dict.fromkeys(("experts", "router"), "")
+    words = [curve["verdict"]]
+    if place in answers.index:
+        before = answers.loc[place]
+        words = [conclusion(before, "experts"), conclusion(before, "training"), *words]
+    return {
+        "experts matter": before["experts"],
+        "router's doing": before["router"],
+        "verdict": "; ".join(filter(None, words)),
+    }
 
 
 def _needed(rows: pd.DataFrame, curve: pd.Series[Any]) -> str:
     """What would decide, as far as it is known: more seeds, or more test samples where no number of seeds would."""
-    if not curve["claim"]:
+    if curve["verdict"] != "undecided":
         return ""
+    if curve["n"] < 2:
+        return f"{SEEDS}: {'one tests' if curve['n'] else 'none test'} no shape"
+    if not curve["claim"]:
+        return "no shape is in sight"
     own = rows[(rows[CONFIGURATION] == curve[CONFIGURATION]).all(axis=1)]
     if not seeds_can_decide(own, curve):
         return f"{SAMPLES} for {curve['claim']}"
     more = curve["more_seeds"]
-    return f"{'more than 100' if math.isinf(more) else f'{more:.0f}'} more seeds for {curve['claim']}"
+    return f"{'more than 100' if math.isinf(more) else f'{more:.0f}'} {SEEDS} for {curve['claim']}"
 
 
 def _tested(points: float, p_value: float) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from s3ray.results import Results, labels
+from s3ray.results import Results
 from s3ray.results.chart import Chart, Panel
 from s3ray.results.controlled import controlled
+from s3ray.results.drawing import draw
+from s3ray.results.exhibits import EXHIBITS
 from s3ray.results.exhibits.controls import EXHIBIT, control_chart, control_table
+from s3ray.results.interactive import interactive
 
 DIGITS_64 = "controls_digits_batch_64"
 
 
 @pytest.fixture(scope="module")
 def results(embedded: Any) -> Results:
-    """χ = 2 and 8 alone: what a third adds takes seconds and shows nothing."""
-    found: Results = embedded.results
+    """χ = 2 and 8 alone: what a third adds takes seconds and shows nothing.
+
+    Rows do not say which samples are right, so that intervals, of seeds alone, can be followed by hand.
+    """
+    found: Results = dataclasses.replace(embedded.results, rows=embedded.results.rows.drop(columns="correct"))
     rows, controls = (f[f["granularity"].isin([2, 8]) & (f["method"] == "s3")] for f in (found.rows, found.controls))
     return dataclasses.replace(found, rows=rows, controls=controls)
 
@@ -39,7 +46,7 @@ SELECTED: dict[str, Any] = {"dataset": "digits", "batch_size": 64, "granularity"
 
 
 def chart_of(rows: pd.DataFrame, controls: pd.DataFrame) -> Panel:
-    ((panel,),) = control_chart(rows, controls).panels
+    ((panel,),) = control_chart(rows, controls, controlled(rows, controls)).panels
     return panel
 
 
@@ -73,6 +80,8 @@ def test_a_line_by_hand(results: Results) -> None:
         "p 1 over no expert": "+21.6 [+19.2, +24.1]",
         "experts": "yes",
         "over untrained": "+36.6 [+34.2, +39.1]",
+        "p 1 over untrained": "+31.6 [+29.2, +34.1]",
+        "training": "yes",
     }
 
 
@@ -93,7 +102,7 @@ def test_every_curve_has_a_line_and_what_was_not_measured_no_column(results: Res
     assert "over contribution" not in table
     before = table["Selection loss"] == "none"
     assert (table.loc[before, "more than before Selection"] == "").all()
-    assert "Without any expert" not in tables["controls"].note
+    assert "no expert at all" not in tables["controls"].note
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,7 @@ def test_every_curve_has_a_line_and_what_was_not_measured_no_column(results: Res
     [
         ("random", {"over random", "router", "more than before Selection"}),
         ("no expert", {"over no expert", "p 1 over no expert", "experts"}),
-        ("untrained", {"over untrained"}),
+        ("untrained", {"over untrained", "p 1 over untrained", "training"}),
     ],
 )
 def test_a_control_that_is_not_there_has_no_column(results: Results, control: str, left_out: set[str]) -> None:
@@ -130,23 +139,67 @@ def test_other_rules_have_a_column_and_a_curve_each(results: Results) -> None:
     assert drawn["largest contributions kept"][0.5] == pytest.approx(68.64)
 
 
-def test_where_no_expert_is_as_good_the_table_says_so(results: Results) -> None:
-    """A frame in which p = 0 gives what p = 1 gives."""
+def with_floor(results: Results, name: str, points: float) -> Results:
+    """Results in which a floor gives what p = 1 gives, and so many points more."""
+    full = place(results.rows, preservation_ratio=1.0).set_index(["seed", "split"])["accuracy"]
+    controls = results.controls.copy()
+    floor = controls["control"] == name
+    places = pd.MultiIndex.from_frame(controls.loc[floor, ["seed", "split"]])
+    controls.loc[floor, "accuracy"] = full.loc[places].to_numpy() + points / 100
+    return dataclasses.replace(results, controls=controls)
+
+
+WHERE = "digits, χ 8, batch size 64, suff+min"
+HALF = "0.3"  # a step of 1/300/√6 at each of three seeds
+FLOORS = {
+    ("no expert", 0): ("experts do not matter here; a pruning curve says nothing", f"[-{HALF}, +{HALF}]"),
+    ("no expert", 10): ("experts hurt here; a pruning curve says nothing", "[-10.3, -9.7]"),
+    ("untrained", 0): ("training gained nothing here", f"[-{HALF}, +{HALF}]"),
+    ("untrained", 10): ("training hurt here", "[-10.3, -9.7]"),
+}
+
+
+@pytest.mark.parametrize(("floor", "points"), FLOORS)
+def test_where_a_floor_is_as_good_that_is_said_before_the_shape(results: Results, floor: str, points: float) -> None:
+    own = with_floor(some(results, **SELECTED), floor, points)
+    said, interval = FLOORS[floor, points]
+    reaches = "no expert at all reaches" if floor == "no expert" else "untrained encoders reach"
+    full = "all of them" if floor == "no expert" else "the trained"
+    numbers = f"{reaches} {66.64 + points:.1f} and {full} 66.6 ({-points + 0.0:+.1f} {interval}, n = 3 seeds)"
+    for exhibit, table in (("controls", "controls"), ("verdicts", "verdicts"), ("summary", "summary")):
+        assert f"{WHERE}: {numbers}: {said}." in EXHIBITS[exhibit].tables(own)[table].note
+    (verdict,) = EXHIBITS["verdicts"].tables(own)["verdicts"].frame["verdict"]
+    assert verdict == f"{said}; peak inside"
+    words = chart_of(own.rows, own.controls).note.split("\n")
+    assert words[:2] == [said, "shape: peak inside; at p* 0.5"] if floor == "no expert" else said in words
+
+
+def test_where_controls_are_beaten_nothing_stands_before_the_shape(results: Results) -> None:
     own = some(results, **SELECTED)
-    full = place(own.rows, preservation_ratio=1.0).set_index(["seed", "split"])["accuracy"]
-    idle = own.controls["control"] == "no expert"
-    places = pd.MultiIndex.from_frame(own.controls.loc[idle, ["seed", "split"]])
-    controls = own.controls.copy()
-    controls.loc[idle, "accuracy"] = full.loc[places].to_numpy()
-    table = EXHIBIT.tables(dataclasses.replace(own, controls=controls))["controls"]
-    assert list(table.frame["experts"]) == ["no"]
-    assert "where experts do not matter, or hurt, a pruning curve says nothing" in table.note
-    where = f"digits, χ 8, batch size 64, {labels.branch_title('suff+min')}"
-    assert table.note.endswith(f" Without any expert accuracy is as good: {where} (66.64 against 66.64).")
-    controls.loc[idle, "accuracy"] += 0.1
-    table = EXHIBIT.tables(dataclasses.replace(own, controls=controls))["controls"]
-    assert list(table.frame["experts"]) == ["hurt"]
-    assert table.note.endswith(f" Experts hurt, without any of them accuracy is higher: {where} (76.64 against 66.64).")
+    assert EXHIBITS["verdicts"].tables(own)["verdicts"].frame["verdict"].tolist() == ["peak inside"]
+    assert EXHIBITS["summary"].tables(own)["summary"].note == ""
+
+
+def test_one_seed_is_told_what_it_needs(results: Results) -> None:
+    own = some(results, **SELECTED, seed=1)
+    (line,) = EXHIBITS["verdicts"].tables(own)["verdicts"].frame.to_dict("records")
+    assert (line["experts matter"], line["router's doing"], line["verdict"]) == ("one seed", "one seed", "undecided")
+    assert line["needed"] == "more seeds: one tests no shape"
+
+
+def test_curves_are_held_against_their_controls_once(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+        asked.append(len(rows))
+        return controlled(rows, controls)
+
+    monkeypatch.setattr(import_module("s3ray.results.collect"), "controlled", counted)
+    own = some(results, **SELECTED)
+    for name in ("controls", "verdicts", "summary"):
+        EXHIBITS[name].tables(own)
+        EXHIBITS[name].figures(own)
+    assert asked == [len(own.rows)]
 
 
 def test_a_chart_per_dataset_and_batch_size_of_the_two_main_branches(results: Results) -> None:
@@ -189,6 +242,23 @@ def test_a_panel_says_what_is_shown_at_p_star_and_which_floors_lie_far_below(res
     assert {level.label: level.y for level in panel.levels} == {"no expert at all (p 0)": pytest.approx(45.0)}
 
 
+def test_words_stand_above_the_panels_where_no_data_are(results: Results) -> None:
+    own = some(results, dataset="digits", batch_size=64)
+    chart = EXHIBIT.figures(own)[DIGITS_64]
+    figure = draw(chart)
+    figure.draw_without_rendering()
+    noted = [axis for axis in figure.axes if axis.texts]
+    assert len(noted) == 4
+    for axis in noted:
+        (words,) = axis.texts
+        assert words.get_window_extent().y0 >= axis.get_window_extent().y1
+        assert axis.title.get_window_extent().y0 >= words.get_window_extent().y1 - 1 or not axis.get_title()
+    annotations = interactive(chart)["layout"]["annotations"]
+    notes = [each for each in annotations if "at p*" in each["text"]]
+    assert len(notes) == 4
+    assert {(each["y"], each["yanchor"]) for each in notes} == {(1, "bottom")}
+
+
 def test_a_panel_alone_has_both_floors_in_words(results: Results) -> None:
     own = some(results, **SELECTED)
     panel = chart_of(own.rows, own.controls)
@@ -200,8 +270,9 @@ def test_one_seed_has_no_interval(results: Results) -> None:
     own = some(results, **SELECTED, seed=1)
     (line,) = control_table(controlled(own.rows, own.controls)).to_dict("records")
     assert (line["n"], line["over random"], line["over no expert"]) == (1, "+5.0", "+26.6")
-    assert (line["router"], line["experts"]) == ("undecided", "undecided")
-    assert "over random +5.0" in chart_of(own.rows, own.controls).note.split("\n")
+    assert (line["router"], line["experts"]) == ("one seed", "one seed")
+    words = chart_of(own.rows, own.controls).note.split("\n")
+    assert words[:2] == ["one seed: no shape can be tested; at p* 0.5", "over random +5.0"]
 
 
 def test_of_p_1_alone_there_is_no_line_and_a_panel_without_words(results: Results) -> None:
