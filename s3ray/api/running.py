@@ -130,8 +130,7 @@ def execute(
         left_out = store.folder_info("results", plan.sweep.name)["left_out"]
         if left_out:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
-            say("
-".join(lines), style="yellow")
+            say("\n".join(lines), style="yellow")
     return Ran(failures, written)
 
 
