@@ -57,8 +57,8 @@ class _Floor(NamedTuple):
 
 
 _IDLE = "a pruning curve says nothing"
-_Question = Literal["experts", "training"]
-_FLOORS: Mapping[_Question, _Floor] = {
+Question = Literal["experts", "training"]
+_FLOORS: Mapping[Question, _Floor] = {
     "experts": _Floor(
         difference="full_over_no_expert",
         mean="no_expert",
@@ -120,7 +120,7 @@ def _on_test(frame: pd.DataFrame) -> _Curves:
     return {tuple(place): own for place, own in known.groupby(CONFIGURATION, sort=False)}
 
 
-class _Compared(NamedTuple):
+class Compared(NamedTuple):
     """A difference, and what is random in it."""
 
     difference: Difference
@@ -164,12 +164,12 @@ def _line(best: pd.Series[Any], rows: _Curves, controls: _Curves, margin: float)
     pairs = {f"over_{rule}": (star, of(rule, p)) for rule in ("random", "smallest", "contribution")}
     pairs |= {"over_no_expert": (star, no_expert), "full_over_no_expert": (full, no_expert)}
     pairs |= {"over_untrained": (star, untrained), "full_over_untrained": (full, untrained)}
-    differences = {name: _compared(margin, *pair) for name, pair in pairs.items()}
+    differences = {name: compared(margin, *pair) for name, pair in pairs.items()}
     before = (*place[:-1], "none")
     nothing = ranked[:0]
     earlier, chance = rows.get(before, nothing), controls.get(before, own[:0])
     gains = (star, of("random", p), _at(earlier, p), _at(chance[chance["control"] == "random"], p))
-    differences["interaction"] = _compared(margin, *(gains if place != before else [nothing] * 4))
+    differences["interaction"] = compared(margin, *(gains if place != before else [nothing] * 4))
     random = differences["over_random"]
     is_no = min(random.difference.p_below(), random.p_equal)
     return (
@@ -189,7 +189,7 @@ def _at(frame: pd.DataFrame, ratio: float) -> pd.DataFrame:
     return frame[frame["preservation_ratio"] == ratio]
 
 
-def _compared(margin: float, *sides: pd.DataFrame) -> _Compared:
+def compared(margin: float, *sides: pd.DataFrame) -> Compared:
     """First minus second, or (first - second) - (third - fourth): rows of one accuracy a seed each."""
     accuracies = [side.set_index("seed")["accuracy"] for side in sides]
     seeds = set.intersection(*(set(own.index) for own in accuracies))
@@ -197,14 +197,14 @@ def _compared(margin: float, *sides: pd.DataFrame) -> _Compared:
     if seeds and all(len(own) == len(seeds) for own in bits):
         crossed = Crossed.between(*bits) if len(bits) == 2 else Crossed.interaction(*bits)
         p_less, p_equal = crossed.p_below(margin), crossed.p_within(margin)
-        return _Compared(crossed.difference, crossed.seeds, crossed.samples, p_less, p_equal)
+        return Compared(crossed.difference, crossed.seeds, crossed.samples, p_less, p_equal)
     first, second = accuracies[:2] if len(sides) == 2 else (a - b for a, b in zip(*[iter(accuracies)] * 2, strict=True))
     # Of an interaction two gains, each a difference of two accuracies: √2 times a difference's own step.
     difference = Difference.paired(first, second, resolution(sides[0]) * math.sqrt(len(sides) / 2))
-    return _Compared(difference, len(seeds), math.nan, difference.p_below(margin), difference.p_within(margin))
+    return Compared(difference, len(seeds), math.nan, difference.p_below(margin), difference.p_within(margin))
 
 
-def conclusion(curve: pd.Series[Any], question: _Question) -> str:
+def conclusion(curve: pd.Series[Any], question: Question) -> str:
     """In a few words, where p = 1 of a line of `controlled` is no better than its floor; else empty."""
     floor, answer = _FLOORS[question], curve[question]
     is_open = answer in (UNDECIDED, ONE_SEED)

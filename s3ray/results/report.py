@@ -17,6 +17,7 @@ from s3ray.results.columns import PROVENANCE
 from s3ray.results.compare import comparison_table
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.exhibit import Table
+from s3ray.results.findings import findings
 from s3ray.results.formatting import readable
 from s3ray.results.interactive import interactive
 from s3ray.results.render import Rendered, chart_files, charts, render, table_files, tables
@@ -69,6 +70,7 @@ def _page(
     shown = tables(on_page) | beside
     return environment.get_template("report.html.j2").render(
         info=info,
+        findings=findings(results),
         cost=cost,
         total=duration(sum(info["stage_seconds"].values())),
         exhibits=[_figures(one) for one in on_page if one.charts],
