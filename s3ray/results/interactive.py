@@ -49,8 +49,8 @@ def interactive(chart: Chart) -> dict[str, Any]:
     # Plain from here on: plotly's own objects take seconds to set so many properties.
     layout: dict[str, Any] = grid.to_plotly_json()["layout"]
     every = [panel for row in chart.panels for panel in row]
-    for number, (title, panel) in enumerate(zip(layout["annotations"], every, strict=True)):
-        own = number + 1 if number else ""
+    for place, (title, panel) in enumerate(zip(layout["annotations"], every, strict=True)):
+        own = place + 1 if place else ""
         above = _NOTE_LINE * (panel.note.count("\n") + 1 if panel.note else 0)
         title |= {"font": {"size": 13}, "xref": f"x{own} domain", "x": 0.5, "yref": f"y{own} domain", "y": 1}
         title["yshift"] = above + 2
