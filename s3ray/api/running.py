@@ -127,8 +127,10 @@ def execute(
         for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
             if exhibit.finding:
                 say(exhibit.finding())
-        left_out = store.folder_info("results", plan.sweep.name)["left_out"]
-        if left_out:
+        info = store.folder_info("results", plan.sweep.name)
+        for dataset, sentences in info["findings"].items():
+            say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
+        if left_out := info["left_out"]:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
             say("\n".join(lines), style="yellow")
     return Ran(failures, written)

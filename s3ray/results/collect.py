@@ -43,7 +43,7 @@ class Results:
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
         info: the sweep's name, title and exhibits; its datasets, with the settings that their numbers depend on; counts
-            and seconds per stage; a sentence per damaged file that was left out.
+            and seconds per stage; a sentence per damaged file that was left out; what was found, in sentences.
     """
 
     rows: pd.DataFrame

@@ -34,9 +34,8 @@ def findings(results: Results) -> dict[str, list[str]]:
     for dataset, own in curves.groupby("dataset", sort=False):
         known = own.dropna(subset=["valid", "test"])
         if len(known):
-            found[str(dataset)] = list(
-                _of(known.sort_values("valid", ascending=False, kind="stable").iloc[0], len(known), results)
-            )
+            best = known.sort_values("valid", ascending=False, kind="stable").iloc[0]
+            found[str(dataset)] = list(_of(best, len(known), results))
     return found
 
 

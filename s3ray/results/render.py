@@ -9,6 +9,7 @@ from s3ray.results.chart import Chart
 from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.exhibits import asked_for
+from s3ray.results.findings import findings
 from s3ray.results.formatting import latex, markdown
 from s3ray.store import Store
 from s3ray.sweep import Plan
@@ -60,6 +61,7 @@ def write_results(plan: Plan, store: Store) -> list[str]:
     results = Results.collect(plan, store)
     if results.rows.empty and plan.cells:
         return []
+    results = replace(results, info={**results.info, "findings": findings(results)})
     files: dict[str, bytes | str] = {}
     rendered = render(results)
     for name, chart in charts(rendered).items():
