@@ -18,7 +18,7 @@ from s3ray.execution.provenance import planned_machine
 from s3ray.methods import METHODS, S3
 from s3ray.paths import local_path
 from s3ray.search.calibration import Calibration
-from s3ray.settings import read_all
+from s3ray.settings import merged, read_all
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 
@@ -54,6 +54,9 @@ ModalitiesOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
 GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
+CalibrationOption = Annotated[
+    bool, typer.Option("--no-calibration", help="Own data: the scale's own settings, none tried before.")
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 MethodOption = Annotated[
     str,
@@ -84,12 +87,13 @@ def resolve(
     config: Sequence[str] | None,
     gpus_per_worker: float = 0.0,
     *,
-    calibrated: bool = True,
+    no_calibration: bool = False,
 ) -> Request:
     """The request that the options make.
 
     Args:
-        calibrated: own data have the settings that their calibration chose, where it is in the store already.
+        no_calibration: own data have the scale's own settings; else those that their calibration chose, where it is in
+            the store already.
 
     Raises:
         UserError: one of them is wrong, or its file or data is; nothing was started.
@@ -97,7 +101,7 @@ def resolve(
     from s3ray.results.exhibits import asked_for
 
     asked_for(sweep.name, sweep.exhibits)
-    overrides = read_all(config or [])
+    overrides = merged(read_all(config or []), {"calibrate": False} if no_calibration else {})
     store = open_store(storage)
     names, pair = names_in(datasets), names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
@@ -110,7 +114,7 @@ def resolve(
     source = " ".join(f"--config {file}" for file in config or [])
     study = Study.of(loaded, scale.value if scale else None, overrides, source)
     machine = planned_machine(gpus_per_worker)
-    if calibrated and sweep.computes and (calibration := Calibration.of(study, store, machine)):
+    if sweep.computes and (calibration := Calibration.of(study, store, machine)):
         study = calibration.settled(store)
     return Request(make_plan(sweep, study, store, machine), store)
 

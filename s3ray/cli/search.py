@@ -80,7 +80,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
                 storage,
                 config,
                 gpus_per_worker,
-                calibrated=False,
+                no_calibration=True,
             )
             plan, store, console = request.plan, request.store, Console(markup=False)
             print_study(plan, store, console)

@@ -19,6 +19,7 @@ from s3ray.cli.options import (
     DEFAULT_MODALITIES,
     DEFAULT_STORAGE,
     SEARCHED_GRANULARITY,
+    CalibrationOption,
     ConfigOption,
     DataOption,
     DatasetOption,
@@ -64,10 +65,22 @@ def run_sweep(sweep: Sweep) -> None:
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
+        no_calibration: CalibrationOption = False,
         verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
-            request = resolve(sweep, datasets, dataset, data, modalities, scale, storage, config, gpus_per_worker)
+            request = resolve(
+                sweep,
+                datasets,
+                dataset,
+                data,
+                modalities,
+                scale,
+                storage,
+                config,
+                gpus_per_worker,
+                no_calibration=no_calibration,
+            )
             console = Console(markup=False)
             print_plan(request.plan, request.store, console, workers_per_trial)
             ran = execute(
@@ -151,6 +164,7 @@ def plan(
     config: ConfigOption = None,
     method: MethodOption = "",
     granularity: GranularityOption = SEARCHED_GRANULARITY,
+    no_calibration: CalibrationOption = False,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
@@ -161,7 +175,17 @@ def plan(
                 option = "--method" if method else "--granularity"
                 raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
             declared = searched(declared, method or S3, granularity)
-        request = resolve(declared, datasets, dataset, data, modalities, scale, storage, config)
+        request = resolve(
+            declared,
+            datasets,
+            dataset,
+            data,
+            modalities,
+            scale,
+            storage,
+            config,
+            no_calibration=no_calibration,
+        )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
             print(json.dumps({**request.plan.summary(), "estimated_seconds_on_this_machine": wall}, indent=2))
