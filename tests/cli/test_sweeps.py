@@ -42,7 +42,8 @@ FLAGS = {
 
 
 @pytest.mark.parametrize(
-    ("file", "flags"), [(FIGURE3, FLAGS), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})]
+    ("file", "flags"),
+    [(FIGURE3, FLAGS | {"--no-calibration"}), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})],
 )
 def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep_here("--help", file=file).stdout
@@ -298,3 +299,17 @@ def test_a_search_is_planned_with_the_methods_that_it_would_search(tmp_path: Pat
         message = f"{option}: is for a search, such as sweeps/search_weights.py; leave it out"
         assert_one_sentence(planned(FIGURE3, option, value), message)
     assert "did you mean 'clip'?" in planned(SEARCH, "--method", "clop").stderr
+
+
+def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, samples in (("train", 64), ("valid", 100), ("test", 10)):
+        arrays |= {f"{split}_left": rng.normal(size=(samples, 3)), f"{split}_right": rng.normal(size=(samples, 2))}
+        arrays[f"{split}_label"] = np.arange(samples) % 2
+    np.savez(tmp_path / "own.npz", **arrays)
+    asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
+    assert "calibration first: 5 candidates for each of own, 5 of their 5 cells to run" in s3ray(*asked).stdout
+    assert "calibration" not in s3ray(*asked, "--no-calibration").stdout
