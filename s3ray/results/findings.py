@@ -105,13 +105,13 @@ def _pruning(curve: pd.DataFrame, star: pd.DataFrame, best: pd.Series[Any], line
 def _floors(line: pd.Series[Any]) -> Iterator[str]:
     """What makes a curve meaningless; else by how much the experts matter."""
     floors: tuple[tuple[Question, str, str], ...] = (
-        ("experts", "full_over_no_expert", "no expert at all"),
+        ("experts", "full_over_no_expert", "computing none"),
         ("training", "full_over_untrained", "untrained encoders"),
     )
     for question, name, floor in floors:
         if pd.notna(line[name]):
             said = conclusion(line, question)
-            yield _sentence(f"{said}: p 1" if said else "p 1") + f" over {floor} {points(line, name)}."
+            yield f"{_sentence(question)}: {points(line, name)} over {floor}, at p 1{': ' * bool(said)}{said}."
 
 
 def _same(frame: pd.DataFrame, best: pd.Series[Any] | Mapping[str, Any]) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def _seeds(n: int) -> str:
 
 
 def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] if words[1:2].isalpha() else words
+    return words[0].upper() + words[1:]
 
 
 def _percent(share: float) -> str:

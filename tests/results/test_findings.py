@@ -64,8 +64,8 @@ def test_every_sentence_by_hand() -> None:
         "To try: a smaller model (model.layers, model.expert_scale), since experts gained nothing.",
         "Selection: +10.0 [+9.0, +11.0] at p 1.",  # equal in all seeds, and no better known than to a test sample
         "Pruning to p 0.5: +4.0 [+1.5, +6.5]; above random pruning there: +5.0 [+4.0, +6.0].",
-        "Experts hurt here; a pruning curve says nothing: p 1 over no expert at all -10.0 [-11.0, -9.0].",
-        "p 1 over untrained encoders +40.0 [+39.0, +41.0].",
+        "Experts: -10.0 [-11.0, -9.0] over computing none, at p 1: experts hurt here; a pruning curve says nothing.",
+        "Training: +40.0 [+39.0, +41.0] over untrained encoders, at p 1.",
     ]
 
 
