@@ -16,7 +16,7 @@ from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.results import write_results
 from s3ray.results.exhibits import asked_for
-from s3ray.search.calibration import Calibration
+from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.timing import duration
@@ -56,7 +56,7 @@ def plan(sweep: Sweep, study: Study, store: FinishedStore) -> Plan:
         UserError: a cell whose settings or data cannot work, no cell, or an exhibit that there is not.
     """
     asked_for(sweep.name, sweep.exhibits)
-    return make_plan(sweep, study, store.store, planned_machine())
+    return plan_calibrated(sweep, study, store.store, planned_machine())
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,8 @@ def run(
     Raises:
         UserError: the plan cannot run on this cluster or with this storage, or the results cannot be written.
     """
-    current = make_plan(plan.sweep, plan.study, store.store, plan.machine)  # others may have worked meanwhile
     return execute(
-        current,
+        make_plan(plan.sweep, plan.study, store.store, plan.machine),  # others may have worked meanwhile
         store.store,
         Console(markup=False),
         workers_per_trial=workers_per_trial,

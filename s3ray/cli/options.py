@@ -17,7 +17,7 @@ from s3ray.errors import UserError, nearest
 from s3ray.execution.provenance import planned_machine
 from s3ray.methods import METHODS, S3
 from s3ray.paths import local_path
-from s3ray.search.calibration import Calibration
+from s3ray.search.calibration import plan_calibrated
 from s3ray.settings import merged, read_all
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
@@ -113,10 +113,7 @@ def resolve(
         print(f"warning: {sentence}", file=sys.stderr)
     source = " ".join(f"--config {file}" for file in config or [])
     study = Study.of(loaded, scale.value if scale else None, overrides, source)
-    machine = planned_machine(gpus_per_worker)
-    if sweep.computes and (calibration := Calibration.of(study, store, machine)):
-        study = calibration.settled(store)
-    return Request(make_plan(sweep, study, store, machine), store)
+    return Request(plan_calibrated(sweep, study, store, planned_machine(gpus_per_worker)), store)
 
 
 def searched(sweep: Sweep, methods: str, granularity: int) -> Sweep:

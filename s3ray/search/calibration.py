@@ -141,3 +141,15 @@ def best_of(scores: Mapping[str, Score]) -> str:
 
 def _asks(entry: StudyDataset) -> bool:
     return entry.facts.kind == "user" and entry.settings.calibrate and entry.facts.samples["valid"] >= LEAST
+
+
+def plan_calibrated(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:
+    """`make_plan` with the settings that calibration chose, where it has been in this store already.
+
+    Raises:
+        UserError: of `make_plan`.
+    """
+    plan = make_plan(sweep, study, store, machine)  # first: it complains of what the user named
+    if sweep.computes and (calibration := Calibration.of(study, store, machine)):
+        return make_plan(sweep, calibration.settled(store), store, machine)
+    return plan

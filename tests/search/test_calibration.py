@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from s3ray.data import Dataset, from_arrays
-from s3ray.search.calibration import CANDIDATES, LEAST, Calibration
+from s3ray.errors import UserError
+from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Study, Sweep, make_plan
 from tiny_search import commit
@@ -119,3 +120,18 @@ def test_its_training_is_that_of_the_sweep(store: Store) -> None:
     assert cell.training.identity == tried.training.identity
     assert cell.branches[0].trained.identity == tried.branches[0].trained.identity
     assert {run.identity for run in tried.branches[0].curve} < {run.identity for run in cell.branches[0].curve}
+
+
+def test_a_plan_has_the_chosen_settings_once_they_are_known(store: Store) -> None:
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)])
+    study = _study()
+    assert plan_calibrated(sweep, study, store).study == study
+    for cell in _calibration(study, store).plan.cells:
+        _finish(store, cell, 0.5)
+    assert plan_calibrated(sweep, study, store).study.chosen == {"own": NAMES[0]}
+
+
+def test_complaints_name_the_users_dataset(store: Store) -> None:
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)])
+    with pytest.raises(UserError, match=r"^own: batch size 50 must lie between 2 and the training split's 40 samples"):
+        plan_calibrated(sweep, _study(batch_sizes=[50]), store)
