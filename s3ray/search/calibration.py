@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from s3ray.search.space import Score, score, validation_curve
+from s3ray.search.judge import Score, score, validation_curve
 from s3ray.settings import merged
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, StudyDataset, Sweep, make_plan

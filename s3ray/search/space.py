@@ -11,36 +11,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tomli_w
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from s3ray.errors import UserError, nearest
-from s3ray.execution.cell import ROWS
 from s3ray.methods import METHODS, S3
+from s3ray.search.judge import Point
 from s3ray.settings import merged, override
-from s3ray.stages.sparsification import SPARSIFICATION
-from s3ray.stages.stage import StageRun
-from s3ray.store import Store
 from s3ray.sweep.grid import StudyDataset
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell
 
 # Per setting, as a dotted path in Settings: the factor by which it may leave the scale's own value either way.
 # Logarithmic, relative to the scale: one declaration serves `paper`, `smoke` and your own `--config`.
 Space = Mapping[str, float]
-
-
-# Where a trained cell is judged, chosen on validation: of S3 a preservation ratio below 1, of a prior method an output.
-Point = float | str
-
-
-class Score(NamedTuple):
-    accuracy: float  # validation, mean over seeds, in [0, 1]
-    at: Point  # where it is highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,30 +180,6 @@ def best_configuration(
         ]
     tables = {"dataset": {search.dataset: merged(own, nested(parameters))}}
     return "".join(f"# {note}\n" for note in notes) + "\n" + tomli_w.dumps(tables)
-
-
-def validation_curve(store: Store, cell: CellPlan) -> dict[Point, float]:
-    """Validation accuracy of a committed cell per point, which of equal ones is taken first; test is not read."""
-    if cell.cell.method == S3:
-        (branch,) = cell.branches
-        pruned = [run for run in branch.curve if run.stage.name == SPARSIFICATION.name]
-        points: dict[Point, StageRun] = {run.config.pruning.ratio: run for run in pruned}
-        points = {p: points[p] for p in sorted(points, reverse=True)}
-    else:
-        points = {branch.branch: branch.curve[0] for branch in cell.branches}
-    curve = {}
-    for at, run in points.items():
-        content = pa.BufferReader(store.artifact(run, ROWS))
-        table = pq.read_table(content, columns=["accuracy"], filters=[("split", "==", "valid")])
-        (curve[at],) = table.column("accuracy").to_pylist()
-    return curve
-
-
-def score(curves: Sequence[Mapping[Point, float]]) -> Score:
-    """What a configuration is judged by, from its seeds' validation curves: p* by the rule of all results."""
-    means = {at: fmean(curve[at] for curve in curves) for at in curves[0]}
-    best = max(means, key=lambda at: round(means[at], 9))
-    return Score(means[best], best)
 
 
 def noted(at: Point) -> dict[str, Point]:

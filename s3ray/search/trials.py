@@ -25,8 +25,9 @@ from optuna.trial import TrialState
 
 from s3ray.errors import UserError
 from s3ray.search.journal import StudyStorage
+from s3ray.search.judge import score, validation_curve
 from s3ray.search.outcome import VERDICT, value
-from s3ray.search.space import Search, noted, score, shown, validation_curve
+from s3ray.search.space import Search, noted, shown
 from s3ray.stages.training import DivergedError
 from s3ray.store import Store
 from s3ray.sweep import CellPlan

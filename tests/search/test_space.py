@@ -12,7 +12,8 @@ from s3ray.data import Dataset
 from s3ray.errors import UserError
 from s3ray.methods import METHODS, S3
 from s3ray.results import best_ratios
-from s3ray.search.space import Search, best_configuration, merged, nested, readable, score, validation_curve
+from s3ray.search.judge import score, validation_curve
+from s3ray.search.space import Search, best_configuration, merged, nested, readable
 from s3ray.settings import read_overrides
 from s3ray.store import Store
 from tiny_search import SPACE, commit, plan_of, rows, search_of, study_of
