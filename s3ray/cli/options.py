@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from s3ray.data import load_sources, resolve_sources
-from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.paths import local_path
@@ -48,12 +47,14 @@ ConfigOption = Annotated[
     ),
 ]
 ModalitiesOption = Annotated[
-    str, typer.Option("--modalities", metavar="A,B", help="Those taken of each prepared dataset.")
+    str | None,
+    typer.Option(
+        "--modalities", metavar="A,B", help="Those taken of your own .npz, and of prepared data (there vision,text)."
+    ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
 GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
-DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
 DEFAULT_STORAGE = "~/s3ray"
 
 
@@ -70,7 +71,7 @@ def resolve(
     datasets: str,
     dataset: list[str] | None,
     data: str | None,
-    modalities: str,
+    modalities: str | None,
     scale: ScaleName | None,
     storage: str,
     config: Sequence[str] | None,
@@ -86,7 +87,7 @@ def resolve(
     asked_for(sweep.name, sweep.exhibits)
     overrides = read_all(config or [])
     store = open_store(storage)
-    names, pair = names_in(datasets), names_in(modalities)
+    names, pair = names_in(datasets), None if modalities is None else names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
     sources = resolve_sources(names, dataset or [], folder, pair)
     chosen_names = [source.name for source in sources]

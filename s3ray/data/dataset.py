@@ -83,6 +83,13 @@ class Sequences:
         sums: NDArray[np.float64] = np.add.reduceat(self.values, self.offsets[:-1], axis=0, dtype=np.float64)
         return sums / self.lengths[:, None]
 
+    def padded(self) -> NDArray[np.float32]:
+        """(n, longest, features): zeros behind the end of every sequence."""
+        lengths = self.lengths
+        padded = np.zeros((len(self), int(lengths.max()), self.features), dtype=np.float32)
+        padded[np.arange(padded.shape[1]) < lengths[:, None]] = self.values
+        return padded
+
     def batch(self, indices: NDArray[np.int64]) -> Ragged:
         """The sequences at `indices`, one after another."""
         starts, lengths = self.offsets[indices], self.lengths[indices]
@@ -140,6 +147,11 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(np.unique(self.train.labels))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the classes 0, 1, … are called, where that is known."""
+        return tuple(self.facts.get("label_names", ()))
 
     @property
     def warnings(self) -> tuple[str, ...]:
