@@ -160,7 +160,9 @@ def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, 
                     f"{modality} has lengths in {' and '.join(given)} alone: elsewhere padding is read as data"
                 )
         data = checked_dataset(name, archive, taken, unused, _STANDARDISE)
-        return dataclasses.replace(data, facts={**data.facts, **_about(archive, data)})
+        about = _about(archive, data)
+        warnings = [*data.facts["warnings"], *about.get("imported", {}).get("warnings", ())]
+        return dataclasses.replace(data, facts={**data.facts, **about, "warnings": warnings})
 
 
 def save_npz(data: Dataset, path: Path, *, replace: bool = False) -> None:

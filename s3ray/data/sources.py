@@ -58,8 +58,9 @@ def resolve_sources(
             of `assignments` and `folder`, or if there are none, all embedded ones.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
         folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
-        modalities: `--modalities`, those that are taken, in this order, of each prepared dataset in `folder` (by default
-            vision and text) and of each `.npz`; beside prepared ones, an `.npz` that has none of them is read whole.
+        modalities: `--modalities`, those that are taken, in this order, of each prepared dataset in `folder` (by
+            default vision and text) and of each `.npz`; beside prepared ones, an `.npz` that has none of them is read
+            whole.
 
     Raises:
         UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
