@@ -95,9 +95,17 @@ class _Build:
             "; ".join(missing) or "no value is missing",
             *self.notes,
         ]
-        if groups is None and (hint := choose.guessed_group(self.items, taken)) and not self.splits and split is None:
+        left, subject, time = choose.unused(self.items, [*taken, *(c for of in chosen.values() for c in of)])
+        if left:
+            said.append(f"not used: {listed(left, shown=8)}")
+        if subject and groups is None and not self.splits and split is None:
             self.warnings.append(
-                f"{hint} looks like groups of samples: {wanted.option('group')} {hint} keeps each in one split"
+                f"{subject} looks like groups of samples: {wanted.option('group')} {subject} keeps each in one split"
+            )
+        if time and not wanted.sample:
+            self.warnings.append(
+                f"{time} looks like time, and every row was read as a sample: if rows are steps, give "
+                f"{wanted.option('sample')} COLUMN {wanted.option('time')} {time}"
             )
         if groups is not None:
             self.warnings += shared_groups(names, groups)
@@ -138,12 +146,12 @@ class _Build:
 
     def _naming_column(self, item: Item, ids: Sequence[str]) -> list[str]:
         """The column of a table that names a folder's samples."""
-        frame = item.first.load()
-        for position, name in enumerate(item.first.columns):
-            values = [str(value) for value in frame.iloc[:, position]]  # type: ignore[union-attr]
-            if samples.same_ids(ids, values) is not None:
-                self.notes.append(f"samples are told apart by {name}")
-                return [name]
+        frame: Any = item.first.load()
+        shared = [samples.shared_ids(ids, [str(v) for v in frame.iloc[:, i]]) for i in range(frame.shape[1])]
+        if max(shared) > len(ids) / 2:
+            name = item.first.columns[int(np.argmax(shared))]
+            self.notes.append(f"samples are told apart by {name}")
+            return [name]
         raise UserError(
             f"{item.first.file}: no column names the files of the folder, such as {listed(list(ids), shown=2)}; give "
             f"a row per file and its column with --sample"
@@ -195,14 +203,17 @@ class _Build:
         if self.wanted.modalities:
             chosen = {}
             for name, what in self.wanted.modalities.items():
-                option = f"{self.wanted.option('modality')} {name}="
                 words = [what] if isinstance(what, str) else list(what)
+                option = f"{self.wanted.option('modality')} {name}={','.join(words)}"
                 chosen[name] = [choice for word in words for choice in choose.resolve(word, option, self.items)]
                 for choice in chosen[name]:
                     self._refuse_taken(option, choice, taken)
             return chosen
         chosen = choose.guessed_modalities(self.items, self.counts, taken)
         if not chosen:
+            for item in self.items:
+                if item.first.kind == "O":
+                    item.first.load()  # says why not
             raise UserError(
                 f"{self.place}: what are the modalities? it holds {choose.contents(self.items)}; give "
                 f"{choose.example(self.items, self.wanted, 'modality')}"
@@ -215,7 +226,7 @@ class _Build:
             if other.item.name != choice.item.name or choice.item.first.kind == "list":
                 continue
             if other.positions is None and choice.positions is None:
-                raise UserError(f"{option}{choice.item.name}: holds what stands for something else; leave it out")
+                raise UserError(f"{option}: holds what stands for something else; leave it out")
             both = set(choice.positions or ()) & set(other.positions or ())
             if both:
                 column = choice.item.first.columns[min(both)] if choice.item.first.columns else min(both)
@@ -280,7 +291,8 @@ class _Build:
                 f"{option}: {choices[0].item.name} has {len(lengths)} samples, the labels are {sum(self.counts)}; give "
                 f"the same samples"
             )
-        said = f"{rows.shape[1]} features from {'; '.join(str(choice) for choice in choices)}"
+        count = f"{rows.shape[1]} feature{'s' if rows.shape[1] != 1 else ''}"
+        said = f"{count} from {'; '.join(str(choice) for choice in choices)}"
         if (lengths > 1).any():
             unequal = lengths.min() < lengths.max()
             said += f", {lengths.min()} to {lengths.max()} steps, padded" if unequal else f", {lengths[0]} steps"
@@ -297,10 +309,10 @@ class _Build:
                 raise UserError(f"{option}: {item.name} has no column left; name another")
             values = samples.of_table(self.rows[item.name], positions, option)
         elif item.first.kind == "list":
-            every = [one for part in item.parts for one in part.load()]
-            values = samples.of_list(
-                [one if choice.positions is None else one[:, choice.positions] for one in every], option
-            )  # type: ignore[index]
+            every: list[Any] = [one for part in item.parts for one in part.load()]
+            if choice.positions is not None:
+                every = [one[:, list(choice.positions)] for one in every]
+            values = samples.of_list(every, option)
         else:
             self._check_parts(option, item)
             arrays, said = samples.oriented(item, self.counts, option)
@@ -359,10 +371,8 @@ class _Build:
             words = self._words("split-column", self.wanted.split_column, column)
             names = [split_named(word) for word in words]
             if unknown := [word for word, name in zip(words, names, strict=True) if name is None]:
-                raise UserError(
-                    f"{self._at('split-column', self.wanted.split_column, column)}: holds {unknown[0]!r}; write train, "
-                    f"valid or test for every sample"
-                )
+                place = self._at("split-column", self.wanted.split_column, column)
+                raise UserError(f"{place}: holds {str(unknown[0])!r}; write train, valid or test for every sample")
             return np.array(names, dtype="U5"), f"by {column}"
         if len(self.counts) > 1:
             return np.repeat(np.array(self.splits, dtype="U5"), self.counts), "by names"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,13 +16,13 @@ from s3ray.data.importing.tables import as_numbers
 from s3ray.data.names import listed, split_named
 from s3ray.errors import UserError, nearest
 
-_LABELS = ("label", "labels", "y", "target", "targets", "class", "classes", "gnd", "gt", "truth", "truelabel", "l")
-_LABELS += ("activity", "category", "groundtruth", "ground_truth", "true_label")
-_GROUPS = ("subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user")
-_GROUPS += ("user_id", "group", "groups", "speaker", "speaker_id", "person", "session")
-_SPLITS = ("split", "set", "partition", "subset", "usage", "fold")
-_IDS = ("id", "ids", "index", "idx", "uid", "sample", "sample_id", "name", "names", "file", "filename", "path")
-_TIMES = ("time", "timestamp", "t", "step", "date", "datetime", "frame")
+_LABELS = {"label", "labels", "y", "target", "targets", "class", "classes", "gnd", "gt", "truth", "truelabel", "l"}
+_LABELS |= {"activity", "category", "groundtruth", "ground_truth", "true_label"}
+_GROUPS = {"subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user"}
+_GROUPS |= {"user_id", "group", "groups", "speaker", "speaker_id", "person", "session"}
+_SPLITS = {"split", "set", "partition", "subset", "usage", "fold"}
+_IDS = {"id", "ids", "index", "idx", "uid", "sample", "sample_id", "name", "names", "file", "filename", "path"}
+_TIMES = {"time", "timestamp", "t", "step", "date", "datetime", "frame"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +85,16 @@ def resolve(what: str, option: str, items: Sequence[Item]) -> list[Choice]:
     """
     text = what.strip()
     if not text:
-        raise UserError(f"{option}: is empty; give the name of an array or column")
+        raise UserError(f"{option} is empty; give the name of an array or column")
     if exact := [item for item in items if item.name == text or text == item.first.file.name]:
         if len(exact) > 1:
-            raise UserError(
-                f"{option} {what}: could be {listed([item.name for item in exact])}; write one of these names"
-            )
+            raise UserError(f"{option}: could be {listed([item.name for item in exact])}; write one of these names")
         return [Choice(exact[0])]
     for item in items:
         for prefix in (item.name, item.first.file.name):
             if text.startswith(f"{prefix}:"):
-                return _features(text.removeprefix(f"{prefix}:"), f"{option} {what}", [item], items)
-    return _features(text, f"{option} {what}", items, items)
+                return _features(text.removeprefix(f"{prefix}:"), option, [item], items)
+    return _features(text, option, items, items)
 
 
 def _features(text: str, option: str, among: Sequence[Item], items: Sequence[Item]) -> list[Choice]:
@@ -160,7 +158,7 @@ def _unknown(name: str, option: str, items: Sequence[Item]) -> list[Choice]:
 
 def one_column(what: str, option: str, items: Sequence[Item]) -> Choice:
     """What an option means that stands for one value per sample."""
-    choices = resolve(what, option, items)
+    choices = resolve(what, f"{option} {what}", items)
     if len(choices) > 1:
         raise UserError(f"{option} {what}: fits {listed([str(c) for c in choices])}; name one")
     return choices[0]
@@ -171,22 +169,21 @@ def one_column(what: str, option: str, items: Sequence[Item]) -> Choice:
 
 def guessed_label(items: Sequence[Item]) -> Choice | None:
     """What is called as labels are; else the one thing that looks like them."""
-    named = _called(items, _LABELS)
-    if len(named) == 1:
-        return named[0]
-    if named:
-        return None
+    for words in ({"label", "labels"}, _LABELS):
+        named = _called(items, words)
+        if named:
+            return named[0] if len(named) == 1 else None
     if of_folders := [item for item in items if item.first.labels]:
         return Choice(of_folders[0], ())
     tables = [item for item in items if item.first.kind == "table"]
     if tables:
-        words = [Choice(item, (i,)) for item in tables for i in _columns_of_classes(item)]
-        return words[0] if len(words) == 1 else None
+        found = [Choice(item, (i,)) for item in tables for i in _columns_of_classes(item)]
+        return found[0] if len(found) == 1 else None
     flat = [item for item in items if _is_flat(item) and item.first.kind in "iubU"]
     return Choice(flat[0]) if len(flat) == 1 else None
 
 
-def _called(items: Sequence[Item], words: Sequence[str]) -> list[Choice]:
+def _called(items: Sequence[Item], words: Set[str]) -> list[Choice]:
     found = [Choice(item) for item in items if item.name.lower() in words and item.first.kind not in ("table", "list")]
     for item in items:
         if item.first.kind == "table":
@@ -198,11 +195,11 @@ def _columns_of_classes(item: Item) -> list[int]:
     frame = item.first.load()
     assert isinstance(frame, pd.DataFrame)
     words = []
-    for i, name in enumerate(item.first.columns):
-        values = frame.iloc[:, i]
-        if name.lower() in (*_IDS, *_GROUPS, *_TIMES, *_SPLITS) or values.dtype.kind in "Mm":
+    for i, (name, dtype) in enumerate(zip(item.first.columns, list(frame.dtypes), strict=True)):
+        if dtype.kind in "fiuMm" or name.lower() in _IDS | _GROUPS | _TIMES | _SPLITS:
             continue
-        is_bool = pd.api.types.is_bool_dtype(values.dtype)
+        values = frame.iloc[:, i]
+        is_bool = pd.api.types.is_bool_dtype(dtype)
         if is_bool or (as_numbers(values) is None and values.nunique() < len(values)):
             words.append(i)
     return words
@@ -216,20 +213,30 @@ def _is_flat(item: Item) -> bool:
 def guessed_split(items: Sequence[Item]) -> Choice | None:
     """A column that is called so and holds names of splits alone."""
     for choice in _called(items, _SPLITS):
-        values = choice.item.first.load()
-        column = values.iloc[:, choice.positions[0]] if isinstance(values, pd.DataFrame) else np.ravel(values)  # type: ignore[index, arg-type]
-        if len(column) and all(isinstance(v, str) and split_named(v.strip()) for v in column):
+        values: Any = choice.item.first.load()
+        column = list(values.iloc[:, choice.positions[0]] if choice.positions else np.ravel(values))
+        if column and all(isinstance(v, str) and split_named(v.strip()) for v in column):
             return choice
     return None
 
 
-def guessed_group(items: Sequence[Item], taken: Sequence[Choice]) -> str:
-    """The name of what looks like groups and is not used; nothing if there is none."""
-    used = {(choice.item.name, position) for choice in taken for position in choice.positions or ()}
-    for choice in _called(items, _GROUPS):
-        if (choice.item.name, (choice.positions or (-1,))[0]) not in used:
-            return choice.names[0] if choice.names else choice.item.name
-    return ""
+def unused(items: Sequence[Item], taken: Sequence[Choice]) -> tuple[list[str], str, str]:
+    """The names of what stands for nothing, and among them what looks like groups and what looks like times."""
+    columns = {(c.item.name, i) for c in taken for i in c.positions or ()}
+    whole = {choice.item.name for choice in taken if choice.positions is None}
+    left = []
+    for item in items:
+        if item.first.columns and item.first.kind == "table" and item.name not in whole:
+            left += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
+        elif not any(_same_or_cell(item.name, choice.item.name) for choice in taken) and not _is_length(item):
+            left.append(item.name)
+    group = next((name for name in left if name.lower() in _GROUPS), "")
+    return left, group, next((name for name in left if name.lower() in _TIMES), "")
+
+
+def _same_or_cell(name: str, other: str) -> bool:
+    """Whether two names are one, or one is a cell of the other."""
+    return name == other or name.startswith(f"{other}{{") or other.startswith(f"{name}{{")
 
 
 def guessed_modalities(
@@ -245,14 +252,12 @@ def guessed_modalities(
     modalities: dict[str, list[Choice]] = {}
     tables = []
     for item in items:
-        if item.name in used or item.name.lower() in (*_GROUPS, *_IDS, *_TIMES) or re.search(r"_lengths?$", item.name):
-            continue
         if item.first.kind == "table":
             if left := tuple(_features_left(item, taken)):
                 tables.append(Choice(item, left))
-        elif item.first.kind == "list" and sum(part.shape[0] for part in item.parts) != sum(samples):
+        elif item.name in used or item.name.lower() in _GROUPS | _IDS | _TIMES or _is_length(item):
             continue
-        elif item.first.kind == "list" or _has_samples(item, samples):
+        elif _has_samples(item, samples):
             modalities[plain(item.name)] = [Choice(item)]
     if len(tables) + len(modalities) == 1 and tables:
         return alike(tables[0])
@@ -267,18 +272,25 @@ def _features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
     used = {i for choice in taken if choice.item.name == item.name for i in choice.positions or ()}
     frame = item.first.load()
     assert isinstance(frame, pd.DataFrame)
-    aside = (*_IDS, *_GROUPS, *_TIMES, *_SPLITS, "")
+    aside = _IDS | _GROUPS | _TIMES | _SPLITS | {""}
+    kinds = [dtype.kind for dtype in frame.dtypes]
     return [
         i
         for i, name in enumerate(item.first.columns)
         if i not in used
         and name.lower() not in aside
         and not name.startswith("Unnamed: ")
-        and (frame.dtypes.iloc[i].kind in "fiub" or as_numbers(frame.iloc[:, i]) is not None)
+        and (kinds[i] in "fiub" or as_numbers(frame.iloc[:, i]) is not None)
     ]
 
 
+def _is_length(item: Item) -> bool:
+    return re.search(r"_(lengths?|lens?)$", item.name) is not None
+
+
 def _has_samples(item: Item, samples: Sequence[int]) -> bool:
+    if item.first.kind == "list":  # of files, whose names may say more than their number
+        return bool(item.first.ids) or sum(part.shape[0] for part in item.parts) == sum(samples)
     if item.first.kind not in "fiu" or len(item.parts) != len(samples):
         return False
     shapes = [part.shape for part in item.parts]
@@ -323,10 +335,14 @@ def contents(items: Sequence[Item]) -> str:
 
 
 def example(items: Sequence[Item], wanted: Wanted, lacking: str) -> str:
-    """The options that would say what could not be guessed."""
-    wide = [i for i in items if i.first.kind == "table"] or [i for i in items if len(i.first.shape) > 1] or list(items)
-    columns = wide[0].first.columns
-    values: dict[str, Any] = {"modality": "A=cols:0-2" if columns else f"A={wide[0].name}"}
-    values["label"] = columns[-1] if columns else items[-1].name
-    first = f"{wanted.option(lacking)} {values[lacking]}"
-    return f"{first} {wanted.option('modality')} B=…" if lacking == "modality" else first
+    """What would say what could not be guessed."""
+    if lacking == "modality":
+        table = next((item for item in items if item.first.columns), None)
+        wide = next((item.name for item in items if len(item.first.shape) > 1), "NAME")
+        option = wanted.option("modality")
+        return f"{option} A={'cols:0-2' if table else wide} {option} B=…"
+    if all(item.first.kind == "list" for item in items):
+        return "a folder per class, or a table with a row per sample beside"
+    flat = [item.name for item in items if _is_flat(item)]
+    columns = [name for item in items if item.first.kind == "table" for name in item.first.columns]
+    return f"{wanted.option('label')} {columns[-1] if columns else flat[0] if flat else 'NAME'}"

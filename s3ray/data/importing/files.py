@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from s3ray.data.foreign import HDF5_MAGIC, foreign
 from s3ray.data.importing.fields import Field, Values, check_memory
@@ -133,7 +134,8 @@ def _folder(path: Path, notes: list[str]) -> Field:
             f"one depth: FILE, CLASS/FILE or SPLIT/CLASS/FILE"
         )
     check_memory(path, _PROBABLY * sum(f.stat().st_size for f in files), "all of its files")
-    arrays, columns = [], ()
+    arrays: list[NDArray[Any]] = []
+    columns: tuple[str, ...] = ()
     for file in files:
         array, names = _sample(file, notes if file is files[0] else [])
         if arrays and (array.shape[1] != arrays[0].shape[1] or names != columns):
@@ -162,13 +164,13 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
 
 
-def _sample(file: Path, notes: list[str]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+def _sample(file: Path, notes: list[str]) -> tuple[NDArray[Any], tuple[str, ...]]:
     """(steps, features) and the features' names, if they have any; a vector is one step."""
     names: tuple[str, ...] = ()
     if file.suffix.lower() == ".npy":
         loaded = _npy(file.name, file).load()
         assert isinstance(loaded, np.ndarray)
-        array: np.ndarray[Any, Any] = loaded[None] if loaded.ndim == 1 else loaded
+        array: NDArray[Any] = loaded[None] if loaded.ndim == 1 else loaded
     else:
         frame = read_text_table(file, notes)
         words = [name for name in frame if frame[name].dtype.kind not in "fiub"]

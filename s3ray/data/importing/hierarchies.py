@@ -32,7 +32,7 @@ def read_mat(path: Path) -> list[Field]:
         raise
     except Exception as error:  # damaged files end in any of scipy's, zlib's and struct's own
         raise UserError(f"{path}: damaged MATLAB file ({error}); save it again") from error
-    fields = []
+    fields: list[Field] = []
     for name, value in content.items():
         if not name.startswith("__"):
             fields += _of_value(name, path, value)
@@ -67,7 +67,7 @@ def _sparse(name: str, path: Path, value: Any) -> Field:
 
 def _cells(name: str, path: Path, value: Any, depth: int) -> Iterator[Field]:
     """Of a cell array: words as one field; matrices as one each, and as one per sample where they fit together."""
-    cells = [cell.toarray() if scipy.sparse.issparse(cell) else cell for cell in value.reshape(-1, order="F")]
+    cells: list[Any] = list(value.reshape(-1, order="F"))
     words = [str(cell.reshape(-1)[0]) if cell.size else "" for cell in cells if _is_word(cell)]
     if cells and len(words) == len(cells):
         array = np.array([word.strip() for word in words])
@@ -76,11 +76,15 @@ def _cells(name: str, path: Path, value: Any, depth: int) -> Iterator[Field]:
     if len(cells) <= _CELLS_SHOWN and depth < 4:
         for i, cell in enumerate(cells, start=1):
             yield from _of_value(f"{name}{{{i}}}", path, cell, depth + 1)
-    if len(cells) > 1 and (of_samples := _per_sample(cells)):
+    if len(cells) > 1 and (of_samples := _per_sample([_dense(cell) for cell in cells])):
         shape = (len(cells), max(len(one) for one in of_samples), of_samples[0].shape[1])
         yield Field(name, path, shape, lambda: of_samples, "list")
     elif len(cells) > _CELLS_SHOWN or not cells:
         yield Field(name, path, value.shape, lambda: value, "O")
+
+
+def _dense(cell: Any) -> Any:
+    return cell if isinstance(cell, np.ndarray) else cell.toarray()
 
 
 def _is_word(cell: Any) -> bool:

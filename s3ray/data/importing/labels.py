@@ -44,7 +44,8 @@ def encoded(place: str, values: NDArray[Any], columns: Sequence[str] = ()) -> tu
     found, codes = np.unique(values, return_inverse=True)
     if len(found) == len(values) > 2:
         raise UserError(
-            f"{place}: has {len(found)} different values for {len(values)} samples: ids, not classes; name the labels"
+            f"{place}: has {len(found)} different values for {len(values)} samples: ids, not classes; "
+            f"name others as the labels"
         )
     if len(found) < 2:
         raise UserError(f"{place}: holds the single class {found[0]}; two or more are needed to tell apart")
@@ -70,5 +71,5 @@ def _one_hot(place: str, values: NDArray[Any], columns: Sequence[str]) -> tuple[
     present = np.flatnonzero(ones.any(axis=0))
     if len(present) < 2:
         raise UserError(f"{place}: all samples are of one class; two or more are needed to tell apart")
-    names = [columns[i] if columns else str(i) for i in present]
+    names = [columns[i] if columns else str(i) for i in present.tolist()]
     return np.searchsorted(present, ones.argmax(axis=1)).astype(np.int64), names

@@ -74,7 +74,7 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             raise UserError(f"{part.file}: column {odd[0]} is not in all splits; give every split the same columns")
         frames.append(frame[list(item.first.columns)] if len(set(part.columns)) == len(part.columns) else frame)
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    part = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+    of_part = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
     if not keys:
         each = np.ones(len(frame), dtype=np.int64)
         return Rows(item, frame, np.arange(len(frame)), each, (), tuple(len(one) for one in frames))
@@ -82,7 +82,7 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
     for name in (*keys, *([time] if time else [])):
         if missing := int(frame[name].isna().sum()):
             raise UserError(f"{place}: column {name} is missing in {missing} rows; drop them first")
-    code = frame[list(keys)].assign(**{"\0part": part}).groupby(["\0part", *keys], sort=False).ngroup().to_numpy()
+    code = frame[list(keys)].assign(**{"\0part": of_part}).groupby(["\0part", *keys], sort=False).ngroup().to_numpy()
     order = np.argsort(code, kind="stable")
     if time:
         moments = pd.factorize(frame[time], sort=True)[0]
@@ -101,7 +101,7 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
         if len(keys) > 1
         else tuple(map(str, frame[keys[0]].iloc[firsts]))
     )
-    counts = tuple(int(n) for n in np.bincount(part[firsts], minlength=len(frames)))
+    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(frames)))
     return Rows(item, frame, order, lengths, ids, counts)
 
 
@@ -111,6 +111,9 @@ def _key(row: pd.Series[Any], keys: Sequence[str]) -> str:
 
 def of_table(rows: Rows, positions: Sequence[int], option: str) -> Sequence_:
     """The chosen columns' values."""
+    chosen = list(positions)
+    if all(dtype.kind in "fiu" and isinstance(dtype, np.dtype) for dtype in rows.frame.dtypes.iloc[chosen]):
+        return rows.frame.iloc[:, chosen].to_numpy()[rows.order], rows.lengths
     columns = [rows.numbers(option, position) for position in positions]
     if any(isinstance(column, list) for column in columns):
         (lists, *others) = columns
@@ -227,7 +230,17 @@ def _number(name: str) -> str:
     return str(int(name)) if name.isdecimal() else name.removesuffix(".0")
 
 
+def _plain(ids: Sequence[str]) -> list[str]:
+    return [_number(_without_suffix(one).rsplit("/", 1)[-1]) for one in ids]
+
+
+def shared_ids(ids: Sequence[str], others: Sequence[str]) -> int:
+    """How many names are in both."""
+    return len(set(_plain(ids)) & set(_plain(others)))
+
+
 def difference(ids: Sequence[str], others: Sequence[str]) -> str:
     """Which samples one lacks, in words."""
+    ids, others = _plain(ids), _plain(others)
     missing = sorted(set(ids) - set(others)) or sorted(set(others) - set(ids))
     return f"{len(ids)} against {len(others)} samples, such as {listed(missing, shown=2)}"

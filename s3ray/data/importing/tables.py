@@ -45,7 +45,7 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path}: is empty; give a file with rows")
     decimal = "," if separator != "," and _has_decimal_commas(rows) else "."
-    has_header = not all(_is_number(cell, decimal) for cell in rows[0] if cell.strip()) or not "".join(rows[0]).strip()
+    has_header = _is_header(rows[0], decimal)
     if has_header:
         twice = [name for name, count in Counter(name.strip() for name in rows[0]).items() if count > 1 and name]
         if twice:
@@ -120,6 +120,15 @@ def _has_decimal_commas(rows: list[list[str]]) -> bool:
     )
 
 
+def _is_header(cells: list[str], decimal: str) -> bool:
+    """Whether a row has names: words, or whole numbers that count up, as columns without a name are called."""
+    numbers = [cell.strip() for cell in cells if _is_number(cell, decimal)]
+    if not all(number.isdecimal() for number in numbers):
+        return False
+    counts = [int(number) for number in numbers]
+    return not counts or counts == list(range(counts[0], counts[0] + len(counts)))
+
+
 def _is_number(cell: str, decimal: str) -> bool:
     try:
         float(cell.strip().replace(decimal, "."))
@@ -137,13 +146,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
         meta = pq.ParquetFile(path).metadata
         needed = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         check_memory(path, 3 * needed, "the table")
-        table = pq.read_table(path)
+        table: Any = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged Parquet ({str(error).splitlines()[0]}); write it again") from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise UserError(f"{path}: column {twice[0]} stands more than once; rename one")
-    frame = table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
     if frame.index.names != [None]:
         frame = frame.reset_index()
     frame.columns = pd.Index([str(name) for name in frame.columns])
