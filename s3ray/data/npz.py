@@ -173,6 +173,8 @@ def save_npz(data: Dataset, path: Path, *, replace: bool = False) -> None:
     Raises:
         UserError: something is there and `replace` is not set, or the place cannot be written to.
     """
+    if path.exists() and not replace:
+        raise UserError(f"{path}: is there already; give another place, or --overwrite it")
     arrays: dict[str, NDArray[Any]] = {key: np.array(v) for key, v in _told(data).items()}
     for modality in data.features:
         of_splits = {name: split.modalities[modality] for name, split in data.splits.items()}
@@ -192,12 +194,7 @@ def save_npz(data: Dataset, path: Path, *, replace: bool = False) -> None:
             staging = Path(file.name)
             np.savez_compressed(file, allow_pickle=False, **arrays)
         staging.chmod(0o644)  # temporary files are private
-        if replace:
-            os.replace(staging, path)
-        else:
-            os.link(staging, path)  # which, unlike a move, leaves what is there
-    except FileExistsError as error:
-        raise UserError(f"{path}: is there already; give another place, or --overwrite it") from error
+        os.replace(staging, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a place that can") from error
     finally:
@@ -299,7 +296,7 @@ def _check_splits(archive: Archive) -> None:
         found = listed(list(archive.entries), f"{split}_label")
         raise UserError(
             f"{archive.place}: split {split} is missing (no key {split}_…, found {found}); add {split}_{{modality}} "
-            f"and {split}_label"
+            f"and {split}_label, or let s3ray data import make an .npz of it"
         )
 
 

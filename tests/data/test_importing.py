@@ -353,9 +353,7 @@ def test_missing_values_are_refused_or_set_to_the_means_of_train(here: Path) -> 
     acc = ACC[:, 0].copy()
     acc[[0, 7]] = np.nan, np.inf
     table(acc_0=acc, split=SPLIT).to_csv("t.csv", index=False)
-    found = (
-        "acc: 2 of 24 values are NaN or infinite, in 2 samples (1 of train, 1 of valid, 0 of test), most in feature 0"
-    )
+    found = "acc: 2 of 24 values are NaN or infinite, in 2 samples (1 of train, 1 of valid, 0 of test), most in acc_0"
     assert refused("t.csv") == f"t.csv: {found}; drop them, or fill in train's means with --fill mean"
     data = imported("t.csv", fill="mean")
     expected = ACC.copy()
@@ -365,7 +363,7 @@ def test_missing_values_are_refused_or_set_to_the_means_of_train(here: Path) -> 
     Path("out.npz").unlink()
     acc[:6] = np.nan
     table(acc_0=acc, split=SPLIT).to_csv("t.csv", index=False)
-    assert "feature 0 has no value in train" in refused("t.csv", fill="mean")
+    assert "acc_0 has no value in train" in refused("t.csv", fill="mean")
 
 
 SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
@@ -422,10 +420,32 @@ def test_odd_tables(here: Path) -> None:
         Path("t.csv").write_bytes(content)
         assert refused("t.csv").startswith(sentence)
     wide = pd.DataFrame(
-        np.ones((N, 10_000)) * np.arange(N)[:, None], columns=[f"{'ab'[i // 5000]}_{i}" for i in range(10_000)]
+        np.ones((N, 2_000)) * np.arange(N)[:, None], columns=[f"{'ab'[i // 1000]}_{i}" for i in range(2_000)]
     )
     wide.assign(label=KINDS).to_csv("t.csv", index=False)
-    assert imported("t.csv").features == {"a": 5000, "b": 5000}
+    assert imported("t.csv").features == {"a": 1000, "b": 1000}
+
+
+def test_names_that_papers_use(here: Path) -> None:
+    made = {"I_tr": ACC[:8], "I_te": ACC[8:], "T_tr": GYRO[:8].T, "T_te": GYRO[8:].T}
+    scipy.io.savemat("wiki.mat", {**made, "L_tr": np.arange(8)[:, None] % 2, "L_te": np.arange(4)[:, None] % 2})
+    data = imported("wiki.mat")
+    assert (data.features, [len(split) for split in data.splits.values()]) == ({"I": 2, "T": 3}, [6, 2, 4])
+    assert np.array_equal(data.test.modalities["T"].values, GYRO[8:].astype(np.float32))
+    assert not data.warnings
+
+
+def test_a_file_per_modality_and_one_of_labels(here: Path) -> None:
+    frame = table(split=SPLIT)
+    frame[["acc_0", "acc_1"]].to_csv("left.csv", index=False)
+    np.save("right.npy", GYRO)
+    frame[["kind", "split"]].to_csv("labels.csv", index=False)
+    holds(imported("left.csv", "right.npy", "labels.csv"), left=ACC, right=GYRO)
+    holds(imported("left.csv", "right.npy", "labels.csv", modalities={"a": "left", "b": "right.npy"}), a=ACC, b=GYRO)
+    frame[:7][["acc_0"]].to_csv("left.csv", index=False)
+    Path("out.npz").unlink()
+    sentence = "--modality left: left has 7 samples, the labels are 12; give the same samples"
+    assert refused("left.csv", "right.npy", "labels.csv") == sentence
 
 
 def test_lists_in_parquet(here: Path) -> None:

@@ -52,6 +52,7 @@ def build(name: str, place: str, fields: Sequence[Field], wanted: Wanted, notes:
 class _Modality:
     rows: NDArray[Any]
     lengths: NDArray[np.int64]
+    names: tuple[str, ...]  # of the features, where all have names
     said: str
 
 
@@ -292,11 +293,17 @@ class _Build:
                 f"the same samples"
             )
         count = f"{rows.shape[1]} feature{'s' if rows.shape[1] != 1 else ''}"
-        said = f"{count} from {'; '.join(str(choice) for choice in choices)}"
+        said = f"{count} from {', '.join(str(choice) for choice in choices)}"
         if (lengths > 1).any():
             unequal = lengths.min() < lengths.max()
             said += f", {lengths.min()} to {lengths.max()} steps, padded" if unequal else f", {lengths[0]} steps"
-        return _Modality(rows, lengths, ", ".join([said, *(text for _, text in parts if text)]))
+        names = tuple(name for choice in choices for name in choice.names)
+        return _Modality(
+            rows,
+            lengths,
+            names if len(names) == rows.shape[1] else (),
+            ", ".join([said, *(text for _, text in parts if text)]),
+        )
 
     def _values_of(self, name: str, option: str, choice: Choice, taken: Sequence[Choice]) -> tuple[Sequence_, str]:
         item, said = choice.item, ""
@@ -406,10 +413,14 @@ class _Build:
         hit = np.zeros(len(one.lengths), dtype=bool)
         hit[of_row[bad.any(axis=1)]] = True
         worst = int(bad.sum(axis=0).argmax())
+
+        def named(feature: int) -> str:
+            return one.names[feature] if one.names else f"feature {feature}"
+
         where = ", ".join(f"{int(hit[names == split].sum())} of {split}" for split in SPLITS)
         found = (
             f"{name}: {int(bad.sum())} of {bad.size} values are NaN or infinite, in {int(hit.sum())} samples "
-            f"({where}), most in feature {worst}"
+            f"({where}), most in {named(worst)}"
         )
         fill = self.wanted.option("fill")
         if self.wanted.fill is None:
@@ -419,7 +430,7 @@ class _Build:
         counts = known.sum(axis=0)
         if (lacking := np.flatnonzero((counts == 0) & bad.any(axis=0))).size:
             raise UserError(
-                f"{self.place}: {name}: feature {lacking[0]} has no value in train, so no mean; leave it out"
+                f"{self.place}: {name}: {named(int(lacking[0]))} has no value in train, so no mean; leave it out"
             )
         means = np.where(known, of_train, 0).sum(axis=0) / np.maximum(counts, 1)
         one.rows = np.where(bad, means, one.rows).astype(one.rows.dtype)

@@ -16,8 +16,9 @@ from s3ray.data.importing.tables import as_numbers
 from s3ray.data.names import listed, split_named
 from s3ray.errors import UserError, nearest
 
-_LABELS = {"label", "labels", "y", "target", "targets", "class", "classes", "gnd", "gt", "truth", "truelabel", "l"}
-_LABELS |= {"activity", "category", "groundtruth", "ground_truth", "true_label"}
+_LABELS = {"target", "targets", "class", "classes", "gnd", "truth", "truelabel", "true_label", "groundtruth"}
+_LABELS |= {"ground_truth", "activity", "category"}
+_PERHAPS_LABELS = {"y", "l", "gt"}
 _GROUPS = {"subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user"}
 _GROUPS |= {"user_id", "group", "groups", "speaker", "speaker_id", "person", "session"}
 _SPLITS = {"split", "set", "partition", "subset", "usage", "fold"}
@@ -170,17 +171,17 @@ def one_column(what: str, option: str, items: Sequence[Item]) -> Choice:
 def guessed_label(items: Sequence[Item]) -> Choice | None:
     """What is called as labels are; else the one thing that looks like them."""
     for words in ({"label", "labels"}, _LABELS):
-        named = _called(items, words)
-        if named:
+        if named := _called(items, words):
             return named[0] if len(named) == 1 else None
     if of_folders := [item for item in items if item.first.labels]:
         return Choice(of_folders[0], ())
     tables = [item for item in items if item.first.kind == "table"]
-    if tables:
-        found = [Choice(item, (i,)) for item in tables for i in _columns_of_classes(item)]
-        return found[0] if len(found) == 1 else None
     flat = [item for item in items if _is_flat(item) and item.first.kind in "iubU"]
-    return Choice(flat[0]) if len(flat) == 1 else None
+    words_in_tables = [Choice(item, (i,)) for item in tables for i in _columns_of_classes(item)]
+    for found in (words_in_tables, _called(items, _PERHAPS_LABELS), [] if tables else [Choice(item) for item in flat]):
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _called(items: Sequence[Item], words: Set[str]) -> list[Choice]:
@@ -200,7 +201,7 @@ def _columns_of_classes(item: Item) -> list[int]:
             continue
         values = frame.iloc[:, i]
         is_bool = pd.api.types.is_bool_dtype(dtype)
-        if is_bool or (as_numbers(values) is None and values.nunique() < len(values)):
+        if is_bool or (as_numbers(values) is None and values.nunique() <= len(values) / 2):
             words.append(i)
     return words
 
@@ -224,14 +225,15 @@ def unused(items: Sequence[Item], taken: Sequence[Choice]) -> tuple[list[str], s
     """The names of what stands for nothing, and among them what looks like groups and what looks like times."""
     columns = {(c.item.name, i) for c in taken for i in c.positions or ()}
     whole = {choice.item.name for choice in taken if choice.positions is None}
-    left = []
+    left: list[str] = []
+    flat: list[str] = []
     for item in items:
-        if item.first.columns and item.first.kind == "table" and item.name not in whole:
-            left += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
+        if item.first.kind == "table" and item.name not in whole:
+            flat += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
         elif not any(_same_or_cell(item.name, choice.item.name) for choice in taken) and not _is_length(item):
-            left.append(item.name)
-    group = next((name for name in left if name.lower() in _GROUPS), "")
-    return left, group, next((name for name in left if name.lower() in _TIMES), "")
+            (flat if _is_flat(item) else left).append(item.name)
+    group = next((name for name in flat if name.lower() in _GROUPS), "")
+    return flat + left, group, next((name for name in flat if name.lower() in _TIMES), "")
 
 
 def _same_or_cell(name: str, other: str) -> bool:
@@ -249,23 +251,20 @@ def guessed_modalities(
         taken: what stands for something else.
     """
     used = {choice.item.name for choice in taken if choice.positions is None}
-    modalities: dict[str, list[Choice]] = {}
-    tables = []
+    aside = _GROUPS | _IDS | _TIMES
+    found = []
     for item in items:
         if item.first.kind == "table":
             if left := tuple(_features_left(item, taken)):
-                tables.append(Choice(item, left))
-        elif item.name in used or item.name.lower() in _GROUPS | _IDS | _TIMES or _is_length(item):
-            continue
-        elif _has_samples(item, samples):
-            modalities[plain(item.name)] = [Choice(item)]
-    if len(tables) + len(modalities) == 1 and tables:
-        return alike(tables[0])
-    modalities |= {plain(choice.item.name): [choice] for choice in tables}
-    only = next(iter(modalities.values()))[0] if len(modalities) == 1 else None
-    if only and only.item.first.kind == "list" and (columns := only.item.first.columns):
-        return alike(Choice(only.item, tuple(range(len(columns))))) or modalities
-    return modalities
+                found.append(Choice(item, left))
+        elif item.name not in used and not _is_length(item) and not (_is_flat(item) and item.name.lower() in aside):
+            if _has_samples(item, samples):
+                found.append(Choice(item))
+    if len(found) == 1 and (columns := found[0].item.first.columns):
+        split = alike(Choice(found[0].item, found[0].positions or tuple(range(len(columns)))))
+        if split or (len(items) == 1 and found[0].item.first.kind == "table"):
+            return split
+    return {plain(choice.item.name): [choice] for choice in found}
 
 
 def _features_left(item: Item, taken: Sequence[Choice]) -> list[int]:

@@ -119,7 +119,7 @@ def joined(fields: Sequence[Field]) -> tuple[list[Item], list[str]]:
 
 
 def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
+    return path.name if path.is_dir() else path.stem
 
 
 def unique_names(fields: Sequence[Field]) -> list[Field]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from s3ray.data.foreign import HDF5_MAGIC, foreign
 from s3ray.data.importing.fields import Field, Values, check_memory
 from s3ray.data.importing.hierarchies import read_hdf5, read_mat
-from s3ray.data.importing.tables import TEXT_SUFFIXES, read_parquet, read_text_table, table_field
+from s3ray.data.importing.tables import TEXTS, read_parquet, read_text_table, table_field
 from s3ray.data.names import listed, split_named
 from s3ray.data.npz import opened_npz
 from s3ray.errors import UserError
@@ -48,7 +48,7 @@ def _fields(path: Path, notes: list[str], stack: ExitStack) -> list[Field]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     suffix = path.suffix.lower()
-    name = path.name.split(".")[0]
+    name = path.stem
     if not head:
         raise UserError(f"{path}: is empty; give a file with data")
     if head.startswith(b"\x93NUMPY"):
@@ -67,10 +67,10 @@ def _fields(path: Path, notes: list[str], stack: ExitStack) -> list[Field]:
     if head.startswith(b"PAR1"):
         return [table_field(name, path, read_parquet(path))]
     kind = foreign(path)
-    if suffix in TEXT_SUFFIXES and (kind is None or kind.what in ("CSV", "TSV", "text") or suffix in (".csv", ".tsv")):
+    if kind and kind.what in TEXTS:
         return [table_field(name, path, read_text_table(path, notes))]
     what = kind.what if kind else f"a file of a kind that is not read ({suffix or 'no suffix'})"
-    remedy = kind.for_npz(path) if kind and (kind.command or kind.load or kind.remedy) else ""
+    remedy = "" if kind is None else kind.for_npz(path) if kind.load else kind.for_original()
     readable = ".npz, .npy, .mat, .csv, .tsv, .parquet, .h5 or a folder with a file per sample"
     raise UserError(f"{path}: {what}; {remedy or f'give {readable}'}")
 
@@ -101,7 +101,7 @@ def _npz(path: Path, stack: ExitStack) -> list[Field]:
             check_memory(path, 8.0 * np.prod(matrix.shape), "a sparse matrix written out")
             return np.asarray(matrix.toarray())
 
-        return [Field(path.name.split(".")[0], path, matrix.shape, dense, matrix.dtype.kind)]
+        return [Field(path.stem, path, matrix.shape, dense, matrix.dtype.kind)]
 
     def field(key: str) -> Field:
         entry = archive.entries[key]
@@ -141,7 +141,8 @@ def _folder(path: Path, notes: list[str]) -> Field:
         if arrays and (array.shape[1] != arrays[0].shape[1] or names != columns):
             raise UserError(
                 f"{file}: has {array.shape[1]} columns ({listed(list(names), shown=5)}), {files[0].name} has "
-                f"{arrays[0].shape[1]} ({listed(list(columns), shown=5)}); give every sample the same"
+                f"{arrays[0].shape[1]} ({listed(list(columns), shown=5)}); give every sample the "
+                f"same, and folders of different modalities one by one"
             )
         arrays.append(array)
         columns = names

@@ -96,11 +96,8 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             )
     lengths = np.bincount(code)
     firsts = order[np.cumsum(lengths) - lengths]
-    ids = (
-        tuple(_key(frame.iloc[i], keys) for i in firsts)
-        if len(keys) > 1
-        else tuple(map(str, frame[keys[0]].iloc[firsts]))
-    )
+    named = frame[list(keys)].iloc[firsts].astype(str)
+    ids = tuple(named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]])
     counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(frames)))
     return Rows(item, frame, order, lengths, ids, counts)
 

@@ -16,7 +16,7 @@ from s3ray.data.importing.fields import Field, check_memory, file_size
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
+TEXTS = ("CSV", "TSV", "text")  # what `foreign` calls them
 
 _MISSING = ["", "NA", "N/A", "#N/A", "nan", "NaN", "NAN", "-nan", "null", "NULL", "?"]
 _HEAD = 1 << 20  # characters that tell how a text file is written
