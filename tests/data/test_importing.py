@@ -209,6 +209,9 @@ def test_three_axes_lengths_and_one_hot(here: Path) -> None:
         assert np.array_equal(data.train.modalities["x"].values, rows)
         assert data.train.labels.tolist() in ([0, 1] * 3, [1, 0] * 3)
         assert ("train_x_length" in np.load("out.npz")) is ("axis" not in told)
+    Path("out.npz").unlink()
+    np.savez("f.npz", x=steps, x_length=np.full(N, 4), z=GYRO, y=KINDS)
+    assert refused("f.npz") == "--modality x: its lengths are 4 to 4, its steps 3; correct them"
 
 
 def test_a_row_per_step(here: Path) -> None:
@@ -317,6 +320,15 @@ def test_shares_are_of_every_class_and_seeded(here: Path) -> None:
         assert refused("t.csv", shares=shares or "-").startswith("--split ")
 
 
+def test_a_small_train_split_has_every_class(here: Path) -> None:
+    kinds = ["rare"] * 2 + ["a", "b"] * 19
+    frame = pd.DataFrame({"u_0": np.arange(40), "u_1": 1, "v_0": 2, "v_1": 3, "kind": kinds})
+    frame.to_csv("t.csv", index=False)
+    for seed in range(5):
+        data = imported("t.csv", shares="20/40/40", seed=seed)
+        assert set(data.train.labels) == {0, 1, 2}
+
+
 @pytest.mark.parametrize("rare", [1, 2, 3])
 def test_a_class_too_small_to_be_in_all_splits_is_in_train(rare: int, here: Path) -> None:
     kinds = ["rare"] * rare + ["a", "b"] * 10
@@ -372,7 +384,13 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
     "beyond": ({"modalities": {"a": "cols:3-9"}}, "--modality a=cols:3-9: t has columns 0 to 5; correct 3-9"),
     "no range": ({"modalities": {"a": "cols:x"}}, "--modality a=cols:x: 'x' is no range; "),
     "the labels": ({"modalities": {"a": "cols:0-"}}, "--modality a=cols:0-: takes in kind, which stands for something"),
-    "words": ({"modalities": {"a": "kind"}, "label": "gyro_0"}, ""),
+    "all but the labels": ({"modalities": {"a": "t"}, "label": "acc_0"}, "--label acc_0: holds measurements"),
+    "two labels": ({"label": "acc_*"}, "--label acc_*: has shape (12, 2) and rows that are not one-hot"),
+    "a whole table": (
+        {"label": "t.csv"},
+        "--label t.csv: has columns acc_0, acc_1, gyro_0, gyro_1, gyro_2, kind; name",
+    ),
+    "a fill": ({"fill": "zero"}, "--fill zero: is not known; write mean"),
     "a taken name": ({"modalities": {"values": "acc_*"}}, "t.csv: modality name 'values'"),
 }
 
@@ -442,6 +460,9 @@ def test_a_file_per_modality_and_one_of_labels(here: Path) -> None:
     frame[["kind", "split"]].to_csv("labels.csv", index=False)
     holds(imported("left.csv", "right.npy", "labels.csv"), left=ACC, right=GYRO)
     holds(imported("left.csv", "right.npy", "labels.csv", modalities={"a": "left", "b": "right.npy"}), a=ACC, b=GYRO)
+    frame.assign(kind=frame.kind == "sit")[["kind"]].astype(int).to_csv("labels.csv", index=False)
+    data = imported("left.csv", "right.npy", "labels.csv", label="labels.csv")
+    assert list(data.features) == ["left", "right"]  # numbers that are labels are no input
     frame[:7][["acc_0"]].to_csv("left.csv", index=False)
     Path("out.npz").unlink()
     sentence = "--modality left: left has 7 samples, the labels are 12; give the same samples"

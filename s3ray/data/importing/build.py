@@ -71,6 +71,8 @@ class _Build:
         wanted = self.wanted
         if wanted.time and not wanted.sample:
             raise UserError(f"{wanted.option('time')} {wanted.time}: orders a sample's rows; name those with --sample")
+        if wanted.fill not in (None, "mean"):
+            raise UserError(f"{wanted.option('fill')} {wanted.fill}: is not known; write mean, or leave it out")
         self._read_tables()
         label = self._one("label", wanted.label) or self._label()
         raw = self._labels(label)
@@ -226,7 +228,7 @@ class _Build:
         for other in taken:
             if other.item.name != choice.item.name or choice.item.first.kind == "list":
                 continue
-            if other.positions is None and choice.positions is None:
+            if other.positions is None or (choice.positions is None and choice.item.first.kind != "table"):
                 raise UserError(f"{option}: holds what stands for something else; leave it out")
             both = set(choice.positions or ()) & set(other.positions or ())
             if both:
@@ -245,13 +247,8 @@ class _Build:
             return np.array([one for part in item.parts for one in part.labels])
         if item.name in self.rows:
             rows = self.rows[item.name]
-            positions = label.positions
-            if positions is None:
-                if len(item.first.columns) > 1:
-                    raise UserError(f"{option}: has columns {listed(list(item.first.columns), shown=8)}; name one")
-                positions = (0,)
             self.ids, self.counts = rows.ids, rows.parts
-            return rows.of_samples(option, positions)
+            return rows.of_samples(option, label.positions or (0,))
         if item.first.kind in ("list", "O"):
             raise UserError(f"{option}: holds {item}, not one class per sample; name other labels")
         arrays = [_labels_of(np.asarray(part.load()), label.positions) for part in item.parts]
@@ -326,12 +323,7 @@ class _Build:
             if choice.positions is not None:
                 arrays = [array[..., list(choice.positions)] for array in arrays]
             lengths = samples.lengths_beside(self.items, choice, name, self.counts)
-            longest = max(array.shape[1] for array in arrays)
-            if lengths is not None and arrays[0].ndim == 3 and not 1 <= lengths.min() <= lengths.max() <= longest:
-                raise UserError(
-                    f"{option}: its lengths are {lengths.min()} to {lengths.max()}, its steps {longest}; correct them"
-                )
-            values, padding = samples.of_arrays(arrays, lengths)
+            values, padding = samples.of_arrays(arrays, lengths, option)
             said = ", ".join(filter(None, (said, padding)))
         if (places := self._place_of(item, option)) is not None:
             values = _reordered(values, places)
@@ -340,8 +332,9 @@ class _Build:
     def _check_parts(self, option: str, item: Item) -> None:
         if len(item.parts) != len(self.counts):
             raise UserError(
-                f"{option}: {item.name} is {'not in every split' if len(self.counts) > 1 else 'in splits'}, the labels "
-                f"are {'' if len(self.counts) > 1 else 'not'}; choose what is alike"
+                f"{option}: {item.name} is not in every split, as the labels are; give it to all of them"
+                if len(self.counts) > 1
+                else f"{option}: {item.name} is split and the labels are not; name labels of every split"
             )
 
     # Splits.

@@ -162,7 +162,13 @@ def one_column(what: str, option: str, items: Sequence[Item]) -> Choice:
     choices = resolve(what, f"{option} {what}", items)
     if len(choices) > 1:
         raise UserError(f"{option} {what}: fits {listed([str(c) for c in choices])}; name one")
-    return choices[0]
+    (choice,) = choices
+    columns = choice.item.first.columns
+    if choice.item.first.kind == "table" and choice.positions is None:
+        if len(columns) > 1:
+            raise UserError(f"{option} {what}: has columns {listed(list(columns), shown=8)}; name one")
+        return Choice(choice.item, (0,))
+    return choice
 
 
 # What is sensible where nothing is said.
@@ -188,7 +194,9 @@ def _called(items: Sequence[Item], words: Set[str]) -> list[Choice]:
     found = [Choice(item) for item in items if item.name.lower() in words and item.first.kind not in ("table", "list")]
     for item in items:
         if item.first.kind == "table":
-            found += [Choice(item, (i,)) for i, name in enumerate(item.first.columns) if name.lower() in words]
+            columns = item.first.columns
+            by_file = len(columns) == 1 and item.name.lower() in words
+            found += [Choice(item, (i,)) for i, name in enumerate(columns) if by_file or name.lower() in words]
     return found
 
 
@@ -257,9 +265,10 @@ def guessed_modalities(
         if item.first.kind == "table":
             if left := tuple(_features_left(item, taken)):
                 found.append(Choice(item, left))
-        elif item.name not in used and not _is_length(item) and not (_is_flat(item) and item.name.lower() in aside):
-            if _has_samples(item, samples):
-                found.append(Choice(item))
+        elif item.name in used or _is_length(item) or (_is_flat(item) and item.name.lower() in aside):
+            continue
+        elif _has_samples(item, samples):
+            found.append(Choice(item))
     if len(found) == 1 and (columns := found[0].item.first.columns):
         split = alike(Choice(found[0].item, found[0].positions or tuple(range(len(columns)))))
         if split or (len(items) == 1 and found[0].item.first.kind == "table"):

@@ -168,7 +168,7 @@ def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArr
     return turned, "was features × samples, turned" if arrays[0].ndim == 2 else f"had samples on axis {axis}, turned"
 
 
-def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None) -> tuple[Sequence_, str]:
+def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Sequence_, str]:
     """Arrays (n, features) or (n, steps, features) of one item, and what was seen of their padding.
 
     Without `lengths`, steps at the end that are NaN throughout are padding.
@@ -183,6 +183,10 @@ def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None)
         count, steps, _ = array.shape
         if lengths is not None:
             valid = lengths[at : at + count]
+            if valid.min() < 1 or valid.max() > steps:
+                raise UserError(
+                    f"{option}: its lengths are {valid.min()} to {valid.max()}, its steps {steps}; correct them"
+                )
         elif array.dtype.kind == "f":
             present = ~np.isnan(array).all(axis=2)
             valid = np.where(present.any(axis=1), steps - np.argmax(present[:, ::-1], axis=1), 1)

@@ -86,8 +86,11 @@ def _held_out(
     may = np.flatnonzero(frequent)
     enough = int((counts >= 2).sum())
     if enough and enough <= size <= len(may) - enough:
-        _, held = train_test_split(may, test_size=size, random_state=seed, stratify=labels[may])
-        return np.sort(held), said
+        kept, held = train_test_split(may, test_size=size, random_state=seed, stratify=labels[may])
+        # A small rest may have lost a class: it gets one sample back.
+        classes_left, first = np.unique(labels[held], return_index=True)
+        back = held[first[~np.isin(classes_left, labels[kept])]]
+        return np.setdiff1d(held, back), said
     # Not even one sample of each class fits into both parts: train gets one of each, the rest is split at random.
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
