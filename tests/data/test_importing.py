@@ -266,10 +266,13 @@ def test_files_beside_a_table_of_labels_are_told_by_their_names(here: Path) -> N
     Path("left").mkdir()
     for i in range(N):
         np.save(f"left/{i:03}.npy", numbers(2, 4, i))
-    frame = pd.DataFrame({"clip": [f"{i:03}.npy" for i in range(N)], "kind": KINDS, "split": SPLIT})[::-1]
+    names = {"clip": [f"{i:03}.npy" for i in range(N)], "number": range(N), "age": 3.0}
+    frame = pd.DataFrame({**names, "kind": KINDS, "split": SPLIT})[::-1]
     frame.to_csv("labels.csv", index=False)
     data = imported("left", "labels.csv", modalities={"a": "left:cols:0-1", "b": "left:cols:2-"})
     assert "samples are told apart by clip" in said(data)
+    alone = import_files([Path("left"), Path("labels.csv")], Path("one.npz"), Wanted())
+    assert list(alone.features) == ["left"]  # not what stands beside the labels
     assert data.train.modalities["a"].values[::2, 0].tolist() == [np.float32(1 + i / 10) for i in range(5, -1, -1)]
     assert data.train.labels.tolist() == [1, 0] * 3
     Path("out.npz").unlink()

@@ -64,6 +64,7 @@ class _Build:
         self.items, self.splits = joined(unique_names(fields))
         self.warnings: list[str] = []
         self.rows: dict[str, Rows] = {}
+        self.keys: list[Choice] = []  # the columns that name samples and times
         self.ids: tuple[str, ...] = ()  # of the samples, where they have names
         self.counts: tuple[int, ...] = ()  # samples of each part
 
@@ -81,8 +82,8 @@ class _Build:
         split = self._one("split-column", wanted.split_column)
         if split is None and not self.splits and not wanted.shares:
             split = choose.guessed_split(self.items)
-        taken = [choice for choice in (label, group, split, *self._keys()) if choice]
-        chosen = self._modalities(taken)
+        taken = [choice for choice in (label, group, split, *self.keys) if choice]
+        chosen = self._modalities(label, taken)
         check_names(self.place, list(chosen))
         needed = {c.item.name: sum(part.nbytes for part in c.item.parts) for of in chosen.values() for c in of}
         check_memory(self.place, _COPIES * sum(needed.values()), "what is chosen")
@@ -146,6 +147,8 @@ class _Build:
                 mine = self._naming_column(item, self._folder_ids(folders[0]))
             time = self.wanted.time if self.wanted.time in item.first.columns else None
             self.rows[item.name] = samples.rows_of(item, mine, time)
+            names = item.first.columns
+            self.keys.append(Choice(item, tuple(i for i, name in enumerate(names) if name in mine or name == time)))
 
     def _naming_column(self, item: Item, ids: Sequence[str]) -> list[str]:
         """The column of a table that names a folder's samples."""
@@ -166,15 +169,6 @@ class _Build:
 
     def _ids_of(self, item: Item) -> tuple[str, ...]:
         return self.rows[item.name].ids if item.name in self.rows else self._folder_ids(item)
-
-    def _keys(self) -> list[Choice]:
-        """The columns that name samples and times."""
-        named = [part.strip() for part in (self.wanted.sample or "").split(",")] + [self.wanted.time or ""]
-        return [
-            Choice(item, tuple(i for i, name in enumerate(item.first.columns) if name in named))
-            for item in self.items
-            if item.first.kind == "table"
-        ]
 
     def _place_of(self, item: Item, option: str) -> NDArray[np.int64] | None:
         """Where each sample stands in an item; None where it stands at its own number."""
@@ -202,7 +196,7 @@ class _Build:
             f"{choose.example(self.items, self.wanted, 'label')}"
         )
 
-    def _modalities(self, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
+    def _modalities(self, label: Choice, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
         if self.wanted.modalities:
             chosen = {}
             for name, what in self.wanted.modalities.items():
@@ -212,7 +206,8 @@ class _Build:
                 for choice in chosen[name]:
                     self._refuse_taken(option, choice, taken)
             return chosen
-        chosen = choose.guessed_modalities(self.items, self.counts, taken)
+        about = label.item.name if choose.tells_of_others(label.item, self.keys) else ""
+        chosen = choose.guessed_modalities(self.items, self.counts, taken, about)
         if not chosen:
             for item in self.items:
                 if item.first.kind == "O":

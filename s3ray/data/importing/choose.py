@@ -18,6 +18,7 @@ from s3ray.errors import UserError, nearest
 
 _LABELS = {"target", "targets", "class", "classes", "gnd", "truth", "truelabel", "true_label", "groundtruth"}
 _LABELS |= {"ground_truth", "activity", "category"}
+_ABOUT = {"metadata", "meta", "info", "annotation", "annotations"}
 _PERHAPS_LABELS = {"y", "l", "gt"}
 _GROUPS = {"subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user"}
 _GROUPS |= {"user_id", "group", "groups", "speaker", "speaker_id", "person", "session"}
@@ -250,13 +251,14 @@ def _same_or_cell(name: str, other: str) -> bool:
 
 
 def guessed_modalities(
-    items: Sequence[Item], samples: Sequence[int], taken: Sequence[Choice]
+    items: Sequence[Item], samples: Sequence[int], taken: Sequence[Choice], about: str = ""
 ) -> dict[str, list[Choice]]:
     """Arrays with a sample per label; of one table, columns that begin alike; a table or folder each of several.
 
     Args:
         samples: how many there are, per split if the items have splits.
         taken: what stands for something else.
+        about: a table that says of samples what they are; alone it is taken all the same.
     """
     used = {choice.item.name for choice in taken if choice.positions is None}
     aside = _GROUPS | _IDS | _TIMES
@@ -269,6 +271,8 @@ def guessed_modalities(
             continue
         elif _has_samples(item, samples):
             found.append(Choice(item))
+    if len(found) > 1:
+        found = [choice for choice in found if choice.item.name != about]
     if len(found) == 1 and (columns := found[0].item.first.columns):
         split = alike(Choice(found[0].item, found[0].positions or tuple(range(len(columns)))))
         if split or (len(items) == 1 and found[0].item.first.kind == "table"):
@@ -290,6 +294,12 @@ def _features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
         and not name.startswith("Unnamed: ")
         and (kinds[i] in "fiub" or as_numbers(frame.iloc[:, i]) is not None)
     ]
+
+
+def tells_of_others(item: Item, keys: Sequence[Choice]) -> bool:
+    """Whether the table of the labels says of samples what they are, by its name or since it names them."""
+    names_them = any(choice.item.name == item.name and choice.positions for choice in keys)
+    return item.first.kind == "table" and (names_them or item.name.lower() in _LABELS | {"label", "labels"} | _ABOUT)
 
 
 def _is_length(item: Item) -> bool:
