@@ -472,6 +472,36 @@ def test_a_file_per_modality_and_one_of_labels(here: Path) -> None:
     assert refused("left.csv", "right.npy", "labels.csv") == sentence
 
 
+def test_a_table_with_a_column_per_sample(here: Path) -> None:
+    order = np.random.default_rng(0).permutation(N)
+    samples = [f"{'ab'[i % 2]}_{i}" for i in range(N)]  # as columns of two modalities would be called
+    genes = pd.DataFrame(GYRO.T, columns=samples)
+    genes.iloc[:, order].assign(gene=["x", "y", "z"]).to_csv("genes.csv", index=False)
+    np.save("right.npy", ACC)
+    pd.DataFrame({"patient": samples, "kind": KINDS, "split": SPLIT}).to_csv("labels.csv", index=False)
+    for wanted in ({"modalities": {"genes": "genes.csv", "right": "right"}}, {}):
+        data = imported("genes.csv", "right.npy", "labels.csv", label="kind", **wanted)
+        holds(data, genes=GYRO, right=ACC)
+        assert "turned, columns told by patient" in said(data)
+
+
+def test_comments_before_a_table(here: Path) -> None:
+    for comments, names in (
+        ("# of a sensor\n# Columns: t,u,v\n", ("t", "u", "v")),
+        ("# u,v\n", ("0", "1", "2")),
+        ("", ()),
+    ):
+        for i in range(N):
+            Path(f"s/{KINDS[i]}").mkdir(parents=True, exist_ok=True)
+            Path(f"s/{KINDS[i]}/{i}.csv").write_text(f"{comments}0,{i}.5,2\n1,{i}.5,3\n")
+        wanted = (
+            {"modalities": {"a": names[1], "b": names[2]}} if names else {"modalities": {"a": "cols:1", "b": "cols:2"}}
+        )
+        data = imported("s", **wanted)
+        assert data.features == {"a": 1, "b": 1}
+        assert data.train.modalities["b"].values[:4, 0].tolist() == [2, 3, 2, 3]
+
+
 def test_lists_in_parquet(here: Path) -> None:
     frame = pd.DataFrame({"vector": list(ACC), "steps": [numbers(1 + i % 2, 3).tolist() for i in range(N)], "y": KINDS})
     frame.assign(split=SPLIT).to_parquet("t.parquet")

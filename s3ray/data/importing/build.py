@@ -15,7 +15,7 @@ from s3ray.data.importing import choose, samples
 from s3ray.data.importing.choose import Choice, Wanted
 from s3ray.data.importing.fields import Field, Item, check_memory, joined, unique_names
 from s3ray.data.importing.labels import encoded
-from s3ray.data.importing.samples import Rows, Sequence_
+from s3ray.data.importing.samples import Rows, Steps
 from s3ray.data.importing.split import (
     DEFAULT_SHARES,
     VALID_SHARE,
@@ -289,7 +289,8 @@ class _Build:
         if (lengths > 1).any():
             unequal = lengths.min() < lengths.max()
             said += f", {lengths.min()} to {lengths.max()} steps, padded" if unequal else f", {lengths[0]} steps"
-        names = tuple(name for choice in choices for name in choice.names)
+        turned = any("turned" in text for _, text in parts)
+        names = () if turned else tuple(name for choice in choices for name in choice.names)
         return _Modality(
             rows,
             lengths,
@@ -297,7 +298,7 @@ class _Build:
             ", ".join([said, *(text for _, text in parts if text)]),
         )
 
-    def _values_of(self, name: str, option: str, choice: Choice, taken: Sequence[Choice]) -> tuple[Sequence_, str]:
+    def _values_of(self, name: str, option: str, choice: Choice, taken: Sequence[Choice]) -> tuple[Steps, str]:
         item, said = choice.item, ""
         if item.name in self.rows:
             positions = choice.positions
@@ -306,6 +307,9 @@ class _Build:
                 positions = tuple(i for i in range(len(item.first.columns)) if i not in used)
             if not positions:
                 raise UserError(f"{option}: {item.name} has no column left; name another")
+            left = Choice(item, positions if choice.positions else tuple(choose.features_left(item, taken)))
+            if not self.rows[item.name].ids and choose.is_turned(left, self.counts):
+                return self._turned(left, option)
             values = samples.of_table(self.rows[item.name], positions, option)
         elif item.first.kind == "list":
             every: list[Any] = [one for part in item.parts for one in part.load()]
@@ -323,6 +327,19 @@ class _Build:
         if (places := self._place_of(item, option)) is not None:
             values = _reordered(values, places)
         return values, said
+
+    def _turned(self, choice: Choice, option: str) -> tuple[Steps, str]:
+        """Of a table with a column per sample; a table of labels that holds the columns' names tells their order."""
+        (rows, _) = samples.of_table(self.rows[choice.item.name], choice.positions or (), option)
+        values = rows.T, np.ones(rows.shape[1], dtype=np.int64)
+        for other in self.rows.values():
+            for name in other.item.first.columns:
+                ids = (
+                    [str(value) for value in other.frame[name].iloc[other.order]] if other.parts == self.counts else []
+                )
+                if ids and (places := samples.same_ids(ids, choice.names)) is not None:
+                    return _reordered(values, places), f"was features × samples, turned, columns told by {name}"
+        return values, "was features × samples, turned"
 
     def _check_parts(self, option: str, item: Item) -> None:
         if len(item.parts) != len(self.counts):
@@ -451,7 +468,7 @@ def _labels_of(array: NDArray[Any], positions: Sequence[int] | None) -> NDArray[
     return array
 
 
-def _reordered(values: Sequence_, places: NDArray[np.int64]) -> Sequence_:
+def _reordered(values: Steps, places: NDArray[np.int64]) -> Steps:
     rows, lengths = values
     starts = np.cumsum(lengths) - lengths
     order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in places])

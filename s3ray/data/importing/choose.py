@@ -265,7 +265,7 @@ def guessed_modalities(
     found = []
     for item in items:
         if item.first.kind == "table":
-            if left := tuple(_features_left(item, taken)):
+            if left := tuple(features_left(item, taken)):
                 found.append(Choice(item, left))
         elif item.name in used or _is_length(item) or (_is_flat(item) and item.name.lower() in aside):
             continue
@@ -273,14 +273,15 @@ def guessed_modalities(
             found.append(Choice(item))
     if len(found) > 1:
         found = [choice for choice in found if choice.item.name != about]
-    if len(found) == 1 and (columns := found[0].item.first.columns):
+    if len(found) == 1 and (columns := found[0].item.first.columns) and not is_turned(found[0], samples):
         split = alike(Choice(found[0].item, found[0].positions or tuple(range(len(columns)))))
         if split or (len(items) == 1 and found[0].item.first.kind == "table"):
             return split
     return {plain(choice.item.name): [choice] for choice in found}
 
 
-def _features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
+def features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
+    """The positions of a table's columns that hold numbers and stand for nothing else."""
     used = {i for choice in taken if choice.item.name == item.name for i in choice.positions or ()}
     frame = item.first.load()
     assert isinstance(frame, pd.DataFrame)
@@ -294,6 +295,14 @@ def _features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
         and not name.startswith("Unnamed: ")
         and (kinds[i] in "fiub" or as_numbers(frame.iloc[:, i]) is not None)
     ]
+
+
+def is_turned(choice: Choice, samples: Sequence[int]) -> bool:
+    """Whether a table has a row per feature and a column per sample."""
+    item = choice.item
+    rows = sum(part.shape[0] for part in item.parts)
+    width = len(choice.positions or ())
+    return item.first.kind == "table" and len(item.parts) == 1 and rows != sum(samples) == width
 
 
 def tells_of_others(item: Item, keys: Sequence[Choice]) -> bool:

@@ -20,7 +20,7 @@ from s3ray.data.npz import opened_npz
 from s3ray.errors import UserError
 
 _SAMPLE_SUFFIXES = (".npy", ".csv", ".tsv", ".txt")
-_PROBABLY = 3  # samples of a folder are at once read, joined and converted
+_COPIES = 3  # of a folder's samples: read, joined, converted
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def _folder(path: Path, notes: list[str]) -> Field:
             f"{path}: {odd.relative_to(path)} lies deeper than others or than a folder per class; give all files at "
             f"one depth: FILE, CLASS/FILE or SPLIT/CLASS/FILE"
         )
-    check_memory(path, _PROBABLY * sum(f.stat().st_size for f in files), "all of its files")
+    check_memory(path, _COPIES * sum(f.stat().st_size for f in files), "all of its files")
     arrays: list[NDArray[Any]] = []
     columns: tuple[str, ...] = ()
     for file in files:

@@ -17,7 +17,7 @@ from s3ray.data.importing.tables import as_numbers
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 
-Sequence_ = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
+Steps = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _key(row: pd.Series[Any], keys: Sequence[str]) -> str:
     return "/".join(str(row[name]) for name in keys)
 
 
-def of_table(rows: Rows, positions: Sequence[int], option: str) -> Sequence_:
+def of_table(rows: Rows, positions: Sequence[int], option: str) -> Steps:
     """The chosen columns' values."""
     chosen = list(positions)
     if all(dtype.kind in "fiu" and isinstance(dtype, np.dtype) for dtype in rows.frame.dtypes.iloc[chosen]):
@@ -121,7 +121,7 @@ def of_table(rows: Rows, positions: Sequence[int], option: str) -> Sequence_:
     return np.concatenate(arrays, axis=1), rows.lengths
 
 
-def of_list(samples: Sequence[NDArray[Any]], option: str) -> Sequence_:
+def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
     """An array (steps, features) per sample."""
     empty = [i for i, one in enumerate(samples) if not len(one)]
     if empty:
@@ -168,7 +168,7 @@ def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArr
     return turned, "was features × samples, turned" if arrays[0].ndim == 2 else f"had samples on axis {axis}, turned"
 
 
-def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Sequence_, str]:
+def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Steps, str]:
     """Arrays (n, features) or (n, steps, features) of one item, and what was seen of their padding.
 
     Without `lengths`, steps at the end that are NaN throughout are padding.

@@ -40,13 +40,18 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
         raise _not_utf8(path) from error
     if not head.strip():
         raise UserError(f"{path}: is empty; give a file with rows")
+    head, comments = _without_comments(head)
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(head)
     rows = _first_rows(head, separator)
     if not rows:
         raise UserError(f"{path}: is empty; give a file with rows")
     decimal = "," if separator != "," and _has_decimal_commas(rows) else "."
     has_header = _is_header(rows[0], decimal)
-    if has_header:
+    told = _first_rows(comments[-1].lstrip("#").split(":")[-1], separator) if comments else []
+    names = [cell.strip() for cell in told[0]] if told and len(told[0]) == len(rows[0]) and not has_header else None
+    if names:
+        notes.append(f"{path.name}: columns are called as its last comment says")
+    elif has_header:
         twice = [name for name, count in Counter(name.strip() for name in rows[0]).items() if count > 1 and name]
         if twice:
             notes.append(
@@ -62,6 +67,8 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
             sep=r"\s+" if separator == " " else separator,
             decimal=decimal,
             header=0 if has_header else None,
+            names=names,
+            skiprows=len(comments),
             encoding=encoding,
             na_values=_MISSING,
             keep_default_na=False,
@@ -76,6 +83,13 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
         raise UserError(f"{path}: rows differ in length ({said}); correct or quote them") from error
     frame.columns = pd.Index([str(name).strip() for name in frame.columns])
     return frame
+
+
+def _without_comments(head: str) -> tuple[str, list[str]]:
+    """A text without the lines at its start that begin with #, and these."""
+    lines = head.splitlines(keepends=True)
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "".join(lines[count:]), [line.strip() for line in lines[:count]]
 
 
 def _not_utf8(path: Path) -> UserError:
