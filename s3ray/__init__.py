@@ -6,6 +6,7 @@
     model.encode(batch, preservation_ratio=0.4)
 
     data = s3ray.dataset("mine", train=(x, y), valid=…, test=…)   # x: values per modality
+    data = s3ray.Dataset.from_frame("mine", frame, label="activity", group="subject")
     plan = s3ray.plan(sweep, s3ray.study([data]), store)
     s3ray.run(plan, store)
 

@@ -32,6 +32,10 @@ class NeutralName(StrEnum):
     negative = "negative"
 
 
+class Fill(StrEnum):
+    mean = "mean"
+
+
 def _console() -> Console:
     width = max(Console().width, 160)  # a table's numbers are not to be cut where output is piped
     return Console(markup=False, highlight=False, soft_wrap=True, width=width)
@@ -73,6 +77,91 @@ def prepare(
         if len(bad) < len(files):
             console.print(f"next: python sweeps/full_grid.py --data {target}")
         _refuse(bad)
+
+
+@app.command("import", cls=OnceCommand)
+def import_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help=".npz, .npy, .mat, .csv, .tsv, .parquet, .h5, or a folder with a file per sample; one or several.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="FILE", help="The .npz to write.")],
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--modality",
+            metavar="NAME=WHAT",
+            help="An array (X, X{1}), columns by place (cols:0-2) or by name (ax,ay or gyro_*); repeat for each.",
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="WHAT", help="Classes of any kind.")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="WHAT", help="Such as the subject: none is in two splits.")
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option("--sample", metavar="COLUMNS", help="Of a row per step: what tells samples apart.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="COLUMN", help="Orders a sample's rows; default: as they come.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="SHARES", help="Default: 60/20/20 if nothing is split yet.")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", metavar="WHAT", help="Says train, valid or test.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Of the split.")] = 0,
+    fill: Annotated[
+        Fill | None, typer.Option("--fill", help="Missing values become train's means; default: refused.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Make the .npz that sweeps take from files of yours; what is not said is looked for, and told."""
+    from s3ray.data.importing import Wanted, import_files
+
+    with user_errors():
+        wanted = Wanted(
+            modalities=_modalities(modality or []),
+            label=label,
+            group=group,
+            sample=sample,
+            time=time,
+            shares=split,
+            split_column=split_column,
+            seed=seed,
+            fill=fill and fill.value,
+        )
+        target = local_path(output, "--output")
+        data = import_files([local_path(file, "FILE") for file in files], target, wanted, overwrite=overwrite)
+        console = _console()
+        for line in data.facts["imported"]["said"]:
+            console.print(line)
+        for warning in data.warnings:
+            console.print(f"warning: {warning}", style="yellow")
+        console.print(f"{target}: written, {target.stat().st_size / 1e6:.2g} MB; {_next(data, target)}")
+
+
+def _modalities(assignments: list[str]) -> dict[str, str]:
+    modalities: dict[str, str] = {}
+    for assignment in assignments:
+        name, separator, what = assignment.partition("=")
+        if not separator or not name.isidentifier() or not what.strip():
+            raise UserError(f"--modality {assignment}: must read NAME=WHAT with a plain word as NAME; rewrite it")
+        if name in modalities:
+            raise UserError(f"--modality {assignment}: {name} is given twice; give each its own name")
+        modalities[name] = what
+    return modalities
+
+
+def _next(data: Dataset, path: Path) -> str:
+    names = list(data.features)
+    if len(names) < 2:
+        return "sweeps take two modalities, and this has one: import another beside it with --modality"
+    pair = f" --modalities {names[0]},{names[1]}" if len(names) > 2 else ""
+    return f"next: python sweeps/table1_figure5.py --dataset {data.name}={path}{pair}"
 
 
 def _each(works: Iterable[Callable[[], None]]) -> list[UserError]:

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from s3ray.data import load_sources, resolve_sources
-from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError, nearest
 from s3ray.execution.provenance import planned_machine
 from s3ray.methods import METHODS, S3
@@ -50,7 +49,10 @@ ConfigOption = Annotated[
     ),
 ]
 ModalitiesOption = Annotated[
-    str, typer.Option("--modalities", metavar="A,B", help="Those taken of each prepared dataset.")
+    str | None,
+    typer.Option(
+        "--modalities", metavar="A,B", help="Those taken of your own .npz, and of prepared data (there vision,text)."
+    ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
 GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", help="May be a fraction, such as 0.25.")]
@@ -64,7 +66,6 @@ MethodOption = Annotated[
 ]
 GranularityOption = Annotated[int, typer.Option("--granularity", metavar="X", help="χ at which is searched.")]
 SEARCHED_GRANULARITY = 8
-DEFAULT_MODALITIES = ",".join(DEFAULT_PAIR)
 DEFAULT_STORAGE = "~/s3ray"
 
 
@@ -81,7 +82,7 @@ def resolve(
     datasets: str,
     dataset: list[str] | None,
     data: str | None,
-    modalities: str,
+    modalities: str | None,
     scale: ScaleName | None,
     storage: str,
     config: Sequence[str] | None,
@@ -103,7 +104,7 @@ def resolve(
     asked_for(sweep.name, sweep.exhibits)
     overrides = merged(read_all(config or []), {"calibrate": False} if no_calibration else {})
     store = open_store(storage)
-    names, pair = names_in(datasets), names_in(modalities)
+    names, pair = names_in(datasets), None if modalities is None else names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
     if not sweep.computes:  # of printed numbers, or of what can be counted
         return Request(make_plan(sweep, Study({}), store, planned_machine(gpus_per_worker)), store)

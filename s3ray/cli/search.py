@@ -10,7 +10,6 @@ from rich.console import Console
 
 from s3ray.cli.console import user_errors
 from s3ray.cli.options import (
-    DEFAULT_MODALITIES,
     DEFAULT_STORAGE,
     SEARCHED_GRANULARITY,
     ConfigOption,
@@ -50,7 +49,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         datasets: DatasetsOption = "",
         dataset: DatasetOption = None,
         data: DataOption = None,
-        modalities: ModalitiesOption = DEFAULT_MODALITIES,
+        modalities: ModalitiesOption = None,
         scale: ScaleOption = None,
         storage: StorageOption = DEFAULT_STORAGE,
         trials: Annotated[

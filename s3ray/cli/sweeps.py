@@ -16,7 +16,6 @@ from rich.console import Console
 from s3ray.api.running import execute
 from s3ray.cli.console import OnceCommand, user_errors
 from s3ray.cli.options import (
-    DEFAULT_MODALITIES,
     DEFAULT_STORAGE,
     SEARCHED_GRANULARITY,
     CalibrationOption,
@@ -35,6 +34,8 @@ from s3ray.cli.options import (
     resolve,
     searched,
 )
+from s3ray.data import DataFacts
+from s3ray.data.names import listed
 from s3ray.errors import UserError
 from s3ray.methods import S3
 from s3ray.paths import local_path
@@ -59,7 +60,7 @@ def run_sweep(sweep: Sweep) -> None:
         datasets: DatasetsOption = "",
         dataset: DatasetOption = None,
         data: DataOption = None,
-        modalities: ModalitiesOption = DEFAULT_MODALITIES,
+        modalities: ModalitiesOption = None,
         scale: ScaleOption = None,
         storage: StorageOption = DEFAULT_STORAGE,
         workers_per_trial: WorkersOption = 1,
@@ -144,7 +145,7 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
         console.print(
             f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
-            f"{facts.classes} classes, {sizes} samples, data {facts.fingerprint[:12]}"
+            f"{named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
             + (f", calibrated: {plan.study.chosen[name]}" if name in plan.study.chosen else ""),
             highlight=False,
             soft_wrap=True,
@@ -153,12 +154,18 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
 
 
+def named_classes(facts: DataFacts) -> str:
+    """How many classes there are, and what the first are called."""
+    names = f" ({listed(facts.label_names, shown=5)})" if facts.label_names else ""
+    return f"{facts.classes} classes{names}"
+
+
 def plan(
     sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
     datasets: DatasetsOption = "",
     dataset: DatasetOption = None,
     data: DataOption = None,
-    modalities: ModalitiesOption = DEFAULT_MODALITIES,
+    modalities: ModalitiesOption = None,
     scale: ScaleOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     config: ConfigOption = None,

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from numpy.typing import NDArray
 
 from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLITS = ("train", "valid", "test")
 
@@ -89,6 +93,13 @@ class Sequences:
         distances = self.values - np.repeat(self.means(), self.lengths, axis=0)
         squares: NDArray[np.float64] = np.add.reduceat(distances**2, self.offsets[:-1], axis=0)
         return np.sqrt(squares / self.lengths[:, None])
+
+    def padded(self) -> NDArray[np.float32]:
+        """(n, longest, features): zeros behind the end of every sequence."""
+        lengths = self.lengths
+        padded = np.zeros((len(self), int(lengths.max()), self.features), dtype=np.float32)
+        padded[np.arange(padded.shape[1]) < lengths[:, None]] = self.values
+        return padded
 
     def batch(self, indices: NDArray[np.int64]) -> Ragged:
         """The sequences at `indices`, one after another."""
@@ -155,6 +166,11 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(np.unique(self.train.labels))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the classes 0, 1, … are called, where that is known."""
+        return tuple(self.facts.get("label_names", ()))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -246,6 +262,86 @@ class Dataset:
                 # Another process was first with the same content.
                 if not (directory / "manifest.json").exists():
                     raise
+
+    @staticmethod
+    def from_frame(
+        name: str,
+        frame: pd.DataFrame,
+        *,
+        modalities: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
+        label: str | None = None,
+        group: str | None = None,
+        sample: str | None = None,
+        time: str | None = None,
+        split_column: str | None = None,
+        split: str | None = None,
+        fill: str | None = None,
+        seed: int = 0,
+    ) -> Dataset:
+        """A dataset from a table, read as `s3ray data import` reads one.
+
+        Args:
+            name: a plain word, by which results know it.
+            frame: a row per sample; or, with `sample`, per step.
+            modalities: per name its columns: names, or a pattern such as `acc_*`, or `cols:0-2`. By default columns
+                that begin alike are one.
+            label: the column of classes, of any kind; by default what is called so.
+            group: a column of which no value is in two splits.
+            sample: the columns that tell samples apart, where a row is a step; `time` orders their rows.
+            split_column: a column that says train, valid or test.
+            split: shares of the three, 60/20/20 by default.
+            fill: `mean` sets missing values to train's means.
+
+        Raises:
+            UserError: it cannot be read so; one sentence.
+        """
+        from s3ray.data import importing  # which makes datasets
+
+        wanted = importing.Wanted(
+            modalities=modalities,
+            label=label,
+            group=group,
+            sample=sample,
+            time=time,
+            split_column=split_column,
+            shares=split,
+            fill=fill,
+            seed=seed,
+            prefix="",
+        )
+        return importing.from_frame(name, frame, wanted)
+
+    @staticmethod
+    def from_torch(
+        name: str,
+        train: torch.utils.data.Dataset[Any],
+        valid: torch.utils.data.Dataset[Any] | None = None,
+        test: torch.utils.data.Dataset[Any] | None = None,
+        *,
+        modalities: Sequence[str] = (),
+        split: str | None = None,
+        fill: str | None = None,
+        seed: int = 0,
+    ) -> Dataset:
+        """A dataset from torch's, whose samples are ({name: values}, label), or values and a label in a tuple.
+
+        Args:
+            name: a plain word, by which results know it.
+            train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has.
+            valid: by default a part of train.
+            test: if it is left out too, train is split.
+            modalities: names of the values in a tuple.
+            split, fill, seed: as of `from_frame`.
+
+        Raises:
+            UserError: it cannot be read so; one sentence.
+        """
+        from s3ray.data import importing
+
+        splits = {"train": train, "valid": valid, "test": test}
+        wanted = importing.Wanted(shares=split, fill=fill, seed=seed, prefix="")
+        given = {name: samples for name, samples in splits.items() if samples is not None}
+        return importing.from_torch(name, given, modalities, wanted)
 
     @classmethod
     def open(cls, directory: Path, modalities: Sequence[str] | None = None) -> Dataset:

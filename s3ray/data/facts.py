@@ -22,6 +22,7 @@ class DataFacts:
     tokens: Mapping[str, int]  # per split, all modalities
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
+    label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     truth: str | None = None  # fingerprint of the data with a simulation's factors, where they are known
     warnings: tuple[str, ...] = ()  # what is odd about the data
@@ -49,6 +50,7 @@ class DataFacts:
                 for name, split in splits.items()
             },
             label_rule=data.facts.get("label_rule"),
+            label_names=data.label_names,
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
             warnings=data.warnings,

@@ -23,6 +23,7 @@ class Kind:
     what: str
     command: str = ""  # shell, unpacks it
     load: str = ""  # Python, reads it
+    imported: bool = False  # `s3ray data import` reads it
     remedy: str = ""  # if neither would help
 
     @property
@@ -38,6 +39,9 @@ class Kind:
         """What helps where an `.npz` of the user's was expected."""
         if self.command:
             return f"unpack it: {self.command}"
+        if self.imported:
+            made = path.with_suffix(".npz") if path.suffix != ".npz" else path.with_name(f"{path.stem}_imported.npz")
+            return f"run s3ray data import {shlex.quote(str(path))} --output {shlex.quote(str(made))}"
         if not self.load:
             again = "write it again with numpy.savez"
             return again if self.remedy in ("", _DOWNLOAD) else self.remedy
@@ -62,25 +66,25 @@ _PACKED: tuple[tuple[bytes, str, str, str, _Opener | None], ...] = (
 _JSON = Kind("JSON", load="json.load(open({0}))")
 _PICKLE = Kind("a pickle", load="pickle.load(open({0}, 'rb'))")
 _MAGICS: tuple[tuple[bytes, Kind], ...] = (
-    (HDF5_MAGIC, Kind("an HDF5 file", load="h5py.File({0})")),
-    (b"MATLAB 7.3", Kind("a MATLAB 7.3 file", load="h5py.File({0})")),
-    (b"MATLAB", Kind("a MATLAB file", load="scipy.io.loadmat({0})")),
-    (b"\x93NUMPY", Kind("a single array of numpy.save", load="numpy.load({0})")),
-    (b"PAR1", Kind("a Parquet file", load="pandas.read_parquet({0})")),
+    (HDF5_MAGIC, Kind("an HDF5 file", imported=True)),
+    (b"MATLAB 7.3", Kind("a MATLAB 7.3 file", imported=True)),
+    (b"MATLAB", Kind("a MATLAB file", imported=True)),
+    (b"\x93NUMPY", Kind("a single array of numpy.save", imported=True)),
+    (b"PAR1", Kind("a Parquet file", imported=True)),
     (b"ARROW1", Kind("an Arrow file", load="pandas.read_feather({0})")),
     (b"FEA1", Kind("a Feather file", load="pandas.read_feather({0})")),
     (b"version https://git-lfs", Kind("a pointer of Git LFS, not the file", remedy="run git lfs pull where it is")),
 )
 # What only the name tells.
 _SUFFIXES = {
-    ".csv": Kind("CSV", load="pandas.read_csv({0})"),
-    ".tsv": Kind("TSV", load="pandas.read_csv({0}, sep='\\t')"),
+    ".csv": Kind("CSV", imported=True),
+    ".tsv": Kind("TSV", imported=True),
     ".json": _JSON,
     ".jsonl": Kind("JSON lines", load="pandas.read_json({0}, lines=True)"),
-    ".mat": Kind("a MATLAB file", load="scipy.io.loadmat({0})"),
+    ".mat": Kind("a MATLAB file", imported=True),
     ".safetensors": Kind("a safetensors file", load="safetensors.numpy.load_file({0})"),
 }
-_TEXT = Kind("text", load="numpy.loadtxt({0})")
+_TEXT = Kind("text", imported=True)
 
 
 def foreign(path: Path) -> Kind | None:

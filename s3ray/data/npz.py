@@ -1,9 +1,16 @@
-"""Bring your own data: one `.npz` with `{train,valid,test}_{modality}`, `_label` and optional `_length` arrays."""
+"""Bring your own data: one `.npz` with `{train,valid,test}_{modality}`, `_label` and optional `_length` arrays.
+
+Beside them `label_names` and `imported` may stand, as `s3ray data import` writes them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +23,7 @@ from s3ray.data.dataset import SPLITS, Dataset
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench import FILES
 from s3ray.data.names import likely, listed, split_named
-from s3ray.errors import UserError
+from s3ray.errors import UserError, nearest
 
 # Keys that stand for samples, not for what is known of them.
 _IDS = {"id", "ids", "idx", "index", "uid", "uids", "name", "names", "key", "keys", "segment", "segments", "video"}
@@ -24,6 +31,7 @@ _IDS |= {"videos", "video_id", "video_ids", "sample_id", "sample_ids", "filename
 _LENGTH = re.compile(
     r"(?:(.+?)_?)?(?:seq_?|n_?|num_?)?(?:len|lens|lengths?|lenght?s?|lenghts?|steps|frames)", re.IGNORECASE
 )
+_ABOUT = ("label_names", "imported")  # keys that tell of the whole file
 _STANDARDISE = "bring each feature to mean 0 and deviation 1, as train has them, before saving"
 
 
@@ -122,12 +130,17 @@ def _folder_remedy(path: Path) -> str:
     return "give the .npz file itself"
 
 
-def read_npz(name: str, path: Path) -> Dataset:
+def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, else_all: bool = False) -> Dataset:
     """Read and check `path`.
 
     Arrays: `{split}_{modality}` (n, steps, features) or (n, features), `{split}_label` (n,) integers,
-    optional `{split}_{modality}_length` (n,); any two modality names, any number of classes. What is finite but
-    odd about the values is in the dataset's warnings.
+    optional `{split}_{modality}_length` (n,); any two modality names, any number of classes. Optional `label_names`
+    (K,) are the names of the classes 0 to K - 1, and `imported` is JSON on where the arrays are from. What is finite
+    but odd about the values is in the dataset's warnings.
+
+    Args:
+        modalities: the two to take, in this order; by default the file must hold exactly two.
+        else_all: a file that has none of `modalities` is read as if none were chosen.
 
     Raises:
         UserError: naming file, key and remedy, for whatever the stages could not use.
@@ -135,15 +148,115 @@ def read_npz(name: str, path: Path) -> Dataset:
     with opened_npz(path, f"--dataset {name}=PATH") as archive:
         _check_splits(archive)
         _check_labels(archive)
-        modalities = _modality_names(archive)
-        unused = _check_leftovers(archive, modalities)
-        for modality in modalities:
+        found = _modality_names(archive)
+        if else_all and not set(found) & set(modalities or ()):
+            modalities = None
+        taken = _chosen(archive, found, modalities)
+        unused = _check_leftovers(archive, taken if modalities is None else list(dict.fromkeys([*taken, *found])))
+        for modality in taken:
             given = [split for split in SPLITS if f"{split}_{modality}_length" in archive.entries]
             if 0 < len(given) < len(SPLITS):
                 unused.append(
                     f"{modality} has lengths in {' and '.join(given)} alone: elsewhere padding is read as data"
                 )
-        return checked_dataset(name, archive, modalities, unused, _STANDARDISE)
+        data = checked_dataset(name, archive, taken, unused, _STANDARDISE)
+        about = _about(archive, data)
+        warnings = [*data.facts["warnings"], *about.get("imported", {}).get("warnings", ())]
+        return dataclasses.replace(data, facts={**data.facts, **about, "warnings": warnings})
+
+
+def save_npz(data: Dataset, path: Path, *, replace: bool = False) -> None:
+    """Write a dataset as `read_npz` reads it; the file appears complete or not at all.
+
+    Sequences of different lengths are padded with zeros, and their lengths stand beside them.
+
+    Raises:
+        UserError: something is there and `replace` is not set, or the place cannot be written to.
+    """
+    if path.exists() and not replace:
+        raise UserError(f"{path}: is there already; give another place, or --overwrite it")
+    arrays: dict[str, NDArray[Any]] = {key: np.array(v) for key, v in _told(data).items()}
+    for modality in data.features:
+        of_splits = {name: split.modalities[modality] for name, split in data.splits.items()}
+        ragged = any(len(set(s.lengths.tolist())) > 1 for s in of_splits.values())
+        for split, sequences in of_splits.items():
+            values = sequences.padded()
+            single = not ragged and values.shape[1] == 1
+            arrays[f"{split}_{modality}"] = values[:, 0] if single else values
+            if ragged:
+                arrays[f"{split}_{modality}_length"] = sequences.lengths
+    for split, samples in data.splits.items():
+        arrays[f"{split}_label"] = samples.labels
+    staging = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}-", dir=path.parent, delete=False) as file:
+            staging = Path(file.name)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        staging.chmod(0o644)  # temporary files are private
+        os.replace(staging, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a place that can") from error
+    finally:
+        if staging:
+            staging.unlink(missing_ok=True)
+
+
+def _told(data: Dataset) -> dict[str, Any]:
+    """What a file says of the whole dataset."""
+    told: dict[str, Any] = {}
+    if data.label_names:
+        told["label_names"] = list(data.label_names)
+    if "imported" in data.facts:
+        told["imported"] = json.dumps(data.facts["imported"])
+    return told
+
+
+def _about(archive: Archive, data: Dataset) -> dict[str, Any]:
+    """The facts that a file tells of itself: `_told`, read back."""
+    facts: dict[str, Any] = {}
+    if "label_names" in archive.entries:
+        entry = archive.entries["label_names"]
+        labels = np.unique(data.train.labels)
+        if len(entry.shape) != 1 or entry.dtype.kind not in "US" or labels[0] < 0 or labels[-1] >= entry.shape[0]:
+            raise UserError(
+                f"{archive.place}: label_names must be one string per class, of labels from 0 to {entry.shape[0] - 1}, "
+                f"not {entry} for labels {labels[0]} to {labels[-1]}; number the labels from 0 or drop label_names"
+                if len(entry.shape) == 1 and entry.dtype.kind in "US"
+                else f"{archive.place}: label_names must be an array of strings, one per class, not {entry}; save "
+                f"numpy.array([…]) of str, or drop it"
+            )
+        facts["label_names"] = [str(name) for name in archive["label_names"].astype(str)]
+    if "imported" in archive.entries:
+        entry = archive.entries["imported"]
+        try:
+            imported = json.loads(str(archive["imported"])) if entry.shape == () and entry.dtype.kind == "U" else None
+        except ValueError:
+            imported = None
+        if not isinstance(imported, dict):
+            raise UserError(f"{archive.place}: imported is not what s3ray data import writes; drop the key")
+        facts["imported"] = imported
+    return facts
+
+
+def _chosen(archive: Archive, found: list[str], modalities: Sequence[str] | None) -> list[str]:
+    """The two modalities to take."""
+    if modalities is None:
+        if len(found) > 2:
+            raise UserError(
+                f"{archive.place}: expected two modalities train_{{modality}}, found {len(found)} "
+                f"({', '.join(found)}); keep exactly two, or choose them with --modalities {found[0]},{found[1]}"
+            )
+        return found
+    for name in modalities:
+        if name not in found:
+            raise UserError(f"--modalities: {archive.place} has no modality {name!r}; {nearest(name, found)}")
+    if len(modalities) != 2:
+        raise UserError(
+            f"--modalities {','.join(modalities)}: names {len(modalities)} of {archive.place}, and two are taken; "
+            f"choose two of {', '.join(found)}"
+        )
+    return list(modalities)
 
 
 def _renamed(archive: Archive) -> dict[str, str]:
@@ -183,7 +296,7 @@ def _check_splits(archive: Archive) -> None:
         found = listed(list(archive.entries), f"{split}_label")
         raise UserError(
             f"{archive.place}: split {split} is missing (no key {split}_…, found {found}); add {split}_{{modality}} "
-            f"and {split}_label"
+            f"and {split}_label, or let s3ray data import make an .npz of it"
         )
 
 
@@ -219,13 +332,12 @@ def _modality_names(archive: Archive) -> list[str]:
         suspects = [s for s in found if s not in names and entries[f"train_{s}"].dtype.hasobject]
         names += [s for s in suspects if s.lower() not in _IDS][: 2 - len(names)]
     names = [stem for stem in names if may_be_one(stem) or not _is_ids(entries[f"train_{stem}"], stem)]
-    if len(names) != 2:
+    if len(names) < 2:
         others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in found if s not in (*names, *besides)])
         raise UserError(
             f"{path}: expected two modalities train_{{modality}}, found {len(names)} ({', '.join(names) or 'none'})"
-            + (f" beside {others}" if len(names) < 2 and others != "nothing" else "")
-            + "; keep exactly two"
-            + (", numbers of shape (n, steps, features) or (n, features)" if len(names) < 2 else "")
+            + (f" beside {others}" if others != "nothing" else "")
+            + "; keep exactly two, numbers of shape (n, steps, features) or (n, features)"
         )
     check_names(path, names)
     return names
@@ -261,7 +373,8 @@ def _check_leftovers(archive: Archive, modalities: list[str]) -> list[str]:
             raise UserError(f"{archive.place}: {_leftover(archive, split, stem, entry, modalities, known, missing)}")
         if renamed.get(key) in known:
             raise UserError(f"{archive.place}: unknown key {key}; did you mean {renamed[key]}? rename or drop it")
-        unused.append(key)
+        if key not in _ABOUT:
+            unused.append(key)
     if not unused:
         return []
     return [f"{'keys' if unused[1:] else 'key'} {listed(unused)} {'are' if unused[1:] else 'is'} not used"]

@@ -49,7 +49,7 @@ DEFAULT_PAIR = ("vision", "text")
 
 
 def resolve_sources(
-    names: Sequence[str], assignments: Sequence[str], folder: Path | None, modalities: Sequence[str] = DEFAULT_PAIR
+    names: Sequence[str], assignments: Sequence[str], folder: Path | None, modalities: Sequence[str] | None = None
 ) -> list[Source]:
     """The datasets that a command line asks for, in its order.
 
@@ -58,20 +58,26 @@ def resolve_sources(
             of `assignments` and `folder`, or if there are none, all embedded ones.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
         folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
-        modalities: `--modalities`, those that are taken of each prepared dataset in `folder`, in this order.
+        modalities: `--modalities`, those that are taken, in this order, of each prepared dataset in `folder` (by
+            default vision and text) and of each `.npz`; beside prepared ones, an `.npz` that has none of them is read
+            whole.
 
     Raises:
         UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
     """
     brought: dict[str, Source] = {}
     places: dict[str, Path] = {}  # of the assignments
+    if modalities is not None and (not modalities or len(set(modalities)) < len(modalities)):
+        raise UserError(f"--modalities {','.join(modalities)}: name different modalities, such as vision,text")
+    beside = folder is not None and bool(prepared_datasets(folder))
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: not a folder; {_no_folder(folder)}")
         brought = _in_folder(folder, modalities)
-    elif tuple(modalities) != DEFAULT_PAIR:
+    elif modalities is not None and not assignments:
         raise UserError(
-            f"--modalities {','.join(modalities)}: is for prepared datasets; give their folder with --data DIR"
+            f"--modalities {','.join(modalities)}: is for your own and prepared datasets; give one with --dataset "
+            f"NAME=PATH or --data DIR"
         )
     for assignment in assignments:
         name, separator, path_text = assignment.partition("=")
@@ -86,7 +92,7 @@ def resolve_sources(
                 raise UserError(
                     f"--dataset {assignment}: {name} is the name of {other} too; give one of them another name"
                 )
-        places[name], brought[name] = path, _npz_source(name, path)
+        places[name], brought[name] = path, _npz_source(name, path, modalities, beside)
 
     known = {name: Source(name, embedded.load) for name, embedded in EMBEDDED.items()} | brought
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
@@ -112,23 +118,17 @@ def prepared_datasets(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in [*FILES, *found] if name in found}
 
 
-def _in_folder(folder: Path, modalities: Sequence[str]) -> dict[str, Source]:
-    if not modalities or len(set(modalities)) < len(modalities):
-        raise UserError(f"--modalities {','.join(modalities)}: name different modalities, such as vision,text")
-
+def _in_folder(folder: Path, modalities: Sequence[str] | None) -> dict[str, Source]:
     def prepared(path: Path) -> Callable[[], Dataset]:
-        return lambda: Dataset.open(path, modalities)
+        return lambda: Dataset.open(path, DEFAULT_PAIR if modalities is None else modalities)
 
     sources = {name: Source(name, prepared(path)) for name, path in prepared_datasets(folder).items()}
-    if not sources and tuple(modalities) != DEFAULT_PAIR:
-        raise UserError(
-            f"--modalities {','.join(modalities)}: is for prepared datasets, and {folder} holds none; leave it out"
-        )
+    beside = bool(sources)
     for path in sorted(folder.glob("*.npz")):
         if path.stem in sources:
             sources[path.stem] = Source(path.stem, _ambiguous(folder, path))
         else:
-            sources[path.stem] = _npz_source(path.stem, path)
+            sources[path.stem] = _npz_source(path.stem, path, modalities, beside)
     if not sources:
         if (folder / "manifest.json").is_file():
             raise UserError(
@@ -161,5 +161,5 @@ def _no_folder(path: Path) -> str:
     return "give the folder that holds NAME.npz files and prepared datasets"
 
 
-def _npz_source(name: str, path: Path) -> Source:
-    return Source(name, lambda: read_npz(name, path))
+def _npz_source(name: str, path: Path, modalities: Sequence[str] | None, beside: bool) -> Source:
+    return Source(name, lambda: read_npz(name, path, modalities, else_all=beside))

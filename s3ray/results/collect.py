@@ -141,6 +141,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "best_accuracy": entry.facts.best_accuracy,
                 "samples": dict(entry.facts.samples),
                 "classes": entry.facts.classes,
+                "label_names": list(entry.facts.label_names),
                 "fingerprint": entry.facts.fingerprint,
                 "warnings": list(entry.facts.warnings),
                 "batch_size": plan.study.batch_sizes(name)[0],

@@ -57,17 +57,20 @@ def print_npz(path: Path, console: Console) -> None:
     data = read_npz(path.stem, path)
     features = ", ".join(f"{name} {width}" for name, width in data.features.items())
     console.print(f"  features: {features}; {data.classes} classes; fingerprint {data.fingerprint()[:12]}")
+    for line in data.facts.get("imported", {}).get("said", ()):
+        console.print(f"  imported: {line}")
     table = Table(box=None, pad_edge=False)
     lengths = [f"{name} steps min/median/max" for name in data.features]
     for column in ("", "samples", *lengths, "samples per class", "majority"):
         table.add_column(column, justify="right" if column else "left")
+    named = dict(enumerate(data.label_names))
     for name, split in data.splits.items():
         classes, counts = np.unique(split.labels, return_counts=True)
         table.add_row(
             f"  {name}",
             str(len(split)),
             *(_in_short(sequences.lengths) for sequences in split.modalities.values()),
-            listed([f"{label}: {count}" for label, count in zip(classes, counts, strict=True)]),
+            listed([f"{named.get(label, label)}: {count}" for label, count in zip(classes, counts, strict=True)]),
             f"{100 * data.majority_rate(name):.2f}%",
         )
     console.print(table)

@@ -119,6 +119,11 @@ def test_progress_in_a_terminal_is_a_bar() -> None:
     ("command", "flags"),
     [
         ("prepare", {"--root", "--datasets", "--output", "--neutral", "--z-norm"}),
+        (
+            "import",
+            {"--output", "--modality", "--label", "--group", "--sample", "--time", "--split", "--split-column"}
+            | {"--seed", "--fill", "--overwrite"},
+        ),
         ("show", set()),
         ("simulate", {"--like", "--output", "--samples", "--seed"}),
     ],
@@ -128,8 +133,8 @@ def test_the_flags_are_few_and_frozen(command: str, flags: set[str]) -> None:
     assert set(re.findall(r"^│[ *]+(--[a-z-]+)", help_text, re.MULTILINE)) == {"--help", *flags}
 
 
-def test_the_commands_are_three() -> None:
-    assert re.findall(r"^│ (\w+) ", data("--help").stdout, re.MULTILINE) == ["prepare", "show", "simulate"]
+def test_the_commands_are_four() -> None:
+    assert re.findall(r"^│ (\w+) ", data("--help").stdout, re.MULTILINE) == ["prepare", "import", "show", "simulate"]
 
 
 def test_simulate_says_what_it_wrote(tmp_path: Path) -> None:
@@ -325,7 +330,7 @@ def test_a_root_that_is_no_folder(root: str, tmp_path: Path) -> None:
         ("", "holds no prepared dataset; run s3ray data prepare --root"),
         ("absent", "absent: no such folder or file; give"),
         ("mosi_data.pkl", "mosi's file of MultiBench, not an .npz; run s3ray data prepare --root"),
-        ("notes.csv", "CSV, not an .npz of arrays; in Python, x = pandas.read_csv("),
+        ("notes.csv", "CSV, not an .npz of arrays; run s3ray data import "),
     ],
 )
 def test_show_of_nothing_that_it_can_show(path: str, words: str, tmp_path: Path) -> None:
@@ -454,7 +459,7 @@ def test_a_root_that_is_prepared_already(prepared: Path, simulated: Path) -> Non
         ("mine={0}", "a folder, not an .npz; for all that it holds, give --data {0}"),
         ("mine={0}/mosi", "a folder, not an .npz; it is prepared data: give --data {0} --datasets mosi"),
         ("mine={0}/god.npz", "no such file; did you mean good.npz? check --dataset mine=PATH"),
-        ("mine={0}/table.csv", "CSV, not an .npz of arrays; in Python, x = pandas.read_csv("),
+        ("mine={0}/table.csv", "CSV, not an .npz of arrays; run s3ray data import "),
         ("mine={0}/huge.npz", "huge.npz: train_b holds 1 values beyond ±1e+18, such as 3e+38, whose squares overflow"),
     ],
 )

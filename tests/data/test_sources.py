@@ -226,10 +226,14 @@ def test_modalities_are_some_and_different(modalities: tuple[str, ...], prepared
     assert str(error.value) == f"--modalities {','.join(modalities)}: name different modalities, such as vision,text"
 
 
-def test_a_pair_without_a_folder(prepared: Path) -> None:
-    for assignments in ([], [f"own={prepared / 'own.npz'}"]):
-        with pytest.raises(UserError, match=r"^--modalities audio,text: is for prepared datasets; .* --data DIR$"):
-            resolve_sources([], assignments, None, ("audio", "text"))
+def test_a_pair_of_ones_own_or_of_nothing(prepared: Path) -> None:
+    with pytest.raises(UserError, match=r"^--modalities audio,text: is for your own and prepared .* --data DIR$"):
+        resolve_sources([], [], None, ("audio", "text"))
+    (own,) = resolve_sources([], [f"own={prepared / 'own.npz'}"], None, ("b", "a"))
+    assert list(own.load().features) == ["b", "a"]
+    (own,) = resolve_sources([], [f"own={prepared / 'own.npz'}"], None, ("a", "c"))
+    with pytest.raises(UserError, match=r"^--modalities: .*own\.npz has no modality 'c'; .*known: a, b$"):
+        own.load()
 
 
 def test_a_file_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:

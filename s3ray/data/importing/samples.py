@@ -1,0 +1,247 @@
+"""Samples out of what was chosen: one per row, per group of rows, per file or per entry of an array's axis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from s3ray.data.importing.choose import Choice
+from s3ray.data.importing.fields import Item
+from s3ray.data.importing.tables import as_numbers
+from s3ray.data.names import listed
+from s3ray.errors import UserError
+
+Steps = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The samples of a table: which rows are whose, in their order."""
+
+    item: Item
+    frame: pd.DataFrame
+    order: NDArray[np.int64]  # rows, sample by sample
+    lengths: NDArray[np.int64]  # (n,) rows of each sample
+    ids: tuple[str, ...]  # (n,), or none
+    parts: tuple[int, ...]  # samples of each part
+
+    def numbers(self, option: str, position: int) -> NDArray[Any] | list[NDArray[Any]]:
+        """Of a column, in the samples' order."""
+        values = as_numbers(self.frame.iloc[:, position])
+        if values is None:
+            name = self.item.first.columns[position]
+            odd = next((v for v in self.frame.iloc[:, position] if not isinstance(v, int | float)), "nothing")
+            raise UserError(f"{option}: column {name} holds {str(odd)[:40]!r}, no numbers; leave it out or number it")
+        return [values[i] for i in self.order] if isinstance(values, list) else values[self.order]
+
+    def of_samples(self, option: str, positions: Sequence[int]) -> NDArray[Any]:
+        """(n,) or, of several columns, (n, columns): what does not change within a sample."""
+        columns = []
+        starts = np.cumsum(self.lengths) - self.lengths
+        of_row = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        for position in positions:
+            values = self.frame.iloc[self.order, position]
+            codes = pd.factorize(values)[0]
+            if (changed := codes != codes[starts][of_row]).any():
+                sample = self.ids[of_row[int(np.flatnonzero(changed)[0])]]
+                raise UserError(
+                    f"{option}: column {self.item.first.columns[position]} changes within sample {sample}; name more "
+                    f"columns in --sample, or another column"
+                )
+            columns.append(values.iloc[starts].to_numpy())
+        return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
+def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
+    """The samples of a table, or of one table per split.
+
+    Args:
+        keys: columns that together name a sample; without any, every row is one.
+        time: the column that orders a sample's rows; by default they keep their order.
+    """
+    frames = []
+    for part in item.parts:
+        frame = part.load()
+        assert isinstance(frame, pd.DataFrame)
+        if set(part.columns) != set(item.first.columns):
+            odd = sorted(set(part.columns) ^ set(item.first.columns))
+            raise UserError(f"{part.file}: column {odd[0]} is not in all splits; give every split the same columns")
+        frames.append(frame[list(item.first.columns)] if len(set(part.columns)) == len(part.columns) else frame)
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    of_part = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+    if not keys:
+        each = np.ones(len(frame), dtype=np.int64)
+        return Rows(item, frame, np.arange(len(frame)), each, (), tuple(len(one) for one in frames))
+    place = item.first.file
+    for name in (*keys, *([time] if time else [])):
+        if missing := int(frame[name].isna().sum()):
+            raise UserError(f"{place}: column {name} is missing in {missing} rows; drop them first")
+    code = frame[list(keys)].assign(**{"\0part": of_part}).groupby(["\0part", *keys], sort=False).ngroup().to_numpy()
+    order = np.argsort(code, kind="stable")
+    if time:
+        moments = pd.factorize(frame[time], sort=True)[0]
+        order = np.lexsort((moments, code))
+        again = (np.diff(code[order]) == 0) & (np.diff(moments[order]) == 0)
+        if again.any():
+            row = frame.iloc[order[int(np.flatnonzero(again)[0])]]
+            raise UserError(
+                f"{place}: sample {_key(row, keys)} has {time} {row[time]} twice; name all columns that tell samples "
+                f"apart, such as --sample {keys[0]},trial"
+            )
+    lengths = np.bincount(code)
+    firsts = order[np.cumsum(lengths) - lengths]
+    named = frame[list(keys)].iloc[firsts].astype(str)
+    ids = tuple(named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]])
+    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(frames)))
+    return Rows(item, frame, order, lengths, ids, counts)
+
+
+def _key(row: pd.Series[Any], keys: Sequence[str]) -> str:
+    return "/".join(str(row[name]) for name in keys)
+
+
+def of_table(rows: Rows, positions: Sequence[int], option: str) -> Steps:
+    """The chosen columns' values."""
+    chosen = list(positions)
+    if all(dtype.kind in "fiu" and isinstance(dtype, np.dtype) for dtype in rows.frame.dtypes.iloc[chosen]):
+        return rows.frame.iloc[:, chosen].to_numpy()[rows.order], rows.lengths
+    columns = [rows.numbers(option, position) for position in positions]
+    if any(isinstance(column, list) for column in columns):
+        (lists, *others) = columns
+        if others or not isinstance(lists, list) or (rows.lengths > 1).any():
+            raise UserError(f"{option}: holds a list of unequal length per row beside others; choose that column alone")
+        return of_list(lists, option)
+    arrays = [column[:, None] if column.ndim == 1 else column for column in columns if isinstance(column, np.ndarray)]
+    return np.concatenate(arrays, axis=1), rows.lengths
+
+
+def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
+    """An array (steps, features) per sample."""
+    empty = [i for i, one in enumerate(samples) if not len(one)]
+    if empty:
+        raise UserError(f"{option}: {len(empty)} samples have no step, the first is {empty[0]}; drop them first")
+    return np.concatenate(samples), np.array([len(one) for one in samples])
+
+
+def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArray[Any]], str]:
+    """Each part's array with samples first, and what was done to it.
+
+    Args:
+        counts: samples of each part.
+    """
+    arrays = []
+    for part in item.parts:
+        array = np.asarray(part.load())
+        if part.kind not in "fiub" or array.dtype.kind not in "fiub":
+            what = {"O": "objects or structs", "U": "words", "S": "words", "c": "complex numbers"}.get(
+                part.kind, part.kind
+            )
+            raise UserError(f"{option}: {part.name} holds {what}, not numbers; save it as one array of numbers")
+        arrays.append(array.reshape(-1, 1) if array.ndim == 1 else array)
+    shapes = [array.shape for array in arrays]
+    if len(arrays) != len(counts) or not all(2 <= len(shape) <= 3 and 0 not in shape for shape in shapes):
+        raise UserError(
+            f"{option}: {item} must be (samples, features) or (samples, steps, features), in each split; reshape it"
+        )
+    fits = [
+        axis
+        for axis in range(min(map(len, shapes)))
+        if all(shape[axis] == count for shape, count in zip(shapes, counts, strict=True))
+    ]
+    if not fits:
+        sizes = " and ".join(f"{' × '.join(map(str, shape))}" for shape in shapes)
+        raise UserError(
+            f"{option}: {item.name} is {sizes}, and no axis has the {' and '.join(map(str, counts))} of the labels; "
+            f"give arrays of the same samples"
+        )
+    axis = 0 if 0 in fits else fits[-1]
+    if axis == 0:
+        same = len(fits) > 1
+        return arrays, "as many features as samples, read as samples × features" if same else ""
+    turned = [np.moveaxis(array, axis, 0) for array in arrays]
+    return turned, "was features × samples, turned" if arrays[0].ndim == 2 else f"had samples on axis {axis}, turned"
+
+
+def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Steps, str]:
+    """Arrays (n, features) or (n, steps, features) of one item, and what was seen of their padding.
+
+    Without `lengths`, steps at the end that are NaN throughout are padding.
+    """
+    arrays = [array.astype(np.uint8) if array.dtype.kind == "b" else array for array in arrays]
+    if all(array.ndim == 2 for array in arrays):
+        whole = np.concatenate(arrays)
+        return (whole, np.ones(len(whole), dtype=np.int64)), ""
+    rows, found = [], []
+    at = 0
+    for array in arrays:
+        count, steps, _ = array.shape
+        if lengths is not None:
+            valid = lengths[at : at + count]
+            if valid.min() < 1 or valid.max() > steps:
+                raise UserError(
+                    f"{option}: its lengths are {valid.min()} to {valid.max()}, its steps {steps}; correct them"
+                )
+        elif array.dtype.kind == "f":
+            present = ~np.isnan(array).all(axis=2)
+            valid = np.where(present.any(axis=1), steps - np.argmax(present[:, ::-1], axis=1), 1)
+        else:
+            valid = np.full(count, steps)
+        rows.append(array[np.arange(steps) < valid[:, None]])
+        found.append(valid)
+        at += count
+    of_all = np.concatenate(found)
+    seen = lengths is None and any((v < a.shape[1]).any() for v, a in zip(found, arrays, strict=True))
+    return (np.concatenate(rows), of_all), "steps of NaN at the end taken for padding" if seen else ""
+
+
+def lengths_beside(items: Sequence[Item], choice: Choice, name: str, counts: Sequence[int]) -> NDArray[np.int64] | None:
+    """The lengths that stand beside an array, as `X_length` or `audio_lengths`."""
+    for item in items:
+        if re.fullmatch(rf"({re.escape(choice.item.name)}|{re.escape(name)})_(lengths?|lens?)", item.name):
+            if [int(np.prod(part.shape)) for part in item.parts] != list(counts):
+                continue
+            return np.concatenate([np.ravel(np.asarray(part.load())).astype(np.int64) for part in item.parts])
+    return None
+
+
+def same_ids(ids: Sequence[str], others: Sequence[str]) -> NDArray[np.int64] | None:
+    """For each of `ids` its place in `others`; None if these are not the same names.
+
+    Names of files may lack their suffix and their folder, and numbers their leading zeros.
+    """
+    for form in (str, _without_suffix, lambda one: _without_suffix(one).rsplit("/", 1)[-1]):
+        mine, theirs = [_number(form(one)) for one in ids], [_number(form(one)) for one in others]
+        places = {name: place for place, name in enumerate(theirs)}
+        if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
+            return np.array([places[name] for name in mine])
+    return None
+
+
+def _without_suffix(name: str) -> str:
+    return re.sub(r"\.(npy|csv|tsv|txt)$", "", name, flags=re.IGNORECASE)
+
+
+def _number(name: str) -> str:
+    return str(int(name)) if name.isdecimal() else name.removesuffix(".0")
+
+
+def _plain(ids: Sequence[str]) -> list[str]:
+    return [_number(_without_suffix(one).rsplit("/", 1)[-1]) for one in ids]
+
+
+def shared_ids(ids: Sequence[str], others: Sequence[str]) -> int:
+    """How many names are in both."""
+    return len(set(_plain(ids)) & set(_plain(others)))
+
+
+def difference(ids: Sequence[str], others: Sequence[str]) -> str:
+    """Which samples one lacks, in words."""
+    ids, others = _plain(ids), _plain(others)
+    missing = sorted(set(ids) - set(others)) or sorted(set(others) - set(ids))
+    return f"{len(ids)} against {len(others)} samples, such as {listed(missing, shown=2)}"
