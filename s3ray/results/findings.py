@@ -4,7 +4,7 @@ Of every dataset one configuration of S3 speaks, the one that is best *on valida
 validation (`statistics`); all that is said of it is measured on test. Differences are of `controlled`, with seeds and
 samples random wherever rows say which samples are right; "above" and "below" are said where a two-sided test at level
 0.05 shows it, else that the two are not told apart. The raw features that it is held against are, of all references on
-raw features, those that are best on validation. Where S3 ends below them the first thing to try is named.
+raw features, those that are best on validation. Where S3 ends more than a point below them the first thing to try is named.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _beside_raw(
     difference = compared(_MARGIN, star, beside)
     name, accuracy = _sentence(labels.inputs_title(raw)), _percent(reference["accuracy"].iloc[0])
     yield f"{name}, reaches {accuracy}: S3 is {_stands(difference)}."
-    if difference.difference.mean < 0:
+    if difference.difference.mean < -_MARGIN:
         yield f"To try: {_remedy(line)}."
 
 
