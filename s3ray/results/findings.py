@@ -4,7 +4,8 @@ Of every dataset one configuration of S3 speaks, the one that is best *on valida
 validation (`statistics`); all that is said of it is measured on test. Differences are of `controlled`, with seeds and
 samples random wherever rows say which samples are right; "above" and "below" are said where a two-sided test at level
 0.05 shows it, else that the two are not told apart. The raw features that it is held against are, of all references on
-raw features, those that are best on validation. Where S3 ends more than a point below them the first thing to try is named.
+raw features, those that are best on validation. Where S3 ends more than a point below them the first thing to try is
+named.
 """
 
 from __future__ import annotations
