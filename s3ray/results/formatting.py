@@ -45,11 +45,9 @@ def references_on_test(references: pd.DataFrame, dataset: str) -> dict[str, floa
     own = references[references["dataset"] == dataset] if len(references) else references
     if own.empty:
         return {}
-    of = own.pivot(index="reference", columns="split", values="accuracy")
-    on_test = {MAJORITY: of["test"].get(MAJORITY, math.nan)}
-    if raw := best_raw(own):
-        on_test[labels.BEST_RAW] = of.loc[raw, "test"]
-    return {name: float(accuracy) for name, accuracy in on_test.items() if pd.notna(accuracy)}
+    on_test = own[own["split"] == "test"].set_index("reference")["accuracy"].dropna()
+    named = {MAJORITY: MAJORITY, labels.BEST_RAW: best_raw(own) or ""}
+    return {name: float(on_test[reference]) for name, reference in named.items() if reference in on_test.index}
 
 
 def best_raw(references: pd.DataFrame) -> str | None:

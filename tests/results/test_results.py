@@ -67,6 +67,7 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
                         "preservation_ratio": ratio,
                         "split": split,
                         "accuracy": accuracy(branch.branch, ratio, split, cell.cell.seed),
+                        "samples": 10**9,
                         "pairs_kept": int(100 * ratio),
                         "active_parameters": 1000 * ratio,
                         "active_parameters_paper": 900 * ratio,
