@@ -76,8 +76,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "dataset": _CELL["dataset"],
         "scale": _CELL["scale"],
         **_DATA,
-        "reference": "majority class: always the most frequent training class; raw features: the probe on mean-pooled "
-        "raw features",
+        "reference": "majority class: always the most frequent training class; raw features: the probe on "
+        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: over steps, of all",
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",
