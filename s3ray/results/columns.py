@@ -77,7 +77,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "scale": _CELL["scale"],
         **_DATA,
         "reference": "majority class: always the most frequent training class; raw features: the probe on "
-        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: over steps, of all",
+        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all",
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",
