@@ -121,7 +121,7 @@ class FinishedStore:
         for identity in list(measured.values())[:1]:
             config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
             pool = config.pruning.pool
-        how = self.store.dataset_facts(marker.document["data"]).get("standardized", {})
+        how = Inputs(**marker.inputs).standardized
         standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         return Model(self._restored(marker).eval(), marker.inputs["features"], probe, pool, standardizers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -112,11 +112,10 @@ def execute(
         _compute, say=say, workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose
     )
     if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
-        tried, failures = compute(calibration.plan, store, console)
-        calibration = replace(calibration, plan=tried)
+        calibration = calibration.after(*compute(calibration.plan, store, console), store)
         for line in calibration.told(store):
             say(line)
-        plan = make_plan(plan.sweep, calibration.settled(store, failures), store, plan.machine)
+        plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
     plan, failures = compute(plan, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         written = write_results(plan, store)

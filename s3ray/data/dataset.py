@@ -381,9 +381,13 @@ class Dataset:
                 raise UserError(f"{directory}/{name}.npy: damaged ({error}); prepare the dataset again") from error
             return array
 
+        standardized = manifest["facts"].get("standardized", {})
         splits = {
             split: Split(
-                {m: Sequences(load(f"{split}.{m}.values"), load(f"{split}.{m}.offsets")) for m in chosen},
+                {
+                    m: Sequences(load(f"{split}.{m}.values"), load(f"{split}.{m}.offsets"), m in standardized)
+                    for m in chosen
+                },
                 load(f"{split}.labels"),
                 load(f"{split}.truth") if manifest["truth_names"] else None,
                 {m: load(name) for m in chosen if (name := f"{split}.{m}.truth") in manifest["arrays"]},

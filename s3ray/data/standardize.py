@@ -20,7 +20,7 @@ LARGEST = 5.0  # deviations: what lies beyond is cut off there, since one value 
 class Standardizer:
     """(x - mean) / deviation per feature of a modality, cut off at ±5; a feature that train holds constant becomes 0.
 
-    Kept in float32: from there on every machine computes the same bits, and the data's fingerprint is the same.
+    The two vectors are kept in float32: with them every machine computes the same bits.
     """
 
     mean_F: NDArray[np.float32]
@@ -59,18 +59,21 @@ class Standardizer:
 
 
 def standardized(data: Dataset) -> Dataset:
-    """A dataset whose features all have mean 0 and deviation 1 on its training split; as it is, if they are already.
+    """A dataset whose features all have mean 0 and deviation 1 on its training split; those that have stay as they are.
 
     How they were brought there is in its facts; warnings about units, which have no effect any more, give way to one
     that names what is constant.
     """
-    if all(sequences.standardized for sequences in data.train.modalities.values()):
+    train_data = data.train.modalities.items()
+    scalers = {name: Standardizer.of(sequences) for name, sequences in train_data if not sequences.standardized}
+    if not scalers:
         return data
-    scalers = {name: Standardizer.of(sequences) for name, sequences in data.train.modalities.items()}
+    how = {name: scaler.plain for name, scaler in scalers.items()}
+    warnings = {name: _constant(name, scaler) for name, scaler in scalers.items()}
     facts = {
         **data.facts,
-        "standardized": {name: scaler.plain for name, scaler in scalers.items()},
-        "scale_warnings": {name: _constant(name, scaler) for name, scaler in scalers.items()},
+        "standardized": {**data.facts.get("standardized", {}), **how},
+        "scale_warnings": {**data.facts.get("scale_warnings", {}), **warnings},
     }
     train, valid, test = (standardized_split(split, scalers) for split in data.splits.values())
     return dataclasses.replace(data, train=train, valid=valid, test=test, facts=facts)

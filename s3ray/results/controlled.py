@@ -67,8 +67,8 @@ _FLOORS: Mapping[Question, _Floor] = {
         said={
             "hurt": f"experts hurt here; {_IDLE}",
             "no": f"experts do not matter here; {_IDLE}",
-            UNDECIDED: f"no expert at all is as good so far ({UNDECIDED})",
-            ONE_SEED: f"no expert at all is as good so far ({ONE_SEED})",
+            UNDECIDED: f"experts are not shown to help ({UNDECIDED})",
+            ONE_SEED: f"experts are not shown to help ({ONE_SEED})",
         },
     ),
     "training": _Floor(
@@ -79,8 +79,8 @@ _FLOORS: Mapping[Question, _Floor] = {
         said={
             "hurt": "training hurt here",
             "no": "training gained nothing here",
-            UNDECIDED: f"training has not helped so far ({UNDECIDED})",
-            ONE_SEED: f"training has not helped so far ({ONE_SEED})",
+            UNDECIDED: f"training is not shown to help ({UNDECIDED})",
+            ONE_SEED: f"training is not shown to help ({ONE_SEED})",
         },
     ),
 }

@@ -4,8 +4,7 @@ Of every dataset one configuration of S3 speaks, the one that is best *on valida
 validation (`statistics`); all that is said of it is measured on test. Differences are of `controlled`, with seeds and
 samples random wherever rows say which samples are right; "above" and "below" are said where a two-sided test at level
 0.05 shows it, else that the two are not told apart. The raw features that it is held against are, of all references on
-raw features, those that are best on validation. Where S3 ends more than a point below them the first thing to try is
-named.
+raw features, those that are best on validation. Where S3 is below them the first thing to try is named.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def _beside_raw(
     difference = compared(_MARGIN, star, beside)
     name, accuracy = _sentence(labels.inputs_title(raw)), _percent(reference["accuracy"].iloc[0])
     yield f"{name}, reaches {accuracy}: S3 is {_stands(difference)}."
-    if difference.difference.mean < -_MARGIN:
+    if difference.difference.mean < 0 and _is_shown(difference):
         yield f"To try: {_remedy(line)}."
 
 
@@ -82,7 +81,7 @@ def _remedy(line: pd.Series[Any] | None) -> str:
     if line is not None and line["training"] in ("hurt", "no"):
         return "train more carefully (specialization.optimizer.learning_rate, epochs), since training gained nothing"
     if line is not None and line["experts"] in ("hurt", "no"):
-        return "a smaller model (model.layers, model.expert_scale), since experts gained nothing"
+        return 'fewer layers (model.layers), or model.expert_scale = "one", since experts gained nothing'
     return "other settings, by sweeps/search_weights.py; or leave it at the raw features"
 
 
@@ -127,10 +126,14 @@ def _at(curve: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
 
 def _stands(one: Compared) -> str:
-    points = 100 * one.difference.mean
-    if one.seeds > 1 and one.difference.p_nonzero() < ALPHA:
-        return f"{abs(points):.1f} points {'above' if points > 0 else 'below'} {_interval(one)}"
-    return f"not told apart from them ({_difference(one)})"
+    if not _is_shown(one):
+        return f"not told apart from them ({_difference(one)})"
+    mean, (low, high) = 100 * one.difference.mean, sorted(abs(100 * end) for end in one.difference.interval(0.95))
+    return f"{abs(mean):.1f} points {'above' if mean > 0 else 'below'} ({low:.1f} to {high:.1f})"
+
+
+def _is_shown(one: Compared) -> bool:
+    return one.seeds > 1 and one.difference.p_nonzero() < ALPHA
 
 
 def _difference(one: Compared) -> str:

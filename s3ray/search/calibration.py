@@ -12,20 +12,25 @@ The rules, written before results:
   never read. Of equal candidates the first wins.
 - Below `LEAST` validation samples nothing is tried: there the best of a handful is the luckiest.
 - What a `--config` file sets is not varied.
+- It is for the smoke scale, for which the candidates were made; at the paper's, its own settings stand.
+- A candidate that diverges is none, and stays none in this store. If all do, the scale's own settings stand.
 - Prior methods train with the chosen settings as far as they share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from s3ray.errors import UserError
 from s3ray.search.judge import Score, score, validation_curve
 from s3ray.settings import merged
+from s3ray.stages.training import DivergedError
 from s3ray.store import Store
-from s3ray.sweep import Cell, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Cell, CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep.timing import duration
 
 LEAST = 100  # validation samples: below them two candidates differ by a handful of answers
 
@@ -94,24 +99,50 @@ class Calibration:
                 label = f"{dataset} ({candidate})"
                 names[label], entries[label] = (dataset, candidate), entry
         tried = Study(entries, data={label: study.data[dataset] for label, (dataset, _) in names.items()})
-        return cls(study, make_plan(SWEEP, tried, store, machine), names)
+        diverged = set(store.names("calibration"))
+        plan = make_plan(SWEEP, tried, store, machine)
+        return cls(study, _without(plan, lambda cell: cell.identity in diverged), names)
 
     def announced(self) -> str:
         """What is to be done first, in words."""
         datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
+        cost = self.plan.summary()
         return (
-            f"calibration first: {len(self.names) // len(datasets)} candidates for each of {', '.join(datasets)}, "
-            f"{len(self.plan.pending)} of their {len(self.plan.cells)} cells to run; what follows is planned with the "
-            f"scale's own settings until then"
+            f"calibration first: {len(CANDIDATES)} candidates for each of {', '.join(datasets)}, "
+            f"{cost['cells']['to_run']} cells to run, estimated {duration(cost['estimated_worker_seconds'])} of one "
+            f"worker; what follows is planned with the scale's own settings until then"
         )
 
     def told(self, store: Store) -> list[str]:
         """What was found, a sentence per dataset."""
         lines = []
-        for dataset, scores in self.scores(store).items():
-            tried = ", ".join(f"{candidate} {own.accuracy:.1%}" for candidate, own in scores.items())
-            lines.append(f"{dataset}: calibrated, {best_of(scores)}; accuracy on validation after Selection: {tried}")
+        found = self.scores(store)
+        for dataset in dict.fromkeys(dataset for dataset, _ in self.names.values()):
+            scores = found.get(dataset, {})
+            known = {name: f"{own.accuracy:.1%}" for name, own in scores.items()}
+            tried = [f"{name} {known.get(name, 'diverged')}" for name in CANDIDATES]
+            chosen = best_of(scores) if scores else "no candidate can be trained, so the scale's own settings stand"
+            lines.append(f"{dataset}: calibrated, {chosen}; validation accuracy after Selection: {', '.join(tried)}")
         return lines
+
+    def after(self, plan: Plan, failures: Mapping[Cell, str], store: Store) -> Calibration:
+        """The calibration once its cells have run; candidates that diverged are remembered, and left out.
+
+        Args:
+            plan: of its cells, with what is in the store now.
+            failures: cause per failed cell.
+
+        Raises:
+            UserError: one failed of something else, so that it is not known how good it is.
+        """
+        for cell in self.plan.cells:
+            cause = failures.get(cell.cell, "")
+            if cause.startswith(DivergedError.__name__):
+                store.write(cause, "calibration", cell.identity)
+            elif cause:
+                raise UserError(f"{cell.cell.dataset}: calibration failed ({cause}); run again, or --no-calibration")
+        tried = {cell.cell for cell in self.plan.cells} - failures.keys()
+        return replace(self, plan=_without(plan, lambda cell: cell.cell not in tried))
 
     def scores(self, store: Store) -> dict[str, dict[str, Score]]:
         """Per dataset the candidates whose cells are in the store, in their order."""
@@ -122,16 +153,16 @@ class Calibration:
                 found.setdefault(dataset, {})[candidate] = score([validation_curve(store, cell)])
         return found
 
-    def settled(self, store: Store, failed: Mapping[Cell, str] = MappingProxyType({})) -> Study:
-        """The study with the settings that are known to be best; of datasets whose candidates still run, as it was.
-
-        Args:
-            failed: candidates that cannot be tried, such as one that diverges.
-        """
-        running = {self.names[c.cell.dataset][0] for c in self.plan.pending if c.cell not in failed}
+    def settled(self, store: Store) -> Study:
+        """The study with the settings that are known to be best; of datasets whose candidates still run, as it was."""
+        running = {self.names[cell.cell.dataset][0] for cell in self.plan.pending}
         chosen = {name: best_of(own) for name, own in self.scores(store).items() if name not in running}
         entries = self.study.with_settings({name: CANDIDATES[candidate] for name, candidate in chosen.items()})
         return replace(self.study, entries={**self.study.entries, **entries}, chosen={**self.study.chosen, **chosen})
+
+
+def _without(plan: Plan, left_out: Callable[[CellPlan], bool]) -> Plan:
+    return replace(plan, cells=tuple(cell for cell in plan.cells if not left_out(cell)))
 
 
 def best_of(scores: Mapping[str, Score]) -> str:
@@ -140,7 +171,12 @@ def best_of(scores: Mapping[str, Score]) -> str:
 
 
 def _asks(entry: StudyDataset) -> bool:
-    return entry.facts.kind == "user" and entry.settings.calibrate and entry.facts.samples["valid"] >= LEAST
+    return (
+        entry.facts.kind == "user"
+        and entry.scale == "smoke"
+        and entry.settings.calibrate
+        and entry.facts.samples["valid"] >= LEAST
+    )
 
 
 def plan_calibrated(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:

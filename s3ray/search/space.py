@@ -162,7 +162,8 @@ def best_configuration(
 
     Args:
         overrides: the `--config` that the search itself ran with; what it says of the dataset is in S3's file too. A
-            prior method's holds its own table alone, so that those of several methods fit together.
+            prior method's holds its own table alone, so that those of several methods fit together. What was found on
+            own data was found without calibration, and is run so.
     """
     own: dict[str, Any] = {}
     if search.method == S3:
@@ -178,6 +179,8 @@ def best_configuration(
         notes += [
             "A prior method without epochs and learning rate of its own trains with those of Specialization here."
         ]
+    if search.entry.facts.kind == "user":
+        own["calibrate"] = False
     tables = {"dataset": {search.dataset: merged(own, nested(parameters))}}
     return "".join(f"# {note}\n" for note in notes) + "\n" + tomli_w.dumps(tables)
 

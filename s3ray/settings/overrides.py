@@ -112,7 +112,7 @@ def _coerced(hint: Any, value: Any, at: str) -> Any:
     if kind is Literal:
         if value not in get_args(hint):
             for path, remedies in _REMEDIES.items():
-                if at.endswith(path) and value in remedies:
+                if at.endswith(path) and isinstance(value, str) and value in remedies:
                     known = ", ".join(sorted(get_args(hint)))
                     raise UserError(f"{at}: {_shown(value)} {remedies[value]}; known: {known}")
             raise UserError(f"{at}: unknown value {_shown(value)}; {nearest(str(value), get_args(hint))}")

@@ -6,7 +6,7 @@ By rule, not by looking at results. All of it (ours); a `--config` file changes 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from s3ray.data.dataset import Dataset
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 STEPS: Mapping[str, int] = {"specialization": 400, "selection": 200}
 
 
+def own_batch_sizes(data: Dataset, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Those of a scale's batch sizes that leave two batches or more per epoch; else the largest power of two so."""
+    half = max(len(data.train) // 2, 2)
+    return tuple(size for size in sizes if size <= half) or (2 ** int(math.log2(half)),)
+
+
 def own_tables(data: Dataset, settings: Settings) -> dict[str, Any]:
     """The changes to a scale's settings that a dataset of the user's makes.
 
-    - Batch sizes are those that leave two batches or more per epoch; where none does, the largest power of two that
-      does.
     - Epochs are the scale's, or as many more as make `STEPS` gradient steps at the first batch size.
     - Sequences get sinusoidal positions: without any, an encoder sees a bag of steps.
 
     Args:
-        settings: of the scale, with what the user changes in it.
+        settings: of the scale, with what the user changes in it, and batch sizes that fit.
     """
-    samples = len(data.train)
-    half = max(samples // 2, 2)
-    sizes = tuple(size for size in settings.batch_sizes if size <= half) or (2 ** int(math.log2(half)),)
-    per_epoch = max(samples // sizes[0], 1)
-    changes: dict[str, Any] = {"batch_sizes": sizes}
+    per_epoch = max(len(data.train) // settings.batch_sizes[0], 1)
+    changes: dict[str, Any] = {}
     for stage, least in STEPS.items():
         epochs = getattr(settings, stage).optimizer.epochs
         changes[stage] = {"optimizer": {"epochs": max(epochs, math.ceil(least / per_epoch))}}

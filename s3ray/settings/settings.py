@@ -20,7 +20,7 @@ from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, TRAINING, Method
 from s3ray.model.config import ModelConfig
 from s3ray.settings.overrides import merged, override, replaced, typed
-from s3ray.settings.own import own_tables
+from s3ray.settings.own import own_batch_sizes, own_tables
 from s3ray.settings.scales import PAPER_DATASETS, default_scale, scale_tables
 from s3ray.stages.probe import ProbeSettings
 from s3ray.stages.sparsification import SparsificationSettings
@@ -159,8 +159,9 @@ def settings_for(
         table: Any = reduce(lambda t, name: t.get(name, {}), path, special)
         return f"{source} [dataset.{dataset}]" if table else source
 
-    changed = replaced(settings, merged(general, special), where)
     if data is None or data.kind != "user":
-        return changed
-    fitted = override(settings, merged(own_tables(data, changed), chosen), f"scale {scale}, {dataset}")
-    return replaced(fitted, merged(general, special), where)
+        return replaced(settings, merged(general, special), where)
+    at = f"scale {scale}, {dataset}"
+    sized = override(settings, {"batch_sizes": own_batch_sizes(data, settings.batch_sizes)}, at)
+    own = own_tables(data, replaced(sized, merged(general, special), where))
+    return replaced(override(sized, merged(own, chosen), at), merged(general, special), where)

@@ -99,14 +99,16 @@ class Stage(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a model's shape takes from the data."""
+    """What a model needs of the data that it was built for."""
 
     features: Mapping[str, int]  # input width per modality
     classes: int
+    standardized: Mapping[str, Any] = field(default_factory=dict)  # how features were: new samples are, too
 
     @classmethod
     def of(cls, data: Dataset | DataFacts) -> Inputs:
-        return cls(dict(data.features), data.classes)
+        how = data.facts.get("standardized", {}) if isinstance(data, Dataset) else {}
+        return cls(dict(data.features), data.classes, how)
 
 
 @dataclass(frozen=True)

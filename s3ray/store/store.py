@@ -425,14 +425,6 @@ class Store:
             return False
         return data.file_sizes().items() <= self.sizes("data", content).items()
 
-    def dataset_facts(self, content: str) -> dict[str, Any]:
-        """What is known of a published dataset; nothing if it is not there."""
-        try:
-            facts: dict[str, Any] = json.loads(self.read("data", content, "manifest.json"))["facts"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return {}
-        return facts
-
     def fetch_dataset(self, content: str) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
 

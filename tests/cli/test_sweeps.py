@@ -311,5 +311,5 @@ def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(
         arrays[f"{split}_label"] = np.arange(samples) % 2
     np.savez(tmp_path / "own.npz", **arrays)
     asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
-    assert "calibration first: 5 candidates for each of own, 5 of their 5 cells to run" in s3ray(*asked).stdout
+    assert "calibration first: 5 candidates for each of own, 5 cells to run, estimated" in s3ray(*asked).stdout
     assert "calibration" not in s3ray(*asked, "--no-calibration").stdout

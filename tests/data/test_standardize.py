@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,26 @@ def test_twice_is_once_and_the_data_given_stay_as_they_are() -> None:
     assert data.fingerprint() == before != once.fingerprint()
     split = standardized_split(once.train, {"left": Standardizer.of(once.train.modalities["left"])})
     assert split.modalities["left"].values is once.train.modalities["left"].values
+
+
+def test_saved_and_opened_it_is_still_standardised(tmp_path: Path) -> None:
+    data = standardized(_data())
+    data.save(tmp_path / "saved")
+    opened = Dataset.open(tmp_path / "saved")
+    assert standardized(opened) is opened
+    assert opened.fingerprint() == data.fingerprint()
+    assert opened.warnings == data.warnings
+
+
+def test_modalities_that_are_already_keep_how_they_were() -> None:
+    data, whole = _data(), standardized(_data())
+    mixed = {"left": whole.train.modalities["left"], "right": data.train.modalities["right"]}
+    half = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, modalities=mixed),
+        facts={**data.facts, "standardized": {"left": whole.facts["standardized"]["left"]}},
+    )
+    assert standardized(half).facts["standardized"] == whole.facts["standardized"]
 
 
 def test_what_is_stored_with_the_data_standardises_new_samples_alike() -> None:

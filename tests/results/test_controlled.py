@@ -322,7 +322,7 @@ def test_one_seed_has_an_interval_of_samples_and_decides_nothing() -> None:
     t = stats.ttest_rel(samples(300)[0].astype(int), samples(236)[0].astype(int)).confidence_interval()
     assert list(curve[["over_random_low", "over_random_high"]]) == pytest.approx([t.low, t.high])
     assert list(curve[["experts", "training", "router"]]) == ["one seed"] * 3
-    assert conclusion(curve, "experts") == "no expert at all is as good so far (one seed)"
+    assert conclusion(curve, "experts") == "experts are not shown to help (one seed)"
     assert conclusion(curve, "training") == ""
 
 
@@ -364,8 +364,8 @@ def test_the_interaction_is_crossed_where_all_four_say_which_samples_are_right()
         ([-6.0, -5.0, -4.0], "experts hurt here; a pruning curve says nothing", "training hurt here"),
         (
             [-4.0, -2.0, 0.0],
-            "no expert at all is as good so far (undecided)",
-            "training has not helped so far (undecided)",
+            "experts are not shown to help (undecided)",
+            "training is not shown to help (undecided)",
         ),
         ([0.0, 2.0, 4.0], "", ""),
     ],
@@ -389,7 +389,7 @@ def test_a_warning_has_its_numbers() -> None:
         f"(-6.3 [{low:.1f}, {high:.1f}], n = 2 seeds, 300 samples): training hurt here."
     )
     one = rows["seed"] == 0
-    assert "one seed, 300 samples): training has not helped so far (one seed)." in warnings(
+    assert "one seed, 300 samples): training is not shown to help (one seed)." in warnings(
         controlled(rows[one], controls)
     )
     assert warnings(controlled(pd.DataFrame(), pd.DataFrame())) == ""

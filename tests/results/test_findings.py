@@ -60,8 +60,8 @@ def test_every_sentence_by_hand() -> None:
     assert found["toy"] == [
         "S3 reaches 76.0 on test (n = 3 seeds, 100 samples): χ 8, batch size 64, after Selection (suff+min), p 0.5, "
         "the best of 2 configurations on validation.",
-        "Logistic regression on raw features: vision, reaches 86.0: S3 is 10.0 points below [-12.5, -7.5].",
-        "To try: a smaller model (model.layers, model.expert_scale), since experts gained nothing.",
+        "Logistic regression on raw features: vision, reaches 86.0: S3 is 10.0 points below (7.5 to 12.5).",
+        'To try: fewer layers (model.layers), or model.expert_scale = "one", since experts gained nothing.',
         "Selection: +10.0 [+9.0, +11.0] at p 1.",  # equal in all seeds, and no better known than to a test sample
         "Pruning to p 0.5: +4.0 [+1.5, +6.5]; above random pruning there: +5.0 [+4.0, +6.0].",
         "Experts: -10.0 [-11.0, -9.0] over computing none, at p 1: experts hurt here; a pruning curve says nothing.",
@@ -75,7 +75,6 @@ def test_one_seed_has_no_interval_and_shows_nothing() -> None:
     assert found == [
         "S3 reaches 75.0 on test (one seed, 100 samples): χ 8, batch size 64, after Selection (suff+min), p 0.5.",
         "Logistic regression on raw features: vision, reaches 86.0: S3 is not told apart from them (-11.0 (one seed)).",
-        "To try: other settings, by sweeps/search_weights.py; or leave it at the raw features.",
         "Pruning to p 0.5: +5.0 (one seed); over random pruning there: +5.0.",
     ]
 
@@ -91,7 +90,7 @@ def test_above_the_raw_features_nothing_is_to_be_tried() -> None:
     weak = [reference("raw features", 0.5, 0.40)]
     found = findings(results(AFTER, references=weak))["toy"]
     assert found[1] == (
-        "Logistic regression on raw features: all modalities, reaches 40.0: S3 is 36.0 points above [+33.5, +38.5]."
+        "Logistic regression on raw features: all modalities, reaches 40.0: S3 is 36.0 points above (33.5 to 38.5)."
     )
     assert not any(sentence.startswith("To try") for sentence in found)
 

@@ -62,7 +62,7 @@ def test_the_candidate_that_is_best_on_validation_is_chosen(store: Store) -> Non
     assert settled.entries["own"].settings.specialization.optimizer.learning_rate == 3e-4
     assert settled.entries["own"].facts == study.entries["own"].facts
     (line,) = calibration.told(store)
-    assert line.startswith(f"own: calibrated, {NAMES[1]}; accuracy on validation after Selection: {NAMES[0]} 50.0%, ")
+    assert line.startswith(f"own: calibrated, {NAMES[1]}; validation accuracy after Selection: {NAMES[0]} 50.0%, ")
     assert Calibration.of(settled, store) is None
 
 
@@ -73,18 +73,40 @@ def test_until_all_candidates_have_run_the_scales_own_settings_stand(store: Stor
     calibration = _calibration(study, store)
     assert len(calibration.plan.pending) == 1
     assert calibration.settled(store) == study
-    assert "calibration first: 5 candidates for each of own, 1 of their 5 cells to run" in calibration.announced()
+    assert "calibration first: 5 candidates for each of own, 1 cells to run, estimated" in calibration.announced()
 
 
-def test_a_candidate_that_fails_is_none(store: Store) -> None:
-    every = _calibration(_study(), store)
-    assert every.settled(store, {cell.cell: "diverged" for cell in every.plan.cells}).chosen == {}
+def test_a_candidate_that_diverges_is_none_and_stays_none(store: Store) -> None:
     calibration = _calibration(_study(), store)
     *others, last = calibration.plan.cells
     for cell in others:
         _finish(store, cell, 0.5)
+    tried = _calibration(_study(), store).plan
+    calibration = calibration.after(tried, {last.cell: "DivergedError: the loss became nan"}, store)
+    again = _calibration(_study(), store)
+    for known in (calibration, again):
+        assert known.plan.pending == ()
+        assert known.settled(store).chosen == {"own": NAMES[0]}
+        assert known.told(store)[0].endswith(f"{NAMES[-2]} 50.0%, {NAMES[-1]} diverged")
+
+
+def test_if_all_diverge_the_scales_own_settings_stand(store: Store) -> None:
     calibration = _calibration(_study(), store)
-    assert calibration.settled(store, {last.cell: "diverged"}).chosen == {"own": NAMES[0]}
+    failures = {cell.cell: "DivergedError: the loss became nan" for cell in calibration.plan.cells}
+    known = calibration.after(calibration.plan, failures, store)
+    assert known.settled(store) == _study()
+    assert known.told(store)[0].startswith("own: calibrated, no candidate can be trained")
+    assert _calibration(_study(), store).plan.pending == ()
+
+
+def test_a_candidate_of_which_nothing_is_known_stops_the_sweep(store: Store) -> None:
+    calibration = _calibration(_study(), store)
+    cell = calibration.plan.cells[0].cell
+    with pytest.raises(
+        UserError, match=r"^own \(two views\): calibration failed \(WorkerDied\); run again, or --no-cal"
+    ):
+        calibration.after(calibration.plan, {cell: "WorkerDied"}, store)
+    assert len(_calibration(_study(), store).plan.pending) == 5
 
 
 def test_each_dataset_is_calibrated_by_itself(store: Store) -> None:
@@ -99,6 +121,7 @@ def test_what_is_not_calibrated(store: Store, tiny_dataset: Dataset) -> None:
     assert Calibration.of(_study(_data(valid=LEAST - 1)), store) is None
     assert Calibration.of(_study(calibrate=False), store) is None
     assert Calibration.of(_study(tiny_dataset), store) is None  # not the user's
+    assert Calibration.of(Study.of({"own": _data()}, "paper", {}), store) is None
     mixed = _study(_data(), _data("small", valid=4), tiny_dataset)
     assert {dataset for dataset, _ in _calibration(mixed, store).names.values()} == {"own"}
 

@@ -48,6 +48,11 @@ def test_what_the_user_sets_stays_and_is_reckoned_with() -> None:
     assert _settings(256, steps=4, overrides={"model": {"positions": "none"}}).model.positions == "none"
 
 
+def test_steps_are_counted_at_the_users_own_batch_size() -> None:
+    own = _settings(300, overrides={"batch_sizes": [256]})  # one batch per epoch
+    assert (own.batch_sizes, own.specialization.optimizer.epochs) == ((256,), 400)
+
+
 def test_positions_are_for_sequences() -> None:
     assert _settings(64).model.positions == "none"
     assert _settings(64, steps=2).model.positions == "sinusoidal"

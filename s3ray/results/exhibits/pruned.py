@@ -27,6 +27,7 @@ def _figures(results: Results) -> dict[str, Chart]:
     return {
         f"pruned_{dataset}_batch_{batch_size}": pruned_chart(own)
         for (dataset, batch_size), own in _of_routing(results.factors).groupby(["dataset", "batch_size"], sort=False)
+        if not means_on_test(own).empty
     }
 
 
