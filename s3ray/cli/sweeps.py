@@ -177,8 +177,9 @@ def plan(
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
         declared = load_sweep(local_path(sweep_file, "SWEEP"))
+        is_search = not (declared.exhibits or declared.parts)  # whose settings are its own to find
         if method or granularity != SEARCHED_GRANULARITY:
-            if declared.exhibits or declared.parts:
+            if not is_search:
                 option = "--method" if method else "--granularity"
                 raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
             declared = searched(declared, method or S3, granularity)
@@ -191,10 +192,13 @@ def plan(
             scale,
             storage,
             config,
-            no_calibration=no_calibration,
+            no_calibration=no_calibration or is_search,
         )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
-            print(json.dumps({**request.plan.summary(), "estimated_seconds_on_this_machine": wall}, indent=2))
+            summary = {**request.plan.summary(), "estimated_seconds_on_this_machine": wall}
+            if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
+                summary["calibration"] = calibration.plan.summary()
+            print(json.dumps(summary, indent=2))
         else:
             print_plan(request.plan, request.store, Console(markup=False))

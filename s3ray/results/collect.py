@@ -136,6 +136,7 @@ def _info(plan: Plan) -> dict[str, Any]:
             name: {
                 "kind": entry.facts.kind,
                 "scale": entry.scale,
+                "calibrated": plan.study.chosen.get(name),
                 "modalities": list(entry.facts.features),
                 "label_rule": entry.facts.label_rule,
                 "best_accuracy": entry.facts.best_accuracy,
