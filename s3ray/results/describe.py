@@ -16,6 +16,7 @@ from s3ray.data.multibench import FILES
 from s3ray.data.names import listed
 from s3ray.data.npz import opened_npz, read_npz
 from s3ray.data.sources import DEFAULT_PAIR
+from s3ray.data.standardize import standardized
 from s3ray.results.published import SEEDS, fitting_means
 
 
@@ -54,7 +55,7 @@ def print_npz(path: Path, console: Console) -> None:
         console.print(f"{path}: user data", style="bold")
         for key, entry in archive.entries.items():
             console.print(f"  {key}: {entry}")
-    data = read_npz(path.stem, path)
+    data = standardized(read_npz(path.stem, path))  # as a sweep has it
     features = ", ".join(f"{name} {width}" for name, width in data.features.items())
     console.print(f"  features: {features}; {data.classes} classes; fingerprint {data.fingerprint()[:12]}")
     for line in data.facts.get("imported", {}).get("said", ()):

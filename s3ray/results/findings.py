@@ -1,16 +1,18 @@
 """What a sweep found, in sentences: the first thing that its terminal and its report say.
 
-Of every dataset one configuration of S3 speaks, the one that is best *on validation* at its p*, itself chosen on
-validation (`statistics`); all that is said of it is measured on test. Differences are of `controlled`, with seeds and
-samples random wherever rows say which samples are right; "above" and "below" are said where a two-sided test at level
-0.05 shows it, else that the two are not told apart. The raw features that it is held against are, of all references on
-raw features, those that are best on validation. Where S3 is below them the first thing to try is named.
+Of every dataset one configuration of S3 speaks, at one p: the two that are best *on validation*, p = 1 among them (of
+equals the first, and the larger p). All that is said of it is measured on test. Differences are of `controlled`, in
+points with 95 % intervals, with seeds and samples random wherever rows say which samples are right; "above" and
+"below" are said where a two-sided test at level 0.05 shows it, else that the two are not told apart; one seed shows
+nothing. The raw features that it is held against are, of all references on raw features, those that are best on
+validation. Where S3 is below them the first thing to try is named. What is said of pruning is said of p*, the best
+below 1 on validation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -20,8 +22,10 @@ from s3ray.results.collect import Results
 from s3ray.results.controlled import ONE_SEED, Compared, Question, compared, conclusion, points
 from s3ray.results.formatting import best_raw
 from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios
+from s3ray.stages.reference import MAJORITY
 
 _MARGIN = 0.01  # of accuracy, within which two are called equal
+_SELECTED = "suff+min"  # the paper's Selection
 
 
 def findings(results: Results) -> dict[str, list[str]]:
@@ -29,77 +33,91 @@ def findings(results: Results) -> dict[str, list[str]]:
     rows = results.rows
     if rows.empty:
         return {}
-    curves = best_ratios(rows[rows["method"] == S3])
+    curves = best_ratios(rows[rows["method"] == S3]).dropna(subset=["valid", "test"])
     found = {}
     for dataset, own in curves.groupby("dataset", sort=False):
-        known = own.dropna(subset=["valid", "test"])
-        if len(known):
-            best = known.sort_values("valid", ascending=False, kind="stable").iloc[0]
-            found[str(dataset)] = list(_of(best, len(known), results))
+        best = max((_Spoken.of(line, rows) for _, line in own.iterrows()), key=lambda one: round(one.valid, 9))
+        found[str(dataset)] = list(_sentences(best, len(own), results))
     return found
 
 
-def _of(best: pd.Series[Any], among: int, results: Results) -> Iterator[str]:
-    curve = _same(results.rows, best)
-    star = _at(curve, best["p_star"])
-    samples = star["samples"].iloc[0]
+class _Spoken(NamedTuple):
+    """A configuration at the p that is best on validation."""
+
+    line: pd.Series[Any]  # of `best_ratios`
+    curve: pd.DataFrame
+    ratio: float
+    valid: float
+
+    @classmethod
+    def of(cls, line: pd.Series[Any], rows: pd.DataFrame) -> _Spoken:
+        curve = _same(rows, line)
+        unpruned = curve[(curve["preservation_ratio"] == 1.0) & (curve["split"] == "valid")]["accuracy"].mean()
+        prunes = round(line["valid"], 9) > round(unpruned, 9) or pd.isna(unpruned)
+        return cls(line, curve, line["p_star"] if prunes else 1.0, line["valid"] if prunes else unpruned)
+
+
+def _sentences(best: _Spoken, among: int, results: Results) -> Iterator[str]:
+    here, line, curve = _at(best.curve, best.ratio), best.line, best.curve
     yield (
-        f"S3 reaches {_percent(best['test'])} on test ({_seeds(best['n'])}, {samples} samples): χ "
-        f"{best['granularity']}, batch size {best['batch_size']}, {_after(best['branch'])}, p {best['p_star']:g}"
-        + (f", the best of {among} configurations on validation." if among > 1 else ".")
+        f"S3 reaches {_percent(here['accuracy'].mean())} on test ({_seeds(len(here))}, {here['samples'].iloc[0]} "
+        f"samples) with χ {line['granularity']}, batch size {line['batch_size']}, {_after(line['branch'])}, p "
+        f"{best.ratio:g}" + (f", the best of {among} configurations on validation." if among > 1 else ".")
     )
-    judged = results.controlled
-    line = _same(judged, best).iloc[0] if len(judged) and len(_same(judged, best)) else None
-    yield from _beside_raw(star, best, results.references, line)
-    yield from _selection(curve, best, results.rows)
-    yield _pruning(curve, star, best, line)
-    if line is not None:
-        yield from _floors(line)
+    judged = _same(results.controlled, line) if len(results.controlled) else results.controlled
+    control = judged.iloc[0] if len(judged) else None
+    yield from _beside_references(here, line["dataset"], results.references, control)
+    yield from _selection(line, results.rows)
+    yield _pruning(curve, line, control)
+    if control is not None:
+        yield from _floors(control)
 
 
-def _beside_raw(
-    star: pd.DataFrame, best: pd.Series[Any], references: pd.DataFrame, line: pd.Series[Any] | None
+def _beside_references(
+    here: pd.DataFrame, dataset: str, references: pd.DataFrame, control: pd.Series[Any] | None
 ) -> Iterator[str]:
-    """Above or below the best raw features, and what to try where it is below."""
-    own = references[references["dataset"] == best["dataset"]] if len(references) else references
-    raw = best_raw(own) if len(own) else None
-    if raw is None:
-        return
-    reference = own[(own["reference"] == raw) & (own["split"] == "test")]
-    if reference.empty or pd.isna(reference["accuracy"].iloc[0]):
-        return
-    # The reference has no seed: every seed is held against the same answers.
-    beside = pd.concat([reference.assign(seed=seed) for seed in star["seed"]])
-    difference = compared(_MARGIN, star, beside)
-    name, accuracy = _sentence(labels.inputs_title(raw)), _percent(reference["accuracy"].iloc[0])
-    yield f"{name}, reaches {accuracy}: S3 is {_stands(difference)}."
-    if difference.difference.mean < 0 and _is_shown(difference):
-        yield f"To try: {_remedy(line)}."
+    """Beside the best raw features, with what to try where it is below, and where it is not above the majority."""
+    own = references[(references["dataset"] == dataset)] if len(references) else references
+    for name in filter(None, [best_raw(own), MAJORITY] if len(own) else []):
+        on_test = own[(own["reference"] == name) & (own["split"] == "test") & own["accuracy"].notna()]
+        if on_test.empty:
+            continue
+        # The reference has no seed: every seed is held against the same answers.
+        beside = pd.concat([on_test.assign(seed=seed) for seed in here["seed"]])
+        difference, accuracy = compared(_MARGIN, here, beside), _percent(on_test["accuracy"].iloc[0])
+        if name != MAJORITY:
+            yield f"{_sentence(labels.inputs_title(name))} gives {accuracy}: S3 is {_stands(difference)}."
+            if difference.difference.mean < 0 and _is_shown(difference):
+                yield f"To try: {_remedy(control)}."
+        elif difference.difference.mean <= 0 or (difference.seeds > 1 and not _is_shown(difference)):
+            yield f"Always the most frequent class gives {accuracy}: S3 is {_stands(difference)}."
 
 
-def _remedy(line: pd.Series[Any] | None) -> str:
-    if line is not None and line["training"] in ("hurt", "no"):
+def _remedy(control: pd.Series[Any] | None) -> str:
+    if control is not None and control["training"] in ("hurt", "no"):
         return "train more carefully (specialization.optimizer.learning_rate, epochs), since training gained nothing"
-    if line is not None and line["experts"] in ("hurt", "no"):
+    if control is not None and control["experts"] in ("hurt", "no"):
         return 'fewer layers (model.layers), or model.expert_scale = "one", since experts gained nothing'
     return "other settings, by sweeps/search_weights.py; or leave it at the raw features"
 
 
-def _selection(curve: pd.DataFrame, best: pd.Series[Any], rows: pd.DataFrame) -> Iterator[str]:
-    if best["branch"] == "none":
-        return
-    before = _same(rows, {**best, "branch": "none"})
-    difference = compared(_MARGIN, _at(curve, 1.0), _at(before, 1.0)) if len(before) else None
-    if difference is not None and difference.seeds:
-        yield f"Selection: {_difference(difference)} at p 1."
+def _selection(line: pd.Series[Any], rows: pd.DataFrame) -> Iterator[str]:
+    """What it does to the configuration that speaks, also where validation prefers to go without it."""
+    before = _at(_same(rows, {**line, "branch": "none"}), 1.0)
+    branch = _SELECTED if line["branch"] == "none" else line["branch"]
+    after = _at(_same(rows, {**line, "branch": branch}), 1.0)
+    if set(before["seed"]) & set(after["seed"]):
+        difference = _difference(compared(_MARGIN, after, before))
+        yield f"Selection ({branch}): {difference} over Specialization alone, at p 1."
 
 
-def _pruning(curve: pd.DataFrame, star: pd.DataFrame, best: pd.Series[Any], line: pd.Series[Any] | None) -> str:
-    pruned = f"Pruning to p {best['p_star']:g}: {_difference(compared(_MARGIN, star, _at(curve, 1.0)))}"
-    if line is None or pd.isna(line["over_random"]):
+def _pruning(curve: pd.DataFrame, line: pd.Series[Any], control: pd.Series[Any] | None) -> str:
+    star = _at(curve, line["p_star"])
+    pruned = f"Pruning to p {line['p_star']:g}: {_difference(compared(_MARGIN, star, _at(curve, 1.0)))}"
+    if control is None or pd.isna(control["over_random"]):
         return f"{pruned}."
     told = {"yes": "above random pruning", "no": "no better than random pruning"}
-    return f"{pruned}; {told.get(line['router'], 'over random pruning')} there: {points(line, 'over_random')}."
+    return f"{pruned}; {told.get(control['router'], 'over random pruning')} there: {points(control, 'over_random')}."
 
 
 def _floors(line: pd.Series[Any]) -> Iterator[str]:
@@ -126,10 +144,13 @@ def _at(curve: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
 
 def _stands(one: Compared) -> str:
-    if not _is_shown(one):
-        return f"not told apart from them ({_difference(one)})"
     mean, (low, high) = 100 * one.difference.mean, sorted(abs(100 * end) for end in one.difference.interval(0.95))
-    return f"{abs(mean):.1f} points {'above' if mean > 0 else 'below'} ({low:.1f} to {high:.1f})"
+    side = "above" if mean > 0 else "below"
+    if one.seeds == 1:
+        return f"{abs(mean):.1f} points {side} in this one seed, which shows nothing of others"
+    if _is_shown(one):
+        return f"{abs(mean):.1f} points {side} ({low:.1f} to {high:.1f})"
+    return f"not told apart from it, {_difference(one)}"
 
 
 def _is_shown(one: Compared) -> bool:

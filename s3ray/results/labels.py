@@ -87,4 +87,4 @@ def inputs_title(reference: str) -> str:
     if reference in _REFERENCES and reference != BEST_RAW:
         return _REFERENCES[reference]
     inputs = reference.removeprefix("raw ")
-    return f"{_RAW}: {'all modalities' if inputs == 'features' else inputs}"
+    return f"{_RAW} ({'all modalities' if inputs == 'features' else inputs})"

@@ -74,7 +74,7 @@ class Study:
             chosen: per dataset tables of settings; what the user changed goes before them.
         """
         scale, overrides, source = self.given
-        settings = settings_of({name: self.data[name] for name in chosen}, scale, overrides, source, chosen)
+        settings = settings_of(self.data, scale, overrides, source, chosen)
         return {name: replace(self.entries[name], settings=settings[name][1]) for name in chosen}
 
     @property

@@ -374,7 +374,7 @@ def test_references_are_written_as_a_table(finished: Any) -> None:
     assert "\n# References\n" in f"\n{words}".replace("\n## ", "\n# ")
     assert "| dataset | reference | validation | test |" in words
     assert "| tiny (simulated data) | most frequent training class | 40.00 | 33.33 |" in words
-    assert "| tiny (simulated data) | logistic regression on raw features: all modalities | 60.00 | 55.55 |" in words
+    assert "| tiny (simulated data) | logistic regression on raw features (all modalities) | 60.00 | 55.55 |" in words
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,15 @@ def test_complaints_name_the_users_dataset(store: Store) -> None:
     sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)])
     with pytest.raises(UserError, match=r"^own: batch size 50 must lie between 2 and the training split's 40 samples"):
         plan_calibrated(sweep, _study(batch_sizes=[50]), store)
+
+
+@pytest.mark.parametrize("second", [LEAST, 4])
+def test_tables_of_single_datasets_go_with_it(store: Store, second: int) -> None:
+    """Also where nothing is settled yet, and where another dataset is not calibrated."""
+    tables = {"first": {"selection": {"temperature": 0.7}}, "second": {"selection": {"temperature": 0.9}}}
+    study = _study(_data("first", LEAST), _data("second", second), dataset=tables)
+    plan_calibrated(Sweep("one", cells=lambda s: [s.cell("first", 8, 16, 0)]), study, store)
+    for cell in _calibration(study, store).plan.cells:
+        _finish(store, cell, 0.5)
+    settled = _calibration(study, store).settled(store).entries
+    assert [entry.settings.selection.temperature for entry in settled.values()] == [0.7, 0.9]
