@@ -58,8 +58,8 @@ def test_every_sentence_by_hand() -> None:
     assert list(found) == ["toy"]
     # 76 at p* = 0.5. The raw features of vision, which validation chooses, reach 86: 10 points more, ± 2.5.
     assert found["toy"] == [
-        "S3 reaches 76.0 on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p 0.5, "
-        "the best of 2 configurations on validation.",
+        "S3 reaches 76.0 on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p "
+        "0.5, the best of 2 configurations on validation.",
         "Logistic regression on raw features (vision) gives 86.0: S3 is 10.0 points below (7.5 to 12.5).",
         'To try: fewer layers (model.layers), or model.expert_scale = "one", since experts gained nothing.',
         "Selection (suff+min): +10.0 [+9.0, +11.0] over Specialization alone, at p 1.",
@@ -74,8 +74,8 @@ def test_one_seed_has_no_interval_and_shows_nothing() -> None:
     found = findings(results(one, controls=[CONTROLS[0][lambda f: f["seed"] == 0]], references=RAW))["toy"]
     assert found == [
         "S3 reaches 75.0 on test (one seed, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p 0.5.",
-        "Logistic regression on raw features (vision) gives 86.0: S3 is 11.0 points below in this one seed, which shows "
-        "nothing of others.",
+        "Logistic regression on raw features (vision) gives 86.0: S3 is 11.0 points below in this one seed, which "
+        "shows nothing of others.",
         "Pruning to p 0.5: +5.0 (one seed); over random pruning there: +5.0.",
     ]
 
