@@ -472,6 +472,36 @@ def test_a_file_per_modality_and_one_of_labels(here: Path) -> None:
     assert refused("left.csv", "right.npy", "labels.csv") == sentence
 
 
+def test_labels_ids_and_masks_become_no_inputs(here: Path) -> None:
+    codes = np.arange(N) % 2
+    frame = table(split=SPLIT, label=codes, target=codes, sample_id=range(N)).drop(columns="kind")
+    frame.to_csv("t.csv", index=False)
+    holds(imported("t.csv"), acc=ACC, gyro=GYRO)
+    frame[["sample_id", "label", "acc_0", "acc_1"]].to_csv("a.csv", index=False)
+    frame[["sample_id", "label", "split", "gyro_0", "gyro_1", "gyro_2"]].to_csv("b.csv", index=False)
+    for wanted in ({}, {"modalities": {"a": "a.csv", "b": "b.csv"}}):
+        data = imported("a.csv", "b.csv", label="b.csv:label", split_column="b.csv:split", **wanted)
+        holds(data, a=ACC, b=GYRO)
+        assert "not used: label" in said(data)
+    masks = {"acc_mask": np.ones((N, 2)), "onehot": np.eye(2)[codes], "video": GYRO, "y_true": codes[:, None]}
+    np.savez("f.npz", acc=ACC, label=codes, split=SPLIT, **masks)  # type: ignore[arg-type]
+    holds(imported("f.npz"), acc=ACC, video=GYRO)
+
+
+def test_an_input_that_tells_the_classes_is_refused(here: Path) -> None:
+    classes = np.arange(N) % 3
+    one_hot = {f"b_{i}": (classes == i) * 1.0 for i in range(3)}
+    for column, sentence in (
+        ({"b_0": 5.5 - classes, "b_1": GYRO[:, 0]}, "--modality b: b_0 tells the class of every sample; leave it out"),
+        (one_hot, "--modality b: b_0, b_1, b_2 tell the class of every sample; leave it out"),
+    ):
+        made = {"a_0": ACC[:, 0], "a_1": 1, **column, "class": np.array(["x", "y", "z"])[classes]}
+        pd.DataFrame(made).to_csv("t.csv", index=False)
+        assert refused("t.csv").startswith(sentence)
+        assert imported("t.csv", modalities={"a": "a_0"}).features == {"a": 1}
+        Path("out.npz").unlink()
+
+
 def test_a_table_with_a_column_per_sample(here: Path) -> None:
     order = np.random.default_rng(0).permutation(N)
     samples = [f"{'ab'[i % 2]}_{i}" for i in range(N)]  # as columns of two modalities would be called

@@ -83,11 +83,13 @@ class _Build:
         if split is None and not self.splits and not wanted.shares:
             split = choose.guessed_split(self.items)
         taken = [choice for choice in (label, group, split, *self.keys) if choice]
-        chosen = self._modalities(label, taken)
+        chosen = self._modalities(taken)
         check_names(self.place, list(chosen))
         needed = {c.item.name: sum(part.nbytes for part in c.item.parts) for of in chosen.values() for c in of}
         check_memory(self.place, _COPIES * sum(needed.values()), "what is chosen")
-        modalities = {name: self._values(name, choices, taken) for name, choices in chosen.items()}
+        modalities = {name: self._values(name, choices) for name, choices in chosen.items()}
+        for name, one in modalities.items():
+            self._refuse_classes(name, one, codes)
         groups = None if group is None else self._words("group", wanted.group, group)
         names, how = self._split(split, codes, groups)
         self._check_classes(names, codes, class_names)
@@ -196,18 +198,18 @@ class _Build:
             f"{choose.example(self.items, self.wanted, 'label')}"
         )
 
-    def _modalities(self, label: Choice, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
+    def _modalities(self, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
         if self.wanted.modalities:
             chosen = {}
             for name, what in self.wanted.modalities.items():
                 words = [what] if isinstance(what, str) else list(what)
                 option = f"{self.wanted.option('modality')} {name}={','.join(words)}"
-                chosen[name] = [choice for word in words for choice in choose.resolve(word, option, self.items)]
-                for choice in chosen[name]:
+                meant = [choice for word in words for choice in choose.resolve(word, option, self.items)]
+                for choice in meant:
                     self._refuse_taken(option, choice, taken)
+                chosen[name] = [choose.whole_table(choice, option, self.counts, taken) for choice in meant]
             return chosen
-        about = label.item.name if choose.tells_of_others(label.item, self.keys) else ""
-        chosen = choose.guessed_modalities(self.items, self.counts, taken, about)
+        chosen = choose.guessed_modalities(self.items, self.counts, taken)
         if not chosen:
             for item in self.items:
                 if item.first.kind == "O":
@@ -270,9 +272,9 @@ class _Build:
             raise UserError(f"{named}: is missing for {int(missing.sum())} samples; drop those first")
         return np.array([str(value).strip() for value in values])
 
-    def _values(self, name: str, choices: Sequence[Choice], taken: Sequence[Choice]) -> _Modality:
+    def _values(self, name: str, choices: Sequence[Choice]) -> _Modality:
         option = f"{self.wanted.option('modality')} {name}"
-        parts = [self._values_of(name, option, choice, taken) for choice in choices]
+        parts = [self._values_of(name, option, choice) for choice in choices]
         (rows, lengths), _ = parts[0]
         for choice, ((_, other), _) in zip(choices, parts, strict=True):
             if not np.array_equal(other, lengths):
@@ -298,19 +300,12 @@ class _Build:
             ", ".join([said, *(text for _, text in parts if text)]),
         )
 
-    def _values_of(self, name: str, option: str, choice: Choice, taken: Sequence[Choice]) -> tuple[Steps, str]:
+    def _values_of(self, name: str, option: str, choice: Choice) -> tuple[Steps, str]:
         item, said = choice.item, ""
         if item.name in self.rows:
-            positions = choice.positions
-            if positions is None:
-                used = {i for other in taken if other.item.name == item.name for i in other.positions or ()}
-                positions = tuple(i for i in range(len(item.first.columns)) if i not in used)
-            if not positions:
-                raise UserError(f"{option}: {item.name} has no column left; name another")
-            left = Choice(item, positions if choice.positions else tuple(choose.features_left(item, taken)))
-            if not self.rows[item.name].ids and choose.is_turned(left, self.counts):
-                return self._turned(left, option)
-            values = samples.of_table(self.rows[item.name], positions, option)
+            if not self.rows[item.name].ids and choose.is_turned(choice, self.counts):
+                return self._turned(choice, option)
+            values = samples.of_table(self.rows[item.name], choice.positions or (), option)
         elif item.first.kind == "list":
             every: list[Any] = [one for part in item.parts for one in part.load()]
             if choice.positions is not None:
@@ -327,6 +322,22 @@ class _Build:
         if (places := self._place_of(item, option)) is not None:
             values = _reordered(values, places)
         return values, said
+
+    def _refuse_classes(self, name: str, one: _Modality, codes: NDArray[np.int64]) -> None:
+        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do."""
+        of_row = np.repeat(codes, one.lengths)
+        fixed = np.arange(one.rows.shape[1])
+        for label in range(codes.max() + 1):
+            of_class = one.rows[of_row == label]
+            fixed = fixed[(of_class[:, fixed] == of_class[0, fixed]).all(axis=0)]
+        firsts = one.rows[np.unique(of_row, return_index=True)[1]][:, fixed]
+        if fixed.size and len(np.unique(firsts, axis=0)) == len(firsts) and len(codes) >= 2 * len(firsts):
+            telling = fixed[(firsts != firsts[0]).any(axis=0)].tolist()
+            named = listed([one.names[i] if one.names else f"feature {i}" for i in telling], shown=4)
+            raise UserError(
+                f"{self.wanted.option('modality')} {name}: {named} {'tell' if telling[1:] else 'tells'} the class of "
+                f"every sample; leave it out ({self.wanted.option('modality')} {name}=… of the others)"
+            )
 
     def _turned(self, choice: Choice, option: str) -> tuple[Steps, str]:
         """Of a table with a column per sample; a table of labels that holds the columns' names tells their order."""

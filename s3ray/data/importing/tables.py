@@ -205,6 +205,11 @@ def as_numbers(values: pd.Series[Any]) -> np.ndarray[Any, Any] | list[np.ndarray
     return [row[:, None] if row.ndim == 1 else row for row in rows]
 
 
+def has_lists(values: pd.Series[Any]) -> bool:
+    """Whether a column holds lists or other things that cannot be told apart as one value can."""
+    return values.dtype == object and any(isinstance(value, list | dict | set | np.ndarray) for value in values)
+
+
 def _list_of_numbers(value: Any) -> np.ndarray[Any, Any]:
     inner = [np.asarray(one) for one in value]
     array = np.stack(inner)
