@@ -483,9 +483,40 @@ def test_labels_ids_and_masks_become_no_inputs(here: Path) -> None:
         data = imported("a.csv", "b.csv", label="b.csv:label", split_column="b.csv:split", **wanted)
         holds(data, a=ACC, b=GYRO)
         assert "not used: label" in said(data)
-    masks = {"acc_mask": np.ones((N, 2)), "onehot": np.eye(2)[codes], "video": GYRO, "y_true": codes[:, None]}
+    masks = {"acc_mask": np.ones((N, 2)), "onehot": np.eye(2)[codes], "video": GYRO, "target": codes[:, None]}
     np.savez("f.npz", acc=ACC, label=codes, split=SPLIT, **masks)  # type: ignore[arg-type]
     holds(imported("f.npz"), acc=ACC, video=GYRO)
+
+
+@pytest.mark.parametrize(("first", "second"), [("id", "id"), ("patient", "patient"), ("id", "file")])
+def test_tables_that_share_ids_are_joined_by_them(first: str, second: str, here: Path) -> None:
+    ids = [f"s{i}" for i in range(N)]
+    order = np.random.default_rng(0).permutation(N)
+    table()[["acc_0", "acc_1"]].assign(**{first: ids}).iloc[order].to_csv("a.csv", index=False)
+    frame = table(split=SPLIT).drop(columns=["acc_0", "acc_1"]).assign(**{second: ids})
+    frame.to_csv("b.csv", index=False)
+    data = imported("a.csv", "b.csv")
+    holds(data, a=ACC, b=GYRO)
+    assert f"samples are told apart by {first}" in said(data)
+    Path("out.npz").unlink()
+    if first == second == "id":
+        frame.assign(id=[*ids[1:], "other"]).to_csv("b.csv", index=False)
+        assert "a.csv and b.csv have different samples by id (12 against 12, such as s0)" in refused("a.csv", "b.csv")
+        frame.assign(id=["s1", *ids[1:]]).to_csv("b.csv", index=False)
+        assert "such as s0" in refused("a.csv", "b.csv")
+
+
+def test_files_are_in_the_order_of_their_numbers(here: Path) -> None:
+    Path("x").mkdir()
+    for i in range(N):
+        np.save(f"x/{i}.npy", ACC[i])
+    np.save("labels.npy", np.arange(N) % 2)
+    np.save("z.npy", GYRO)
+    np.savez("split.npz", split=SPLIT)
+    data = imported("x", "z.npy", "labels.npy", "split.npz")
+    holds(data, x=ACC, z=GYRO)
+    assert "labels taken in the order of file names: 0, 1, 2 …" in said(data)
+    assert "z taken in the order of file names: 0, 1, 2 …" in said(data)
 
 
 def test_an_input_that_tells_the_classes_is_refused(here: Path) -> None:
@@ -498,7 +529,7 @@ def test_an_input_that_tells_the_classes_is_refused(here: Path) -> None:
         made = {"a_0": ACC[:, 0], "a_1": 1, **column, "class": np.array(["x", "y", "z"])[classes]}
         pd.DataFrame(made).to_csv("t.csv", index=False)
         assert refused("t.csv").startswith(sentence)
-        assert imported("t.csv", modalities={"a": "a_0"}).features == {"a": 1}
+        assert imported("t.csv", modalities={"a": "a_0", "b": "a_1"}).features == {"a": 1, "b": 1}
         Path("out.npz").unlink()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from s3ray.data.arrays import check_names, from_arrays
@@ -26,7 +28,7 @@ from s3ray.data.importing.split import (
     shares_in,
     sizes,
 )
-from s3ray.data.names import listed, split_named
+from s3ray.data.names import IDS, listed, split_named
 from s3ray.errors import UserError
 
 _COPIES = 3  # of chosen values that are held at once
@@ -140,6 +142,7 @@ class _Build:
                 choose.one_column(name, self.wanted.option(option), self.items)
                 raise UserError(f"{self.wanted.option(option)} {name}: is no column of a table; name one")
         folders = [item for item in self.items if item.first.ids]
+        shared = {} if keys or folders else self._shared_ids(tables)
         for item in tables:
             mine = [name for name in keys if name in item.first.columns]
             if keys and len(mine) < len(keys) and mine:
@@ -147,6 +150,7 @@ class _Build:
                 raise UserError(f"--sample {self.wanted.sample}: {item.first.file} has no column {lacking}; add it")
             if not keys and folders:
                 mine = self._naming_column(item, self._folder_ids(folders[0]))
+            mine = mine or shared.get(item.name, [])
             time = self.wanted.time if self.wanted.time in item.first.columns else None
             self.rows[item.name] = samples.rows_of(item, mine, time)
             names = item.first.columns
@@ -154,16 +158,66 @@ class _Build:
 
     def _naming_column(self, item: Item, ids: Sequence[str]) -> list[str]:
         """The column of a table that names a folder's samples."""
-        frame: Any = item.first.load()
-        shared = [samples.shared_ids(ids, [str(v) for v in frame.iloc[:, i]]) for i in range(frame.shape[1])]
-        if max(shared) > len(ids) / 2:
-            name = item.first.columns[int(np.argmax(shared))]
+        frame = samples.joined_parts(item)[0]
+        odd = [len(samples.same_ids(ids, [str(v) for v in frame.iloc[:, i]])[1]) for i in range(frame.shape[1])]
+        if min(odd) < len(ids) / 2:
+            name = item.first.columns[int(np.argmin(odd))]
             self.notes.append(f"samples are told apart by {name}")
             return [name]
         raise UserError(
             f"{item.first.file}: no column names the files of the folder, such as {listed(list(ids), shown=2)}; give "
             f"a row per file and its column with --sample"
         )
+
+    def _shared_ids(self, tables: Sequence[Item]) -> dict[str, list[str]]:
+        """Of tables that name their samples alike the columns that do; others are joined row by row.
+
+        A column that names samples has a value of its own in every row: of one name in both tables with the same
+        values in both, or called as ids are. Under the same name of ids, other values are refused.
+        """
+        found: dict[str, list[str]] = {}
+        frames = {item.name: samples.joined_parts(item) for item in tables} if len(tables) > 1 else {}
+        columns = {
+            name: {
+                column: [str(v) for v in frame[column]]
+                for column in dict.fromkeys(frame)
+                if list(frame).count(column) == 1
+                and frame[column].dtype.kind != "f"
+                and (column.lower() in IDS or not any(pd.DataFrame({0: of, 1: frame[column].map(str)}).duplicated()))
+            }
+            for name, (frame, of) in frames.items()
+        }
+        for first, second in combinations(tables, 2):
+            for mine, theirs in product(
+                found.get(first.name, columns[first.name]), found.get(second.name, columns[second.name])
+            ):
+                are_ids = mine.lower() in IDS and theirs.lower() in IDS
+                if mine != theirs and not are_ids:
+                    continue
+                ids = [
+                    self._of_parts(frames[item.name][1], columns[item.name][name])
+                    for item, name in ((first, mine), (second, theirs))
+                ]
+                places, odd = samples.same_ids(*ids)
+                if places is not None:
+                    found.update({first.name: [mine], second.name: [theirs]})
+                    break
+                if mine == theirs and are_ids:
+                    raise UserError(
+                        f"{first.first.file} and {second.first.file} have different samples by {mine} ({len(ids[0])} "
+                        f"against {len(ids[1])}, such as {listed(odd, shown=2)}); give the same to both, or where rows "
+                        f"are steps {self.wanted.option('sample')} {mine}"
+                    )
+        if found:
+            names = dict.fromkeys(name for names in found.values() for name in names)
+            self.notes.append(f"samples are told apart by {listed(list(names))}")
+        return found
+
+    @staticmethod
+    def _of_parts(of_part: NDArray[np.int64], ids: Sequence[str]) -> list[str]:
+        if len(set(ids)) == len(ids):
+            return list(ids)
+        return [f"{part}/{one}" for part, one in zip(of_part, ids, strict=True)]
 
     @staticmethod
     def _folder_ids(item: Item) -> tuple[str, ...]:
@@ -175,15 +229,24 @@ class _Build:
     def _place_of(self, item: Item, option: str) -> NDArray[np.int64] | None:
         """Where each sample stands in an item; None where it stands at its own number."""
         ids = self._ids_of(item)
+        if not ids and self.ids:
+            self._say_order(item.name)
         if not ids or not self.ids or ids == self.ids:
             return None
-        places = samples.same_ids(self.ids, ids)
+        places, odd = samples.same_ids(self.ids, ids)
         if places is None:
             raise UserError(
-                f"{option}: {item.first.file} has other samples than the labels have ("
-                f"{samples.difference(ids, self.ids)}); give the same to all"
+                f"{option}: {item.first.file} has other samples than the labels have ({len(ids)} against "
+                f"{len(self.ids)} samples, such as {listed(odd, shown=2)}); give the same to all"
             )
         return places
+
+    def _say_order(self, what: str) -> None:
+        """That what has no names was joined to what has some by its position."""
+        by_files = any(item.first.ids for item in self.items)
+        more = " …" if len(self.ids) > 3 else ""
+        order = f"in the order of {'file names' if by_files else 'samples'}: {', '.join(self.ids[:3])}{more}"
+        self.notes = list(dict.fromkeys([*self.notes, f"{what} taken {order}"]))
 
     # Choices.
 
@@ -254,6 +317,8 @@ class _Build:
             raise UserError(f"{option}: is {item}, not one class per sample; name other labels")
         ids = next((self._ids_of(other) for other in self.items if self._ids_of(other)), ())
         self.ids = ids if len(ids) == sum(self.counts) else ()
+        if self.ids:
+            self._say_order("labels")
         return np.concatenate(arrays)
 
     def _words(self, option: str, given: str | None, choice: Choice) -> NDArray[np.str_]:
@@ -348,7 +413,7 @@ class _Build:
                 ids = (
                     [str(value) for value in other.frame[name].iloc[other.order]] if other.parts == self.counts else []
                 )
-                if ids and (places := samples.same_ids(ids, choice.names)) is not None:
+                if ids and (places := samples.same_ids(ids, choice.names)[0]) is not None:
                     return _reordered(values, places), f"was features × samples, turned, columns told by {name}"
         return values, "was features × samples, turned"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from s3ray.data.importing.choose import Choice
 from s3ray.data.importing.fields import Item
 from s3ray.data.importing.tables import as_numbers
-from s3ray.data.names import listed
 from s3ray.errors import UserError
 
 Steps = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
@@ -58,13 +58,8 @@ class Rows:
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
-def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
-    """The samples of a table, or of one table per split.
-
-    Args:
-        keys: columns that together name a sample; without any, every row is one.
-        time: the column that orders a sample's rows; by default they keep their order.
-    """
+def joined_parts(item: Item) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """A table, of all splits, and each row's split by its place."""
     frames = []
     for part in item.parts:
         frame = part.load()
@@ -74,10 +69,20 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             raise UserError(f"{part.file}: column {odd[0]} is not in all splits; give every split the same columns")
         frames.append(frame[list(item.first.columns)] if len(set(part.columns)) == len(part.columns) else frame)
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    of_part = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+    return frame, np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+
+
+def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
+    """The samples of a table, or of one table per split.
+
+    Args:
+        keys: columns that together name a sample; without any, every row is one.
+        time: the column that orders a sample's rows; by default they keep their order.
+    """
+    frame, of_part = joined_parts(item)
     if not keys:
         each = np.ones(len(frame), dtype=np.int64)
-        return Rows(item, frame, np.arange(len(frame)), each, (), tuple(len(one) for one in frames))
+        return Rows(item, frame, np.arange(len(frame)), each, (), tuple(np.bincount(of_part).tolist()))
     place = item.first.file
     for name in (*keys, *([time] if time else [])):
         if missing := int(frame[name].isna().sum()):
@@ -97,8 +102,12 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
     lengths = np.bincount(code)
     firsts = order[np.cumsum(lengths) - lengths]
     named = frame[list(keys)].iloc[firsts].astype(str)
-    ids = tuple(named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]])
-    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(frames)))
+    ids: tuple[str, ...] = tuple(
+        named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]]
+    )
+    if len(set(ids)) < len(ids):  # every split counts anew
+        ids = tuple(f"{part}/{one}" for part, one in zip(of_part[firsts], ids, strict=True))
+    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(item.parts)))
     return Rows(item, frame, order, lengths, ids, counts)
 
 
@@ -210,17 +219,19 @@ def lengths_beside(items: Sequence[Item], choice: Choice, name: str, counts: Seq
     return None
 
 
-def same_ids(ids: Sequence[str], others: Sequence[str]) -> NDArray[np.int64] | None:
-    """For each of `ids` its place in `others`; None if these are not the same names.
+def same_ids(ids: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """For each of `ids` its place in `others`; None if these are not the same names, and which only one has.
 
     Names of files may lack their suffix and their folder, and numbers their leading zeros.
     """
+    mine, theirs = list(ids), list(others)
     for form in (str, _without_suffix, lambda one: _without_suffix(one).rsplit("/", 1)[-1]):
         mine, theirs = [_number(form(one)) for one in ids], [_number(form(one)) for one in others]
         places = {name: place for place, name in enumerate(theirs)}
         if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
-            return np.array([places[name] for name in mine])
-    return None
+            return np.array([places[name] for name in mine]), []
+    twice = [name for name, count in Counter([*mine, *theirs]).items() if count > 2 or (count > 1 and name in places)]
+    return None, sorted(set(mine) - set(theirs)) or sorted(set(theirs) - set(mine)) or twice
 
 
 def _without_suffix(name: str) -> str:
@@ -229,19 +240,3 @@ def _without_suffix(name: str) -> str:
 
 def _number(name: str) -> str:
     return str(int(name)) if name.isdecimal() else name.removesuffix(".0")
-
-
-def _plain(ids: Sequence[str]) -> list[str]:
-    return [_number(_without_suffix(one).rsplit("/", 1)[-1]) for one in ids]
-
-
-def shared_ids(ids: Sequence[str], others: Sequence[str]) -> int:
-    """How many names are in both."""
-    return len(set(_plain(ids)) & set(_plain(others)))
-
-
-def difference(ids: Sequence[str], others: Sequence[str]) -> str:
-    """Which samples one lacks, in words."""
-    ids, others = _plain(ids), _plain(others)
-    missing = sorted(set(ids) - set(others)) or sorted(set(others) - set(ids))
-    return f"{len(ids)} against {len(others)} samples, such as {listed(missing, shown=2)}"
