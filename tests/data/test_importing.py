@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,10 @@ def test_three_axes_lengths_and_one_hot(here: Path) -> None:
     padded[1, 2:] = np.nan
     one_hot = np.eye(2)[np.arange(N) % 2]
     for given, told in (
-        ({"x": np.moveaxis(steps, 0, 2), "y": one_hot}, "had samples on axis 2, turned"),
+        (
+            {"x": np.moveaxis(steps, 0, 2), "y": one_hot},
+            "had samples on axis 2, turned, its other axes as they stand: 3 steps × 2 features",
+        ),
         ({"x": padded, "y": one_hot.T}, "steps of NaN at the end taken for padding"),
         ({"x": steps, "x_length": np.where(np.arange(N) == 1, 2, 3), "y": one_hot[:, :1]}, "2 to 3 steps, padded"),
     ):
@@ -435,7 +439,11 @@ def test_odd_tables(here: Path) -> None:
         b"": "t.csv: is empty; ",
         b"\n \n": "t.csv: is empty; ",
         b"a,b,kind\n": "t.csv: has no rows; ",
-        b"a,b\n1,2\n1,2,3\n": "t.csv: rows differ in length (Expected 2 fields in line 3, saw 3); ",
+        b"a,b\n1,2\n1,2,3\n": "t.csv: rows differ in length (row 3 has 3 fields, the first 2); ",
+        b"a,b\n1,2\n1\n": "t.csv: rows differ in length (row 3 has 1 fields, the first 2); ",
+        b"a,b,kind\n1,2,3,x\n2,3,4,y\n": "t.csv: rows differ in length (row 2 has 4 fields, the first 3); ",
+        b"a b\n1 2 3\n4 5 6\n": "t.csv: rows differ in length (row 2 has 3 fields, the first 2); ",
+        b'a,b\n1,"2\n': "t.csv: rows differ in length (",
         "a,kind\n1,\xe4\n".encode("latin1"): "t.csv: is not UTF-8; convert it: iconv",
     }.items():
         Path("t.csv").write_bytes(content)
@@ -572,6 +580,65 @@ def test_lists_in_parquet(here: Path) -> None:
     assert np.array_equal(data.test.modalities["vector"].values, ACC[8:].astype(np.float32))
 
 
+def matlab_7_3(fill: Callable[[Any], None]) -> str:
+    with h5py.File("g.mat", "w", userblock_size=512) as file:
+        fill(file)
+    with open("g.mat", "r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+    return "g.mat"
+
+
+def test_nothing_is_read_out_of_other_files(here: Path) -> None:
+    Path("secret").write_bytes(bytes(64))
+
+    def external(group: Any, name: str) -> Any:
+        return group.create_dataset(name, (8,), dtype="u1", external=[("secret", 0, 8)])
+
+    def cell(file: Any) -> None:
+        refs = np.empty((1, 1), dtype=h5py.ref_dtype)
+        refs[0, 0] = external(file.create_group("#refs#"), "a").ref
+        file.create_dataset("X", data=refs, dtype=h5py.ref_dtype)
+
+    def sparse(file: Any, **parts: Any) -> None:
+        group = file.create_group("Z")
+        group.attrs["MATLAB_sparse"] = np.uint64(3)
+        for key, values in {"jc": [0, 1, 2], "data": [1.0, 1.0], "ir": [0, 1], **parts}.items():
+            if values is None:
+                external(group, key)
+            else:
+                group[key] = values
+
+    assert "g.mat: /#refs#/a leads to another file; " in refused(matlab_7_3(cell))
+    for key in ("data", "ir", "jc"):
+        assert f"g.mat: /Z/{key} leads to another file; " in refused(matlab_7_3(partial(sparse, **{key: None})))
+    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, ir=[0, 10**6])))
+    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, jc=[0, 1, 5])))
+
+    def null(file: Any) -> None:
+        file.create_dataset("X", (1, 1), dtype=h5py.ref_dtype)
+
+    assert "X has a cell that refers to nothing" in refused(matlab_7_3(null))
+
+
+def test_a_group_that_holds_its_parent_ends(here: Path) -> None:
+    with h5py.File("f.h5", "w") as file:
+        for name, values in {"d/a": ACC, "d/b": GYRO, "label": np.arange(N) % 2}.items():
+            file[name] = values
+        file["d/up"] = file["/"]
+        file["again"] = file["d"]
+    assert imported("f.h5").features == {"d_a": 2, "d_b": 3} or imported("f.h5").features == {
+        "again_a": 2,
+        "again_b": 3,
+    }
+
+
+def test_lists_of_words_and_no_label(here: Path) -> None:
+    pd.DataFrame({"a_0": ACC[:, 0], "words": [["a", "b"]] * N}).to_parquet("t.parquet")
+    assert refused("t.parquet").startswith("t.parquet: what are the labels?")
+    sentence = "--label words: column words holds lists, not one value per sample; name another"
+    assert refused("t.parquet", label="words") == sentence
+
+
 class _Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path("trapped").touch, ()
@@ -596,7 +663,7 @@ def test_no_pickle_is_run_and_damage_is_said(here: Path) -> None:
     assert "holds no .npy or .csv file per sample (found nothing)" in refused("empty")
     with h5py.File("linked.h5", "w") as file:
         file["x"] = h5py.ExternalLink("/etc/other.h5", "/x")
-    assert "/x leads elsewhere; store the data in place" in refused("linked.h5")
+    assert "linked.h5: /x leads elsewhere; store the data in place" in refused("linked.h5")
     assert not Path("trapped").exists()
 
 
@@ -609,7 +676,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     scipy.io.savemat("f.mat", {"a": ACC, "y": np.arange(N) % 2})
     monkeypatch.setattr(fields, "free_memory", lambda: 100)
     for file in ("t.csv", "t.parquet", "f.npz", "f.mat"):
-        assert "GB of memory, 1e-07 GB are free; take fewer" in refused(file)
+        assert "GB are free; take fewer columns or samples, or a machine with more" in refused(file)
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -661,6 +728,14 @@ def test_the_command(here: Path) -> None:
     assert not list(Path().glob("x.*"))
 
 
+def test_the_command_warns_of_what_sweeps_take(here: Path) -> None:
+    table(gyro_0=1e6 * GYRO[:, 0], gyro_1=2.0).to_csv("t.csv", index=False)
+    code, output = command("import", "t.csv", "--output", "mine.npz")
+    assert code == 0, output
+    assert "mean 0" not in output
+    assert "warning: gyro: 1 of 3 features never change in train and are set to 0: 1" in output
+
+
 def test_three_modalities_are_chosen_from(here: Path) -> None:
     table(mag_0=1.0, mag_1=np.arange(N), split=SPLIT).to_csv("t.csv", index=False)
     import_files([Path("t.csv")], Path("out.npz"), Wanted())
@@ -703,6 +778,19 @@ def test_a_frame(here: Path) -> None:
     holds(chosen, g=GYRO[:, [0, 2]], a=ACC)
     with pytest.raises(UserError, match=r"^label knd: nothing is called 'knd'"):
         Dataset.from_frame("mine", table(), label="knd")
+    frame = table(subject="a", trial=np.arange(N) % 3)
+    for wanted, sentence in {
+        "seed": ({"seed": -1}, "seed -1: must be a whole number from 0 to 4294967295"),
+        "group": ({"group": "subject"}, "group subject: one group (a) is left to cut test from"),
+        "sample": ({"sample": "subject", "time": "trial"}, "name all columns that tell samples apart, such as sample "),
+        "time": ({"time": "trial"}, "time trial: orders a sample's rows; name those with sample"),
+    }.values():
+        with pytest.raises(UserError) as error:
+            Dataset.from_frame("mine", frame, modalities={"a": "acc_*"}, **wanted)  # type: ignore[arg-type]
+        assert sentence in str(error.value)
+        assert "--" not in str(error.value)
+    with pytest.raises(UserError, match=r"^mine: 2 samples of 2 classes cannot be split: "):
+        Dataset.from_frame("mine", table()[:3].assign(kind=["a", "b", "b"]), label="kind", split="20/40/40")
 
 
 class _Pairs(torch.utils.data.Dataset[Any]):
@@ -737,3 +825,31 @@ def test_torch_datasets(form: Callable[[Any, Any, Any], Any], names: tuple[str, 
     assert [len(split) for split in alone.splits.values()] == [8, 2, 2]
     with pytest.raises(UserError, match=r"^mine: sample 0 of train: is neither"):
         Dataset.from_torch("mine", _Pairs(slice(0, N), lambda x, z, y: (x, z, z, y)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        ([(2,), (3,)], "mine: x has shape (3,) in sample 1 of train and (2,) in the first; "),
+        ([(2, 2), (3, 3)], "mine: x has shape (3, 3) in sample 1 of train and (2, 2) in the first; "),
+        ([(2, 2), (2,)], "mine: x has shape (2,) in sample 1 of train and (2, 2) in the first; "),
+        ([(2,), None], "mine: sample 1 of train: x is not in every sample; give all samples the same"),
+    ],
+)
+def test_torch_datasets_of_unequal_samples(shapes: list[tuple[int, ...] | None], sentence: str) -> None:
+    samples = [
+        {"label": i % 2, "z": torch.ones(2), **({} if shape is None else {"x": torch.ones(shape)})}
+        for i, shape in enumerate(shapes * 6)
+    ]
+    with pytest.raises(UserError) as error:
+        Dataset.from_torch("mine", samples)  # type: ignore[arg-type]
+    assert str(error.value).startswith(sentence)
+
+
+def test_torch_splits_of_different_steps() -> None:
+    splits = {
+        name: [({"x": torch.tensor(numbers(steps, 2, 7 * i)), "z": torch.ones(2)}, i % 2) for i in range(6)]
+        for name, steps in (("train", 2), ("valid", 2), ("test", 3))
+    }
+    data = Dataset.from_torch("mine", **splits)  # type: ignore[arg-type]
+    assert [split.modalities["x"].lengths.tolist() for split in data.splits.values()] == [[2] * 6, [2] * 6, [3] * 6]

@@ -21,6 +21,7 @@ from s3ray.data.importing.samples import Rows, Steps
 from s3ray.data.importing.split import (
     DEFAULT_SHARES,
     VALID_SHARE,
+    Draw,
     Names,
     cut,
     cut_valid,
@@ -73,9 +74,14 @@ class _Build:
     def dataset(self) -> Dataset:
         wanted = self.wanted
         if wanted.time and not wanted.sample:
-            raise UserError(f"{wanted.option('time')} {wanted.time}: orders a sample's rows; name those with --sample")
+            raise UserError(
+                f"{wanted.option('time')} {wanted.time}: orders a sample's rows; name those with "
+                f"{wanted.option('sample')}"
+            )
         if wanted.fill not in (None, "mean"):
             raise UserError(f"{wanted.option('fill')} {wanted.fill}: is not known; write mean, or leave it out")
+        if not 0 <= wanted.seed < 2**32:
+            raise UserError(f"{wanted.option('seed')} {wanted.seed}: must be a whole number from 0 to {2**32 - 1}")
         self._read_tables()
         label = self._one("label", wanted.label) or self._label()
         raw = self._labels(label)
@@ -147,12 +153,15 @@ class _Build:
             mine = [name for name in keys if name in item.first.columns]
             if keys and len(mine) < len(keys) and mine:
                 lacking = next(name for name in keys if name not in mine)
-                raise UserError(f"--sample {self.wanted.sample}: {item.first.file} has no column {lacking}; add it")
+                raise UserError(
+                    f"{self.wanted.option('sample')} {self.wanted.sample}: {item.first.file} has no column {lacking}; "
+                    f"add it"
+                )
             if not keys and folders:
                 mine = self._naming_column(item, self._folder_ids(folders[0]))
             mine = mine or shared.get(item.name, [])
             time = self.wanted.time if self.wanted.time in item.first.columns else None
-            self.rows[item.name] = samples.rows_of(item, mine, time)
+            self.rows[item.name] = samples.rows_of(item, mine, time, self.wanted.option("sample"))
             names = item.first.columns
             self.keys.append(Choice(item, tuple(i for i, name in enumerate(names) if name in mine or name == time)))
 
@@ -166,7 +175,7 @@ class _Build:
             return [name]
         raise UserError(
             f"{item.first.file}: no column names the files of the folder, such as {listed(list(ids), shown=2)}; give "
-            f"a row per file and its column with --sample"
+            f"a row per file and its column with {self.wanted.option('sample')}"
         )
 
     def _shared_ids(self, tables: Sequence[Item]) -> dict[str, list[str]]:
@@ -180,10 +189,15 @@ class _Build:
         columns = {
             name: {
                 column: [str(v) for v in frame[column]]
-                for column in dict.fromkeys(frame)
+                for column in dict.fromkeys(map(str, frame))
                 if list(frame).count(column) == 1
-                and frame[column].dtype.kind != "f"
-                and (column.lower() in IDS or not any(pd.DataFrame({0: of, 1: frame[column].map(str)}).duplicated()))
+                and (
+                    column.lower() in IDS
+                    or (
+                        frame[column].dtype.kind != "f"
+                        and not pd.DataFrame({0: of, 1: frame[column].map(str)}).duplicated().any()
+                    )
+                )
             }
             for name, (frame, of) in frames.items()
         }
@@ -202,7 +216,7 @@ class _Build:
                 if places is not None:
                     found.update({first.name: [mine], second.name: [theirs]})
                     break
-                if mine == theirs and are_ids:
+                if mine == theirs and are_ids and any(len(set(one)) == len(one) for one in ids):
                     raise UserError(
                         f"{first.first.file} and {second.first.file} have different samples by {mine} ({len(ids[0])} "
                         f"against {len(ids[1])}, such as {listed(odd, shown=2)}); give the same to both, or where rows "
@@ -436,7 +450,7 @@ class _Build:
             shares = (
                 shares_in(self.wanted.shares, self.wanted.option("split")) if self.wanted.shares else DEFAULT_SHARES
             )
-            names, said = cut(codes, shares, self.wanted.seed, groups)
+            names, said = cut(codes, shares, self._draw(), groups)
             how = "by groups" if groups is not None else "at random, by class"
             return names, "; ".join([f"{how}{of_groups}, seed {self.wanted.seed}", *said])
         if self.wanted.shares:
@@ -450,9 +464,12 @@ class _Build:
             )
         if "valid" in found:
             return given, f"kept, {origin}"
-        names, said = cut_valid(given, codes, self.wanted.seed, groups)
+        names, said = cut_valid(given, codes, self._draw(), groups)
         share = f"a validation split of {100 * VALID_SHARE:.0f}% cut from train{of_groups}, seed {self.wanted.seed}"
         return names, "; ".join([f"kept, {origin}", share, *said])
+
+    def _draw(self) -> Draw:
+        return Draw(self.wanted.seed, self.place, f"{self.wanted.option('group')} {self.wanted.group}")
 
     def _given_split(self, column: Choice | None) -> tuple[Names | None, str]:
         if column is not None:

@@ -57,12 +57,7 @@ def _fields(path: Path, notes: list[str], stack: ExitStack) -> list[Field]:
     if head.startswith(b"PK") and suffix == ".npz":
         return _npz(path, stack)
     if head.startswith((HDF5_MAGIC, b"MATLAB 7.3")):
-        closing: list[Any] = []
-        try:
-            return read_hdf5(path, close=closing)
-        finally:
-            for file in closing:
-                stack.callback(file.close)
+        return read_hdf5(path, stack)
     if head.startswith(b"MATLAB") or suffix == ".mat":
         return read_mat(path)
     if head.startswith(b"PAR1"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from s3ray.data.importing.choose import Choice
 from s3ray.data.importing.fields import Item
-from s3ray.data.importing.tables import as_numbers
+from s3ray.data.importing.tables import as_numbers, has_lists
 from s3ray.errors import UserError
 
 Steps = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
@@ -47,12 +47,15 @@ class Rows:
         of_row = np.repeat(np.arange(len(self.lengths)), self.lengths)
         for position in positions:
             values = self.frame.iloc[self.order, position]
+            if has_lists(values):
+                name = self.item.first.columns[position]
+                raise UserError(f"{option}: column {name} holds lists, not one value per sample; name another")
             codes = pd.factorize(values)[0]
             if (changed := codes != codes[starts][of_row]).any():
                 sample = self.ids[of_row[int(np.flatnonzero(changed)[0])]]
                 raise UserError(
                     f"{option}: column {self.item.first.columns[position]} changes within sample {sample}; name more "
-                    f"columns in --sample, or another column"
+                    f"columns that tell samples apart, or another column"
                 )
             columns.append(values.iloc[starts].to_numpy())
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
@@ -72,12 +75,13 @@ def joined_parts(item: Item) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     return frame, np.repeat(np.arange(len(frames)), [len(one) for one in frames])
 
 
-def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
+def rows_of(item: Item, keys: Sequence[str], time: str | None, option: str) -> Rows:
     """The samples of a table, or of one table per split.
 
     Args:
         keys: columns that together name a sample; without any, every row is one.
         time: the column that orders a sample's rows; by default they keep their order.
+        option: that names the keys, as complaints write it.
     """
     frame, of_part = joined_parts(item)
     if not keys:
@@ -97,7 +101,7 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             row = frame.iloc[order[int(np.flatnonzero(again)[0])]]
             raise UserError(
                 f"{place}: sample {_key(row, keys)} has {time} {row[time]} twice; name all columns that tell samples "
-                f"apart, such as --sample {keys[0]},trial"
+                f"apart, such as {option} {keys[0]},trial"
             )
     lengths = np.bincount(code)
     firsts = order[np.cumsum(lengths) - lengths]
@@ -135,11 +139,20 @@ def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
     empty = [i for i, one in enumerate(samples) if not len(one)]
     if empty:
         raise UserError(f"{option}: {len(empty)} samples have no step, the first is {empty[0]}; drop them first")
+    shapes = [one.shape[1:] for one in samples]
+    if odd := next((i for i, shape in enumerate(shapes) if shape != shapes[0] or len(shape) != 1), None):
+        raise UserError(
+            f"{option}: sample {odd} has shape {samples[odd].shape}, sample 0 {samples[0].shape}; give each "
+            f"(steps, features) of the same features"
+        )
     return np.concatenate(samples), np.array([len(one) for one in samples])
 
 
 def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArray[Any]], str]:
     """Each part's array with samples first, and what was done to it.
+
+    Nothing tells steps from features where samples come last, since both orders are in use: the two other axes are
+    taken as they stand, steps × features, and this is said.
 
     Args:
         counts: samples of each part.
@@ -174,7 +187,11 @@ def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArr
         same = len(fits) > 1
         return arrays, "as many features as samples, read as samples × features" if same else ""
     turned = [np.moveaxis(array, axis, 0) for array in arrays]
-    return turned, "was features × samples, turned" if arrays[0].ndim == 2 else f"had samples on axis {axis}, turned"
+    if arrays[0].ndim == 2:
+        return turned, "was features × samples, turned"
+    _, steps, features = turned[0].shape
+    as_stand = f"its other axes as they stand: {steps} steps × {features} features"
+    return turned, f"had samples on axis {axis}, turned, {as_stand}"
 
 
 def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Steps, str]:
@@ -183,6 +200,9 @@ def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None,
     Without `lengths`, steps at the end that are NaN throughout are padding.
     """
     arrays = [array.astype(np.uint8) if array.dtype.kind == "b" else array for array in arrays]
+    if len({(array.ndim, array.shape[-1]) for array in arrays}) > 1:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise UserError(f"{option}: has shapes {shapes} in its splits; give all the same features")
     if all(array.ndim == 2 for array in arrays):
         whole = np.concatenate(arrays)
         return (whole, np.ones(len(whole), dtype=np.int64)), ""
