@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -189,8 +190,8 @@ class _Build:
         columns = {
             name: {
                 column: [str(v) for v in frame[column]]
-                for column in dict.fromkeys(map(str, frame))
-                if list(frame).count(column) == 1
+                for column, count in Counter(map(str, frame)).items()
+                if count == 1
                 and (
                     column.lower() in IDS
                     or (

@@ -41,18 +41,15 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
         raise _not_utf8(path) from error
     if not head.strip():
         raise UserError(f"{path}: is empty; give a file with rows")
-    head, comments = _without_comments(head)
+    skipped = _comments(head)
+    head = "".join(head.splitlines(keepends=True)[skipped:])
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(head)
     rows = _first_rows(head, separator)
     if not rows:
         raise UserError(f"{path}: is empty; give a file with rows")
     decimal = "," if separator != "," and _has_decimal_commas(rows) else "."
     has_header = _is_header(rows[0], decimal)
-    told = _first_rows(comments[-1].lstrip("#").split(":")[-1], separator) if comments else []
-    names = [cell.strip() for cell in told[0]] if told and len(told[0]) == len(rows[0]) and not has_header else None
-    if names:
-        notes.append(f"{path.name}: columns are called as its last comment says")
-    elif has_header:
+    if has_header:
         twice = [name for name, count in Counter(name.strip() for name in rows[0]).items() if count > 1 and name]
         if twice:
             notes.append(
@@ -60,7 +57,7 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
             )
     else:
         notes.append(f"{path.name}: has no line of names; columns are called 0 to {len(rows[0]) - 1}")
-    _check_widths(path, encoding, separator, len(comments), len(rows[0]))
+    _check_widths(path, encoding, separator, skipped, len(rows[0]))
     if decimal == ",":
         notes.append(f"{path.name}: read with decimal commas")
     try:
@@ -70,8 +67,7 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
                 sep=r"\s+" if separator == " " else separator,
                 decimal=decimal,
                 header=0 if has_header else None,
-                names=names,
-                skiprows=len(comments),
+                skiprows=skipped,
                 encoding=encoding,
                 na_values=_MISSING,
                 keep_default_na=False,
@@ -114,11 +110,10 @@ def _check_widths(path: Path, encoding: str, separator: str, skipped: int, width
         raise UserError(f"{path}: cannot be read as a table ({error}); write it again") from error
 
 
-def _without_comments(head: str) -> tuple[str, list[str]]:
-    """A text without the lines at its start that begin with #, and these."""
-    lines = head.splitlines(keepends=True)
-    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return "".join(lines[count:]), [line.strip() for line in lines[:count]]
+def _comments(head: str) -> int:
+    """How many lines at the start of a text begin with #."""
+    lines = head.splitlines()
+    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
 
 
 def _not_utf8(path: Path) -> UserError:
@@ -141,11 +136,11 @@ def _first_rows(head: str, separator: str) -> list[list[str]]:
 
 
 def _separator(head: str) -> str:
-    """Of tab, semicolon, comma, bar and blanks the first that makes columns, as many in the second row as in the first.
+    """Of tab, semicolon, comma and blanks the first that makes columns, as many in the second row as in the first.
 
     The semicolon comes before the comma, which may be a decimal sign beside it.
     """
-    for separator in ("\t", ";", ",", "|", " "):
+    for separator in ("\t", ";", ",", " "):
         rows = _first_rows(head, separator)[:2]
         more = len(rows[-1]) - len(rows[0])
         if len(rows[0]) > 1 and (more == 0 if separator != " " else more in (0, 1) and _all_numbers(rows[-1][more:])):
