@@ -514,6 +514,41 @@ def test_tables_that_share_ids_are_joined_by_them(first: str, second: str, here:
         assert "such as s0" in refused("a.csv", "b.csv")
 
 
+def test_labels_without_ids_beside_tables_that_have_some(here: Path) -> None:
+    ids = [f"s{i}" for i in range(N)]
+    left, right = (table(id=ids)[["id", *names]] for names in (["acc_0", "acc_1"], ["gyro_0", "gyro_1", "gyro_2"]))
+    left.to_csv("a.csv", index=False)
+    right.to_csv("b.csv", index=False)
+    table(split=SPLIT)[["kind", "split"]].to_csv("labels.csv", index=False)
+    data = imported("a.csv", "b.csv", "labels.csv")
+    holds(data, a=ACC, b=GYRO)
+    assert "labels taken in the order of samples: s0, s1, s2 …" in said(data)
+    right[::-1].to_csv("b.csv", index=False)
+    Path("out.npz").unlink()
+    sentence = "the labels have no names of samples, and a.csv and b.csv have them in different order; add them"
+    assert sentence in refused("a.csv", "b.csv", "labels.csv")
+
+
+def test_a_column_of_ids_that_recurs_names_no_samples(here: Path) -> None:
+    videos = [f"v{i // 3}" for i in range(N)]
+    frame = table(video=videos, split=SPLIT)
+    frame[["video", "acc_0", "acc_1"]].to_csv("a.csv", index=False)
+    frame.drop(columns=["acc_0", "acc_1"]).to_csv("b.csv", index=False)
+    holds(imported("a.csv", "b.csv", label="kind"), a=ACC, b=GYRO)
+
+
+def test_ids_that_every_split_counts_anew(here: Path) -> None:
+    for split, places in PLACES.items():
+        frame = table(id=range(N))[places].assign(id=range(len(KINDS[places])))
+        frame[["id", "acc_0", "acc_1"]][::-1].to_csv(f"a_{split}.csv", index=False)
+        frame[["id", "gyro_0", "gyro_1", "gyro_2", "kind"]].to_csv(f"b_{split}.csv", index=False)
+    files = [f"{name}_{split}.csv" for name in "ab" for split in PLACES]
+    data = imported(*files, label="kind")
+    left, right = (data.train.modalities[name].values for name in data.features)
+    assert np.array_equal(left, ACC[PLACES["train"]].astype(np.float32))
+    assert np.array_equal(right, GYRO[PLACES["train"]].astype(np.float32))
+
+
 def test_files_are_in_the_order_of_their_numbers(here: Path) -> None:
     Path("x").mkdir()
     for i in range(N):

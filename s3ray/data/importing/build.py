@@ -256,6 +256,22 @@ class _Build:
             )
         return places
 
+    def _ids_beside(self) -> tuple[str, ...]:
+        """Names for labels without any: those of what else has names, if that has one order."""
+        named = [item for item in self.items if len(self._ids_of(item)) == sum(self.counts)]
+        if not named:
+            return ()
+        self.ids = self._ids_of(named[0])
+        for other in named[1:]:
+            places, _ = samples.same_ids(self.ids, self._ids_of(other))
+            if places is not None and (np.diff(places) < 0).any():
+                raise UserError(
+                    f"{self.place}: the labels have no names of samples, and {named[0].first.file} and "
+                    f"{other.first.file} have them in different order; add them to the labels"
+                )
+        self._say_order("labels")
+        return self.ids
+
     def _say_order(self, what: str) -> None:
         """That what has no names was joined to what has some by its position."""
         by_files = any(item.first.ids for item in self.items)
@@ -322,7 +338,8 @@ class _Build:
             return np.array([one for part in item.parts for one in part.labels])
         if item.name in self.rows:
             rows = self.rows[item.name]
-            self.ids, self.counts = rows.ids, rows.parts
+            self.counts = rows.parts
+            self.ids = rows.ids or self._ids_beside()
             return rows.of_samples(option, label.positions or (0,))
         if item.first.kind in ("list", "O"):
             raise UserError(f"{option}: holds {item}, not one class per sample; name other labels")
@@ -330,10 +347,7 @@ class _Build:
         self.counts = tuple(len(array) for array in arrays)
         if any(array.ndim > 2 for array in arrays) or len({array.shape[1:] for array in arrays}) > 1:
             raise UserError(f"{option}: is {item}, not one class per sample; name other labels")
-        ids = next((self._ids_of(other) for other in self.items if self._ids_of(other)), ())
-        self.ids = ids if len(ids) == sum(self.counts) else ()
-        if self.ids:
-            self._say_order("labels")
+        self.ids = self._ids_beside()
         return np.concatenate(arrays)
 
     def _words(self, option: str, given: str | None, choice: Choice) -> NDArray[np.str_]:
