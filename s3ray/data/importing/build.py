@@ -210,7 +210,7 @@ class _Build:
                 if mine != theirs and not are_ids:
                     continue
                 ids = [
-                    self._of_parts(frames[item.name][1], columns[item.name][name])
+                    samples.of_splits(frames[item.name][1], columns[item.name][name])
                     for item, name in ((first, mine), (second, theirs))
                 ]
                 places, odd = samples.same_ids(*ids)
@@ -227,12 +227,6 @@ class _Build:
             names = dict.fromkeys(name for names in found.values() for name in names)
             self.notes.append(f"samples are told apart by {listed(list(names))}")
         return found
-
-    @staticmethod
-    def _of_parts(of_part: NDArray[np.int64], ids: Sequence[str]) -> list[str]:
-        if len(set(ids)) == len(ids):
-            return list(ids)
-        return [f"{part}/{one}" for part, one in zip(of_part, ids, strict=True)]
 
     @staticmethod
     def _folder_ids(item: Item) -> tuple[str, ...]:

@@ -106,13 +106,17 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None, option: str) -> R
     lengths = np.bincount(code)
     firsts = order[np.cumsum(lengths) - lengths]
     named = frame[list(keys)].iloc[firsts].astype(str)
-    ids: tuple[str, ...] = tuple(
-        named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]]
-    )
-    if len(set(ids)) < len(ids):  # every split counts anew
-        ids = tuple(f"{part}/{one}" for part, one in zip(of_part[firsts], ids, strict=True))
+    joined = named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]]
+    ids = of_splits(of_part[firsts], tuple(joined))
     counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(item.parts)))
     return Rows(item, frame, order, lengths, ids, counts)
+
+
+def of_splits(of_part: NDArray[np.int64], ids: Sequence[str]) -> tuple[str, ...]:
+    """Names of samples; with their split's number where every split counts anew."""
+    if len(set(ids)) == len(ids):
+        return tuple(ids)
+    return tuple(f"{part}/{one}" for part, one in zip(of_part, ids, strict=True))
 
 
 def _key(row: pd.Series[Any], keys: Sequence[str]) -> str:
