@@ -254,7 +254,7 @@ def same_ids(ids: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.int6
         places = {name: place for place, name in enumerate(theirs)}
         if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
             return np.array([places[name] for name in mine]), []
-    twice = [name for name, count in Counter([*mine, *theirs]).items() if count > 2 or (count > 1 and name in places)]
+    twice = [name for names in (mine, theirs) for name, count in Counter(names).items() if count > 1]
     return None, sorted(set(mine) - set(theirs)) or sorted(set(theirs) - set(mine)) or twice
 
 
