@@ -121,6 +121,7 @@ def import_(
 ) -> None:
     """Make the .npz that sweeps take from files of yours; what is not said is looked for, and told."""
     from s3ray.data.importing import Wanted, import_files
+    from s3ray.data.standardize import standardized
 
     with user_errors():
         wanted = Wanted(
@@ -139,7 +140,7 @@ def import_(
         console = _console()
         for line in data.facts["imported"]["said"]:
             console.print(line)
-        for warning in data.warnings:
+        for warning in standardized(data).warnings:  # as sweeps take it
             console.print(f"warning: {warning}", style="yellow")
         console.print(f"{target}: written, {target.stat().st_size / 1e6:.2g} MB; {_next(data, target)}")
 

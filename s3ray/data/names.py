@@ -16,6 +16,27 @@ _ELSEWHERE = {
     "audio": ("acoustic", "speech", "covarep", "opensmile"),
     "text": ("glove", "words", "language", "bert", "text_bert"),
 }
+# What stands beside the inputs.
+LABELS = frozenset(_ELSEWHERE["label"]) - {"y", "ys"} | {"label", "gnd", "truth", "truelabel", "true_label"}
+LABELS |= {"groundtruth", "ground_truth", "activity", "category"}
+GROUPS = {"subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user"}
+GROUPS |= {"user_id", "group", "groups", "speaker", "speaker_id", "person", "session"}
+SPLITS = {"split", "set", "partition", "subset", "usage", "fold"}
+TIMES = {"time", "timestamp", "t", "step", "date", "datetime", "frame"}
+IDS = {"id", "ids", "idx", "index", "uid", "uids", "name", "names", "key", "keys", "segment", "segments", "video"}
+IDS |= {
+    "videos",
+    "video_id",
+    "video_ids",
+    "sample",
+    "sample_id",
+    "sample_ids",
+    "filename",
+    "filenames",
+    "file",
+    "files",
+}
+IDS |= {"path"}
 _SHOWN = 20
 
 
@@ -27,6 +48,20 @@ def likely(wanted: str, found: Iterable[str]) -> str | None:
             return names[name]
     close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.75)
     return names[close[0]] if close else None
+
+
+def stands_beside(name: str, is_column: bool) -> bool:
+    """Whether what has this name is no modality: as one, the labels or their like would be an input.
+
+    Args:
+        is_column: it has one value per sample, as ids and groups have; an array that is called video has more.
+    """
+    word = name.strip().lower()
+    return (
+        word in LABELS
+        or any(part in word for part in ("label", "onehot", "one_hot", "mask"))
+        or (is_column and (not word or word.startswith("unnamed: ") or word in IDS | GROUPS | TIMES | SPLITS))
+    )
 
 
 def split_named(word: str) -> str | None:

@@ -22,12 +22,9 @@ from s3ray.data.arrays import Entry, check_names, checked_dataset, stems
 from s3ray.data.dataset import SPLITS, Dataset
 from s3ray.data.foreign import foreign
 from s3ray.data.multibench import FILES
-from s3ray.data.names import likely, listed, split_named
+from s3ray.data.names import IDS, likely, listed, split_named, stands_beside
 from s3ray.errors import UserError, nearest
 
-# Keys that stand for samples, not for what is known of them.
-_IDS = {"id", "ids", "idx", "index", "uid", "uids", "name", "names", "key", "keys", "segment", "segments", "video"}
-_IDS |= {"videos", "video_id", "video_ids", "sample_id", "sample_ids", "filename", "filenames", "file", "files"}
 _LENGTH = re.compile(
     r"(?:(.+?)_?)?(?:seq_?|n_?|num_?)?(?:len|lens|lengths?|lenght?s?|lenghts?|steps|frames)", re.IGNORECASE
 )
@@ -330,7 +327,7 @@ def _modality_names(archive: Archive) -> list[str]:
         # The others are something else; a sentence on them follows.
         names = [stem for stem in names if may_be_one(stem)] or names
         suspects = [s for s in found if s not in names and entries[f"train_{s}"].dtype.hasobject]
-        names += [s for s in suspects if s.lower() not in _IDS][: 2 - len(names)]
+        names += [s for s in suspects if s.lower() not in IDS][: 2 - len(names)]
     names = [stem for stem in names if may_be_one(stem) or not _is_ids(entries[f"train_{stem}"], stem)]
     if len(names) < 2:
         others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in found if s not in (*names, *besides)])
@@ -344,18 +341,17 @@ def _modality_names(archive: Archive) -> list[str]:
 
 
 def _stands_beside(entry: Entry, stem: str) -> bool:
-    """Whether a key is, by its name and shape, no modality: as one, the labels would be an input."""
-    word = stem.lower()
+    """Whether a key is, by its name and shape, no modality."""
     is_column = len(entry.shape) == 2 and entry.shape[1] == 1
     return (
         likely("label", [stem]) is not None
-        or any(part in word for part in ("label", "onehot", "one_hot", "mask"))
-        or (is_column and (word in _IDS or _LENGTH.fullmatch(stem) is not None))
+        or stands_beside(stem, is_column)
+        or (is_column and _LENGTH.fullmatch(stem) is not None)
     )
 
 
 def _is_ids(entry: Entry, stem: str) -> bool:
-    return len(entry.shape) <= 2 and (entry.dtype.kind in "SU" or stem.lower() in _IDS)
+    return len(entry.shape) <= 2 and (entry.dtype.kind in "SU" or stem.lower() in IDS)
 
 
 def _check_leftovers(archive: Archive, modalities: list[str]) -> list[str]:

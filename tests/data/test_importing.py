@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,10 @@ def test_three_axes_lengths_and_one_hot(here: Path) -> None:
     padded[1, 2:] = np.nan
     one_hot = np.eye(2)[np.arange(N) % 2]
     for given, told in (
-        ({"x": np.moveaxis(steps, 0, 2), "y": one_hot}, "had samples on axis 2, turned"),
+        (
+            {"x": np.moveaxis(steps, 0, 2), "y": one_hot},
+            "had samples on axis 2, turned, its other axes as they stand: 3 steps × 2 features",
+        ),
         ({"x": padded, "y": one_hot.T}, "steps of NaN at the end taken for padding"),
         ({"x": steps, "x_length": np.where(np.arange(N) == 1, 2, 3), "y": one_hot[:, :1]}, "2 to 3 steps, padded"),
     ):
@@ -435,7 +439,11 @@ def test_odd_tables(here: Path) -> None:
         b"": "t.csv: is empty; ",
         b"\n \n": "t.csv: is empty; ",
         b"a,b,kind\n": "t.csv: has no rows; ",
-        b"a,b\n1,2\n1,2,3\n": "t.csv: rows differ in length (Expected 2 fields in line 3, saw 3); ",
+        b"a,b\n1,2\n1,2,3\n": "t.csv: rows differ in length (row 3 has 3 fields, the first 2); ",
+        b"a,b\n1,2\n1\n": "t.csv: rows differ in length (row 3 has 1 fields, the first 2); ",
+        b"a,b,kind\n1,2,3,x\n2,3,4,y\n": "t.csv: rows differ in length (row 2 has 4 fields, the first 3); ",
+        b"a b\n1 2 3\n4 5 6\n": "t.csv: rows differ in length (row 2 has 3 fields, the first 2); ",
+        b'a,b\n1,"2\n': "t.csv: rows differ in length (",
         "a,kind\n1,\xe4\n".encode("latin1"): "t.csv: is not UTF-8; convert it: iconv",
     }.items():
         Path("t.csv").write_bytes(content)
@@ -472,6 +480,102 @@ def test_a_file_per_modality_and_one_of_labels(here: Path) -> None:
     assert refused("left.csv", "right.npy", "labels.csv") == sentence
 
 
+def test_labels_ids_and_masks_become_no_inputs(here: Path) -> None:
+    codes = np.arange(N) % 2
+    frame = table(split=SPLIT, label=codes, target=codes, sample_id=range(N)).drop(columns="kind")
+    frame.to_csv("t.csv", index=False)
+    holds(imported("t.csv"), acc=ACC, gyro=GYRO)
+    frame[["sample_id", "label", "acc_0", "acc_1"]].to_csv("a.csv", index=False)
+    frame[["sample_id", "label", "split", "gyro_0", "gyro_1", "gyro_2"]].to_csv("b.csv", index=False)
+    for wanted in ({}, {"modalities": {"a": "a.csv", "b": "b.csv"}}):
+        data = imported("a.csv", "b.csv", label="b.csv:label", split_column="b.csv:split", **wanted)
+        holds(data, a=ACC, b=GYRO)
+        assert "not used: label" in said(data)
+    masks = {"acc_mask": np.ones((N, 2)), "onehot": np.eye(2)[codes], "video": GYRO, "target": codes[:, None]}
+    np.savez("f.npz", acc=ACC, label=codes, split=SPLIT, **masks)  # type: ignore[arg-type]
+    holds(imported("f.npz"), acc=ACC, video=GYRO)
+
+
+@pytest.mark.parametrize(("first", "second"), [("id", "id"), ("patient", "patient"), ("id", "file")])
+def test_tables_that_share_ids_are_joined_by_them(first: str, second: str, here: Path) -> None:
+    ids = [f"s{i}" for i in range(N)]
+    order = np.random.default_rng(0).permutation(N)
+    table()[["acc_0", "acc_1"]].assign(**{first: ids}).iloc[order].to_csv("a.csv", index=False)
+    frame = table(split=SPLIT).drop(columns=["acc_0", "acc_1"]).assign(**{second: ids})
+    frame.to_csv("b.csv", index=False)
+    data = imported("a.csv", "b.csv")
+    holds(data, a=ACC, b=GYRO)
+    assert f"samples are told apart by {first}" in said(data)
+    Path("out.npz").unlink()
+    if first == second == "id":
+        frame.assign(id=[*ids[1:], "other"]).to_csv("b.csv", index=False)
+        assert "a.csv and b.csv have different samples by id (12 against 12, such as s0)" in refused("a.csv", "b.csv")
+        frame.assign(id=["s1", *ids[1:]]).to_csv("b.csv", index=False)
+        assert "such as s0" in refused("a.csv", "b.csv")
+
+
+def test_labels_without_ids_beside_tables_that_have_some(here: Path) -> None:
+    ids = [f"s{i}" for i in range(N)]
+    left, right = (table(id=ids)[["id", *names]] for names in (["acc_0", "acc_1"], ["gyro_0", "gyro_1", "gyro_2"]))
+    left.to_csv("a.csv", index=False)
+    right.to_csv("b.csv", index=False)
+    table(split=SPLIT)[["kind", "split"]].to_csv("labels.csv", index=False)
+    data = imported("a.csv", "b.csv", "labels.csv")
+    holds(data, a=ACC, b=GYRO)
+    assert "labels taken in the order of samples: s0, s1, s2 …" in said(data)
+    right[::-1].to_csv("b.csv", index=False)
+    Path("out.npz").unlink()
+    sentence = "the labels have no names of samples, and a.csv and b.csv have them in different order; add them"
+    assert sentence in refused("a.csv", "b.csv", "labels.csv")
+
+
+def test_a_column_of_ids_that_recurs_names_no_samples(here: Path) -> None:
+    videos = [f"v{i // 3}" for i in range(N)]
+    frame = table(video=videos, split=SPLIT)
+    frame[["video", "acc_0", "acc_1"]].to_csv("a.csv", index=False)
+    frame.drop(columns=["acc_0", "acc_1"]).to_csv("b.csv", index=False)
+    holds(imported("a.csv", "b.csv", label="kind"), a=ACC, b=GYRO)
+
+
+def test_ids_that_every_split_counts_anew(here: Path) -> None:
+    for split, places in PLACES.items():
+        frame = table(id=range(N))[places].assign(id=range(len(KINDS[places])))
+        frame[["id", "acc_0", "acc_1"]][::-1].to_csv(f"a_{split}.csv", index=False)
+        frame[["id", "gyro_0", "gyro_1", "gyro_2", "kind"]].to_csv(f"b_{split}.csv", index=False)
+    files = [f"{name}_{split}.csv" for name in "ab" for split in PLACES]
+    data = imported(*files, label="kind")
+    left, right = (data.train.modalities[name].values for name in data.features)
+    assert np.array_equal(left, ACC[PLACES["train"]].astype(np.float32))
+    assert np.array_equal(right, GYRO[PLACES["train"]].astype(np.float32))
+
+
+def test_files_are_in_the_order_of_their_numbers(here: Path) -> None:
+    Path("x").mkdir()
+    for i in range(N):
+        np.save(f"x/{i}.npy", ACC[i])
+    np.save("labels.npy", np.arange(N) % 2)
+    np.save("z.npy", GYRO)
+    np.savez("split.npz", split=SPLIT)
+    data = imported("x", "z.npy", "labels.npy", "split.npz")
+    holds(data, x=ACC, z=GYRO)
+    assert "labels taken in the order of file names: 0, 1, 2 …" in said(data)
+    assert "z taken in the order of file names: 0, 1, 2 …" in said(data)
+
+
+def test_an_input_that_tells_the_classes_is_refused(here: Path) -> None:
+    classes = np.arange(N) % 3
+    one_hot = {f"b_{i}": (classes == i) * 1.0 for i in range(3)}
+    for column, sentence in (
+        ({"b_0": 5.5 - classes, "b_1": GYRO[:, 0]}, "--modality b: b_0 tells the class of every sample; leave it out"),
+        (one_hot, "--modality b: b_0, b_1, b_2 tell the class of every sample; leave it out"),
+    ):
+        made = {"a_0": ACC[:, 0], "a_1": 1, **column, "class": np.array(["x", "y", "z"])[classes]}
+        pd.DataFrame(made).to_csv("t.csv", index=False)
+        assert refused("t.csv").startswith(sentence)
+        assert imported("t.csv", modalities={"a": "a_0", "b": "a_1"}).features == {"a": 1, "b": 1}
+        Path("out.npz").unlink()
+
+
 def test_a_table_with_a_column_per_sample(here: Path) -> None:
     order = np.random.default_rng(0).permutation(N)
     samples = [f"{'ab'[i % 2]}_{i}" for i in range(N)]  # as columns of two modalities would be called
@@ -486,18 +590,11 @@ def test_a_table_with_a_column_per_sample(here: Path) -> None:
 
 
 def test_comments_before_a_table(here: Path) -> None:
-    for comments, names in (
-        ("# of a sensor\n# Columns: t,u,v\n", ("t", "u", "v")),
-        ("# u,v\n", ("0", "1", "2")),
-        ("", ()),
-    ):
+    for comments in ("# of a sensor\n# Columns: t,u,v\n", ""):
         for i in range(N):
             Path(f"s/{KINDS[i]}").mkdir(parents=True, exist_ok=True)
             Path(f"s/{KINDS[i]}/{i}.csv").write_text(f"{comments}0,{i}.5,2\n1,{i}.5,3\n")
-        wanted = (
-            {"modalities": {"a": names[1], "b": names[2]}} if names else {"modalities": {"a": "cols:1", "b": "cols:2"}}
-        )
-        data = imported("s", **wanted)
+        data = imported("s", modalities={"a": "1", "b": "cols:2"})
         assert data.features == {"a": 1, "b": 1}
         assert data.train.modalities["b"].values[:4, 0].tolist() == [2, 3, 2, 3]
 
@@ -509,6 +606,65 @@ def test_lists_in_parquet(here: Path) -> None:
     assert data.features == {"vector": 2, "steps": 3}
     assert data.train.modalities["steps"].lengths.tolist() == [1, 2] * 3
     assert np.array_equal(data.test.modalities["vector"].values, ACC[8:].astype(np.float32))
+
+
+def matlab_7_3(fill: Callable[[Any], None]) -> str:
+    with h5py.File("g.mat", "w", userblock_size=512) as file:
+        fill(file)
+    with open("g.mat", "r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+    return "g.mat"
+
+
+def test_nothing_is_read_out_of_other_files(here: Path) -> None:
+    Path("secret").write_bytes(bytes(64))
+
+    def external(group: Any, name: str) -> Any:
+        return group.create_dataset(name, (8,), dtype="u1", external=[("secret", 0, 8)])
+
+    def cell(file: Any) -> None:
+        refs = np.empty((1, 1), dtype=h5py.ref_dtype)
+        refs[0, 0] = external(file.create_group("#refs#"), "a").ref
+        file.create_dataset("X", data=refs, dtype=h5py.ref_dtype)
+
+    def sparse(file: Any, **parts: Any) -> None:
+        group = file.create_group("Z")
+        group.attrs["MATLAB_sparse"] = np.uint64(3)
+        for key, values in {"jc": [0, 1, 2], "data": [1.0, 1.0], "ir": [0, 1], **parts}.items():
+            if values is None:
+                external(group, key)
+            else:
+                group[key] = values
+
+    assert "g.mat: /#refs#/a leads to another file; " in refused(matlab_7_3(cell))
+    for key in ("data", "ir", "jc"):
+        assert f"g.mat: /Z/{key} leads to another file; " in refused(matlab_7_3(partial(sparse, **{key: None})))
+    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, ir=[0, 10**6])))
+    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, jc=[0, 1, 5])))
+
+    def null(file: Any) -> None:
+        file.create_dataset("X", (1, 1), dtype=h5py.ref_dtype)
+
+    assert "X has a cell that refers to nothing" in refused(matlab_7_3(null))
+
+
+def test_a_group_that_holds_its_parent_ends(here: Path) -> None:
+    with h5py.File("f.h5", "w") as file:
+        for name, values in {"d/a": ACC, "d/b": GYRO, "label": np.arange(N) % 2}.items():
+            file[name] = values
+        file["d/up"] = file["/"]
+        file["again"] = file["d"]
+    assert imported("f.h5").features == {"d_a": 2, "d_b": 3} or imported("f.h5").features == {
+        "again_a": 2,
+        "again_b": 3,
+    }
+
+
+def test_lists_of_words_and_no_label(here: Path) -> None:
+    pd.DataFrame({"a_0": ACC[:, 0], "words": [["a", "b"]] * N}).to_parquet("t.parquet")
+    assert refused("t.parquet").startswith("t.parquet: what are the labels?")
+    sentence = "--label words: column words holds lists, not one value per sample; name another"
+    assert refused("t.parquet", label="words") == sentence
 
 
 class _Trap:
@@ -535,7 +691,7 @@ def test_no_pickle_is_run_and_damage_is_said(here: Path) -> None:
     assert "holds no .npy or .csv file per sample (found nothing)" in refused("empty")
     with h5py.File("linked.h5", "w") as file:
         file["x"] = h5py.ExternalLink("/etc/other.h5", "/x")
-    assert "/x leads elsewhere; store the data in place" in refused("linked.h5")
+    assert "linked.h5: /x leads elsewhere; store the data in place" in refused("linked.h5")
     assert not Path("trapped").exists()
 
 
@@ -548,7 +704,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     scipy.io.savemat("f.mat", {"a": ACC, "y": np.arange(N) % 2})
     monkeypatch.setattr(fields, "free_memory", lambda: 100)
     for file in ("t.csv", "t.parquet", "f.npz", "f.mat"):
-        assert "GB of memory, 1e-07 GB are free; take fewer" in refused(file)
+        assert "GB are free; take fewer columns or samples, or a machine with more" in refused(file)
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -600,6 +756,14 @@ def test_the_command(here: Path) -> None:
     assert not list(Path().glob("x.*"))
 
 
+def test_the_command_warns_of_what_sweeps_take(here: Path) -> None:
+    table(gyro_0=1e6 * GYRO[:, 0], gyro_1=2.0).to_csv("t.csv", index=False)
+    code, output = command("import", "t.csv", "--output", "mine.npz")
+    assert code == 0, output
+    assert "mean 0" not in output
+    assert "warning: gyro: 1 of 3 features never change in train and are set to 0: 1" in output
+
+
 def test_three_modalities_are_chosen_from(here: Path) -> None:
     table(mag_0=1.0, mag_1=np.arange(N), split=SPLIT).to_csv("t.csv", index=False)
     import_files([Path("t.csv")], Path("out.npz"), Wanted())
@@ -642,6 +806,19 @@ def test_a_frame(here: Path) -> None:
     holds(chosen, g=GYRO[:, [0, 2]], a=ACC)
     with pytest.raises(UserError, match=r"^label knd: nothing is called 'knd'"):
         Dataset.from_frame("mine", table(), label="knd")
+    frame = table(subject="a", trial=np.arange(N) % 3)
+    for wanted, sentence in {
+        "seed": ({"seed": -1}, "seed -1: must be a whole number from 0 to 4294967295"),
+        "group": ({"group": "subject"}, "group subject: one group (a) is left to cut test from"),
+        "sample": ({"sample": "subject", "time": "trial"}, "name all columns that tell samples apart, such as sample "),
+        "time": ({"time": "trial"}, "time trial: orders a sample's rows; name those with sample"),
+    }.values():
+        with pytest.raises(UserError) as error:
+            Dataset.from_frame("mine", frame, modalities={"a": "acc_*"}, **wanted)  # type: ignore[arg-type]
+        assert sentence in str(error.value)
+        assert "--" not in str(error.value)
+    with pytest.raises(UserError, match=r"^mine: 2 samples of 2 classes cannot be split: "):
+        Dataset.from_frame("mine", table()[:3].assign(kind=["a", "b", "b"]), label="kind", split="20/40/40")
 
 
 class _Pairs(torch.utils.data.Dataset[Any]):
@@ -676,3 +853,31 @@ def test_torch_datasets(form: Callable[[Any, Any, Any], Any], names: tuple[str, 
     assert [len(split) for split in alone.splits.values()] == [8, 2, 2]
     with pytest.raises(UserError, match=r"^mine: sample 0 of train: is neither"):
         Dataset.from_torch("mine", _Pairs(slice(0, N), lambda x, z, y: (x, z, z, y)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        ([(2,), (3,)], "mine: x has shape (3,) in sample 1 of train and (2,) in the first; "),
+        ([(2, 2), (3, 3)], "mine: x has shape (3, 3) in sample 1 of train and (2, 2) in the first; "),
+        ([(2, 2), (2,)], "mine: x has shape (2,) in sample 1 of train and (2, 2) in the first; "),
+        ([(2,), None], "mine: sample 1 of train: x is not in every sample; give all samples the same"),
+    ],
+)
+def test_torch_datasets_of_unequal_samples(shapes: list[tuple[int, ...] | None], sentence: str) -> None:
+    samples = [
+        {"label": i % 2, "z": torch.ones(2), **({} if shape is None else {"x": torch.ones(shape)})}
+        for i, shape in enumerate(shapes * 6)
+    ]
+    with pytest.raises(UserError) as error:
+        Dataset.from_torch("mine", samples)  # type: ignore[arg-type]
+    assert str(error.value).startswith(sentence)
+
+
+def test_torch_splits_of_different_steps() -> None:
+    splits = {
+        name: [({"x": torch.tensor(numbers(steps, 2, 7 * i)), "z": torch.ones(2)}, i % 2) for i in range(6)]
+        for name, steps in (("train", 2), ("valid", 2), ("test", 3))
+    }
+    data = Dataset.from_torch("mine", **splits)  # type: ignore[arg-type]
+    assert [split.modalities["x"].lengths.tolist() for split in data.splits.values()] == [[2] * 6, [2] * 6, [3] * 6]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +62,20 @@ def from_frame(name: str, frame: pd.DataFrame, wanted: Wanted) -> Dataset:
 
 def from_torch(name: str, splits: Mapping[str, Any], modalities: Sequence[str], wanted: Wanted) -> Dataset:
     """The dataset of torch's: `Dataset.from_torch`."""
-    fields = []
+    columns: dict[str, dict[str, list[NDArray[Any]]]] = {}  # by modality, then split
     for split, given in splits.items():
-        columns: dict[str, list[NDArray[Any]]] = {}
         for i in range(len(given)):
             place = f"{name}: sample {i} of {split}"
-            for key, value in _of_item(place, given[i], modalities).items():
-                columns.setdefault(key, []).append(_as_array(f"{place}, {key}", value))
-        if not columns:
+            item = _of_item(place, given[i], modalities)
+            if columns and (odd := sorted(set(columns) ^ set(item))):
+                raise UserError(f"{place}: {odd[0]} is not in every sample; give all samples the same")
+            for key, value in item.items():
+                columns.setdefault(key, {}).setdefault(split, []).append(_as_array(f"{place}, {key}", value))
+        if not len(given):
             raise UserError(f"{name}: {split} has no samples; give it some")
-        # Alone, the samples are still to be split.
-        fields += [
-            _of_column(f"{split}/{key}" if len(splits) > 1 else key, Path(name), values)
-            for key, values in columns.items()
-        ]
-    found = [field.name.rsplit("/", 1)[-1] for field in fields]
-    named = {key: key for key in dict.fromkeys(found) if key != "label"}
+    # Alone, the samples are still to be split.
+    fields = [field for key, of in columns.items() for field in _of_column(name, key, of)]
+    named = {key: key for key in columns if key != "label"}
     return build(name, name, fields, dataclasses.replace(wanted, modalities=named, label="label"))
 
 
@@ -102,12 +100,31 @@ def _as_array(place: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _of_column(name: str, file: Path, values: list[NDArray[Any]]) -> Field:
-    if len({array.shape for array in values}) == 1:
-        array = np.stack(values)
-        return Field(name, file, array.shape, lambda: array, array.dtype.kind)
-    longest = max(len(array) for array in values)
-    return Field(name, file, (len(values), longest, values[0].shape[-1]), lambda: values, "list")
+def _of_column(name: str, key: str, splits: Mapping[str, list[NDArray[Any]]]) -> Iterator[Field]:
+    """A field per split: an array, or where samples have different numbers of steps a list of them."""
+    first = next(iter(splits.values()))[0]
+    same = True
+    for split, values in splits.items():
+        for i, one in enumerate(values):
+            if one.ndim != first.ndim or one.shape[1:] != first.shape[1:] or (one.ndim == 1 and len(one) != len(first)):
+                raise UserError(
+                    f"{name}: {key} has shape {one.shape} in sample {i} of {split} and {first.shape} in the first; "
+                    f"give (features,) or (steps, features) with the same features in all"
+                )
+            same = same and one.shape == first.shape
+    for split, values in splits.items():
+        called = f"{split}/{key}" if len(splits) > 1 else key
+        yield _stacked(called, Path(name), values) if same else _listed(called, Path(name), values)
+
+
+def _stacked(name: str, file: Path, values: list[NDArray[Any]]) -> Field:
+    array = np.stack(values)
+    return Field(name, file, array.shape, lambda: array, array.dtype.kind)
+
+
+def _listed(name: str, file: Path, values: list[NDArray[Any]]) -> Field:
+    shape = (len(values), max(len(array) for array in values), values[0].shape[-1])
+    return Field(name, file, shape, lambda: values, "list")
 
 
 def _of_file(path: Path) -> Mapping[str, Any]:

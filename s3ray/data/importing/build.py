@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from s3ray.data.arrays import check_names, from_arrays
@@ -19,6 +22,7 @@ from s3ray.data.importing.samples import Rows, Steps
 from s3ray.data.importing.split import (
     DEFAULT_SHARES,
     VALID_SHARE,
+    Draw,
     Names,
     cut,
     cut_valid,
@@ -26,7 +30,7 @@ from s3ray.data.importing.split import (
     shares_in,
     sizes,
 )
-from s3ray.data.names import listed, split_named
+from s3ray.data.names import IDS, listed, split_named
 from s3ray.errors import UserError
 
 _COPIES = 3  # of chosen values that are held at once
@@ -71,9 +75,14 @@ class _Build:
     def dataset(self) -> Dataset:
         wanted = self.wanted
         if wanted.time and not wanted.sample:
-            raise UserError(f"{wanted.option('time')} {wanted.time}: orders a sample's rows; name those with --sample")
+            raise UserError(
+                f"{wanted.option('time')} {wanted.time}: orders a sample's rows; name those with "
+                f"{wanted.option('sample')}"
+            )
         if wanted.fill not in (None, "mean"):
             raise UserError(f"{wanted.option('fill')} {wanted.fill}: is not known; write mean, or leave it out")
+        if not 0 <= wanted.seed < 2**32:
+            raise UserError(f"{wanted.option('seed')} {wanted.seed}: must be a whole number from 0 to {2**32 - 1}")
         self._read_tables()
         label = self._one("label", wanted.label) or self._label()
         raw = self._labels(label)
@@ -83,11 +92,13 @@ class _Build:
         if split is None and not self.splits and not wanted.shares:
             split = choose.guessed_split(self.items)
         taken = [choice for choice in (label, group, split, *self.keys) if choice]
-        chosen = self._modalities(label, taken)
+        chosen = self._modalities(taken)
         check_names(self.place, list(chosen))
         needed = {c.item.name: sum(part.nbytes for part in c.item.parts) for of in chosen.values() for c in of}
         check_memory(self.place, _COPIES * sum(needed.values()), "what is chosen")
-        modalities = {name: self._values(name, choices, taken) for name, choices in chosen.items()}
+        modalities = {name: self._values(name, choices) for name, choices in chosen.items()}
+        for name, one in modalities.items():
+            self._refuse_classes(name, one, codes)
         groups = None if group is None else self._words("group", wanted.group, group)
         names, how = self._split(split, codes, groups)
         self._check_classes(names, codes, class_names)
@@ -138,30 +149,84 @@ class _Build:
                 choose.one_column(name, self.wanted.option(option), self.items)
                 raise UserError(f"{self.wanted.option(option)} {name}: is no column of a table; name one")
         folders = [item for item in self.items if item.first.ids]
+        shared = {} if keys or folders else self._shared_ids(tables)
         for item in tables:
             mine = [name for name in keys if name in item.first.columns]
             if keys and len(mine) < len(keys) and mine:
                 lacking = next(name for name in keys if name not in mine)
-                raise UserError(f"--sample {self.wanted.sample}: {item.first.file} has no column {lacking}; add it")
+                raise UserError(
+                    f"{self.wanted.option('sample')} {self.wanted.sample}: {item.first.file} has no column {lacking}; "
+                    f"add it"
+                )
             if not keys and folders:
                 mine = self._naming_column(item, self._folder_ids(folders[0]))
+            mine = mine or shared.get(item.name, [])
             time = self.wanted.time if self.wanted.time in item.first.columns else None
-            self.rows[item.name] = samples.rows_of(item, mine, time)
+            self.rows[item.name] = samples.rows_of(item, mine, time, self.wanted.option("sample"))
             names = item.first.columns
             self.keys.append(Choice(item, tuple(i for i, name in enumerate(names) if name in mine or name == time)))
 
     def _naming_column(self, item: Item, ids: Sequence[str]) -> list[str]:
         """The column of a table that names a folder's samples."""
-        frame: Any = item.first.load()
-        shared = [samples.shared_ids(ids, [str(v) for v in frame.iloc[:, i]]) for i in range(frame.shape[1])]
-        if max(shared) > len(ids) / 2:
-            name = item.first.columns[int(np.argmax(shared))]
+        frame = samples.joined_parts(item)[0]
+        odd = [len(samples.same_ids(ids, [str(v) for v in frame.iloc[:, i]])[1]) for i in range(frame.shape[1])]
+        if min(odd) < len(ids) / 2:
+            name = item.first.columns[int(np.argmin(odd))]
             self.notes.append(f"samples are told apart by {name}")
             return [name]
         raise UserError(
             f"{item.first.file}: no column names the files of the folder, such as {listed(list(ids), shown=2)}; give "
-            f"a row per file and its column with --sample"
+            f"a row per file and its column with {self.wanted.option('sample')}"
         )
+
+    def _shared_ids(self, tables: Sequence[Item]) -> dict[str, list[str]]:
+        """Of tables that name their samples alike the columns that do; others are joined row by row.
+
+        A column that names samples has a value of its own in every row: of one name in both tables with the same
+        values in both, or called as ids are. Under the same name of ids, other values are refused.
+        """
+        found: dict[str, list[str]] = {}
+        frames = {item.name: samples.joined_parts(item) for item in tables} if len(tables) > 1 else {}
+        columns = {
+            name: {
+                column: [str(v) for v in frame[column]]
+                for column, count in Counter(map(str, frame)).items()
+                if count == 1
+                and (
+                    column.lower() in IDS
+                    or (
+                        frame[column].dtype.kind != "f"
+                        and not pd.DataFrame({0: of, 1: frame[column].map(str)}).duplicated().any()
+                    )
+                )
+            }
+            for name, (frame, of) in frames.items()
+        }
+        for first, second in combinations(tables, 2):
+            for mine, theirs in product(
+                found.get(first.name, columns[first.name]), found.get(second.name, columns[second.name])
+            ):
+                are_ids = mine.lower() in IDS and theirs.lower() in IDS
+                if mine != theirs and not are_ids:
+                    continue
+                ids = [
+                    samples.of_splits(frames[item.name][1], columns[item.name][name])
+                    for item, name in ((first, mine), (second, theirs))
+                ]
+                places, odd = samples.same_ids(*ids)
+                if places is not None:
+                    found.update({first.name: [mine], second.name: [theirs]})
+                    break
+                if mine == theirs and are_ids and any(len(set(one)) == len(one) for one in ids):
+                    raise UserError(
+                        f"{first.first.file} and {second.first.file} have different samples by {mine} ({len(ids[0])} "
+                        f"against {len(ids[1])}, such as {listed(odd, shown=2)}); give the same to both, or where rows "
+                        f"are steps {self.wanted.option('sample')} {mine}"
+                    )
+        if found:
+            names = dict.fromkeys(name for names in found.values() for name in names)
+            self.notes.append(f"samples are told apart by {listed(list(names))}")
+        return found
 
     @staticmethod
     def _folder_ids(item: Item) -> tuple[str, ...]:
@@ -173,15 +238,40 @@ class _Build:
     def _place_of(self, item: Item, option: str) -> NDArray[np.int64] | None:
         """Where each sample stands in an item; None where it stands at its own number."""
         ids = self._ids_of(item)
+        if not ids and self.ids:
+            self._say_order(item.name)
         if not ids or not self.ids or ids == self.ids:
             return None
-        places = samples.same_ids(self.ids, ids)
+        places, odd = samples.same_ids(self.ids, ids)
         if places is None:
             raise UserError(
-                f"{option}: {item.first.file} has other samples than the labels have ("
-                f"{samples.difference(ids, self.ids)}); give the same to all"
+                f"{option}: {item.first.file} has other samples than the labels have ({len(ids)} against "
+                f"{len(self.ids)} samples, such as {listed(odd, shown=2)}); give the same to all"
             )
         return places
+
+    def _ids_beside(self) -> tuple[str, ...]:
+        """Names for labels without any: those of what else has names, if that has one order."""
+        named = [item for item in self.items if len(self._ids_of(item)) == sum(self.counts)]
+        if not named:
+            return ()
+        self.ids = self._ids_of(named[0])
+        for other in named[1:]:
+            places, _ = samples.same_ids(self.ids, self._ids_of(other))
+            if places is not None and (np.diff(places) < 0).any():
+                raise UserError(
+                    f"{self.place}: the labels have no names of samples, and {named[0].first.file} and "
+                    f"{other.first.file} have them in different order; add them to the labels"
+                )
+        self._say_order("labels")
+        return self.ids
+
+    def _say_order(self, what: str) -> None:
+        """That what has no names was joined to what has some by its position."""
+        by_files = any(item.first.ids for item in self.items)
+        more = " …" if len(self.ids) > 3 else ""
+        order = f"in the order of {'file names' if by_files else 'samples'}: {', '.join(self.ids[:3])}{more}"
+        self.notes = list(dict.fromkeys([*self.notes, f"{what} taken {order}"]))
 
     # Choices.
 
@@ -196,18 +286,18 @@ class _Build:
             f"{choose.example(self.items, self.wanted, 'label')}"
         )
 
-    def _modalities(self, label: Choice, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
+    def _modalities(self, taken: Sequence[Choice]) -> dict[str, list[Choice]]:
         if self.wanted.modalities:
             chosen = {}
             for name, what in self.wanted.modalities.items():
                 words = [what] if isinstance(what, str) else list(what)
                 option = f"{self.wanted.option('modality')} {name}={','.join(words)}"
-                chosen[name] = [choice for word in words for choice in choose.resolve(word, option, self.items)]
-                for choice in chosen[name]:
+                meant = [choice for word in words for choice in choose.resolve(word, option, self.items)]
+                for choice in meant:
                     self._refuse_taken(option, choice, taken)
+                chosen[name] = [choose.whole_table(choice, option, self.counts, taken) for choice in meant]
             return chosen
-        about = label.item.name if choose.tells_of_others(label.item, self.keys) else ""
-        chosen = choose.guessed_modalities(self.items, self.counts, taken, about)
+        chosen = choose.guessed_modalities(self.items, self.counts, taken)
         if not chosen:
             for item in self.items:
                 if item.first.kind == "O":
@@ -242,7 +332,8 @@ class _Build:
             return np.array([one for part in item.parts for one in part.labels])
         if item.name in self.rows:
             rows = self.rows[item.name]
-            self.ids, self.counts = rows.ids, rows.parts
+            self.counts = rows.parts
+            self.ids = rows.ids or self._ids_beside()
             return rows.of_samples(option, label.positions or (0,))
         if item.first.kind in ("list", "O"):
             raise UserError(f"{option}: holds {item}, not one class per sample; name other labels")
@@ -250,8 +341,7 @@ class _Build:
         self.counts = tuple(len(array) for array in arrays)
         if any(array.ndim > 2 for array in arrays) or len({array.shape[1:] for array in arrays}) > 1:
             raise UserError(f"{option}: is {item}, not one class per sample; name other labels")
-        ids = next((self._ids_of(other) for other in self.items if self._ids_of(other)), ())
-        self.ids = ids if len(ids) == sum(self.counts) else ()
+        self.ids = self._ids_beside()
         return np.concatenate(arrays)
 
     def _words(self, option: str, given: str | None, choice: Choice) -> NDArray[np.str_]:
@@ -270,9 +360,9 @@ class _Build:
             raise UserError(f"{named}: is missing for {int(missing.sum())} samples; drop those first")
         return np.array([str(value).strip() for value in values])
 
-    def _values(self, name: str, choices: Sequence[Choice], taken: Sequence[Choice]) -> _Modality:
+    def _values(self, name: str, choices: Sequence[Choice]) -> _Modality:
         option = f"{self.wanted.option('modality')} {name}"
-        parts = [self._values_of(name, option, choice, taken) for choice in choices]
+        parts = [self._values_of(name, option, choice) for choice in choices]
         (rows, lengths), _ = parts[0]
         for choice, ((_, other), _) in zip(choices, parts, strict=True):
             if not np.array_equal(other, lengths):
@@ -298,19 +388,12 @@ class _Build:
             ", ".join([said, *(text for _, text in parts if text)]),
         )
 
-    def _values_of(self, name: str, option: str, choice: Choice, taken: Sequence[Choice]) -> tuple[Steps, str]:
+    def _values_of(self, name: str, option: str, choice: Choice) -> tuple[Steps, str]:
         item, said = choice.item, ""
         if item.name in self.rows:
-            positions = choice.positions
-            if positions is None:
-                used = {i for other in taken if other.item.name == item.name for i in other.positions or ()}
-                positions = tuple(i for i in range(len(item.first.columns)) if i not in used)
-            if not positions:
-                raise UserError(f"{option}: {item.name} has no column left; name another")
-            left = Choice(item, positions if choice.positions else tuple(choose.features_left(item, taken)))
-            if not self.rows[item.name].ids and choose.is_turned(left, self.counts):
-                return self._turned(left, option)
-            values = samples.of_table(self.rows[item.name], positions, option)
+            if not self.rows[item.name].ids and choose.is_turned(choice, self.counts):
+                return self._turned(choice, option)
+            values = samples.of_table(self.rows[item.name], choice.positions or (), option)
         elif item.first.kind == "list":
             every: list[Any] = [one for part in item.parts for one in part.load()]
             if choice.positions is not None:
@@ -328,6 +411,22 @@ class _Build:
             values = _reordered(values, places)
         return values, said
 
+    def _refuse_classes(self, name: str, one: _Modality, codes: NDArray[np.int64]) -> None:
+        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do."""
+        of_row = np.repeat(codes, one.lengths)
+        fixed = np.arange(one.rows.shape[1])
+        for label in range(codes.max() + 1):
+            of_class = one.rows[of_row == label]
+            fixed = fixed[(of_class[:, fixed] == of_class[0, fixed]).all(axis=0)]
+        firsts = one.rows[np.unique(of_row, return_index=True)[1]][:, fixed]
+        if fixed.size and len(np.unique(firsts, axis=0)) == len(firsts) and len(codes) >= 2 * len(firsts):
+            telling = fixed[(firsts != firsts[0]).any(axis=0)].tolist()
+            named = listed([one.names[i] if one.names else f"feature {i}" for i in telling], shown=4)
+            raise UserError(
+                f"{self.wanted.option('modality')} {name}: {named} {'tell' if telling[1:] else 'tells'} the class of "
+                f"every sample; leave it out ({self.wanted.option('modality')} {name}=… of the others)"
+            )
+
     def _turned(self, choice: Choice, option: str) -> tuple[Steps, str]:
         """Of a table with a column per sample; a table of labels that holds the columns' names tells their order."""
         (rows, _) = samples.of_table(self.rows[choice.item.name], choice.positions or (), option)
@@ -337,7 +436,7 @@ class _Build:
                 ids = (
                     [str(value) for value in other.frame[name].iloc[other.order]] if other.parts == self.counts else []
                 )
-                if ids and (places := samples.same_ids(ids, choice.names)) is not None:
+                if ids and (places := samples.same_ids(ids, choice.names)[0]) is not None:
                     return _reordered(values, places), f"was features × samples, turned, columns told by {name}"
         return values, "was features × samples, turned"
 
@@ -360,7 +459,7 @@ class _Build:
             shares = (
                 shares_in(self.wanted.shares, self.wanted.option("split")) if self.wanted.shares else DEFAULT_SHARES
             )
-            names, said = cut(codes, shares, self.wanted.seed, groups)
+            names, said = cut(codes, shares, self._draw(), groups)
             how = "by groups" if groups is not None else "at random, by class"
             return names, "; ".join([f"{how}{of_groups}, seed {self.wanted.seed}", *said])
         if self.wanted.shares:
@@ -374,9 +473,12 @@ class _Build:
             )
         if "valid" in found:
             return given, f"kept, {origin}"
-        names, said = cut_valid(given, codes, self.wanted.seed, groups)
+        names, said = cut_valid(given, codes, self._draw(), groups)
         share = f"a validation split of {100 * VALID_SHARE:.0f}% cut from train{of_groups}, seed {self.wanted.seed}"
         return names, "; ".join([f"kept, {origin}", share, *said])
+
+    def _draw(self) -> Draw:
+        return Draw(self.wanted.seed, self.place, f"{self.wanted.option('group')} {self.wanted.group}")
 
     def _given_split(self, column: Choice | None) -> tuple[Names | None, str]:
         if column is not None:

@@ -12,19 +12,11 @@ import numpy as np
 import pandas as pd
 
 from s3ray.data.importing.fields import Item
-from s3ray.data.importing.tables import as_numbers
-from s3ray.data.names import listed, split_named
+from s3ray.data.importing.tables import as_numbers, has_lists
+from s3ray.data.names import GROUPS, LABELS, SPLITS, TIMES, likely, listed, split_named, stands_beside
 from s3ray.errors import UserError, nearest
 
-_LABELS = {"target", "targets", "class", "classes", "gnd", "truth", "truelabel", "true_label", "groundtruth"}
-_LABELS |= {"ground_truth", "activity", "category"}
-_ABOUT = {"metadata", "meta", "info", "annotation", "annotations"}
 _PERHAPS_LABELS = {"y", "l", "gt"}
-_GROUPS = {"subject", "subjects", "subject_id", "participant", "participant_id", "patient", "patient_id", "user"}
-_GROUPS |= {"user_id", "group", "groups", "speaker", "speaker_id", "person", "session"}
-_SPLITS = {"split", "set", "partition", "subset", "usage", "fold"}
-_IDS = {"id", "ids", "index", "idx", "uid", "sample", "sample_id", "name", "names", "file", "filename", "path"}
-_TIMES = {"time", "timestamp", "t", "step", "date", "datetime", "frame"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +169,7 @@ def one_column(what: str, option: str, items: Sequence[Item]) -> Choice:
 
 def guessed_label(items: Sequence[Item]) -> Choice | None:
     """What is called as labels are; else the one thing that looks like them."""
-    for words in ({"label", "labels"}, _LABELS):
+    for words in ({"label", "labels"}, LABELS):
         if named := _called(items, words):
             return named[0] if len(named) == 1 else None
     if of_folders := [item for item in items if item.first.labels]:
@@ -206,9 +198,9 @@ def _columns_of_classes(item: Item) -> list[int]:
     assert isinstance(frame, pd.DataFrame)
     words = []
     for i, (name, dtype) in enumerate(zip(item.first.columns, list(frame.dtypes), strict=True)):
-        if dtype.kind in "fiuMm" or name.lower() in _IDS | _GROUPS | _TIMES | _SPLITS:
-            continue
         values = frame.iloc[:, i]
+        if dtype.kind in "fiuMm" or stands_beside(name, True) or has_lists(values):
+            continue
         is_bool = pd.api.types.is_bool_dtype(dtype)
         if is_bool or (as_numbers(values) is None and values.nunique() <= len(values) / 2):
             words.append(i)
@@ -222,7 +214,7 @@ def _is_flat(item: Item) -> bool:
 
 def guessed_split(items: Sequence[Item]) -> Choice | None:
     """A column that is called so and holds names of splits alone."""
-    for choice in _called(items, _SPLITS):
+    for choice in _called(items, SPLITS):
         values: Any = choice.item.first.load()
         column = list(values.iloc[:, choice.positions[0]] if choice.positions else np.ravel(values))
         if column and all(isinstance(v, str) and split_named(v.strip()) for v in column):
@@ -241,8 +233,8 @@ def unused(items: Sequence[Item], taken: Sequence[Choice]) -> tuple[list[str], s
             flat += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
         elif not any(_same_or_cell(item.name, choice.item.name) for choice in taken) and not _is_length(item):
             (flat if _is_flat(item) else left).append(item.name)
-    group = next((name for name in flat if name.lower() in _GROUPS), "")
-    return flat + left, group, next((name for name in flat if name.lower() in _TIMES), "")
+    group = next((name for name in flat if name.lower() in GROUPS), "")
+    return flat + left, group, next((name for name in flat if name.lower() in TIMES), "")
 
 
 def _same_or_cell(name: str, other: str) -> bool:
@@ -251,28 +243,27 @@ def _same_or_cell(name: str, other: str) -> bool:
 
 
 def guessed_modalities(
-    items: Sequence[Item], samples: Sequence[int], taken: Sequence[Choice], about: str = ""
+    items: Sequence[Item], samples: Sequence[int], taken: Sequence[Choice]
 ) -> dict[str, list[Choice]]:
     """Arrays with a sample per label; of one table, columns that begin alike; a table or folder each of several.
+
+    A table beside folders says of their samples what they are.
 
     Args:
         samples: how many there are, per split if the items have splits.
         taken: what stands for something else.
-        about: a table that says of samples what they are; alone it is taken all the same.
     """
     used = {choice.item.name for choice in taken if choice.positions is None}
-    aside = _GROUPS | _IDS | _TIMES
+    has_folders = any(item.first.ids for item in items)
     found = []
     for item in items:
         if item.first.kind == "table":
-            if left := tuple(features_left(item, taken)):
+            if not has_folders and (left := tuple(features_left(item, taken))):
                 found.append(Choice(item, left))
-        elif item.name in used or _is_length(item) or (_is_flat(item) and item.name.lower() in aside):
+        elif item.name in used or _is_length(item) or _stands_beside(item):
             continue
         elif _has_samples(item, samples):
             found.append(Choice(item))
-    if len(found) > 1:
-        found = [choice for choice in found if choice.item.name != about]
     if len(found) == 1 and (columns := found[0].item.first.columns) and not is_turned(found[0], samples):
         split = alike(Choice(found[0].item, found[0].positions or tuple(range(len(columns)))))
         if split or (len(items) == 1 and found[0].item.first.kind == "table"):
@@ -280,21 +271,34 @@ def guessed_modalities(
     return {plain(choice.item.name): [choice] for choice in found}
 
 
-def features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
-    """The positions of a table's columns that hold numbers and stand for nothing else."""
+def _stands_beside(item: Item) -> bool:
+    name = re.split(r"[:/.]", item.name)[-1]
+    return likely("label", [name]) is not None or stands_beside(name, _is_flat(item))
+
+
+def columns_left(item: Item, taken: Sequence[Choice]) -> list[int]:
+    """The positions of a table's columns that stand for nothing else, by what was chosen and by their names."""
     used = {i for choice in taken if choice.item.name == item.name for i in choice.positions or ()}
+    return [i for i, name in enumerate(item.first.columns) if i not in used and not stands_beside(name, True)]
+
+
+def features_left(item: Item, taken: Sequence[Choice]) -> list[int]:
+    """Of `columns_left` those that hold numbers."""
     frame = item.first.load()
     assert isinstance(frame, pd.DataFrame)
-    aside = _IDS | _GROUPS | _TIMES | _SPLITS | {""}
     kinds = [dtype.kind for dtype in frame.dtypes]
-    return [
-        i
-        for i, name in enumerate(item.first.columns)
-        if i not in used
-        and name.lower() not in aside
-        and not name.startswith("Unnamed: ")
-        and (kinds[i] in "fiub" or as_numbers(frame.iloc[:, i]) is not None)
-    ]
+    return [i for i in columns_left(item, taken) if kinds[i] in "fiub" or as_numbers(frame.iloc[:, i]) is not None]
+
+
+def whole_table(choice: Choice, option: str, samples: Sequence[int], taken: Sequence[Choice]) -> Choice:
+    """A table that was chosen as a whole: without what stands for something else, and without words if it is turned."""
+    if choice.item.first.kind != "table" or choice.positions is not None:
+        return choice
+    turned = Choice(choice.item, tuple(features_left(choice.item, taken)))
+    left = columns_left(choice.item, taken)
+    if not left:
+        raise UserError(f"{option}: {choice.item.name} has no column left; name another")
+    return turned if is_turned(turned, samples) else Choice(choice.item, tuple(left))
 
 
 def is_turned(choice: Choice, samples: Sequence[int]) -> bool:
@@ -303,12 +307,6 @@ def is_turned(choice: Choice, samples: Sequence[int]) -> bool:
     rows = sum(part.shape[0] for part in item.parts)
     width = len(choice.positions or ())
     return item.first.kind == "table" and len(item.parts) == 1 and rows != sum(samples) == width
-
-
-def tells_of_others(item: Item, keys: Sequence[Choice]) -> bool:
-    """Whether the table of the labels says of samples what they are, by its name or since it names them."""
-    names_them = any(choice.item.name == item.name and choice.positions for choice in keys)
-    return item.first.kind == "table" and (names_them or item.name.lower() in _LABELS | {"label", "labels"} | _ABOUT)
 
 
 def _is_length(item: Item) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +141,7 @@ def check_memory(place: Path | str, needed: float, what: str) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"{place}: {what} needs about {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free; take fewer "
-            f"columns or samples, or store it as float32"
+            f"columns or samples, or a machine with more"
         )
 
 
@@ -160,7 +159,3 @@ def free_memory() -> int | None:
     except (OSError, ValueError):
         pass
     return free
-
-
-def file_size(path: Path) -> int:
-    return os.stat(path).st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -56,12 +57,7 @@ def _fields(path: Path, notes: list[str], stack: ExitStack) -> list[Field]:
     if head.startswith(b"PK") and suffix == ".npz":
         return _npz(path, stack)
     if head.startswith((HDF5_MAGIC, b"MATLAB 7.3")):
-        closing: list[Any] = []
-        try:
-            return read_hdf5(path, close=closing)
-        finally:
-            for file in closing:
-                stack.callback(file.close)
+        return read_hdf5(path, stack)
     if head.startswith(b"MATLAB") or suffix == ".mat":
         return read_mat(path)
     if head.startswith(b"PAR1"):
@@ -119,10 +115,11 @@ def _npz(path: Path, stack: ExitStack) -> list[Field]:
 
 def _folder(path: Path, notes: list[str]) -> Field:
     """A file per sample: in the folder itself, or in one folder per class, in or without one per split."""
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _SAMPLE_SUFFIXES and not _hidden(f, path))
+    found = (f for f in path.rglob("*") if f.suffix.lower() in _SAMPLE_SUFFIXES and not _hidden(f, path))
+    files = sorted(found, key=_numbered)
     if not files:
-        found = listed(sorted(f.name for f in path.iterdir()), shown=5)
-        raise UserError(f"{path}: holds no .npy or .csv file per sample (found {found}); give a folder that does")
+        others = listed(sorted(f.name for f in path.iterdir()), shown=5)
+        raise UserError(f"{path}: holds no .npy or .csv file per sample (found {others}); give a folder that does")
     parts = [file.relative_to(path).parts[:-1] for file in files]
     has_splits = all(folders and split_named(folders[0]) for folders in parts)
     classes = [folders[1:] if has_splits else folders for folders in parts]
@@ -159,6 +156,11 @@ def _folder(path: Path, notes: list[str]) -> Field:
         labels=tuple(folders[0] for folders in classes) if max(depths) else (),
         splits=tuple(str(split_named(folders[0])) for folders in parts) if has_splits else (),
     )
+
+
+def _numbered(file: Path) -> list[tuple[int, str]]:
+    """By which files are sorted: numbers in their names as numbers, 2 before 10."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", file.as_posix())]
 
 
 def _hidden(file: Path, folder: Path) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from s3ray.data.importing.fields import Field, Values, check_memory, file_size
+from s3ray.data.importing.fields import Field, Values, check_memory
 from s3ray.errors import UserError
 
 _CELLS_SHOWN = 64  # a cell array of more is one array per sample, not one per modality
@@ -26,7 +27,7 @@ def read_mat(path: Path) -> list[Field]:
     try:
         # Of cells the size is not told before they are read.
         needed = sum(8.0 * np.prod(shape) for _, shape, kind in whosmat(path) if kind not in ("cell", "struct"))
-        check_memory(path, max(needed, 4 * file_size(path)), "what it holds")
+        check_memory(path, max(needed, 4 * path.stat().st_size), "what it holds")
         content = loadmat(path, chars_as_strings=True)
     except UserError:
         raise
@@ -102,11 +103,11 @@ def _per_sample(cells: list[Any]) -> list[np.ndarray[Any, Any]] | None:
     return None
 
 
-def read_hdf5(path: Path, *, close: list[Any]) -> list[Field]:
+def read_hdf5(path: Path, stack: ExitStack) -> list[Field]:
     """The datasets of an HDF5 file by their paths; of MATLAB's own (version 7.3) as `read_mat` names them.
 
     Args:
-        close: gets the open file, which the caller closes.
+        stack: closes the file.
 
     Raises:
         UserError: h5py is missing, or the file is damaged.
@@ -116,35 +117,58 @@ def read_hdf5(path: Path, *, close: list[Any]) -> list[Field]:
     except ImportError:
         raise UserError(f"{path}: an HDF5 file, which needs h5py to be read; pip install 's3ray[hdf5]'") from None
     try:
-        file = h5py.File(path, "r")
+        file = stack.enter_context(h5py.File(path, "r"))
     except OSError as error:
         raise UserError(f"{path}: damaged HDF5 ({error}); write it again") from error
-    close.append(file)
     with path.open("rb") as raw:
         is_matlab = raw.read(10) == b"MATLAB 7.3"
     fields: list[Field] = []
+    visited = {_address(file)}
     for name in file:
         if not name.startswith("#"):  # MATLAB keeps its own there
-            fields += _of_hdf5(path, file, name, name, is_matlab)
+            fields += _of_hdf5(path, file, name, name, is_matlab, visited)
     return fields
 
 
-def _of_hdf5(path: Path, group: Any, key: str, name: str, is_matlab: bool) -> Iterator[Field]:
+def _address(group: Any) -> int:
     import h5py
 
-    link = group.get(key, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise UserError(f"{path}: {group.name}/{key} leads elsewhere; store the data in place")
-    item = group[key]
+    return int(h5py.h5o.get_info(group.id).addr)
+
+
+def _linked(path: Path, group: Any, key: str) -> Any:
+    """What a group holds under a name, in this file."""
+    import h5py
+
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise UserError(f"{path}: {group.name.rstrip('/')}/{key} leads elsewhere; store the data in place")
+    return _in_place(path, group[key])
+
+
+def _in_place(path: Path, item: Any) -> Any:
+    """The group or dataset, if its values are in this file: elsewhere they could be any file's that can be read."""
+    import h5py
+
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        raise UserError(f"{path}: {item.name} leads to another file; store the data in this one")
+    return item
+
+
+def _of_hdf5(path: Path, group: Any, key: str, name: str, is_matlab: bool, visited: set[int]) -> Iterator[Field]:
+    """The fields of a group's entry; a group with two names, which may be its own parent's, has its first."""
+    import h5py
+
+    item = _linked(path, group, key)
     if isinstance(item, h5py.Group):
         if "MATLAB_sparse" in item.attrs:
-            yield _sparse(name, path, _matlab_sparse(item))
-            return
-        for inner in item:
-            yield from _of_hdf5(path, item, inner, f"{name}{'.' if is_matlab else '/'}{inner}", is_matlab)
+            yield _sparse(name, path, _matlab_sparse(path, item))
+        elif _address(item) not in visited:
+            visited.add(_address(item))
+            for inner in item:
+                yield from _of_hdf5(path, item, inner, f"{name}{'.' if is_matlab else '/'}{inner}", is_matlab, visited)
         return
-    if item.external or item.is_virtual:
-        raise UserError(f"{path}: {item.name} leads to another file; store the data in this one")
+    if not isinstance(item, h5py.Dataset):
+        return  # a type that has a name
     if is_matlab:
         yield from _of_matlab(path, group.file, item, name)
         return
@@ -164,11 +188,13 @@ def _of_matlab(path: Path, file: Any, item: Any, name: str) -> Iterator[Field]:
     if h5py.check_ref_dtype(item.dtype):
         cells = np.empty(item.shape[::-1], dtype=object)
         for index in np.ndindex(*item.shape):
-            cells[index[::-1]] = _matlab_value(file[item[index]])
+            if not item[index]:
+                raise UserError(f"{path}: {name} has a cell that refers to nothing; save it again")
+            cells[index[::-1]] = _matlab_value(path, _in_place(path, file[item[index]]))
         yield from _cells(name, path, cells, 1)
         return
     if _matlab_class(item) == "char":
-        yield from _of_value(name, path, _matlab_value(item))
+        yield from _of_value(name, path, _matlab_value(path, item))
         return
     shape = item.shape[::-1]
     kind = "O" if item.dtype.hasobject else item.dtype.kind
@@ -180,11 +206,11 @@ def _matlab_class(item: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _matlab_value(item: Any) -> Any:
+def _matlab_value(path: Path, item: Any) -> Any:
     import h5py
 
     if isinstance(item, h5py.Group):
-        return _matlab_sparse(item) if "MATLAB_sparse" in item.attrs else np.empty(0, dtype=object)
+        return _matlab_sparse(path, item) if "MATLAB_sparse" in item.attrs else np.empty(0, dtype=object)
     if _matlab_class(item) == "char":
         codes = np.asarray(item[()]).T
         rows = ["".join(map(chr, row)) for row in np.atleast_2d(codes)] if not item.attrs.get("MATLAB_empty", 0) else []
@@ -192,9 +218,16 @@ def _matlab_value(item: Any) -> Any:
     return np.asarray(item[()]).T
 
 
-def _matlab_sparse(group: Any) -> Any:
-    rows, columns = int(group.attrs["MATLAB_sparse"]), len(group["jc"]) - 1
-    if "data" not in group:  # of zeros alone
-        return scipy.sparse.csc_matrix((rows, columns))
-    parts = (group["data"][()], group["ir"][()], group["jc"][()])
-    return scipy.sparse.csc_matrix(parts, shape=(rows, columns))
+def _matlab_sparse(path: Path, group: Any) -> Any:
+    try:
+        rows, columns = int(group.attrs["MATLAB_sparse"]), len(_linked(path, group, "jc")) - 1
+        if "data" not in group:  # of zeros alone
+            return scipy.sparse.csc_matrix((rows, columns))
+        data, ir, jc = (_linked(path, group, key)[()] for key in ("data", "ir", "jc"))
+        matrix = scipy.sparse.csc_matrix((data, ir, jc), shape=(rows, columns))
+        matrix.check_format(full_check=True)  # else indices could lie outside
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: {group.name} is no sparse matrix ({error}); save it again") from error
+    return matrix

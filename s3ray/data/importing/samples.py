@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 
 from s3ray.data.importing.choose import Choice
 from s3ray.data.importing.fields import Item
-from s3ray.data.importing.tables import as_numbers
-from s3ray.data.names import listed
+from s3ray.data.importing.tables import as_numbers, has_lists
 from s3ray.errors import UserError
 
 Steps = tuple[NDArray[Any], NDArray[np.int64]]  # the steps of all samples (Σ lengths, features), lengths (n,)
@@ -47,24 +47,22 @@ class Rows:
         of_row = np.repeat(np.arange(len(self.lengths)), self.lengths)
         for position in positions:
             values = self.frame.iloc[self.order, position]
+            if has_lists(values):
+                name = self.item.first.columns[position]
+                raise UserError(f"{option}: column {name} holds lists, not one value per sample; name another")
             codes = pd.factorize(values)[0]
             if (changed := codes != codes[starts][of_row]).any():
                 sample = self.ids[of_row[int(np.flatnonzero(changed)[0])]]
                 raise UserError(
                     f"{option}: column {self.item.first.columns[position]} changes within sample {sample}; name more "
-                    f"columns in --sample, or another column"
+                    f"columns that tell samples apart, or another column"
                 )
             columns.append(values.iloc[starts].to_numpy())
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
-def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
-    """The samples of a table, or of one table per split.
-
-    Args:
-        keys: columns that together name a sample; without any, every row is one.
-        time: the column that orders a sample's rows; by default they keep their order.
-    """
+def joined_parts(item: Item) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """A table, of all splits, and each row's split by its place."""
     frames = []
     for part in item.parts:
         frame = part.load()
@@ -74,10 +72,21 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             raise UserError(f"{part.file}: column {odd[0]} is not in all splits; give every split the same columns")
         frames.append(frame[list(item.first.columns)] if len(set(part.columns)) == len(part.columns) else frame)
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    of_part = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+    return frame, np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+
+
+def rows_of(item: Item, keys: Sequence[str], time: str | None, option: str) -> Rows:
+    """The samples of a table, or of one table per split.
+
+    Args:
+        keys: columns that together name a sample; without any, every row is one.
+        time: the column that orders a sample's rows; by default they keep their order.
+        option: that names the keys, as complaints write it.
+    """
+    frame, of_part = joined_parts(item)
     if not keys:
         each = np.ones(len(frame), dtype=np.int64)
-        return Rows(item, frame, np.arange(len(frame)), each, (), tuple(len(one) for one in frames))
+        return Rows(item, frame, np.arange(len(frame)), each, (), tuple(np.bincount(of_part).tolist()))
     place = item.first.file
     for name in (*keys, *([time] if time else [])):
         if missing := int(frame[name].isna().sum()):
@@ -92,14 +101,22 @@ def rows_of(item: Item, keys: Sequence[str], time: str | None) -> Rows:
             row = frame.iloc[order[int(np.flatnonzero(again)[0])]]
             raise UserError(
                 f"{place}: sample {_key(row, keys)} has {time} {row[time]} twice; name all columns that tell samples "
-                f"apart, such as --sample {keys[0]},trial"
+                f"apart, such as {option} {keys[0]},trial"
             )
     lengths = np.bincount(code)
     firsts = order[np.cumsum(lengths) - lengths]
     named = frame[list(keys)].iloc[firsts].astype(str)
-    ids = tuple(named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]])
-    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(frames)))
+    joined = named[keys[0]].str.cat([named[key] for key in keys[1:]], sep="/") if keys[1:] else named[keys[0]]
+    ids = of_splits(of_part[firsts], tuple(joined))
+    counts = tuple(int(n) for n in np.bincount(of_part[firsts], minlength=len(item.parts)))
     return Rows(item, frame, order, lengths, ids, counts)
+
+
+def of_splits(of_part: NDArray[np.int64], ids: Sequence[str]) -> tuple[str, ...]:
+    """Names of samples; with their split's number where every split counts anew."""
+    if len(set(ids)) == len(ids):
+        return tuple(ids)
+    return tuple(f"{part}/{one}" for part, one in zip(of_part, ids, strict=True))
 
 
 def _key(row: pd.Series[Any], keys: Sequence[str]) -> str:
@@ -126,11 +143,20 @@ def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
     empty = [i for i, one in enumerate(samples) if not len(one)]
     if empty:
         raise UserError(f"{option}: {len(empty)} samples have no step, the first is {empty[0]}; drop them first")
+    shapes = [one.shape[1:] for one in samples]
+    if odd := next((i for i, shape in enumerate(shapes) if shape != shapes[0] or len(shape) != 1), None):
+        raise UserError(
+            f"{option}: sample {odd} has shape {samples[odd].shape}, sample 0 {samples[0].shape}; give each "
+            f"(steps, features) of the same features"
+        )
     return np.concatenate(samples), np.array([len(one) for one in samples])
 
 
 def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArray[Any]], str]:
     """Each part's array with samples first, and what was done to it.
+
+    Nothing tells steps from features where samples come last, since both orders are in use: the two other axes are
+    taken as they stand, steps × features, and this is said.
 
     Args:
         counts: samples of each part.
@@ -165,7 +191,11 @@ def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArr
         same = len(fits) > 1
         return arrays, "as many features as samples, read as samples × features" if same else ""
     turned = [np.moveaxis(array, axis, 0) for array in arrays]
-    return turned, "was features × samples, turned" if arrays[0].ndim == 2 else f"had samples on axis {axis}, turned"
+    if arrays[0].ndim == 2:
+        return turned, "was features × samples, turned"
+    _, steps, features = turned[0].shape
+    as_stand = f"its other axes as they stand: {steps} steps × {features} features"
+    return turned, f"had samples on axis {axis}, turned, {as_stand}"
 
 
 def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None, option: str) -> tuple[Steps, str]:
@@ -174,6 +204,9 @@ def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None,
     Without `lengths`, steps at the end that are NaN throughout are padding.
     """
     arrays = [array.astype(np.uint8) if array.dtype.kind == "b" else array for array in arrays]
+    if len({(array.ndim, array.shape[-1]) for array in arrays}) > 1:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise UserError(f"{option}: has shapes {shapes} in its splits; give all the same features")
     if all(array.ndim == 2 for array in arrays):
         whole = np.concatenate(arrays)
         return (whole, np.ones(len(whole), dtype=np.int64)), ""
@@ -210,17 +243,19 @@ def lengths_beside(items: Sequence[Item], choice: Choice, name: str, counts: Seq
     return None
 
 
-def same_ids(ids: Sequence[str], others: Sequence[str]) -> NDArray[np.int64] | None:
-    """For each of `ids` its place in `others`; None if these are not the same names.
+def same_ids(ids: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """For each of `ids` its place in `others`; None if these are not the same names, and which only one has.
 
     Names of files may lack their suffix and their folder, and numbers their leading zeros.
     """
+    mine, theirs = list(ids), list(others)
     for form in (str, _without_suffix, lambda one: _without_suffix(one).rsplit("/", 1)[-1]):
         mine, theirs = [_number(form(one)) for one in ids], [_number(form(one)) for one in others]
         places = {name: place for place, name in enumerate(theirs)}
         if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
-            return np.array([places[name] for name in mine])
-    return None
+            return np.array([places[name] for name in mine]), []
+    twice = [name for names in (mine, theirs) for name, count in Counter(names).items() if count > 1]
+    return None, sorted(set(mine) - set(theirs)) or sorted(set(theirs) - set(mine)) or twice
 
 
 def _without_suffix(name: str) -> str:
@@ -229,19 +264,3 @@ def _without_suffix(name: str) -> str:
 
 def _number(name: str) -> str:
     return str(int(name)) if name.isdecimal() else name.removesuffix(".0")
-
-
-def _plain(ids: Sequence[str]) -> list[str]:
-    return [_number(_without_suffix(one).rsplit("/", 1)[-1]) for one in ids]
-
-
-def shared_ids(ids: Sequence[str], others: Sequence[str]) -> int:
-    """How many names are in both."""
-    return len(set(_plain(ids)) & set(_plain(others)))
-
-
-def difference(ids: Sequence[str], others: Sequence[str]) -> str:
-    """Which samples one lacks, in words."""
-    ids, others = _plain(ids), _plain(others)
-    missing = sorted(set(ids) - set(others)) or sorted(set(others) - set(ids))
-    return f"{len(ids)} against {len(others)} samples, such as {listed(missing, shown=2)}"

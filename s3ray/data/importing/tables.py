@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from s3ray.data.importing.fields import Field, check_memory, file_size
+from s3ray.data.importing.fields import Field, check_memory
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 
@@ -29,8 +31,7 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
     Raises:
         UserError: it is empty, not UTF-8, or has rows of different lengths.
     """
-    size = file_size(path)
-    check_memory(path, _CSV_EXPANSION * size, "the table")
+    check_memory(path, _CSV_EXPANSION * path.stat().st_size, "the table")
     with path.open("rb") as file:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -40,18 +41,15 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
         raise _not_utf8(path) from error
     if not head.strip():
         raise UserError(f"{path}: is empty; give a file with rows")
-    head, comments = _without_comments(head)
+    skipped = _comments(head)
+    head = "".join(head.splitlines(keepends=True)[skipped:])
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(head)
     rows = _first_rows(head, separator)
     if not rows:
         raise UserError(f"{path}: is empty; give a file with rows")
     decimal = "," if separator != "," and _has_decimal_commas(rows) else "."
     has_header = _is_header(rows[0], decimal)
-    told = _first_rows(comments[-1].lstrip("#").split(":")[-1], separator) if comments else []
-    names = [cell.strip() for cell in told[0]] if told and len(told[0]) == len(rows[0]) and not has_header else None
-    if names:
-        notes.append(f"{path.name}: columns are called as its last comment says")
-    elif has_header:
+    if has_header:
         twice = [name for name, count in Counter(name.strip() for name in rows[0]).items() if count > 1 and name]
         if twice:
             notes.append(
@@ -59,37 +57,63 @@ def read_text_table(path: Path, notes: list[str]) -> pd.DataFrame:
             )
     else:
         notes.append(f"{path.name}: has no line of names; columns are called 0 to {len(rows[0]) - 1}")
+    _check_widths(path, encoding, separator, skipped, len(rows[0]))
     if decimal == ",":
         notes.append(f"{path.name}: read with decimal commas")
     try:
-        frame = pd.read_csv(
-            path,
-            sep=r"\s+" if separator == " " else separator,
-            decimal=decimal,
-            header=0 if has_header else None,
-            names=names,
-            skiprows=len(comments),
-            encoding=encoding,
-            na_values=_MISSING,
-            keep_default_na=False,
-            skipinitialspace=True,
-            index_col=False,
-            low_memory=False,
-        )
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            frame = pd.read_csv(
+                path,
+                sep=r"\s+" if separator == " " else separator,
+                decimal=decimal,
+                header=0 if has_header else None,
+                skiprows=skipped,
+                encoding=encoding,
+                na_values=_MISSING,
+                keep_default_na=False,
+                skipinitialspace=True,
+                index_col=False,
+                low_memory=False,
+            )
     except UnicodeError as error:
         raise _not_utf8(path) from error
-    except (ValueError, pd.errors.ParserError, csv.Error) as error:
+    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         said = str(error).replace("Error tokenizing data. C error: ", "").strip()
         raise UserError(f"{path}: rows differ in length ({said}); correct or quote them") from error
     frame.columns = pd.Index([str(name).strip() for name in frame.columns])
     return frame
 
 
-def _without_comments(head: str) -> tuple[str, list[str]]:
-    """A text without the lines at its start that begin with #, and these."""
-    lines = head.splitlines(keepends=True)
-    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return "".join(lines[count:]), [line.strip() for line in lines[:count]]
+def _check_widths(path: Path, encoding: str, separator: str, skipped: int, width: int) -> None:
+    """UserError for a row that has not `width` fields: pandas fills short ones, and shifts or cuts long ones.
+
+    Rows that are all longer by one than their header, as R writes them, have names of rows without a name.
+    """
+    try:
+        with path.open(encoding=encoding, newline="") as text:
+            for _ in range(skipped):
+                next(text)
+            reader: Iterable[list[str]] = (
+                (line.split() for line in text)
+                if separator == " "
+                else csv.reader(text, delimiter=separator, skipinitialspace=True)
+            )
+            for number, row in enumerate(reader, start=1):
+                if len(row) != width and (len(row) > 1 or "".join(row).strip()):
+                    raise UserError(
+                        f"{path}: rows differ in length (row {number} has {len(row)} fields, the first {width}); "
+                        f"correct or quote them, and name every column"
+                    )
+    except UnicodeError as error:
+        raise _not_utf8(path) from error
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); write it again") from error
+
+
+def _comments(head: str) -> int:
+    """How many lines at the start of a text begin with #."""
+    lines = head.splitlines()
+    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
 
 
 def _not_utf8(path: Path) -> UserError:
@@ -112,19 +136,20 @@ def _first_rows(head: str, separator: str) -> list[list[str]]:
 
 
 def _separator(head: str) -> str:
-    """Of tab, semicolon, comma, bar and blanks the first that makes columns, as many in the second row as in the first.
+    """Of tab, semicolon, comma and blanks the first that makes columns, as many in the second row as in the first.
 
     The semicolon comes before the comma, which may be a decimal sign beside it.
     """
-    for separator in ("\t", ";", ",", "|", " "):
+    for separator in ("\t", ";", ",", " "):
         rows = _first_rows(head, separator)[:2]
-        if len(rows[0]) > 1 and len(rows[-1]) == len(rows[0]) and (separator != " " or _all_numbers(rows)):
+        more = len(rows[-1]) - len(rows[0])
+        if len(rows[0]) > 1 and (more == 0 if separator != " " else more in (0, 1) and _all_numbers(rows[-1][more:])):
             return separator
     return "," if "," in head.split("\n", 1)[0] else "\t" if "\t" in head.split("\n", 1)[0] else ","
 
 
-def _all_numbers(rows: list[list[str]]) -> bool:
-    return all(_is_number(cell, ".") for cell in rows[-1])
+def _all_numbers(cells: list[str]) -> bool:
+    return all(_is_number(cell, ".") for cell in cells)
 
 
 def _has_decimal_commas(rows: list[list[str]]) -> bool:
@@ -203,6 +228,11 @@ def as_numbers(values: pd.Series[Any]) -> np.ndarray[Any, Any] | list[np.ndarray
     if all(row.ndim == 1 for row in rows) and len({len(row) for row in rows}) == 1:
         return np.stack(rows)
     return [row[:, None] if row.ndim == 1 else row for row in rows]
+
+
+def has_lists(values: pd.Series[Any]) -> bool:
+    """Whether a column holds lists or other things that cannot be told apart as one value can."""
+    return values.dtype == object and any(isinstance(value, list | dict | set | np.ndarray) for value in values)
 
 
 def _list_of_numbers(value: Any) -> np.ndarray[Any, Any]:
