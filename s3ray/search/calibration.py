@@ -89,7 +89,8 @@ class Calibration:
     @classmethod
     def of(cls, study: Study, store: Store, machine: str | None = None) -> Calibration | None:
         """The calibration that a study asks for; None if none of its datasets is calibrated, or all have been."""
-        datasets = [name for name, entry in study.entries.items() if _asks(entry) and name not in study.chosen]
+        known = study.data.keys() - study.chosen.keys()  # a study of facts alone has nothing to try on
+        datasets = [name for name, entry in study.entries.items() if name in known and _asks(entry)]
         if not datasets:
             return None
         names, entries = {}, {}

@@ -122,6 +122,7 @@ def test_what_is_not_calibrated(store: Store, tiny_dataset: Dataset) -> None:
     assert Calibration.of(_study(calibrate=False), store) is None
     assert Calibration.of(_study(tiny_dataset), store) is None  # not the user's
     assert Calibration.of(Study.of({"own": _data()}, "paper", {}), store) is None
+    assert Calibration.of(Study(_study().entries), store) is None  # without data
     mixed = _study(_data(), _data("small", valid=4), tiny_dataset)
     assert {dataset for dataset, _ in _calibration(mixed, store).names.values()} == {"own"}
 
