@@ -209,6 +209,30 @@ def test_a_model_encodes_what_its_sweep_probed(
     )
 
 
+def test_a_model_of_own_data_takes_samples_as_they_are(tmp_path: Path) -> None:
+    """Through the store: the sweep's data are standardised, what a user gives is not."""
+    rng = np.random.default_rng(0)
+
+    def samples(n: int) -> tuple[dict[str, Any], Any]:
+        y = np.arange(n) % 2
+        return {"left": 1e6 * rng.normal(size=(n, 3)) + y[:, None], "right": rng.normal(size=(n, 2))}, y
+
+    raw = s3ray.dataset("own", train=samples(16), valid=samples(8), test=samples(8))
+    store = s3ray.open_store(str(tmp_path))
+    sweep = s3ray.Sweep("own", lambda study: [study.cell("own", 2, 8, 0)], ("none",))
+    study = s3ray.study([raw], overrides=SHORT)
+    store.store.publish_dataset(study.data["own"])
+    fill(store, sweep, study.data["own"], SHORT)
+    model = store.model(dataset="own")
+    expected = encode_split(model.module, study.data["own"].test, output="none", on_sphere=True).z
+    assert np.array_equal(model.encode(batch_of(raw.test)), expected)
+    assert np.array_equal(model.encode(raw)["test"], expected)
+    assert np.array_equal(model.encode(study.data["own"])["test"], expected)
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(UserError, match=r"dataset is not whole|no prepared dataset"):
+        store.model(dataset="own")
+
+
 def test_new_samples_are_standardised_as_those_of_its_sweep_were(
     finished: s3ray.FinishedStore, tiny_dataset: Dataset
 ) -> None:

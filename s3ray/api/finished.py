@@ -121,8 +121,10 @@ class FinishedStore:
         for identity in list(measured.values())[:1]:
             config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
             pool = config.pruning.pool
-        how = Inputs(**marker.inputs).standardized
-        standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
+        standardizers = {}
+        if Inputs(**marker.inputs).standardized:
+            how = self.store.fetch_dataset(marker.document["data"]).facts["standardized"]
+            standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         return Model(self._restored(marker).eval(), marker.inputs["features"], probe, pool, standardizers)
 
     def _marker(self, stage: str, identity: str) -> Marker:

@@ -16,6 +16,7 @@ from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.results import write_results
 from s3ray.results.exhibits import asked_for
+from s3ray.results.findings import findings
 from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
@@ -118,17 +119,16 @@ def execute(
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
     plan, failures = compute(plan, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
-        written = write_results(plan, store)
+        results, written = write_results(plan, store)
     if written:
         say(f"results: {store.address('results', plan.sweep.name)}")
         say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
         for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
             if exhibit.finding:
                 say(exhibit.finding())
-        info = store.folder_info("results", plan.sweep.name)
-        for dataset, sentences in info["findings"].items():
+        for dataset, sentences in findings(results).items():
             say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
-        if left_out := info["left_out"]:
+        if left_out := results.info["left_out"]:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
             say("\n".join(lines), style="yellow")
     return Ran(failures, written)

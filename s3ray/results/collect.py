@@ -43,7 +43,7 @@ class Results:
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
         info: the sweep's name, title and exhibits; its datasets, with the settings that their numbers depend on; counts
-            and seconds per stage; a sentence per damaged file that was left out; what was found, in sentences.
+            and seconds per stage; a sentence per damaged file that was left out.
     """
 
     rows: pd.DataFrame
@@ -164,7 +164,7 @@ def collect(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.D
     """The committed rows of a plan's cells; a curve that has not finished has none.
 
     Args:
-        left_out: gets a sentence per damaged file, whose rows are not there.
+        left_out: gets a sentence per damaged file, whose rows are not there; without it such a file is an error.
     """
     curves = [(cell, branch) for cell in plan.cells for branch in cell.branches if _is_whole(branch.curve, plan)]
     points = [(c, b, run) for c, b in curves for run in b.curve]
@@ -265,15 +265,16 @@ def _read(
     store: Store, read: Callable[[_Task], _Found], tasks: list[_Task], left_out: list[str] | None
 ) -> list[_Found]:
     """What reading every task gives, those left out whose file is damaged or gone: the others are no worse for it."""
-    sentences = [] if left_out is None else left_out
+    if left_out is None:
+        return list(store.parallel(read, tasks))
 
     def tried(task: _Task) -> list[_Found]:
         try:
             return [read(task)]
         except UserError as error:
-            sentences.append(str(error))
+            left_out.append(str(error))
         except FileNotFoundError as error:
-            sentences.append(f"{str(error).splitlines()[0]}; delete its folder and run again to compute it again")
+            left_out.append(f"{str(error).splitlines()[0]}; delete its folder and run again to compute it again")
         return []
 
     return [found for one in store.parallel(tried, tasks) for found in one]

@@ -9,7 +9,6 @@ from s3ray.results.chart import Chart
 from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.exhibits import asked_for
-from s3ray.results.findings import findings
 from s3ray.results.formatting import latex, markdown
 from s3ray.store import Store
 from s3ray.sweep import Plan
@@ -53,15 +52,14 @@ def render(results: Results) -> list[Rendered]:
     return rendered
 
 
-def write_results(plan: Plan, store: Store) -> list[str]:
-    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns what was written.
+def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
+    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns both.
 
     The folder holds the results of one study: those of an earlier call, over other data perhaps, give way.
     """
     results = Results.collect(plan, store)
     if results.rows.empty and plan.cells:
-        return []
-    results = replace(results, info={**results.info, "findings": findings(results)})
+        return results, []
     files: dict[str, bytes | str] = {}
     rendered = render(results)
     for name, chart in charts(rendered).items():
@@ -69,7 +67,7 @@ def write_results(plan: Plan, store: Store) -> list[str]:
     for name, table in tables(rendered).items():
         files |= {f"{name}.{suffix}": text for suffix, text in table_files(table).items()}
         files[f"{name}.md"] = f"# {table.title}\n\n{table.note}\n\n{files[f'{name}.md']!s}"
-    return results.save(store, files)
+    return results, results.save(store, files)
 
 
 def tables(rendered: list[Rendered]) -> dict[str, Table]:

@@ -103,12 +103,12 @@ class Inputs:
 
     features: Mapping[str, int]  # input width per modality
     classes: int
-    standardized: Mapping[str, Any] = field(default_factory=dict)  # how features were: new samples are, too
+    standardized: bool = False  # features were, as the published data's facts say: new samples are, too
 
     @classmethod
     def of(cls, data: Dataset | DataFacts) -> Inputs:
-        how = data.facts.get("standardized", {}) if isinstance(data, Dataset) else {}
-        return cls(dict(data.features), data.classes, how)
+        standardized = isinstance(data, Dataset) and "standardized" in data.facts
+        return cls(dict(data.features), data.classes, standardized)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def part_of(embedded: SimpleNamespace, sweep: Any) -> Any:
 @pytest.mark.parametrize("sweep", PROMISED)
 def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedded: SimpleNamespace) -> None:
     store = embedded.store
-    written = write_results(part_of(embedded, sweep), store)
+    _, written = write_results(part_of(embedded, sweep), store)
     promised_tables, promised_figures = PROMISED[sweep]
     expected = set(itertools.product(promised_tables, ("md", "csv", "tex")))
     expected |= set(itertools.product(promised_figures, ("png", "pdf")))
@@ -92,7 +92,7 @@ def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedd
 def test_a_sweep_without_cells_writes_its_tables(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = make_plan(load_sweep(SWEEPS["tables4_5_parameters"]), Study({}), store)
-    assert "table4.csv" in write_results(plan, store)
+    assert "table4.csv" in write_results(plan, store)[1]
     assert "table5.md" in store.names("results", "tables4_5_parameters")
     assert not (tmp_path / "results" / "tables4_5_parameters" / "rows.parquet").exists()
 

@@ -198,7 +198,7 @@ def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up: SimpleNam
     sweep = load_sweep(SWEEPS / "table1_figure5.py")
     overrides = {"seeds": [1], "granularities": [8], "batch_sizes": [64], "sparsification": {"ratios": [1.0, 0.5]}}
     plan, store = made_up.finished(sweep, ["digits"], tmp_path, overrides=overrides)
-    written = write_results(plan, store)
+    _, written = write_results(plan, store)
     assert {"table1.md", "verdicts.tex", "figure5_batch_64.png", "summary.csv"} <= set(written)
     line = store.read("results", sweep.name, "table1.md").decode().splitlines()[-1].strip("| ").split(" | ")
     assert line[:3] == ["digits (embedded data)", "64", "8"]

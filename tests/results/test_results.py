@@ -238,7 +238,7 @@ def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
 
 def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished: Any) -> None:
     plan, store = finished
-    written = write_results(plan, store)
+    _, written = write_results(plan, store)
     figures = ["figure3_tiny.png", "figure3_tiny.pdf", "figure5_batch_16.png"]
     first = {name: store.read("results", "toy_grid", name) for name in figures}
     assert set(figures) <= set(written)
@@ -320,7 +320,7 @@ def test_nothing_committed_writes_nothing(tiny_dataset: Dataset, tmp_path: Path)
             )
         }
     )
-    assert write_results(make_plan(SWEEP, study, store), store) == []
+    assert write_results(make_plan(SWEEP, study, store), store)[1] == []
     assert not (tmp_path / "results").exists()
 
 
@@ -365,10 +365,10 @@ def test_references_are_one_row_per_reference_and_split(finished: Any) -> None:
 @pytest.mark.usefixtures("without_pixels")
 def test_references_are_written_as_a_table(finished: Any) -> None:
     plan, store = finished
-    written = write_results(plan, store)
+    _, written = write_results(plan, store)
     assert "references.csv" not in written
     assert "most frequent training class" not in written_words(written, store)
-    written = write_results(commit_references(plan, store, raw_on_test=0.5555), store)
+    _, written = write_results(commit_references(plan, store, raw_on_test=0.5555), store)
     assert "references.csv" in written
     words = written_words(written, store)
     assert "\n# References\n" in f"\n{words}".replace("\n## ", "\n# ")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from s3ray.results.collect import Results
-from s3ray.results.controlled import conclusion, warnings
+from s3ray.results.controlled import conclusion
 from s3ray.results.crossed import SAMPLES, SEEDS, seeds_can_decide
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import gain, percent
@@ -27,8 +27,7 @@ _NOTE = (
 
 def _tables(results: Results) -> dict[str, Table]:
     frame = verdict_table(results.rows, results.controlled)
-    note = f"{_NOTE} {_by_chance(results.rows)} {warnings(results.controlled)}".strip()
-    return {"verdicts": Table(frame, note=note)}
+    return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
 
 
 def _by_chance(rows: pd.DataFrame) -> str:
