@@ -1,175 +1,24 @@
-"""From files, frames and torch datasets to a dataset: read as meant, and one sentence for whatever cannot be."""
+"""What is chosen of files, how it is joined, labelled and split; one sentence for whatever cannot be."""
 
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from s3ray.cli import app
-from s3ray.data.dataset import SPLITS, Dataset
-from s3ray.data.importing import Wanted, fields, import_files
-from s3ray.data.npz import read_npz, save_npz
+from s3ray.data.importing import Wanted, import_files
+from s3ray.data.npz import read_npz
 from s3ray.errors import UserError
-
-N = 12
-KINDS = np.array(["run", "sit"])[np.arange(N) % 2]
-SPLIT = np.array(["train"] * 6 + ["val"] * 2 + ["test"] * 4)
-# Of train, valid and test as SPLIT cuts them.
-PLACES = {"train": slice(0, 6), "valid": slice(6, 8), "test": slice(8, 12)}
-
-
-def numbers(rows: int, columns: int, start: int = 0) -> NDArray[np.float64]:
-    """(rows, columns): no two values are alike."""
-    return np.arange(start, start + rows * columns, dtype=np.float64).reshape(rows, columns) / 10 + 1
-
-
-ACC, GYRO = numbers(N, 2), numbers(N, 3, 100)
-
-
-def table(**columns: Any) -> pd.DataFrame:
-    """12 samples: acc_0, acc_1, gyro_0 to gyro_2, kind (run and sit in turn)."""
-    frame = pd.DataFrame({f"acc_{i}": ACC[:, i] for i in range(2)} | {f"gyro_{i}": GYRO[:, i] for i in range(3)})
-    return frame.assign(**{"kind": KINDS, **columns})
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def imported(*files: str, **wanted: Any) -> Dataset:
-    """What a file written of files holds, read back."""
-    made = import_files([Path(file) for file in files], Path("out.npz"), Wanted(**wanted), overwrite=True)
-    data = read_npz("out", Path("out.npz"), list(made.features)[:2] if len(made.features) > 2 else None)
-    assert data.label_names == made.label_names
-    return data
-
-
-def refused(*files: str, **wanted: Any) -> str:
-    with pytest.raises(UserError) as error:
-        import_files([Path(file) for file in files], Path("out.npz"), Wanted(**wanted))
-    assert not Path("out.npz").exists()
-    assert not list(Path().glob(".out*"))
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def said(data: Dataset) -> str:
-    return "\n".join(data.facts["imported"]["said"])
-
-
-def holds(data: Dataset, **modalities: NDArray[Any]) -> None:
-    """Every split has its part of the arrays (n, features), cut as SPLIT says."""
-    assert list(data.features) == list(modalities)
-    for split, places in PLACES.items():
-        for name, values in modalities.items():
-            assert np.array_equal(data.splits[split].modalities[name].values, values[places].astype(np.float32))
-        assert data.splits[split].labels.tolist() == (np.arange(N) % 2)[places].tolist()
-
-
-WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    "csv": lambda frame: str(frame.to_csv("t.csv", index=False) or "t.csv"),
-    "an index": lambda frame: str(frame.to_csv("t.csv") or "t.csv"),
-    "tsv": lambda frame: str(frame.to_csv("t.tsv", index=False, sep="\t") or "t.tsv"),
-    "decimal commas": lambda frame: str(frame.to_csv("t.csv", index=False, sep=";", decimal=",") or "t.csv"),
-    "byte order mark": lambda frame: str(frame.to_csv("t.csv", index=False, encoding="utf-8-sig") or "t.csv"),
-    "utf-16": lambda frame: str(frame.to_csv("t.csv", index=False, encoding="utf-16") or "t.csv"),
-    "quoted lines": lambda frame: str(
-        frame.assign(note=[f"{i}\nb,c" for i in range(N)]).to_csv("t.csv", index=False) or "t.csv"
-    ),
-    "parquet": lambda frame: str(frame.to_parquet("t.parquet") or "t.parquet"),
-    "categories": lambda frame: str(frame.astype({"kind": "category"}).to_parquet("t.parquet") or "t.parquet"),
-}
-
-
-@pytest.mark.parametrize("kind", WRITERS)
-def test_tables(kind: str, here: Path) -> None:
-    file = WRITERS[kind](table(split=SPLIT))
-    for wanted in (
-        {},  # columns that begin alike, the words, the column of splits
-        {"modalities": {"acc": "cols:1-2" if kind == "an index" else "cols:0-1", "gyro": "gyro_*"}, "label": "kind"},
-    ):
-        data = imported(file, **wanted)
-        holds(data, acc=ACC, gyro=GYRO)
-        assert data.label_names == ("run", "sit")
-        assert "12 samples of t." in said(data)
-        assert "2 classes from kind: run: 6, sit: 6" in said(data)
-        assert "split 6/2/4 (train/valid/test): kept, by split" in said(data)
-
-
-def arrays(turned: bool) -> dict[str, NDArray[Any]]:
-    return {"acc": ACC.T if turned else ACC, "gyro": GYRO.T if turned else GYRO, "kind": np.arange(N)[:, None] % 2 + 1}
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("sparse", [False, True])
-def test_matlab(turned: bool, sparse: bool, here: Path) -> None:
-    cells = np.empty((1, 2), dtype=object)
-    made = arrays(turned)
-    cells[0, 0], cells[0, 1] = made["acc"], scipy.sparse.csc_matrix(made["gyro"]) if sparse else made["gyro"]
-    words = np.array(SPLIT, dtype=object)[:, None]
-    scipy.io.savemat("f.mat", {"X": cells, "Y": made["kind"], "split": words, "S": {"inside": made["acc"]}})
-    data = imported("f.mat", modalities={"acc": "X{1}", "gyro": "X{2}"}, label="Y")
-    holds(data, acc=ACC, gyro=GYRO)
-    assert data.label_names == ("1", "2")
-    assert ("was features × samples, turned" in said(data)) is turned
-    assert list(imported("f.mat").features) == ["X1", "X2"]  # of three; the first two of a third, S_inside, are read
-    holds(imported("f.mat", modalities={"s": "S.inside", "gyro": "X{2}"}), s=ACC, gyro=GYRO)
-
-
-def test_matlab_7_3_lies_transposed_and_refers_to_its_cells(here: Path) -> None:
-    with h5py.File("f.mat", "w", userblock_size=512) as file:
-        inside = file.create_group("#refs#")
-        cells = np.empty((2, 1), dtype=h5py.ref_dtype)  # in MATLAB 1 × 2
-        for i, values in enumerate((ACC, GYRO)):
-            inside[f"c{i}"] = values.T
-            cells[i, 0] = inside[f"c{i}"].ref
-        file.create_dataset("X", data=cells, dtype=h5py.ref_dtype)
-        file["Y"] = arrays(False)["kind"].T.astype(np.float64)
-        sparse = scipy.sparse.csc_matrix(GYRO)
-        group = file.create_group("Z")
-        group.attrs["MATLAB_sparse"] = np.uint64(N)
-        group["data"], group["ir"], group["jc"] = sparse.data, sparse.indices, sparse.indptr
-        file["split"] = np.array([0])  # not used
-    with open("f.mat", "r+b") as raw:
-        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
-    for second in ("X{2}", "Z"):
-        data = imported("f.mat", modalities={"acc": "X{1}", "gyro": second}, label="Y")
-        got = np.concatenate([data.splits[s].modalities["gyro"].values for s in SPLITS])
-        assert sorted(map(tuple, got.tolist())) == sorted(map(tuple, GYRO.astype(np.float32).tolist()))
-        assert data.features == {"acc": 2, "gyro": 3}
-
-
-def test_hdf5_and_npz_whose_names_tell_the_split(here: Path) -> None:
-    made: dict[str, NDArray[Any]] = {}
-    for split, places in PLACES.items():
-        other = {"train": "train", "valid": "dev", "test": "test"}[split]
-        made |= {f"{other}/acc": ACC[places], f"{other}/gyro": GYRO[places].T, f"{other}/y": KINDS[places] == "sit"}
-    with h5py.File("f.h5", "w") as file:
-        for name, values in made.items():
-            file[name] = values
-    np.savez("f.npz", **{name.replace("/", "_"): values for name, values in made.items()})  # type: ignore[arg-type]
-    for name in ("f.h5", "f.npz"):
-        data = imported(name)
-        holds(data, acc=ACC, gyro=GYRO)
-        assert data.label_names == ("False", "True")
-        assert "kept, by names" in said(data)
-        assert list(imported(name, modalities={"g": "gyro:cols:0,2", "a": "acc"}).features.values()) == [2, 2]
+from small_files import ACC, GYRO, KINDS, PLACES, SPLIT, N, holds, imported, numbers, refused, said, save, table
 
 
 def test_files_per_split_and_a_validation_split_cut_from_train(here: Path) -> None:
@@ -189,81 +38,6 @@ def refused_of_two(first: str, second: str) -> str:
         table().to_csv(f"{name}.csv", index=False)
     Path("out.npz").unlink(missing_ok=True)
     return refused(f"{first}.csv", f"{second}.csv")
-
-
-def test_three_axes_lengths_and_one_hot(here: Path) -> None:
-    steps = np.arange(N * 3 * 2, dtype=np.float64).reshape(N, 3, 2)
-    padded = steps.copy()
-    padded[1, 2:] = np.nan
-    one_hot = np.eye(2)[np.arange(N) % 2]
-    for given, told in (
-        (
-            {"x": np.moveaxis(steps, 0, 2), "y": one_hot},
-            "had samples on axis 2, turned, its other axes as they stand: 3 steps × 2 features",
-        ),
-        ({"x": padded, "y": one_hot.T}, "steps of NaN at the end taken for padding"),
-        ({"x": steps, "x_length": np.where(np.arange(N) == 1, 2, 3), "y": one_hot[:, :1]}, "2 to 3 steps, padded"),
-    ):
-        np.savez("f.npz", z=GYRO, split=SPLIT, **given)  # type: ignore[arg-type]
-        data = imported("f.npz")
-        assert told in said(data)
-        lengths = [3, 3 if "axis" in told else 2, 3, 3, 3, 3]
-        assert data.train.modalities["x"].lengths.tolist() == lengths
-        rows = np.concatenate([steps[i, :length] for i, length in enumerate(lengths)])
-        assert np.array_equal(data.train.modalities["x"].values, rows)
-        assert data.train.labels.tolist() in ([0, 1] * 3, [1, 0] * 3)
-        assert ("train_x_length" in np.load("out.npz")) is ("axis" not in told)
-    Path("out.npz").unlink()
-    np.savez("f.npz", x=steps, x_length=np.full(N, 4), z=GYRO, y=KINDS)
-    assert refused("f.npz") == "--modality x: its lengths are 4 to 4, its steps 3; correct them"
-
-
-def test_a_row_per_step(here: Path) -> None:
-    rows = [
-        (subject, trial, t, 100 * subject + 10 * trial + t, -t, ["a", "b"][trial])
-        for subject in range(6)
-        for trial in range(2)
-        for t in range(1 + trial)
-    ]
-    frame = pd.DataFrame(rows, columns=["subject", "trial", "t", "u", "v", "kind"])
-    frame.sample(frac=1, random_state=1).to_csv("t.csv", index=False)
-    wanted = {"modalities": {"u": "u", "v": "v"}, "label": "kind", "group": "subject", "sample": "subject,trial"}
-    data = imported("t.csv", **wanted, time="t")
-    assert [len(split) for split in data.splits.values()] == [8, 2, 2]  # 4, 1 and 1 of six subjects
-    assert "by groups, no subject in two" in said(data)
-    seen: dict[str, set[int]] = {}
-    for name, split in data.splits.items():
-        u = split.modalities["u"]
-        seen[name] = set((u.values[:, 0] // 100).astype(int).tolist())
-        for i, label in enumerate(split.labels):
-            first = u.values[u.offsets[i], 0]
-            assert u.values[u.offsets[i] : u.offsets[i + 1], 0].tolist() == [first + t for t in range(1 + label)]
-    assert sum(map(len, seen.values())) == len(set.union(*seen.values())) == 6
-    Path("out.npz").unlink()
-    assert " has t 0 twice; name all columns" in refused("t.csv", **{**wanted, "sample": "subject"}, time="t")
-    assert "column kind changes within sample " in refused("t.csv", **{**wanted, "sample": "subject"})
-    assert "nothing is called 'subjekt'" in refused("t.csv", **{**wanted, "sample": "subjekt"})
-    assert refused("t.csv", time="t").startswith("--time t: ")
-    del wanted["sample"], wanted["group"]
-    assert "t looks like time" in " ".join(imported("t.csv", **wanted).warnings)
-
-
-@pytest.mark.parametrize("suffix", ["npy", "csv"])
-def test_a_file_per_sample(suffix: str, here: Path) -> None:
-    for i in range(N):
-        for name, values in (("left", np.stack([ACC[i]] * (1 + i % 2))), ("right", GYRO[i])):
-            file = Path(f"{name}/{KINDS[i]}/{i:03}.{suffix}")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if suffix == "npy":
-                np.save(file, values)
-            else:
-                pd.DataFrame(np.atleast_2d(values)).to_csv(file, index=False)
-    data = imported("left", "right")
-    assert (data.features, data.label_names) == ({"left": 2, "right": 3}, ("run", "sit"))
-    for split in data.splits.values():
-        left, right = split.modalities["left"], split.modalities["right"]
-        assert left.lengths.tolist() == [1 + label for label in split.labels]  # odd samples are sit
-        assert np.allclose(left.values[left.offsets[:-1], 0] * 1.5 + 9.5, right.values[:, 0])  # of one sample
 
 
 def test_files_beside_a_table_of_labels_are_told_by_their_names(here: Path) -> None:
@@ -425,36 +199,6 @@ def test_what_cannot_be_guessed_is_listed(here: Path) -> None:
     assert mismatch.startswith("--modality c: c is 5 × 5, and no axis has the 12 of the labels")
 
 
-def test_odd_tables(here: Path) -> None:
-    Path("t.csv").write_text("x,x,y,kind\n" + "".join(f"{i},{i + 1},{i + 2},{KINDS[i]}\n" for i in range(N)))
-    data = imported("t.csv", modalities={"a": "cols:0-1", "b": "y"}, label="kind")
-    assert data.features == {"a": 2, "b": 1}
-    assert "column x stands more than once" in said(data)
-    table().to_csv("t.csv", index=False, header=False)
-    data = imported("t.csv", modalities={"a": "0,1", "b": "cols:2-4"}, label="5")
-    assert data.features == {"a": 2, "b": 3}
-    assert "has no line of names" in said(data)
-    Path("out.npz").unlink()
-    for content, sentence in {
-        b"": "t.csv: is empty; ",
-        b"\n \n": "t.csv: is empty; ",
-        b"a,b,kind\n": "t.csv: has no rows; ",
-        b"a,b\n1,2\n1,2,3\n": "t.csv: rows differ in length (row 3 has 3 fields, the first 2); ",
-        b"a,b\n1,2\n1\n": "t.csv: rows differ in length (row 3 has 1 fields, the first 2); ",
-        b"a,b,kind\n1,2,3,x\n2,3,4,y\n": "t.csv: rows differ in length (row 2 has 4 fields, the first 3); ",
-        b"a b\n1 2 3\n4 5 6\n": "t.csv: rows differ in length (row 2 has 3 fields, the first 2); ",
-        b'a,b\n1,"2\n': "t.csv: rows differ in length (",
-        "a,kind\n1,\xe4\n".encode("latin1"): "t.csv: is not UTF-8; convert it: iconv",
-    }.items():
-        Path("t.csv").write_bytes(content)
-        assert refused("t.csv").startswith(sentence)
-    wide = pd.DataFrame(
-        np.ones((N, 2_000)) * np.arange(N)[:, None], columns=[f"{'ab'[i // 1000]}_{i}" for i in range(2_000)]
-    )
-    wide.assign(label=KINDS).to_csv("t.csv", index=False)
-    assert imported("t.csv").features == {"a": 1000, "b": 1000}
-
-
 def test_names_that_papers_use(here: Path) -> None:
     made = {"I_tr": ACC[:8], "I_te": ACC[8:], "T_tr": GYRO[:8].T, "T_te": GYRO[8:].T}
     scipy.io.savemat("wiki.mat", {**made, "L_tr": np.arange(8)[:, None] % 2, "L_te": np.arange(4)[:, None] % 2})
@@ -492,7 +236,7 @@ def test_labels_ids_and_masks_become_no_inputs(here: Path) -> None:
         holds(data, a=ACC, b=GYRO)
         assert "not used: label" in said(data)
     masks = {"acc_mask": np.ones((N, 2)), "onehot": np.eye(2)[codes], "video": GYRO, "target": codes[:, None]}
-    np.savez("f.npz", acc=ACC, label=codes, split=SPLIT, **masks)  # type: ignore[arg-type]
+    save("f.npz", acc=ACC, label=codes, split=SPLIT, **masks)
     holds(imported("f.npz"), acc=ACC, video=GYRO)
 
 
@@ -576,135 +320,11 @@ def test_an_input_that_tells_the_classes_is_refused(here: Path) -> None:
         Path("out.npz").unlink()
 
 
-def test_a_table_with_a_column_per_sample(here: Path) -> None:
-    order = np.random.default_rng(0).permutation(N)
-    samples = [f"{'ab'[i % 2]}_{i}" for i in range(N)]  # as columns of two modalities would be called
-    genes = pd.DataFrame(GYRO.T, columns=samples)
-    genes.iloc[:, order].assign(gene=["x", "y", "z"]).to_csv("genes.csv", index=False)
-    np.save("right.npy", ACC)
-    pd.DataFrame({"patient": samples, "kind": KINDS, "split": SPLIT}).to_csv("labels.csv", index=False)
-    for wanted in ({"modalities": {"genes": "genes.csv", "right": "right"}}, {}):
-        data = imported("genes.csv", "right.npy", "labels.csv", label="kind", **wanted)
-        holds(data, genes=GYRO, right=ACC)
-        assert "turned, columns told by patient" in said(data)
-
-
-def test_comments_before_a_table(here: Path) -> None:
-    for comments in ("# of a sensor\n# Columns: t,u,v\n", ""):
-        for i in range(N):
-            Path(f"s/{KINDS[i]}").mkdir(parents=True, exist_ok=True)
-            Path(f"s/{KINDS[i]}/{i}.csv").write_text(f"{comments}0,{i}.5,2\n1,{i}.5,3\n")
-        data = imported("s", modalities={"a": "1", "b": "cols:2"})
-        assert data.features == {"a": 1, "b": 1}
-        assert data.train.modalities["b"].values[:4, 0].tolist() == [2, 3, 2, 3]
-
-
-def test_lists_in_parquet(here: Path) -> None:
-    frame = pd.DataFrame({"vector": list(ACC), "steps": [numbers(1 + i % 2, 3).tolist() for i in range(N)], "y": KINDS})
-    frame.assign(split=SPLIT).to_parquet("t.parquet")
-    data = imported("t.parquet", modalities={"vector": "vector", "steps": "steps"})
-    assert data.features == {"vector": 2, "steps": 3}
-    assert data.train.modalities["steps"].lengths.tolist() == [1, 2] * 3
-    assert np.array_equal(data.test.modalities["vector"].values, ACC[8:].astype(np.float32))
-
-
-def matlab_7_3(fill: Callable[[Any], None]) -> str:
-    with h5py.File("g.mat", "w", userblock_size=512) as file:
-        fill(file)
-    with open("g.mat", "r+b") as raw:
-        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
-    return "g.mat"
-
-
-def test_nothing_is_read_out_of_other_files(here: Path) -> None:
-    Path("secret").write_bytes(bytes(64))
-
-    def external(group: Any, name: str) -> Any:
-        return group.create_dataset(name, (8,), dtype="u1", external=[("secret", 0, 8)])
-
-    def cell(file: Any) -> None:
-        refs = np.empty((1, 1), dtype=h5py.ref_dtype)
-        refs[0, 0] = external(file.create_group("#refs#"), "a").ref
-        file.create_dataset("X", data=refs, dtype=h5py.ref_dtype)
-
-    def sparse(file: Any, **parts: Any) -> None:
-        group = file.create_group("Z")
-        group.attrs["MATLAB_sparse"] = np.uint64(3)
-        for key, values in {"jc": [0, 1, 2], "data": [1.0, 1.0], "ir": [0, 1], **parts}.items():
-            if values is None:
-                external(group, key)
-            else:
-                group[key] = values
-
-    assert "g.mat: /#refs#/a leads to another file; " in refused(matlab_7_3(cell))
-    for key in ("data", "ir", "jc"):
-        assert f"g.mat: /Z/{key} leads to another file; " in refused(matlab_7_3(partial(sparse, **{key: None})))
-    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, ir=[0, 10**6])))
-    assert "g.mat: /Z is no sparse matrix (" in refused(matlab_7_3(lambda file: sparse(file, jc=[0, 1, 5])))
-
-    def null(file: Any) -> None:
-        file.create_dataset("X", (1, 1), dtype=h5py.ref_dtype)
-
-    assert "X has a cell that refers to nothing" in refused(matlab_7_3(null))
-
-
-def test_a_group_that_holds_its_parent_ends(here: Path) -> None:
-    with h5py.File("f.h5", "w") as file:
-        for name, values in {"d/a": ACC, "d/b": GYRO, "label": np.arange(N) % 2}.items():
-            file[name] = values
-        file["d/up"] = file["/"]
-        file["again"] = file["d"]
-    assert imported("f.h5").features == {"d_a": 2, "d_b": 3} or imported("f.h5").features == {
-        "again_a": 2,
-        "again_b": 3,
-    }
-
-
 def test_lists_of_words_and_no_label(here: Path) -> None:
     pd.DataFrame({"a_0": ACC[:, 0], "words": [["a", "b"]] * N}).to_parquet("t.parquet")
     assert refused("t.parquet").startswith("t.parquet: what are the labels?")
     sentence = "--label words: column words holds lists, not one value per sample; name another"
     assert refused("t.parquet", label="words") == sentence
-
-
-class _Trap:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path("trapped").touch, ()
-
-
-def test_no_pickle_is_run_and_damage_is_said(here: Path) -> None:
-    trap = np.array([_Trap()] * N, dtype=object)
-    np.savez("f.npz", x=trap, y=KINDS, z=GYRO)
-    np.save("x.npy", trap)
-    Path("f.pkl").write_bytes(pickle.dumps(_Trap()))
-    torch.save({"x": torch.zeros(2)}, "f.pt")
-    objects = "holds Python objects, which are never loaded since that may run code; "
-    assert objects in refused("f.npz", modalities={"x": "x", "z": "z"}, label="y")
-    assert objects in refused("x.npy")
-    assert refused("f.pkl").startswith("f.pkl: a pickle; ")
-    assert refused("f.pt").startswith("f.pt: a file of torch.save; ")
-    for name, head in (("f.mat", b"MATLAB 5.0 junk"), ("f.h5", b"\x89HDF\r\n\x1a\njunk"), ("f.parquet", b"PAR1junk")):
-        Path(name).write_bytes(head)
-        assert "damaged" in refused(name)
-    assert refused("nowhere.csv") == "nowhere.csv: no such file or folder; check the path"
-    Path("empty").mkdir()
-    assert "holds no .npy or .csv file per sample (found nothing)" in refused("empty")
-    with h5py.File("linked.h5", "w") as file:
-        file["x"] = h5py.ExternalLink("/etc/other.h5", "/x")
-    assert "linked.h5: /x leads elsewhere; store the data in place" in refused("linked.h5")
-    assert not Path("trapped").exists()
-
-
-def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table().to_csv("t.csv", index=False)
-    table().to_parquet("t.parquet")
-    np.savez("f.npz", a=ACC, b=GYRO, y=KINDS)
-    scipy.io.savemat("f.mat", {"a": ACC, "y": np.arange(N) % 2})
-    monkeypatch.setattr(fields, "free_memory", lambda: 100)
-    for file in ("t.csv", "t.parquet", "f.npz", "f.mat"):
-        assert "GB are free; take fewer columns or samples, or a machine with more" in refused(file)
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -789,95 +409,6 @@ def test_three_modalities_are_chosen_from(here: Path) -> None:
 def test_what_a_file_tells_of_itself_is_checked(key: str, value: NDArray[Any], sentence: str, here: Path) -> None:
     table(split=SPLIT).to_csv("t.csv", index=False)
     imported("t.csv")
-    np.savez("other.npz", **{**np.load("out.npz"), key: value})
+    save("other.npz", **{**np.load("out.npz"), key: value})
     with pytest.raises(UserError, match=sentence):
         read_npz("other", Path("other.npz"))
-
-
-def test_a_frame(here: Path) -> None:
-    data = Dataset.from_frame("mine", table(split=SPLIT))
-    holds(data, acc=ACC, gyro=GYRO)
-    assert (data.name, data.label_names) == ("mine", ("run", "sit"))
-    save_npz(data, here / "mine.npz")
-    assert read_npz("mine", here / "mine.npz").fingerprint() == data.fingerprint()
-    chosen = Dataset.from_frame(
-        "mine", table(split=SPLIT), modalities={"g": ["gyro_0", "gyro_2"], "a": "acc_*"}, label="kind"
-    )
-    holds(chosen, g=GYRO[:, [0, 2]], a=ACC)
-    with pytest.raises(UserError, match=r"^label knd: nothing is called 'knd'"):
-        Dataset.from_frame("mine", table(), label="knd")
-    frame = table(subject="a", trial=np.arange(N) % 3)
-    for wanted, sentence in {
-        "seed": ({"seed": -1}, "seed -1: must be a whole number from 0 to 4294967295"),
-        "group": ({"group": "subject"}, "group subject: one group (a) is left to cut test from"),
-        "sample": ({"sample": "subject", "time": "trial"}, "name all columns that tell samples apart, such as sample "),
-        "time": ({"time": "trial"}, "time trial: orders a sample's rows; name those with sample"),
-    }.values():
-        with pytest.raises(UserError) as error:
-            Dataset.from_frame("mine", frame, modalities={"a": "acc_*"}, **wanted)  # type: ignore[arg-type]
-        assert sentence in str(error.value)
-        assert "--" not in str(error.value)
-    with pytest.raises(UserError, match=r"^mine: 2 samples of 2 classes cannot be split: "):
-        Dataset.from_frame("mine", table()[:3].assign(kind=["a", "b", "b"]), label="kind", split="20/40/40")
-
-
-class _Pairs(torch.utils.data.Dataset[Any]):
-    """Samples of some places: a sequence of one or two steps, a vector, and a label that is 3 or 7."""
-
-    def __init__(self, places: slice, form: Callable[[Any, Any, Any], Any]) -> None:
-        self.places, self.form = range(N)[places], form
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, i: int) -> Any:
-        k = self.places[i]
-        return self.form(torch.tensor(numbers(1 + k % 2, 2, k)), torch.tensor(GYRO[k]), [3, 7][k % 2])
-
-
-@pytest.mark.parametrize(
-    ("form", "names"),
-    [
-        (lambda x, z, y: ({"x": x, "z": z}, y), ()),
-        (lambda x, z, y: {"x": x, "z": z, "label": torch.tensor(y)}, ()),
-        (lambda x, z, y: (x, z, y), ("x", "z")),
-    ],
-)
-def test_torch_datasets(form: Callable[[Any, Any, Any], Any], names: tuple[str, ...]) -> None:
-    data = Dataset.from_torch("mine", **{s: _Pairs(p, form) for s, p in PLACES.items()}, modalities=names)
-    assert (data.features, data.label_names) == ({"x": 2, "z": 3}, ("3", "7"))
-    assert data.train.modalities["x"].lengths.tolist() == [1, 2] * 3
-    assert np.array_equal(data.test.modalities["z"].values, GYRO[8:].astype(np.float32))
-    assert data.test.labels.tolist() == [0, 1] * 2
-    alone = Dataset.from_torch("mine", _Pairs(slice(0, N), form), modalities=names)
-    assert [len(split) for split in alone.splits.values()] == [8, 2, 2]
-    with pytest.raises(UserError, match=r"^mine: sample 0 of train: is neither"):
-        Dataset.from_torch("mine", _Pairs(slice(0, N), lambda x, z, y: (x, z, z, y)))
-
-
-@pytest.mark.parametrize(
-    ("shapes", "sentence"),
-    [
-        ([(2,), (3,)], "mine: x has shape (3,) in sample 1 of train and (2,) in the first; "),
-        ([(2, 2), (3, 3)], "mine: x has shape (3, 3) in sample 1 of train and (2, 2) in the first; "),
-        ([(2, 2), (2,)], "mine: x has shape (2,) in sample 1 of train and (2, 2) in the first; "),
-        ([(2,), None], "mine: sample 1 of train: x is not in every sample; give all samples the same"),
-    ],
-)
-def test_torch_datasets_of_unequal_samples(shapes: list[tuple[int, ...] | None], sentence: str) -> None:
-    samples = [
-        {"label": i % 2, "z": torch.ones(2), **({} if shape is None else {"x": torch.ones(shape)})}
-        for i, shape in enumerate(shapes * 6)
-    ]
-    with pytest.raises(UserError) as error:
-        Dataset.from_torch("mine", samples)  # type: ignore[arg-type]
-    assert str(error.value).startswith(sentence)
-
-
-def test_torch_splits_of_different_steps() -> None:
-    splits = {
-        name: [({"x": torch.tensor(numbers(steps, 2, 7 * i)), "z": torch.ones(2)}, i % 2) for i in range(6)]
-        for name, steps in (("train", 2), ("valid", 2), ("test", 3))
-    }
-    data = Dataset.from_torch("mine", **splits)  # type: ignore[arg-type]
-    assert [split.modalities["x"].lengths.tolist() for split in data.splits.values()] == [[2] * 6, [2] * 6, [3] * 6]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from s3ray.data.arrays import check_names, from_arrays
@@ -18,6 +15,7 @@ from s3ray.data.importing import choose, samples
 from s3ray.data.importing.choose import Choice, Wanted
 from s3ray.data.importing.fields import Field, Item, check_memory, joined, unique_names
 from s3ray.data.importing.labels import encoded
+from s3ray.data.importing.matching import naming_column, shared_ids
 from s3ray.data.importing.samples import Rows, Steps
 from s3ray.data.importing.split import (
     DEFAULT_SHARES,
@@ -30,7 +28,7 @@ from s3ray.data.importing.split import (
     shares_in,
     sizes,
 )
-from s3ray.data.names import IDS, listed, split_named
+from s3ray.data.names import listed, split_named
 from s3ray.errors import UserError
 
 _COPIES = 3  # of chosen values that are held at once
@@ -149,7 +147,8 @@ class _Build:
                 choose.one_column(name, self.wanted.option(option), self.items)
                 raise UserError(f"{self.wanted.option(option)} {name}: is no column of a table; name one")
         folders = [item for item in self.items if item.first.ids]
-        shared = {} if keys or folders else self._shared_ids(tables)
+        shared = {} if keys or folders else shared_ids(tables, self.wanted.option("sample"))
+        told_apart = list(dict.fromkeys(name for names in shared.values() for name in names))
         for item in tables:
             mine = [name for name in keys if name in item.first.columns]
             if keys and len(mine) < len(keys) and mine:
@@ -159,74 +158,14 @@ class _Build:
                     f"add it"
                 )
             if not keys and folders:
-                mine = self._naming_column(item, self._folder_ids(folders[0]))
+                mine = told_apart = [naming_column(item, self._folder_ids(folders[0]), self.wanted.option("sample"))]
             mine = mine or shared.get(item.name, [])
+            if told_apart:
+                self.notes = list(dict.fromkeys([*self.notes, f"samples are told apart by {listed(told_apart)}"]))
             time = self.wanted.time if self.wanted.time in item.first.columns else None
             self.rows[item.name] = samples.rows_of(item, mine, time, self.wanted.option("sample"))
             names = item.first.columns
             self.keys.append(Choice(item, tuple(i for i, name in enumerate(names) if name in mine or name == time)))
-
-    def _naming_column(self, item: Item, ids: Sequence[str]) -> list[str]:
-        """The column of a table that names a folder's samples."""
-        frame = samples.joined_parts(item)[0]
-        odd = [len(samples.same_ids(ids, [str(v) for v in frame.iloc[:, i]])[1]) for i in range(frame.shape[1])]
-        if min(odd) < len(ids) / 2:
-            name = item.first.columns[int(np.argmin(odd))]
-            self.notes.append(f"samples are told apart by {name}")
-            return [name]
-        raise UserError(
-            f"{item.first.file}: no column names the files of the folder, such as {listed(list(ids), shown=2)}; give "
-            f"a row per file and its column with {self.wanted.option('sample')}"
-        )
-
-    def _shared_ids(self, tables: Sequence[Item]) -> dict[str, list[str]]:
-        """Of tables that name their samples alike the columns that do; others are joined row by row.
-
-        A column that names samples has a value of its own in every row: of one name in both tables with the same
-        values in both, or called as ids are. Under the same name of ids, other values are refused.
-        """
-        found: dict[str, list[str]] = {}
-        frames = {item.name: samples.joined_parts(item) for item in tables} if len(tables) > 1 else {}
-        columns = {
-            name: {
-                column: [str(v) for v in frame[column]]
-                for column, count in Counter(map(str, frame)).items()
-                if count == 1
-                and (
-                    column.lower() in IDS
-                    or (
-                        frame[column].dtype.kind != "f"
-                        and not pd.DataFrame({0: of, 1: frame[column].map(str)}).duplicated().any()
-                    )
-                )
-            }
-            for name, (frame, of) in frames.items()
-        }
-        for first, second in combinations(tables, 2):
-            for mine, theirs in product(
-                found.get(first.name, columns[first.name]), found.get(second.name, columns[second.name])
-            ):
-                are_ids = mine.lower() in IDS and theirs.lower() in IDS
-                if mine != theirs and not are_ids:
-                    continue
-                ids = [
-                    samples.of_splits(frames[item.name][1], columns[item.name][name])
-                    for item, name in ((first, mine), (second, theirs))
-                ]
-                places, odd = samples.same_ids(*ids)
-                if places is not None:
-                    found.update({first.name: [mine], second.name: [theirs]})
-                    break
-                if mine == theirs and are_ids and any(len(set(one)) == len(one) for one in ids):
-                    raise UserError(
-                        f"{first.first.file} and {second.first.file} have different samples by {mine} ({len(ids[0])} "
-                        f"against {len(ids[1])}, such as {listed(odd, shown=2)}); give the same to both, or where rows "
-                        f"are steps {self.wanted.option('sample')} {mine}"
-                    )
-        if found:
-            names = dict.fromkeys(name for names in found.values() for name in names)
-            self.notes.append(f"samples are told apart by {listed(list(names))}")
-        return found
 
     @staticmethod
     def _folder_ids(item: Item) -> tuple[str, ...]:
