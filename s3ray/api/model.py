@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from s3ray.data.arrays import split_from_arrays
 from s3ray.data.dataset import Dataset, Split
+from s3ray.data.padding import padded_split
 from s3ray.data.standardize import Standardizer, standardized_split
 from s3ray.errors import UserError, nearest
 from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
@@ -33,6 +34,7 @@ class Model:
         probe: what of the model its sweep probed, and how.
         pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
         standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
+        padded: per modality to how many steps sequences are padded with zeros; nothing if padding is not routed.
     """
 
     module: TrainedModel
@@ -40,6 +42,7 @@ class Model:
     probe: ProbeConfig
     pool: int
     standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
+    padded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -126,7 +129,14 @@ class Model:
                     f"was trained with, or correct the names of {', '.join(self.features)}"
                 )
         own = dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
-        return standardized_split(own, self.standardizers)
+        known = standardized_split(own, self.standardizers)
+        for name, steps in self.padded.items():
+            if (given := int(known.modalities[name].lengths.max(initial=0))) > steps:
+                raise UserError(
+                    f"{place}: {name} has a sequence of {given} steps, and the model routes padding up to the {steps} "
+                    f"of its training data; cut it"
+                )
+        return padded_split(known, self.padded) if self.padded else known
 
     def _check_names(self, given: Collection[str], place: str) -> None:
         for name in self.features:

@@ -17,6 +17,7 @@ from s3ray.execution.provenance import planned_machine
 from s3ray.results import write_results
 from s3ray.results.exhibits import asked_for
 from s3ray.results.findings import findings
+from s3ray.results.rounds import with_second_round
 from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
@@ -57,7 +58,7 @@ def plan(sweep: Sweep, study: Study, store: FinishedStore) -> Plan:
         UserError: a cell whose settings or data cannot work, no cell, or an exhibit that there is not.
     """
     asked_for(sweep.name, sweep.exhibits)
-    return plan_calibrated(sweep, study, store.store, planned_machine())
+    return with_second_round(plan_calibrated(sweep, study, store.store, planned_machine()), store.store)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def execute(
             say(line)
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
     plan, failures = compute(plan, store, console)
+    if (second := with_second_round(plan, store)) is not plan:
+        say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first")
+        plan, failures = compute(second, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         results, written = write_results(plan, store)
     if written:

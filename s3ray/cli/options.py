@@ -100,6 +100,7 @@ def resolve(
         UserError: one of them is wrong, or its file or data is; nothing was started.
     """
     from s3ray.results.exhibits import asked_for
+    from s3ray.results.rounds import with_second_round
 
     asked_for(sweep.name, sweep.exhibits)
     overrides = merged(read_all(config or []), {"calibrate": False} if no_calibration else {})
@@ -108,13 +109,14 @@ def resolve(
     folder = None if data is None else local_path(data, "--data")
     if not sweep.computes:  # of printed numbers, or of what can be counted
         return Request(make_plan(sweep, Study({}), store, planned_machine(gpus_per_worker)), store)
-    sources = resolve_sources(names, dataset or [], folder, pair)
+    sources = resolve_sources(names, dataset or [], folder, pair, sweep.datasets)
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
     source = " ".join(f"--config {file}" for file in config or [])
     study = Study.of(loaded, scale.value if scale else None, overrides, source)
-    return Request(plan_calibrated(sweep, study, store, planned_machine(gpus_per_worker)), store)
+    plan = plan_calibrated(sweep, study, store, planned_machine(gpus_per_worker))
+    return Request(with_second_round(plan, store), store)
 
 
 def searched(sweep: Sweep, methods: str, granularity: int) -> Sweep:

@@ -125,6 +125,8 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     for stage, counts in summary["stages"].items():
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
+    if plan.sweep.then and plan.pending:
+        console.print("a second round of cells follows from what these come to", highlight=False, soft_wrap=True)
     if plan.pending:
         cpus = len(os.sched_getaffinity(0))
         workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start

@@ -94,10 +94,10 @@ class Sequences:
         squares: NDArray[np.float64] = np.add.reduceat(distances**2, self.offsets[:-1], axis=0)
         return np.sqrt(squares / self.lengths[:, None])
 
-    def padded(self) -> NDArray[np.float32]:
-        """(n, longest, features): zeros behind the end of every sequence."""
+    def padded(self, steps: int | None = None) -> NDArray[np.float32]:
+        """(n, steps, features), by default as many steps as the longest has: zeros behind the end of every sequence."""
         lengths = self.lengths
-        padded = np.zeros((len(self), int(lengths.max()), self.features), dtype=np.float32)
+        padded = np.zeros((len(self), steps or int(lengths.max()), self.features), dtype=np.float32)
         padded[np.arange(padded.shape[1]) < lengths[:, None]] = self.values
         return padded
 

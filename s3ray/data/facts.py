@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from s3ray.data.dataset import DataKind, Dataset
+from s3ray.data.padding import longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class DataFacts:
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, all modalities
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
+    steps: Mapping[str, int] = field(default_factory=dict)  # per modality, of the longest sequence
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
@@ -31,6 +33,12 @@ class DataFacts:
     def content(self) -> str:
         """The name under which the data are published: `Dataset.content()`."""
         return self.truth or self.fingerprint
+
+    @property
+    def padded(self) -> DataFacts:
+        """Of the data as encoders see them that route padding."""
+        steps = sum(self.steps.values())
+        return replace(self, tokens={name: samples * steps for name, samples in self.samples.items()})
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -49,6 +57,7 @@ class DataFacts:
                 name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
                 for name, split in splits.items()
             },
+            steps=longest(data),
             label_rule=data.facts.get("label_rule"),
             label_names=data.label_names,
             best_accuracy=data.facts.get("best_accuracy"),

@@ -49,18 +49,23 @@ DEFAULT_PAIR = ("vision", "text")
 
 
 def resolve_sources(
-    names: Sequence[str], assignments: Sequence[str], folder: Path | None, modalities: Sequence[str] | None = None
+    names: Sequence[str],
+    assignments: Sequence[str],
+    folder: Path | None,
+    modalities: Sequence[str] | None = None,
+    embedded: Sequence[str] = (),
 ) -> list[Source]:
     """The datasets that a command line asks for, in its order.
 
     Args:
         names: `--datasets`; any of the embedded names and of what `folder` holds. Empty: those
-            of `assignments` and `folder`, or if there are none, all embedded ones.
+            of `assignments` and `folder`, or if there are none, those of `embedded`.
         assignments: `--dataset NAME=PATH`, each a `.npz`.
         folder: `--data DIR`, which holds `NAME.npz` files and prepared datasets.
         modalities: `--modalities`, those that are taken, in this order, of each prepared dataset in `folder` (by
             default vision and text) and of each `.npz`; beside prepared ones, an `.npz` that has none of them is read
             whole.
+        embedded: the embedded ones that stand for none; by default the usual ones.
 
     Raises:
         UserError: an unknown name, one name for two datasets, a malformed assignment, an unreadable folder.
@@ -94,7 +99,7 @@ def resolve_sources(
                 )
         places[name], brought[name] = path, _npz_source(name, path, modalities, beside)
 
-    known = {name: Source(name, embedded.load) for name, embedded in EMBEDDED.items()} | brought
+    known = {name: Source(name, own.load) for name, own in EMBEDDED.items()} | brought
     chosen = list(dict.fromkeys([*names, *(a.partition("=")[0] for a in assignments)])) if names else list(brought)
     for name in chosen:
         if name in EMBEDDED and name in brought:
@@ -108,7 +113,7 @@ def resolve_sources(
                 )
             raise UserError(f"--datasets: unknown dataset {name!r}; {nearest(name, known)}")
     asked = {*names, *(a.partition("=")[0] for a in assignments)}
-    usual = [name for name, embedded in EMBEDDED.items() if embedded.usual]
+    usual = embedded or [name for name, own in EMBEDDED.items() if own.usual]
     return [replace(known[name], asked=name in asked or name not in brought) for name in chosen or usual]
 
 

@@ -89,6 +89,7 @@ class _CellRunner:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
+        self._seen: dict[tuple[bool, bool], Dataset] = {}  # the data as kinds of runs see them
 
     def run(self, committed: Collection[str]) -> None:
         missing = {run.identity for run in self.plan.missing(committed)}
@@ -122,8 +123,7 @@ class _CellRunner:
         monitor = self._monitor(run, label) if run.stage.trains else None
         if run.stage.trains:
             self._loaded = None  # the parent's model is about to become another
-        data = run.stage.visible(self.data)
-        outcome = run.stage.run(run.config, data, parent, Context(self.device, monitor, self._begun))
+        outcome = run.stage.run(run.config, self._visible(run), parent, Context(self.device, monitor, self._begun))
         seconds = time.monotonic() - started
         if monitor is not None:
             monitor.finished(outcome.rows)
@@ -131,10 +131,17 @@ class _CellRunner:
         if outcome.weights is not None:
             self._weights[run.identity] = outcome.weights
         if rank() == 0:
-            inputs = Inputs.of(self.data) if run.stage.trains else None
+            inputs = run.inputs(self.data) if run.stage.trains else None
             origin = provenance(self.device)
             self.store.commit(run, _files(outcome), seconds=seconds, provenance=origin, inputs=inputs)
         return seconds, outcome.rows
+
+    def _visible(self, run: StageRun) -> Dataset:
+        """What the run is given of the data; kept for those of its kind, since padding copies all of them."""
+        kind = (run.stage.reads_truth, run.routes_padding)
+        if kind not in self._seen:
+            self._seen[kind] = run.visible(self.data)
+        return self._seen[kind]
 
     def _model(self, run: StageRun) -> TrainedModel:
         """The trained model of a run, built anew unless it is at hand."""

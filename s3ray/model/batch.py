@@ -11,6 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from s3ray.model.config import Pooling
+
 
 class Layout:
     """Where each of a batch's T valid tokens stands: its sample and its position in it."""
@@ -51,9 +53,12 @@ class Layout:
         x_TD = x_BSD.reshape(self.samples * self.longest, -1)
         return x_TD if self.uniform else x_TD.index_select(0, self._slot_T)
 
-    def mean(self, x_TD: Tensor) -> Tensor:
-        """(T, D) → (B, D), the mean over each sample's valid tokens."""
-        return self.pad(x_TD).sum(1) / self.lengths_B[:, None].to(x_TD.dtype)
+    def pool(self, x_TD: Tensor, pooling: Pooling) -> Tensor:
+        """(T, D) → (B, D): of each sample's valid tokens the mean, the first or the last."""
+        if pooling == "mean":
+            return self.pad(x_TD).sum(1) / self.lengths_B[:, None].to(x_TD.dtype)
+        ends_B = self.lengths_B.cumsum(0)
+        return x_TD.index_select(0, ends_B - (self.lengths_B if pooling == "first" else 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from s3ray.errors import UserError
 Positions = Literal["none", "sinusoidal"]
 Activation = Literal["identity", "gelu", "tanh"]
 ExpertScale = Literal["variance", "one"]
+Pooling = Literal["mean", "first", "last"]
+Padding = Literal["masked", "routed"]
+RouterInput = Literal["standardized", "raw"]
 
 _MOST_PARAMETERS = 10**11
 
@@ -25,7 +28,7 @@ class ModelConfig:
     granularity: int = 8  # χ = FFN width / expert width (Eq. 21); top-k = χ
     expansion: int = 8  # ρ (Eq. 22)
     ffn_multiple: int = 4
-    heads: int = 8  # (ours)
+    heads: int = 1  # implied: attention has no output projection, which the ViT block drops for one head of full width
     positions: Positions = "none"  # (ours) parameter-free, added after the input projection
     router_activation: Activation = "identity"  # (ours) between the router's two linear maps
     dropout: float = 0.0  # (ours) on the residual branches; needed by views="dropout"
@@ -33,6 +36,14 @@ class ModelConfig:
     # are kept: near 1/N each, so that χ independent experts add up to √χ/(ρχ) of one expert's output. "variance"
     # multiplies by ρ√χ, which gives the MoE the variance of the dense FFN that it stands for; "one" leaves it.
     expert_scale: ExpertScale = added("variance", neutral="one")
+    # (ours) What of a sequence is its representation: the mean over its tokens, or one of them.
+    pooling: Pooling = added("mean", neutral="mean")
+    # (ours) "routed": sequences are padded with zeros to the longest of their modality, and padding goes through
+    # attention, routing, statistics, pruning and pooling as any token does. "masked": there is none.
+    padding: Padding = added("masked", neutral="masked")
+    # (ours) What the router reads of a token: it standardised over its features, as experts do, or the residual stream.
+    router_input: RouterInput = added("standardized", neutral="standardized")
+    renormalize: bool = added(False, neutral=False)  # (ours) weights sum to 1 after the cut; Eq. 20 leaves them
 
     def __post_init__(self) -> None:
         check_whole(self, "width", "layers", "granularity", "expansion", "ffn_multiple", "heads")
@@ -83,4 +94,12 @@ class ModelConfig:
 
         A router's choice of one from one has no effect, and neither has its activation; nothing is scaled.
         """
-        return dataclasses.replace(self, granularity=1, expansion=1, router_activation="identity", expert_scale="one")
+        return dataclasses.replace(
+            self,
+            granularity=1,
+            expansion=1,
+            router_activation="identity",
+            router_input="standardized",
+            renormalize=False,
+            expert_scale="one",
+        )

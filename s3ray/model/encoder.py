@@ -80,6 +80,7 @@ class Layer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
+        self.routes_raw = config.router_input == "raw"
         self.attention = Attention(config)
         self.router = Router(config)
         self.experts = Experts(config)
@@ -88,7 +89,7 @@ class Layer(nn.Module):
         """What comes before the experts."""
         x_TD = x_TD + self._drop(self.attention(x_TD, layout), draws)
         n_TD = F.layer_norm(x_TD, x_TD.shape[1:])
-        return Routed(layout, x_TD, n_TD, self.router(n_TD, draws))
+        return Routed(layout, x_TD, n_TD, self.router(x_TD if self.routes_raw else n_TD, draws))
 
     def add(self, routed: Routed, draws: Draws | None, keep: Keep | None) -> tuple[Tensor, int, Tensor | None]:
         """The stream behind the experts, pairs computed, and in training the variances of both."""
@@ -104,11 +105,12 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Input projection, L layers, final LayerNorm, mean over the valid tokens."""
+    """Input projection, L layers, final LayerNorm, and of the tokens their mean, the first or the last."""
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.positions = config.positions
+        self.pooling, self.routes_padding = config.pooling, config.padding == "routed"
         self.top_k = config.top_k
         self.project = nn.Linear(features, config.width, bias=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
@@ -117,6 +119,7 @@ class Encoder(nn.Module):
     def begin(self, x: Ragged, draws: Draws | None = None) -> Routed:
         """A batch up to the first layer's experts."""
         layout = Layout(x.lengths_B)
+        assert layout.uniform or not self.routes_padding, "a batch whose padding is routed comes padded"
         x_TD = self.project(x.values_TF)
         if self.positions == "sinusoidal":
             x_TD = x_TD + sinusoids(layout.longest, x_TD)[layout.position_T]
@@ -144,7 +147,7 @@ class Encoder(nn.Module):
             computed += pairs
             if following is not None:
                 routed = following.route(x_TD, layout, draws)
-        z_BD = layout.mean(self.norm(x_TD))
+        z_BD = layout.pool(self.norm(x_TD), self.pooling)
         added_L2 = torch.stack(variances) if variances else z_BD.new_empty(0, 2)
         return Encoded(z_BD, tuple(routings), added_L2, computed, len(self.layers) * layout.tokens * self.top_k)
 
@@ -211,6 +214,11 @@ class S3Model(TrainedModel):
         if pruning is not None:
             device = next(self.parameters()).device
             keep = {name: pruning.keep(name, sample, device) for name in self.encoders}
+            if pruning.across_layers:
+                whole = self(batch)[0]
+                weights = {name: [routing.weights_TK for routing in e.routings] for name, e in whole.items()}
+                for name, threshold in pruning.thresholds(weights).items():
+                    keep[name].threshold = threshold
         by_modality = self(batch, keep=keep)[0]
         encoded = by_modality.values()
 

@@ -6,7 +6,7 @@ Shape suffixes: P pairs, T tokens, K top-k.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -20,6 +20,7 @@ from s3ray.model.draws import Source, seed_of
 
 Rule = Literal["ranked", "random", "smallest", "contribution"]
 Control = Literal["random", "smallest", "contribution"]
+Scope = Literal["layer", "modality", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +40,39 @@ class Pruning:
     pool: int  # samples
     rule: Rule = added("ranked", neutral="ranked")
     seed: int | None = added(None, neutral=None)  # of the random rule's draws
+    # Among which pairs ranked pruning ranks (ours; the paper: "for all input-expert pairs"): those of a layer, of all
+    # layers of a modality, or of the model. Beyond a layer the weights of a pass that computes every pair set a
+    # threshold, and what reaches it in a second pass is kept: about the share `ratio`, since what earlier layers lose
+    # changes the weights of later ones.
+    scope: Scope = added("layer", neutral="layer")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.ratio <= 1.0:
             raise UserError(f"preservation ratio {self.ratio} is outside [0, 1]; choose a share")
         check_whole(self, "pool")
         assert (self.rule == "random") == (self.seed is not None), "the random rule has a seed, no other has"
+        assert self.scope == "layer" or self.rule == "ranked", "a control keeps its share of every layer"
 
     def keep(self, modality: str, sample: int, device: torch.device) -> Keep:
         """What a modality's layers are told of the pool that begins with a sample; the same on every device."""
         drawn = None if self.seed is None else Source(seed_of("pruning", self.seed, modality, sample), device)
         return Keep(self.ratio, self.rule, drawn)
+
+    @property
+    def across_layers(self) -> bool:
+        """Whether a pass that computes every pair comes first, for `thresholds`; not where all or none is kept."""
+        return self.scope != "layer" and 0.0 < self.ratio < 1.0
+
+    def thresholds(self, weights: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+        """The least weight that is kept, per modality.
+
+        Args:
+            weights: per modality the routing weights (T, K) of each layer, where every pair was computed.
+        """
+        by_modality = {name: torch.cat([own_TK.reshape(-1) for own_TK in layers]) for name, layers in weights.items()}
+        if self.scope == "model":
+            by_modality = dict.fromkeys(by_modality, torch.cat(list(by_modality.values())))
+        return {name: _least(own_P, _share(self.ratio, len(own_P))) for name, own_P in by_modality.items()}
 
 
 @dataclass(slots=True)
@@ -60,12 +83,14 @@ class Keep:
         ratio: share of a layer's pairs, of which ⌈ratio · T · K⌉ are kept.
         rule: which they are.
         drawn: the random rule's numbers.
+        threshold: the least weight that is kept, where other layers' pairs were ranked along.
         kept: what `pairs` said, layer after layer.
     """
 
     ratio: float
     rule: Rule = "ranked"
     drawn: Source | None = None
+    threshold: Tensor | None = None
     kept: list[Tensor] = field(default_factory=list)
 
     @property
@@ -84,11 +109,11 @@ class Keep:
 
     def _pairs(self, weights_TK: Tensor, norms_P: Callable[[], Tensor]) -> Tensor:
         tokens, top_k = weights_TK.shape
-        # Exact on the decimal that was written: in floats, 0.1 * 3 * 10 is above 3 and would keep a fourth pair.
-        count = math.ceil(Fraction(str(self.ratio)) * tokens * top_k)
+        count, weights_P = _share(self.ratio, tokens * top_k), weights_TK.reshape(-1)
         if count == 0:
             return torch.empty(0, dtype=torch.int64, device=weights_TK.device)
-        weights_P = weights_TK.reshape(-1)
+        if self.threshold is not None:
+            return (weights_P >= self.threshold).nonzero()[:, 0]
         if self.drawn is not None:
             return _largest(self.drawn.uniform(tokens, top_k).reshape(-1), count)
         if self.rule == "smallest":
@@ -96,8 +121,18 @@ class Keep:
         return _largest(weights_P * norms_P() if self.rule == "contribution" else weights_P, count)
 
 
+def _share(ratio: float, pairs: int) -> int:
+    """⌈ratio · pairs⌉, exact on the decimal that was written: in floats, 0.1 * 3 * 10 is above 3, which would be 4."""
+    return math.ceil(Fraction(str(ratio)) * pairs)
+
+
+def _least(values_P: Tensor, count: int) -> Tensor:
+    """The smallest of the `count` largest values."""
+    return values_P.kthvalue(len(values_P) - count + 1).values
+
+
 def _largest(values_P: Tensor, count: int) -> Tensor:
     """Positions, in order, of the `count` largest values; of equal ones the earlier."""
-    threshold = values_P.kthvalue(len(values_P) - count + 1).values
+    threshold = _least(values_P, count)
     above_P, equal_P = values_P > threshold, values_P == threshold
     return (above_P | (equal_P & (equal_P.cumsum(0) <= count - above_P.sum()))).nonzero()[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -80,6 +80,14 @@ class Results:
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+    @cached_property
+    def usual(self) -> Results:
+        """Of the cells whose settings are as usual: a sweep may read a dataset's in several ways (`Sweep.readings`)."""
+        frames: dict[str, Any] = {
+            name: table[table["reading"] == ""] if "reading" in table else table for name, table in self.frames.items()
+        }
+        return replace(self, **frames)
 
     @cached_property
     def controlled(self) -> pd.DataFrame:

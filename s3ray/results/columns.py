@@ -16,6 +16,7 @@ _CELL = {
     "batch_size": "samples per training step, of all workers together",
     "seed": "of the cell",
     "scale": "paper or smoke: whose settings it ran with",
+    "reading": "what of the settings is other than usual; empty if nothing is",
     **_DATA,
     "branch": "S3's Selection variant, `none` without Selection; of a prior method its output",
 }

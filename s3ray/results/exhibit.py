@@ -53,6 +53,7 @@ class Exhibit:
         tables: builds its tables, by file name; one without lines is left out.
         figures: builds its figures, by file name; one without curves is left out.
         finding: of one that reads nothing, what it comes to in a sentence, for whoever runs it.
+        readings: it tells readings apart (`Sweep.readings`); others see the usual one alone.
         everywhere: every sweep has it, asked for or not.
         on_page: the report's page shows it; its files are written anyway.
     """
@@ -64,5 +65,6 @@ class Exhibit:
     tables: Callable[[Results], Mapping[str, Table]] = _no_tables
     figures: Callable[[Results], Mapping[str, Chart]] = _no_figures
     finding: Callable[[], str] | None = None
+    readings: bool = False
     everywhere: bool = False
     on_page: bool = True

@@ -30,6 +30,7 @@ _SELECTED = "suff+min"  # the paper's Selection
 
 def findings(results: Results) -> dict[str, list[str]]:
     """Per dataset with a pruning curve of S3, sentences; the first says where S3 stands."""
+    results = results.usual
     rows = results.rows
     if rows.empty:
         return {}

@@ -39,15 +39,16 @@ def render(results: Results) -> list[Rendered]:
     data = _data_note(results)
     rendered = []
     for exhibit in asked_for(results.info["sweep"], results.info["exhibits"]):
-        if any(results.frames[name].empty for name in exhibit.reads):
+        seen = results if exhibit.readings else results.usual
+        if any(seen.frames[name].empty for name in exhibit.reads):
             continue
         about = f" Data: {data}." if exhibit.reads else ""
         tables = {
             name: replace(t, title=t.title or exhibit.title, note=f"{t.note or exhibit.note}{about}".strip())
-            for name, t in exhibit.tables(results).items()
+            for name, t in exhibit.tables(seen).items()
             if not t.frame.empty
         }
-        charts = {name: chart for name, chart in exhibit.figures(results).items() if not chart.is_empty}
+        charts = {name: chart for name, chart in exhibit.figures(seen).items() if not chart.is_empty}
         rendered.append(Rendered(exhibit, f"{exhibit.note}{about}".strip(), tables, charts))
     return rendered
 

@@ -23,7 +23,7 @@ SCALES: Mapping[str, Tables] = MappingProxyType(
         "paper": {},
         # The same, small enough for two cores. Chosen on validation accuracy (docs/decisions.md).
         "smoke": {
-            "model": {"width": 32, "layers": 2, "heads": 1},
+            "model": {"width": 32, "layers": 2},
             "specialization": {
                 "optimizer": {"epochs": 16, "learning_rate": 3e-3, "warmup": 0.1},
                 "temperature": 0.2,

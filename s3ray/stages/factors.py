@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
+from s3ray.data.padding import PADDING
 from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
@@ -45,7 +46,7 @@ Quantity = Literal[
     "routing weight",
     "share of pairs kept",
 ]
-FactorKind = Literal["shared relevant", "shared other", "unique relevant", "unique other", "nuisance"]
+FactorKind = Literal["shared relevant", "shared other", "unique relevant", "unique other", "nuisance", "padding"]
 
 BOTH = "both"  # the modality of what is read from both representations
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -177,7 +178,8 @@ def routing_points(tokens: Mapping[str, Mapping[str, NDArray[Any]]], data: Datas
 
     Args:
         tokens: per split and modality weight and share (T, L, 2), in the order of the tokens; empty without routing.
-        data: with known `truth`; of tokens whose factor is not known there is nothing to tell.
+        data: with known `truth`; of tokens whose factor is not known there is nothing to tell. Padding, where it is
+            routed, is told of as if it were a factor.
     """
     points: list[FactorPoint] = []
     for split in ("valid", "test"):
@@ -186,7 +188,7 @@ def routing_points(tokens: Mapping[str, Mapping[str, NDArray[Any]]], data: Datas
         for modality, read in [(BOTH, known), *((name, [name]) for name in known)] if known else []:
             columns_T = np.concatenate([expressed[name] for name in read])
             routed_TL2 = np.concatenate([tokens[split][name] for name in read])
-            for column, name in enumerate(data.truth_names):
+            for column, name in [*enumerate(data.truth_names), (PADDING, "padding")]:
                 own_TL2 = routed_TL2[columns_T == column]
                 kind = factor_kind(name, data.relevant_factors)
                 for layer, (weight, share) in enumerate(own_TL2.mean(axis=0, dtype=np.float64) if len(own_TL2) else []):
@@ -200,6 +202,8 @@ def routing_points(tokens: Mapping[str, Mapping[str, NDArray[Any]]], data: Datas
 
 def factor_kind(name: str, relevant: Collection[str]) -> FactorKind:
     """What a factor of `latent_factors` is, by its name and the names of the relevant ones."""
+    if name == "padding":
+        return "padding"
     if "_nuisance_" in name:
         return "nuisance"
     if name.startswith("shared_"):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s3ray.configuration import added
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model import S3Model, TrainedModel
@@ -43,10 +44,11 @@ class SelectionConfig:
     optimizer: OptimizerConfig
     batch_size: int
     seed: int
+    noise: bool = added(False, neutral=False)  # the routers' noise, and dropout, stay on
 
 
 def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
-    """Train the routers of a specialised model with L_select (Eq. 33) or another variant's loss, without noise.
+    """Train the routers of a specialised model with L_select (Eq. 33) or another variant's loss.
 
     Returns:
         The routers' weights; per step the loss and its terms, each modality's local and global router entropy, and
@@ -60,7 +62,7 @@ def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, 
     assert variant.version == config.version
 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        views = forward(batch.shard)
+        views = forward(batch.shard, batch.draws if config.noise else None)
         z = [gather_rows(encoded.z_BD) for encoded in views[0].values()]
         total, terms = variant.loss(config.loss, z, batch.labels_B)
         with torch.no_grad():

@@ -9,7 +9,7 @@ from s3ray.configuration import check_distinct, check_listed, check_whole
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
-from s3ray.model import Control, Pruning, TrainedModel
+from s3ray.model import Control, Pruning, Scope, TrainedModel
 from s3ray.stages.probe import ClassifierConfig, probed, probing_seconds
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -18,7 +18,7 @@ PRESERVATION_RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SparsificationSettings:
-    """The pool of (token, expert) pairs that is ranked is one evaluation batch, per layer and modality.
+    """The pool of (token, expert) pairs that is ranked is one evaluation batch; by default per layer and modality.
 
     Beside the ranked curve stand its controls: p = 0, where no expert is computed, always; and curves over the same
     ratios that keep other pairs than the router's first.
@@ -27,6 +27,7 @@ class SparsificationSettings:
     ratios: tuple[float, ...] = PRESERVATION_RATIOS
     batch_size: int = 256
     controls: tuple[Control, ...] = ("random",)  # (ours)
+    scope: Scope = "layer"  # (ours) among which pairs the curve ranks; controls keep their share of every layer
 
     def __post_init__(self) -> None:
         check_listed(self, "ratios")
@@ -41,7 +42,7 @@ class SparsificationSettings:
     @property
     def prunings(self) -> list[Pruning]:
         """Below p = 1, where nothing is pruned."""
-        return [Pruning(ratio=ratio, pool=self.batch_size) for ratio in self.ratios if ratio < 1.0]
+        return [Pruning(ratio=ratio, pool=self.batch_size, scope=self.scope) for ratio in self.ratios if ratio < 1.0]
 
     @property
     def no_expert(self) -> Pruning:
@@ -52,7 +53,7 @@ class SparsificationSettings:
         """Per control the prunings of its curve; `seed` is the cell's."""
         return {
             rule: [
-                dataclasses.replace(pruning, rule=rule, seed=seed if rule == "random" else None)
+                dataclasses.replace(pruning, rule=rule, seed=seed if rule == "random" else None, scope="layer")
                 for pruning in self.prunings
             ]
             for rule in self.controls
@@ -83,8 +84,8 @@ def _run(config: SparsificationConfig, data: Dataset, parent: TrainedModel | Non
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
     pruning: Pruning = run.config.pruning
-    # The norms of all outputs are asked for before any pair is left out.
-    share = 1.0 + pruning.ratio if pruning.rule == "contribution" else pruning.ratio
+    # The norms of all outputs, or the weights of all layers, are asked for before any pair is left out.
+    share = 1.0 + pruning.ratio if pruning.rule == "contribution" or pruning.across_layers else pruning.ratio
     return probing_seconds(run, facts, pruning.pool, share)
 
 

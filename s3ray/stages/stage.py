@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from s3ray.configuration import document, restored
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
+from s3ray.data.padding import longest, padded
+from s3ray.model.config import ModelConfig
 from s3ray.model.trained import TrainedModel
 from s3ray.stages.encode import Begun
 from s3ray.stages.training import Monitor
@@ -104,6 +106,7 @@ class Inputs:
     features: Mapping[str, int]  # input width per modality
     classes: int
     standardized: bool = False  # features were, as the published data's facts say: new samples are, too
+    padded: Mapping[str, int] = field(default_factory=dict)  # steps per modality, where the encoders route padding
 
     @classmethod
     def of(cls, data: Dataset | DataFacts) -> Inputs:
@@ -129,6 +132,25 @@ class StageRun:
     def root(self) -> StageRun:
         """The run that all started with: of a trained model, the one that built it."""
         return self if self.parent is None else self.parent.root
+
+    @property
+    def routes_padding(self) -> bool:
+        """Whether the encoders that it trains or reads do; what reads none has no model."""
+        model: ModelConfig | None = getattr(self.root.config, "model", None)
+        return model is not None and model.padding == "routed"
+
+    def visible(self, data: Dataset) -> Dataset:
+        """What it is given of a dataset: no more than its stage sees, padded where the encoders route padding."""
+        seen = self.stage.visible(data)
+        return padded(seen) if self.routes_padding else seen
+
+    def inputs(self, data: Dataset) -> Inputs:
+        """What of a dataset its model needs."""
+        return replace(Inputs.of(data), padded=longest(data) if self.routes_padding else {})
+
+    def estimate(self, facts: DataFacts) -> float:
+        """Seconds of one worker."""
+        return self.stage.estimate(self, facts.padded if self.routes_padding else facts)
 
     @cached_property
     def document(self) -> dict[str, Any]:

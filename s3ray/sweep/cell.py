@@ -13,7 +13,8 @@ from s3ray.methods import S3
 class Cell:
     """One point of the grid. Its encoders are trained once; its branches share them.
 
-    A prior method's encoders are dense: granularity 1.
+    A prior method's encoders are dense: granularity 1. A reading is what of the settings is other than usual, by the
+    name that the sweep gives it (`Sweep.readings`); empty: nothing is.
     """
 
     dataset: str
@@ -22,6 +23,7 @@ class Cell:
     batch_size: int
     seed: int
     scale: str
+    reading: str = ""
 
     def __post_init__(self) -> None:
         # Of whatever kind the integers are that a sweep file yields: equal cells are one computation.
@@ -35,4 +37,5 @@ class Cell:
 
     def __str__(self) -> str:
         kind = f"χ={self.granularity}" if self.method == S3 else self.method
-        return f"{self.dataset} {kind} batch={self.batch_size} seed={self.seed}"
+        reading = f" {self.reading}" if self.reading else ""
+        return f"{self.dataset} {kind} batch={self.batch_size} seed={self.seed}{reading}"

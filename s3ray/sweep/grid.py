@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.data.standardize import standardized
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
-from s3ray.settings import Settings, settings_of
+from s3ray.settings import Settings, override, settings_of
 from s3ray.stages.training import MOST_STEPS
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep.cell import Cell
+
+JOINED = " + "  # between the readings of one cell
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ class Study:
         """The batch size of the exhibits that do not vary it; in the full grid, all."""
         return self.batch_sizes(dataset) if self.every_batch_size else self.batch_sizes(dataset)[:1]
 
-    def cell(self, dataset: str, granularity: int, batch_size: int, seed: int) -> Cell:
+    def cell(self, dataset: str, granularity: int, batch_size: int, seed: int, reading: str = "") -> Cell:
         return Cell(
             dataset=dataset,
             granularity=granularity,
             batch_size=batch_size,
             seed=seed,
             scale=self.entries[dataset].scale,
+            reading=reading,
         )
 
     def prior(self, dataset: str, method: str, batch_size: int, seed: int) -> Cell:
@@ -146,6 +149,24 @@ def _no_cells(study: Study) -> Iterable[Cell]:
     return ()
 
 
+class Asked(NamedTuple):
+    """What is measured of a branch beside its accuracy at p = 1."""
+
+    curve: bool = True  # the ratios below 1, and their controls
+    factors: bool = False  # what it holds of a simulation's factors, at every ratio
+
+    def __or__(self, other: Asked) -> Asked:
+        return Asked(self.curve or other.curve, self.factors or other.factors)
+
+
+class Request(NamedTuple):
+    """A cell, what its stages read, and what is asked of its branches."""
+
+    cell: Cell
+    settings: Settings
+    branches: Mapping[str, Asked]
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One file of `sweeps/`: which cells, with which branches, for which exhibits.
@@ -155,6 +176,11 @@ class Sweep:
         branches: of S3's cells, Selection variants; prior methods have their own.
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
+        probed: of the branches those that are probed at p = 1 alone; the others have pruning curves.
+        readings: tables of settings, as `--config` has them, by the name under which cells ask for them; they go before
+            what `--config` says. A cell may ask for several at once, joined by " + ".
+        datasets: embedded ones that a call takes which names no data; by default the usual ones.
+        then: (study, results) → further cells, once all of `cells` are there: what they ask depends on what came out.
         parts: sweeps that this one unites, at every batch size.
 
     Raises:
@@ -166,6 +192,10 @@ class Sweep:
     branches: tuple[str, ...] = ()
     exhibits: tuple[str, ...] = ()
     factors: bool = False
+    probed: tuple[str, ...] = ()
+    readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+    then: Callable[[Study, Any], Iterable[Cell]] | None = None
     parts: tuple[Sweep, ...] = ()
 
     def __post_init__(self) -> None:
@@ -189,8 +219,21 @@ class Sweep:
         """Whether it asks for cells, or a part does; the tables of what can be counted need none."""
         return self.cells is not _no_cells or any(part.computes for part in self.parts)
 
-    def requests(self, study: Study) -> Iterator[tuple[Cell, tuple[str, ...], bool]]:
-        """Cells with their branches and whether to measure factors; parts may ask for the same cell.
+    def settings(self, study: Study, cell: Cell) -> Settings:
+        """What a cell's stages read, of its dataset's settings as its reading has them.
+
+        Raises:
+            UserError: a reading that there is not, or one that does not fit the dataset's settings.
+        """
+        settings = study.entries[cell.dataset].settings
+        for name in cell.reading.split(JOINED) if cell.reading else ():
+            if name not in self.readings:
+                raise UserError(f"sweep {self.name}: unknown reading {name!r}; {nearest(name, self.readings)}")
+            settings = override(settings, self.readings[name], f"{cell.dataset}, reading {name!r}")
+        return settings
+
+    def requests(self, study: Study) -> Iterator[Request]:
+        """Cells with what is asked of them; parts may ask for the same cell.
 
         Raises:
             UserError: the sweep itself asks for a cell twice.
@@ -202,7 +245,9 @@ class Sweep:
             asked.add(cell)
             study.check(cell)
             branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
-            yield cell, branches, self.factors and study.entries[cell.dataset].facts.truth is not None
+            factors = self.factors and study.entries[cell.dataset].facts.truth is not None
+            asked_of = {name: Asked(curve=name not in self.probed, factors=factors) for name in branches}
+            yield Request(cell, self.settings(study, cell), asked_of)
         everywhere = replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)

@@ -29,7 +29,7 @@ from s3ray.stages.variants import VARIANTS
 from s3ray.store import Marker, Store
 from s3ray.sweep import timing
 from s3ray.sweep.cell import Cell
-from s3ray.sweep.grid import Study, Sweep
+from s3ray.sweep.grid import Asked, Request, Study, Sweep
 from s3ray.sweep.packs import make_packs
 
 # Every stage that a plan can ask for, by name, in the order in which a cell runs them.
@@ -104,7 +104,7 @@ class CellPlan:
     @cached_property
     def seconds(self) -> Mapping[str, float]:
         """Estimated seconds per identity."""
-        return {run.identity: run.stage.estimate(run, self.facts) for run in self.runs}
+        return {run.identity: run.estimate(self.facts) for run in self.runs}
 
     def missing(self, committed: Collection[str]) -> list[StageRun]:
         """The runs whose identities are not among those committed."""
@@ -249,13 +249,15 @@ def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
 
 
 def _branch_plan(
-    branch: str, cell: Cell, settings: Settings, facts: DataFacts, training: StageRun, factors: bool
+    branch: str, cell: Cell, settings: Settings, facts: DataFacts, training: StageRun, asked: Asked
 ) -> BranchPlan:
     probe = settings.probe
     trained, output, prunings, controlled = training, branch, list[Pruning](), dict[str, list[Pruning]]()
     if cell.method == S3:
-        output, prunings = "none", settings.sparsification.prunings
-        controlled = settings.sparsification.controlled(cell.seed)
+        output = "none"
+        if asked.curve:
+            prunings = settings.sparsification.prunings
+            controlled = settings.sparsification.controlled(cell.seed)
         variant = VARIANTS[branch]
         if variant.config is not None:
             selection = SelectionConfig(
@@ -265,6 +267,7 @@ def _branch_plan(
                 optimizer=settings.selection.optimizer,
                 batch_size=cell.batch_size,
                 seed=cell.seed,
+                noise=settings.selection.noise,
             )
             trained = SELECTION.planned(selection, facts, training)
     unpruned = ProbeConfig(output=output, on_sphere=probe.on_sphere, classifier=probe.classifier)
@@ -273,7 +276,7 @@ def _branch_plan(
     controls = {rule: tuple(map(pruned, others)) for rule, others in controlled.items()}
     measured = [
         FACTORS.planned(FactorsConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
-        for pruning in ([None, *prunings] if factors else [])
+        for pruning in ([None, *prunings] if asked.factors else [])
     ]
     return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured))
 
@@ -301,19 +304,20 @@ def _floors(cell: Cell, settings: Settings, facts: DataFacts, training: StageRun
 
 
 def plan_cell(
-    cell: Cell, settings: Settings, facts: DataFacts, branches: Iterable[str], factors: Collection[str] = ()
+    cell: Cell, settings: Settings, facts: DataFacts, branches: Mapping[str, Asked] | Iterable[str]
 ) -> CellPlan:
     """Derive a cell's stage runs.
 
     Args:
-        settings: of the dataset; what each stage reads of them becomes its configuration.
-        factors: the branches of which is measured what they hold of a simulation's factors.
+        settings: what each stage reads of them becomes its configuration.
+        branches: what is asked of each; of names alone, their curves.
 
     Raises:
         UserError: χ does not fit the encoder's width.
     """
     training = training_run(cell, settings, facts)
-    plans = [_branch_plan(branch, cell, settings, facts, training, branch in factors) for branch in branches]
+    asked = branches if isinstance(branches, Mapping) else dict.fromkeys(branches, Asked())
+    plans = [_branch_plan(branch, cell, settings, facts, training, own) for branch, own in asked.items()]
     reference = REFERENCE.planned(settings.probe.classifier, facts)
     return CellPlan(cell, facts, training, tuple(plans), _floors(cell, settings, facts, training), reference)
 
@@ -327,24 +331,20 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
     Raises:
         UserError: a cell whose settings or data cannot work, or a sweep without cells.
     """
-    wanted: dict[Cell, dict[str, bool]] = {}
+    wanted: dict[Cell, Request] = {}
     naive: Counter[str] = Counter()
 
-    def planned(cell: Cell, branches: Iterable[str], factors: Collection[str]) -> CellPlan:
-        entry = study.entries[cell.dataset]
-        return plan_cell(cell, entry.settings, entry.facts, branches, factors)
+    def planned(request: Request) -> CellPlan:
+        return plan_cell(request.cell, request.settings, study.entries[request.cell.dataset].facts, request.branches)
 
-    for cell, branches, factors in sweep.requests(study):
-        entry = wanted.setdefault(cell, {})
-        for branch in branches:
-            entry[branch] = entry.get(branch, False) or factors
-        alone = planned(cell, branches, branches if factors else ())
+    for request in sweep.requests(study):
+        known = wanted.setdefault(request.cell, request).branches
+        together = {name: asked | known.get(name, asked) for name, asked in request.branches.items()}
+        wanted[request.cell] = request._replace(branches={**known, **together})
+        alone = planned(request)
         naive.update(run.stage.name for branch in alone.branches for run in [alone.training, *branch.runs])
         naive.update(run.stage.name for run in [*alone.floors.values(), alone.reference])
-    cells = tuple(
-        planned(cell, asked, [branch for branch, measured in asked.items() if measured])
-        for cell, asked in wanted.items()
-    )
+    cells = tuple(map(planned, wanted.values()))
     if not cells and sweep.computes:
         raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)

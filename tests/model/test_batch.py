@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3ray.model.batch import Layout, Ragged
+from s3ray.model.config import Pooling
 
 # Three samples of lengths 2, 1, 3 hold tokens 1 … 6.
 LENGTHS = torch.tensor([2, 1, 3])
@@ -34,16 +35,17 @@ def test_unpad_never_reads_padding() -> None:
     assert torch.equal(Layout(LENGTHS).unpad(padded), TOKENS)
 
 
-def test_mean_is_over_valid_tokens() -> None:
-    # (1 + 2) / 2, 3 / 1, (4 + 5 + 6) / 3
-    assert torch.equal(Layout(LENGTHS).mean(TOKENS), torch.tensor([[1.5], [3.0], [5.0]]))
+# Samples of the tokens 1 2, 3, and 4 5 6.
+@pytest.mark.parametrize(("pooling", "z"), [("mean", [1.5, 3.0, 5.0]), ("first", [1, 3, 4]), ("last", [2, 3, 6])])
+def test_pooling_is_of_valid_tokens(pooling: Pooling, z: list[float]) -> None:
+    assert torch.equal(Layout(LENGTHS).pool(TOKENS, pooling)[:, 0], torch.tensor(z))
 
 
 def test_batch_without_padding() -> None:
     layout = Layout(torch.tensor([2, 2]))
     assert layout.uniform
     assert layout.pad(TOKENS[:4]).tolist() == [[[1.0], [2.0]], [[3.0], [4.0]]]
-    assert layout.mean(TOKENS[:4]).tolist() == [[1.5], [3.5]]
+    assert layout.pool(TOKENS[:4], "mean").tolist() == [[1.5], [3.5]]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
@@ -54,7 +56,7 @@ def test_round_trip_for_any_lengths(lengths: list[int]) -> None:
     assert padded.shape == (len(lengths), max(lengths), 2)
     assert torch.equal(layout.unpad(padded), x_TD)
     means = torch.stack([sample.mean(0) for sample in x_TD.split(lengths)])
-    torch.testing.assert_close(layout.mean(x_TD), means)
+    torch.testing.assert_close(layout.pool(x_TD, "mean"), means)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

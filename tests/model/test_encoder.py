@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 
 from s3ray.model import Draws, Keep, Layout, ModelConfig, Ragged, S3Model, Source, build_model
+from s3ray.model.config import Pooling, RouterInput
 from s3ray.model.draws import seed_of
 
 FEATURES = {"left": 5, "right": 3}
@@ -60,6 +62,25 @@ def test_order_of_tokens_counts_only_with_positions(tiny_model: ModelConfig) -> 
         gap = (_z(model, batch)["left"] - _z(model, turned)["left"]).abs().max().item()
         assert (gap > 1e-2) == differs
         assert differs or gap < 1e-5
+
+
+@pytest.mark.parametrize("reads", get_args(RouterInput))
+def test_the_router_reads_the_standardised_token_or_the_stream(reads: RouterInput, tiny_model: ModelConfig) -> None:
+    encoder = build_model(dataclasses.replace(tiny_model, router_input=reads), FEATURES, seed=0).encoders["left"]
+    routed = encoder.begin(_batch([3, 2])["left"])
+    read_TD = {"standardized": routed.n_TD, "raw": routed.x_TD}[reads]
+    assert torch.equal(routed.routing.clean_logits_TN, encoder.layers[0].router(read_TD, None).clean_logits_TN)
+    assert not torch.equal(routed.n_TD, routed.x_TD)
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_z_is_of_the_normalised_tokens(pooling: Pooling, tiny_model: ModelConfig) -> None:
+    """Of one token, mean, first and last are the same; of more they are not."""
+    model = build_model(dataclasses.replace(tiny_model, pooling=pooling), FEATURES, seed=0)
+    mean = build_model(tiny_model, FEATURES, seed=0)
+    for length, same in ((1, True), (4, pooling == "mean")):
+        batch = _batch([length])
+        assert torch.equal(_z(model, batch)["left"], _z(mean, batch)["left"]) == same
 
 
 def test_keep_one_equals_no_pruning_bit_for_bit(tiny_model: ModelConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ def test_weights_are_softmax_values_that_are_not_renormalised() -> None:
     assert routing.experts_TK.tolist() == [[3, 2], [0, 1]]
     torch.testing.assert_close(routing.weights_TK, torch.tensor([[0.4, 0.3], [0.4, 0.3]]).double())
     assert routing.threshold_T.tolist() == pytest.approx([math.log(3)] * 2)  # the second largest logit
+
+
+def test_renormalised_weights_sum_to_one() -> None:
+    x_TD = torch.log(torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)) / 2
+    routing = _router(torch.eye(4), dataclasses.replace(CONFIG, renormalize=True))(x_TD, None)
+    torch.testing.assert_close(routing.weights_TK, torch.tensor([[4 / 7, 3 / 7]]).double())
 
 
 def test_second_map_mixes_the_experts() -> None:

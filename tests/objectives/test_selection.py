@@ -77,6 +77,29 @@ def test_sup_con_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
         assert sup_con(a, b, LABELS, TAU).item() == pytest.approx(_naive_sup_con(a, b, TAU), rel=1e-12)
 
 
+def test_sup_con_without_ones_own_index_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
+    """Class 7 has one sample, which is no anchor then."""
+    for a, b in (z, (z[0], z[0])):
+        anchors, others = [_unit(row) for row in a.tolist()], [_unit(row) for row in b.tolist()]
+        losses = []
+        for i, anchor in enumerate(anchors):
+            denominator = sum(math.exp(_dot(anchor, other) / TAU) for other in others)
+            positives = [s for s in range(len(others)) if LABELS[s] == LABELS[i] and s != i]
+            logs = [math.log(math.exp(_dot(anchor, others[s]) / TAU) / denominator) for s in positives]
+            losses += [-sum(logs) / len(logs)] if logs else []
+        assert len(losses) == 5
+        got = sup_con(a, b, LABELS, TAU, own_positive=False)
+        assert got.item() == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+
+
+def test_where_every_label_stands_once_there_are_no_other_positives(z: tuple[Tensor, Tensor]) -> None:
+    loss = sup_con(*z, torch.arange(6), TAU, own_positive=False)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert z[0].grad is not None
+    assert not z[0].grad.any()
+
+
 def test_compactness_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
     for a, b in (z, z[::-1], (z[0], z[0])):
         assert compactness(a, b, LABELS).item() == pytest.approx(_naive_compactness(a, b), rel=1e-12)

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, Sequences, Split
+from s3ray.data.padding import padded
 from s3ray.errors import UserError
-from s3ray.model import ModelConfig, Pruning, S3Model, build_model
+from s3ray.model import ModelConfig, Pruning, S3Model, Scope, build_model
 from s3ray.stages.encode import Begun, EncodedSplit, encode_split, encode_splits
 
 LAYERS, TOP_K = 2, 2
+Vectors = NDArray[np.float32]
 
 
 @pytest.fixture
@@ -75,6 +78,64 @@ def test_pairs_kept_is_the_ceiling_per_pool_layer_and_modality(
             routed += LAYERS * pairs
     encoded = _pruned(model, tiny_dataset, tenths / 10, pool)
     assert (encoded.pairs_kept, encoded.pairs_routed) == (kept, routed)
+
+
+@pytest.mark.parametrize("scope", ["modality", "model"])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+def test_pairs_of_several_layers_are_ranked_together(
+    scope: Scope, ratio: float, model: S3Model, tiny_dataset: Dataset
+) -> None:
+    """What the first layers keep is what reaches the threshold of an unpruned pass; later ones see less of a stream."""
+    split = tiny_dataset.valid
+    with torch.no_grad():
+        whole = model(split.batch(np.arange(len(split))))[0]
+    weights = {name: [r.weights_TK.flatten() for r in encoded.routings] for name, encoded in whole.items()}
+    together = {name: torch.cat(layers) for name, layers in weights.items()}
+    if scope == "model":
+        together = dict.fromkeys(together, torch.cat(list(together.values())))
+    pruning = Pruning(ratio=ratio, pool=100, scope=scope)
+    got = encode_split(model, split, output="none", on_sphere=True, pruning=pruning, tokens=True)
+    for name, layers in weights.items():
+        ranked = sorted(together[name].tolist(), reverse=True)
+        threshold = ranked[math.ceil(round(ratio * len(ranked), 9)) - 1]
+        kept_T = (layers[0] >= threshold).view(-1, TOP_K).sum(1) / TOP_K
+        assert got.tokens[name][:, 0, 1].tolist() == kept_T.tolist()
+    assert got.pairs_kept / got.pairs_routed == pytest.approx(ratio, abs=0.1)
+    by_layer = _pruned(model, tiny_dataset, ratio, 100)
+    assert not np.array_equal(got.z, by_layer.z)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_where_all_or_nothing_is_kept_nothing_is_ranked(ratio: float, model: S3Model, tiny_dataset: Dataset) -> None:
+    pruning = Pruning(ratio=ratio, pool=4, scope="model")
+    got = encode_split(model, tiny_dataset.valid, output="none", on_sphere=True, pruning=pruning)
+    assert np.array_equal(got.z, _pruned(model, tiny_dataset, ratio, 4).z)
+
+
+def test_masked_padding_is_invisible_and_routed_padding_is_not(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    """Whatever stands behind the end of a sequence; routed, it is zeros, which are tokens as all others."""
+    data = tiny_dataset.test
+    z = {}
+    for rest in (0.0, 7.0):
+        modalities = {}
+        for name, own in data.modalities.items():
+            values = own.padded(9)
+            values[np.arange(9) >= own.lengths[:, None]] = rest
+            modalities[name] = Sequences.from_padded(values, own.lengths)
+        z[rest] = _z(tiny_model, tiny_dataset, dataclasses.replace(data, modalities=modalities))
+    masked = _z(tiny_model, tiny_dataset, data)
+    assert all(np.array_equal(masked, other) for other in z.values())
+    routes = dataclasses.replace(tiny_model, padding="routed")
+    seen = padded(tiny_dataset)
+    assert seen.features == tiny_dataset.features
+    assert {len(s.values) for s in seen.test.modalities.values()} == {9 * 6}
+    assert np.abs(_z(routes, tiny_dataset, seen.test) - masked).max() > 1e-3
+    with pytest.raises(AssertionError, match="comes padded"):
+        _z(routes, tiny_dataset, data)
+
+
+def _z(config: ModelConfig, data: Dataset, split: Split) -> Vectors:
+    return encode_split(build_model(config, data.features, seed=0), split, output="none", on_sphere=True).z
 
 
 def test_the_pool_counts_only_where_something_is_pruned(model: S3Model, tiny_dataset: Dataset) -> None:

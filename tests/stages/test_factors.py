@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, latent_factors
+from s3ray.data.padding import padded
 from s3ray.model import ModelConfig, Pruning, build_model
 from s3ray.stages.encode import encode_splits
 from s3ray.stages.factors import (
@@ -445,6 +446,15 @@ def test_routing_is_averaged_over_the_tokens_that_express_a_factor() -> None:
         ("first_nuisance_0", "nuisance", 2),
         ("second_unique_0", "unique other", 1),
     }
+
+
+def test_padding_that_is_routed_is_told_of_as_a_factor() -> None:
+    data = padded(dataclasses.replace(_expressing([0, 1], [2]), train=_expressing([0, 0, 0], [2]).train))
+    first = np.array([[[0.1, 1.0]], [[0.2, 0.0]], [[0.4, 0.5]]], np.float32)
+    tokens = {split: {"first": first, "second": first[:1]} for split in data.splits}
+    told = {(p.modality, p.quantity): p for p in routing_points(tokens, data) if p.factor_kind == "padding"}
+    assert told.keys() == {(m, q) for m in (BOTH, "first") for q in ("routing weight", "share of pairs kept")}
+    assert (told["first", "share of pairs kept"].value, told["first", "share of pairs kept"].samples) == (0.5, 1)
 
 
 def test_routing_is_not_told_without_experts_or_tokens_factors() -> None:

@@ -122,6 +122,17 @@ def test_it_is_deterministic_and_without_noise(variant: str, tiny_model: ModelCo
         assert row[term] == pytest.approx(expected[term], rel=1e-5)
 
 
+def test_noise_that_stays_on_is_of_the_seed(tiny_dataset: Dataset, tiny_model: ModelConfig) -> None:
+    def run(noise: bool, seed: int = 0) -> dict[str, Tensor]:
+        model = build_model(tiny_model, tiny_dataset.features, seed=0)
+        config = dataclasses.replace(_config("suff+min"), noise=noise, seed=seed)
+        return _weights(_run(config, tiny_dataset, model))
+
+    assert identical(run(True), run(True))
+    assert not identical(run(True), run(False))
+    assert not identical(run(True), run(True, seed=1))
+
+
 def test_entropy_metrics_against_softmax_of_the_routers(model: S3Model, tiny_dataset: Dataset) -> None:
     """One batch that is the whole split: the first row is about the untrained routers and all tokens."""
     data = tiny_dataset.train
@@ -165,7 +176,7 @@ def test_a_term_of_weight_0_is_recorded_and_has_no_part_in_the_run(
     config, twin = _config("suff+min", **{field: 0.0}), copy.deepcopy(model)
     first = _run(config, tiny_dataset, model)
     module = importlib.import_module("s3ray.stages.variants.suff_min")
-    monkeypatch.setattr(module, function, lambda *_: torch.tensor(math.nan))
+    monkeypatch.setattr(module, function, lambda *_, **__: torch.tensor(math.nan))
     without = _run(config, tiny_dataset, twin)
     assert identical(_weights(first), _weights(without))
     term = field.removeprefix("lambda_")

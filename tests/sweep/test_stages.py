@@ -25,7 +25,9 @@ from s3ray.settings import Settings, merged, override, settings_for
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
+from s3ray.sweep.grid import Asked
 
+EVERYTHING = Asked(curve=True, factors=True)
 GOLDEN = Path(__file__).with_name("golden.json")
 # Every weight has a value of its own, so that two that are exchanged show.
 TINY: dict[str, Any] = {
@@ -50,6 +52,14 @@ OTHERWISE: dict[str, Any] = {
     "model": {"positions": "sinusoidal", "router_activation": "tanh", "dropout": 0.0, "expert_scale": "one"},
     "specialization": {"views": "same"},
     "probe": {"on_sphere": False, "standardize": False},
+}
+
+
+# What else the paper leaves open.
+READ: dict[str, Any] = {
+    "model": {"pooling": "first", "padding": "routed", "router_input": "raw", "renormalize": True},
+    "selection": {"own_positive": False, "noise": True},
+    "sparsification": {"scope": "model"},
 }
 
 
@@ -85,10 +95,10 @@ def data(tiny_dataset: Dataset) -> Dataset:
 def cells(facts: DataFacts) -> list[CellPlan]:
     """S3 with every variant, and every prior method with every output."""
     s3 = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
-    plans = [plan_cell(s3, tiny_settings(), facts, VARIANTS, factors=VARIANTS)]
+    plans = [plan_cell(s3, tiny_settings(), facts, dict.fromkeys(VARIANTS, EVERYTHING))]
     for name, method in METHODS.items():
         cell = dataclasses.replace(s3, method=name, granularity=1)
-        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=method.outputs))
+        plans.append(plan_cell(cell, tiny_settings(), facts, dict.fromkeys(method.outputs, EVERYTHING)))
     return plans
 
 
@@ -102,7 +112,13 @@ def controlled(facts: DataFacts) -> CellPlan:
 def otherwise(facts: DataFacts) -> CellPlan:
     """S3 with the other side of every switch."""
     cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=1, scale="smoke")
-    return plan_cell(cell, tiny_settings(OTHERWISE), facts, ("suff+min",), factors=("suff+min",))
+    return plan_cell(cell, tiny_settings(OTHERWISE), facts, {"suff+min": EVERYTHING})
+
+
+def read(facts: DataFacts) -> CellPlan:
+    """S3 in another reading."""
+    cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=2, scale="smoke")
+    return plan_cell(cell, tiny_settings(READ), facts, {"suff+min": EVERYTHING})
 
 
 def label(cell: CellPlan, run: StageRun) -> str:
@@ -121,14 +137,15 @@ class Computed:
         self.data = data
         facts = DataFacts.of(data)
         self.runs = {label(cell, run): run for cell in [*cells(facts), controlled(facts)] for run in cell.runs}
-        self.runs |= {f"otherwise, {label(otherwise(facts), run)}": run for run in otherwise(facts).runs}
+        for name, other in (("otherwise", otherwise(facts)), ("read", read(facts))):
+            self.runs |= {f"{name}, {label(other, run)}": run for run in other.runs if run not in self.runs.values()}
         self.outcomes: dict[str, Outcome] = {}
         self.reads: dict[str, Reads] = {}
         for run in self.runs.values():
             self.reads[run.identity] = reads = Reads()
             config = reads.of(run.config)
             parent = self.model(run.parent) if run.parent else None
-            self.outcomes[run.identity] = run.stage.run(config, run.stage.visible(data), parent, Context())
+            self.outcomes[run.identity] = run.stage.run(config, run.visible(data), parent, Context())
             if run.stage.restore is not None:
                 parent = self.model(run.parent) if run.parent else None
                 weights = self.outcomes[run.identity].weights
@@ -251,7 +268,7 @@ def test_another_methods_settings_train_nothing_again(data: Dataset) -> None:
     changed = override(tiny_settings(), {"method": {"factorcl": {"critic_width": 12}}}, "changed")
     for cell in cells(facts):
         branches = [branch.branch for branch in cell.branches]
-        again = plan_cell(cell.cell, changed, facts, branches, factors=branches)
+        again = plan_cell(cell.cell, changed, facts, dict.fromkeys(branches, EVERYTHING))
         same = [one.identity == two.identity for one, two in zip(cell.runs, again.runs, strict=True)]
         wanted = [cell.cell.method != "factorcl" or run.stage.name == "reference" for run in cell.runs]
         assert same == wanted, cell.cell

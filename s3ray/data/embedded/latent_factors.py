@@ -2,7 +2,8 @@
 
 Binary factors are shared by both modalities, unique to one, or nuisance of one; some shared and some unique
 ones are relevant to the label. Every token expresses one factor: it is the prototype of that factor's value
-in that modality, plus noise. Tokens come in random order, and nuisance tokens may be missing, so lengths differ.
+in that modality, plus noise. Tokens come in random order, and nuisance tokens may be missing, so lengths differ: by
+four at most, or, where a share of the samples is short, by much.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class LatentFactorsConfig:
     features: int = 24  # width of a token
     token_noise: float = 0.5  # standard deviation; prototypes have unit variance per feature
     nuisance_kept: float = 0.75  # probability that a nuisance token is there
+    short: float = 0.0  # share of samples without any nuisance token; which they are has nothing to do with the label
     label_strength: float = 4.0  # log-odds of the label per relevant factor
     train: int = 1000
     valid: int = 300
@@ -92,6 +94,8 @@ def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: i
         factors = bits.shape[1]
         present = np.ones((size, factors), dtype=bool)
         present[:, factors - config.nuisance :] = rng.random((size, config.nuisance)) < config.nuisance_kept
+        if config.short:
+            present[rng.random(size) < config.short, factors - config.nuisance :] = False
         # A random order, the missing tokens last: they become the right padding that is cut off.
         order = np.argsort(rng.random((size, factors)) + ~present, axis=1)
         tokens = prototypes[index, order, np.take_along_axis(bits, order, axis=1)]

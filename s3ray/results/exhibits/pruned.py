@@ -17,6 +17,8 @@ from s3ray.results.formatting import mean_std, over_seeds
 
 _WEIGHT, _KEPT = "routing weight", "share of pairs kept"
 _ALL = -1  # layers together
+_PADDING = "padding"
+_COLORS = {**KIND_COLORS, _PADDING: "#222222"}
 
 
 def _tables(results: Results) -> dict[str, Table]:
@@ -43,6 +45,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
         ["dataset", "batch_size", "granularity", "position", "preservation_ratio", "layer"],
         ascending=[True] * 4 + [False, True],
     )
+    padding = _PADDING in set(points["factor_kind"])
     lines = []
     for place, values in ordered.groupby([*CONFIGURATION, "layer"], sort=False):
         dataset, kind, batch_size, method, branch, granularity, ratio, layer = place
@@ -57,7 +60,9 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
             "layer": "all" if layer == _ALL else f"{layer:.0f}",
         }
         for quantity, heading, scale, digits in ((_KEPT, "pairs kept (%)", 100, 1), (_WEIGHT, "weight", 1, 4)):
-            for factor_kind in KIND_COLORS:
+            for factor_kind in _COLORS:
+                if factor_kind == _PADDING and not padding:
+                    continue
                 mean, std = measured.get((quantity, factor_kind), (math.nan, math.nan))
                 line[f"{heading} {factor_kind}"] = mean_std(scale * mean, scale * std, digits)
         lines.append(line | {"n": values["n"].max()})
@@ -115,7 +120,7 @@ def pruned_chart(points: pd.DataFrame) -> Chart:
 
 def _curves(summary: pd.DataFrame, quantity: str) -> list[Curve]:
     curves = []
-    for factor_kind, color in KIND_COLORS.items():
+    for factor_kind, color in _COLORS.items():
         own = summary[summary["factor_kind"] == factor_kind].sort_values("preservation_ratio", ascending=False)
         if own.empty:
             continue

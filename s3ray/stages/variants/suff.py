@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from s3ray.configuration import added
 from s3ray.objectives.selection import sufficiency_loss
 from s3ray.stages.training import weighted_sum
 from s3ray.stages.variants.variant import Variant
@@ -16,10 +17,11 @@ from s3ray.stages.variants.variant import Variant
 class Suff:
     temperature: float
     lambda_suff: float
+    own_positive: bool = added(True, neutral=True)
 
 
 def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    suff = sufficiency_loss(z, labels_B, config.temperature)
+    suff = sufficiency_loss(z, labels_B, config.temperature, own_positive=config.own_positive)
     return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
 
 
