@@ -128,8 +128,8 @@ def execute(
         say(f"results: {store.address('results', plan.sweep.name)}")
         say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
         for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
-            if exhibit.finding:
-                say(exhibit.finding())
+            if finding := exhibit.finding(results if exhibit.readings else results.usual):
+                say(finding)
         for dataset, sentences in findings(results).items():
             say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
         if left_out := results.info["left_out"]:

@@ -40,6 +40,10 @@ def _no_figures(results: Results) -> Mapping[str, Chart]:
     return {}
 
 
+def _no_finding(results: Results) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
     """A table or figure: all that other rooms need to know of it.
@@ -52,7 +56,7 @@ class Exhibit:
             takes no data at all if it names none.
         tables: builds its tables, by file name; one without lines is left out.
         figures: builds its figures, by file name; one without curves is left out.
-        finding: of one that reads nothing, what it comes to in a sentence, for whoever runs it.
+        finding: what it comes to in a sentence, for whoever runs it; empty if there is nothing to say.
         readings: it tells readings apart (`Sweep.readings`); others see the usual one alone.
         everywhere: every sweep has it, asked for or not.
         on_page: the report's page shows it; its files are written anyway.
@@ -64,7 +68,7 @@ class Exhibit:
     reads: tuple[str, ...] = ("rows",)
     tables: Callable[[Results], Mapping[str, Table]] = _no_tables
     figures: Callable[[Results], Mapping[str, Chart]] = _no_figures
-    finding: Callable[[], str] | None = None
+    finding: Callable[[Results], str] = _no_finding
     readings: bool = False
     everywhere: bool = False
     on_page: bool = True

@@ -11,7 +11,6 @@ from s3ray.results import labels
 from s3ray.results.chart import Axis, Chart, Curve, Panel
 from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
-from s3ray.results.formatting import over_seeds
 from s3ray.results.published import published_table
 from s3ray.results.readings import (
     EFFECTS,
@@ -69,7 +68,10 @@ def change_table(found: pd.DataFrame) -> pd.DataFrame:
     Of the usual reading the effects themselves.
     """
     lines = []
+    datasets = found["dataset"].nunique() - 1  # beside all together
     for (reading, dataset), own in found.groupby(["reading", "dataset"], sort=False):
+        if datasets == 1 and not dataset:
+            continue
         line = {"reading": str(reading) or _USUAL, "dataset": str(dataset) or "all"}
         for _, change in own.iterrows():
             told = f"{100 * change['value']:+z.1f}" if reading == USUAL else _points(change)
@@ -196,7 +198,7 @@ def change_chart(found: pd.DataFrame) -> Chart:
     datasets = ", ".join(dict.fromkeys(name for name in found["dataset"] if name))
     return Chart(
         title=f"What each reading changes, in points of test accuracy\n{datasets}; "
-        f"{over_seeds(int(seeds) if pd.notna(seeds) else 0)}, 95 % intervals",
+        f"{f'n = {seeds:.0f} seeds' if pd.notna(seeds) else 'no seed'}, 95 % intervals",
         panels=[panels],
         columns=[Axis(title="change (points)")] * len(panels),
         rows=[Axis(ticks={place: reading for reading, place in places.items()}, limits=(-0.7, len(places) - 0.3))],
@@ -240,5 +242,6 @@ EXHIBIT = Exhibit(
     note=_NOTE,
     tables=_tables,
     figures=_figures,
+    finding=lambda results: sentence(shapes(results.rows)),
     readings=True,
 )
