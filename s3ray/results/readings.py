@@ -296,8 +296,8 @@ def distances(rows: pd.DataFrame) -> pd.DataFrame:
         for (granularity,), curve in _groups(own, "granularity"):
             theirs = printed[(printed["dataset"] == dataset) & (printed["granularity"] == granularity)]
             by_ratio = (100 * curve["accuracy"]).groupby(curve["preservation_ratio"]).agg(["mean", "var", "count"])
-            both = by_ratio.join(
-                theirs.set_index("preservation_ratio")[["mean", "std"]], how="inner", rsuffix="_printed"
+            both = by_ratio.merge(
+                theirs[["preservation_ratio", "mean", "std"]], on="preservation_ratio", suffixes=("", "_printed")
             )
             # One deviation for a curve: that of a single ratio, over three seeds, may be 0 by chance.
             error = both["var"].mean() / both["count"].mean() + (both["std"] ** 2).mean() / SEEDS

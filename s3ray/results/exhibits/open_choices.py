@@ -79,7 +79,7 @@ def change_table(found: pd.DataFrame) -> pd.DataFrame:
         lines.append(line)
     order = {reading or _USUAL: place for place, reading in enumerate(_by_size(found))}
     lines.sort(key=lambda line: (order[line["reading"]], line["dataset"] != "all"))
-    return pd.DataFrame(lines, columns=["reading", "dataset", *_NAMES.values()]).fillna("")
+    return pd.DataFrame(lines, columns=["reading", "dataset", *_NAMES.values()], dtype=object).fillna("")
 
 
 def _by_size(found: pd.DataFrame) -> list[str]:
@@ -111,7 +111,7 @@ def shape_table(found: pd.DataFrame) -> pd.DataFrame:
         for (reading, dataset), own in found.groupby(["reading", "dataset"], sort=False)
     ]
     columns = sorted({name for line in lines for name in line if name.startswith("χ")}, key=lambda name: int(name[2:]))
-    return pd.DataFrame([*printed, *lines] if lines else [], columns=["reading", "dataset", *columns]).fillna("")
+    return pd.DataFrame([*printed, *lines] if lines else [], columns=["reading", "dataset", *columns], dtype=object).fillna("")
 
 
 def _printed() -> dict[str, dict[str, str]]:
