@@ -26,7 +26,7 @@ from s3ray.store import Marker, Store
 from s3ray.sweep import STAGES
 
 # What names a branch of a cell within a sweep's results.
-_NAMES = ("dataset", "method", "granularity", "batch_size", "seed", "branch")
+_NAMES = ("dataset", "method", "granularity", "batch_size", "seed", "reading", "branch")
 
 
 def open_store(uri: str | Path) -> FinishedStore:
@@ -100,17 +100,18 @@ class FinishedStore:
         granularity: int | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
+        reading: str | None = "",
         branch: str | None = None,
         sweep: str | None = None,
     ) -> Model:
         """The trained model of a branch of a cell, on the CPU.
 
-        What is left out (of the method: None) may be anything, as long as one model fits.
+        What is left out (of method and reading: None) may be anything, as long as one model fits.
 
         Raises:
             UserError: none fits, or several do; or the model's artifact is missing, damaged, or another version's.
         """
-        asked = dict(zip(_NAMES, (dataset, method, granularity, batch_size, seed, branch), strict=True))
+        asked = dict(zip(_NAMES, (dataset, method, granularity, batch_size, seed, reading, branch), strict=True))
         curve = _fitting(self.rows(sweep), {name: value for name, value in asked.items() if value is not None})
         trained = curve.iloc[0]
         marker = self._marker(trained["trained_stage"], trained["trained_identity"])

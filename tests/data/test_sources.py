@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_the_name_of_an_embedded_dataset_is_taken(folder: Path) -> None:
         with pytest.raises(UserError, match=rf"^--data {folder}: {taken}"):
             resolve_sources(names, [], folder)
     assert [source.name for source in resolve_sources(["mosi"], [], folder)] == ["mosi"]  # the file is not asked for
+
+
+def test_a_call_that_names_nothing_takes_the_sweeps_own(folder: Path) -> None:
+    def names(*arguments: Any) -> list[str]:
+        return [source.name for source in resolve_sources(*arguments, None, ("uneven_factors", "digits"))]
+
+    assert names([], [], None) == ["uneven_factors", "digits"]
+    assert names(["latent_factors"], [], None) == ["latent_factors"]
+    assert "uneven_factors" not in names([], [], folder)
 
 
 def test_home_in_an_assignment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,6 +351,56 @@ def test_a_sweep_yields_each_cell_once_and_parts_may_share_them(tiny_dataset: Da
     assert len(make_plan(shared, study_of(tiny_dataset), store).cells) == 12
 
 
+READINGS = {"heads: 2": {"model": {"heads": 2}}, "noise: on": {"selection": {"noise": True}}}
+
+
+def _read(reading: str, **fields: Any) -> Sweep:
+    return Sweep(
+        name="read",
+        cells=lambda s: [s.cell("toy", 2, 8, 0, reading)],
+        readings=READINGS,
+        **{"branches": ("none", "suff"), **fields},
+    )
+
+
+@pytest.mark.parametrize(
+    ("reading", "heads", "noise"), [("", 1, False), ("heads: 2", 2, False), ("heads: 2 + noise: on", 2, True)]
+)
+def test_a_cell_is_read_as_its_name_says(
+    reading: str, heads: int, noise: bool, tiny_dataset: Dataset, store: Store
+) -> None:
+    (cell,) = make_plan(_read(reading), study_of(tiny_dataset, model=ModelConfig(width=16, heads=1)), store).cells
+    assert cell.training.config.model.heads == heads
+    assert cell.branches[1].trained.config.noise == noise
+    assert str(cell.cell) == f"toy χ=2 batch=8 seed=0{' ' * bool(reading)}{reading}"
+
+
+@pytest.mark.parametrize(
+    ("readings", "message"),
+    [
+        (READINGS, r"^sweep read: unknown reading 'heads: 3'; did you mean 'heads: 2'\?"),
+        ({"heads: 3": {"model": {"heads": 3}}}, r"^toy, reading 'heads: 3': model: heads 3 does not divide width 16"),
+    ],
+)
+def test_a_reading_that_cannot_be(readings: dict[str, Any], message: str, tiny_dataset: Dataset, store: Store) -> None:
+    sweep = dataclasses.replace(_read("heads: 3"), readings=readings)
+    with pytest.raises(UserError, match=message):
+        make_plan(sweep, study_of(tiny_dataset, model=ModelConfig(width=16)), store)
+
+
+def test_a_branch_that_is_probed_has_no_curve_unless_another_part_asks_for_it(
+    tiny_dataset: Dataset, store: Store
+) -> None:
+    probed = _read("", probed=("none",))
+    (cell,) = make_plan(probed, study_of(tiny_dataset), store).cells
+    assert [len(branch.curve) for branch in cell.branches] == [1, 10]
+    assert [list(branch.controls) for branch in cell.branches] == [[], ["random"]]
+    for parts in ([probed, dataclasses.replace(_read(""), name="whole")], [_read(""), probed][::-1]):
+        named = [dataclasses.replace(part, name=f"part{number}") for number, part in enumerate(parts)]
+        (cell,) = make_plan(union("both", named), study_of(tiny_dataset), store).cells
+        assert [len(branch.curve) for branch in cell.branches] == [10, 10]
+
+
 def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path: Path) -> None:
     text = "from s3ray.sweep import Sweep\nSWEEP = Sweep(name='grid', exhibits=('tables4_5',))\n"
     (tmp_path / "copy.py").write_text(text)

@@ -32,7 +32,7 @@ class LatentFactorsConfig:
     features: int = 24  # width of a token
     token_noise: float = 0.5  # standard deviation; prototypes have unit variance per feature
     nuisance_kept: float = 0.75  # probability that a nuisance token is there
-    short: float = 0.0  # share of samples without any nuisance token; which they are has nothing to do with the label
+    short: float = 0.0  # share of a modality's sequences without any nuisance token, whatever the label
     label_strength: float = 4.0  # log-odds of the label per relevant factor
     train: int = 1000
     valid: int = 300

@@ -111,7 +111,9 @@ def shape_table(found: pd.DataFrame) -> pd.DataFrame:
         for (reading, dataset), own in found.groupby(["reading", "dataset"], sort=False)
     ]
     columns = sorted({name for line in lines for name in line if name.startswith("χ")}, key=lambda name: int(name[2:]))
-    return pd.DataFrame([*printed, *lines] if lines else [], columns=["reading", "dataset", *columns], dtype=object).fillna("")
+    return pd.DataFrame(
+        [*printed, *lines] if lines else [], columns=["reading", "dataset", *columns], dtype=object
+    ).fillna("")
 
 
 def _printed() -> dict[str, dict[str, str]]:

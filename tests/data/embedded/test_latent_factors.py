@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from s3ray.data.dataset import Dataset
+from s3ray.data.embedded import EMBEDDED
 from s3ray.data.embedded.latent_factors import LatentFactorsConfig, best_accuracy, latent_factors
 
 COUNTS = LatentFactorsConfig(
@@ -144,6 +145,17 @@ def test_lengths_are_ragged_because_nuisance_may_be_missing(data: Dataset) -> No
         assert sequences.lengths.max() <= 16
         # Eight nuisance tokens kept with probability ¾: mean 8 + 6, deviation √(8 · ¾ · ¼ / n).
         assert abs(sequences.lengths.mean() - 14) < 4.5 * math.sqrt(1.5 / CONFIG.train)
+
+
+def test_half_of_uneven_samples_are_short_whatever_their_class() -> None:
+    data = EMBEDDED["uneven_factors"].load()
+    for sequences in data.train.modalities.values():
+        short = sequences.lengths == 6
+        assert sequences.lengths[~short].min() > 6
+        assert sequences.lengths.max() == 20
+        assert abs(short.mean() - 0.5) < 4.5 * 0.5 / math.sqrt(len(short))
+        share = [short[data.train.labels == label].mean() for label in (0, 1)]
+        assert abs(share[0] - share[1]) < 4.5 / math.sqrt(len(short))
 
 
 def test_deterministic_in_its_seed() -> None:
