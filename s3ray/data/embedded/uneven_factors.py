@@ -1,7 +1,7 @@
-"""`uneven_factors`: `latent_factors` with samples of very different lengths, on which it shows what is done of padding.
+"""`uneven_factors`: `latent_factors` with samples of very different lengths, to show what is done of padding.
 
-Half of the sequences of a modality have 6 tokens, the others mostly 14 to 20, whatever the label and the other modality.
-Padded to the longest, 4 of 10 tokens are padding.
+Half of the sequences of a modality have 6 tokens, the others mostly 14 to 20, whatever the label and the other
+modality are. Padded to the longest, 4 of 10 tokens are padding.
 """
 
 from __future__ import annotations
