@@ -16,6 +16,7 @@ from s3ray.data.standardize import standardized
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
 from s3ray.settings import Settings, settings_of
+from s3ray.stages.metrics import check_metric
 from s3ray.stages.training import MOST_STEPS
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep.cell import Cell
@@ -156,9 +157,11 @@ class Sweep:
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
         parts: sweeps that this one unites, at every batch size.
+        metric: a key of METRICS; of another one than accuracy Tables 1 and 2 stand in the results, too. One of the
+            regression of sentiment scores is measured where a dataset has these; parts follow the whole.
 
     Raises:
-        UserError: something stands twice, or the name is none that a folder can have.
+        UserError: something stands twice, the name is none that a folder can have, or the metric is not known.
     """
 
     name: str
@@ -167,6 +170,7 @@ class Sweep:
     exhibits: tuple[str, ...] = ()
     factors: bool = False
     parts: tuple[Sweep, ...] = ()
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*", self.name):
@@ -176,6 +180,7 @@ class Sweep:
             for value in values:
                 if values.count(value) > 1:
                     raise UserError(f"sweep {self.name}: {name} has {value!r} more than once; name it once")
+        check_metric(self.metric)
         for branch in self.branches:
             if branch not in VARIANTS:
                 raise UserError(f"sweep {self.name}: unknown branch {branch!r}; {nearest(branch, VARIANTS)}")

@@ -18,9 +18,11 @@ from s3ray.methods import METHODS, S3, MethodConfig
 from s3ray.model import Pruning
 from s3ray.settings import Settings
 from s3ray.stages.factors import FACTORS, FactorsConfig
+from s3ray.stages.metrics import METRICS
 from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
 from s3ray.stages.selection import SELECTION, SelectionConfig
+from s3ray.stages.sentiment import SENTIMENT, SentimentConfig
 from s3ray.stages.sparsification import SPARSIFICATION, SparsificationConfig
 from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig
 from s3ray.stages.stage import Stage, StageRun
@@ -40,6 +42,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     PROBE,
     SPARSIFICATION,
     FACTORS,
+    SENTIMENT,
     UNTRAINED,
     REFERENCE,
 )
@@ -57,6 +60,7 @@ class BranchPlan:
         curve: the probe and, of S3, Sparsification at every ratio below 1.
         controls: per rule, Sparsification that keeps other pairs than the router's first, at the same ratios.
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
+        sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
     """
 
     branch: str
@@ -64,6 +68,7 @@ class BranchPlan:
     curve: tuple[StageRun, ...]
     controls: Mapping[str, tuple[StageRun, ...]] = field(default_factory=dict)
     factors: tuple[StageRun, ...] = ()
+    sentiment: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -72,7 +77,8 @@ class BranchPlan:
     @property
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
-        return [(self.selection,) if self.selection else (), self.curve, *self.controls.values(), self.factors]
+        selection = (self.selection,) if self.selection else ()
+        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -249,7 +255,14 @@ def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
 
 
 def _branch_plan(
-    branch: str, cell: Cell, settings: Settings, facts: DataFacts, training: StageRun, factors: bool
+    branch: str,
+    cell: Cell,
+    settings: Settings,
+    facts: DataFacts,
+    training: StageRun,
+    *,
+    factors: bool,
+    sentiment: bool,
 ) -> BranchPlan:
     probe = settings.probe
     trained, output, prunings, controlled = training, branch, list[Pruning](), dict[str, list[Pruning]]()
@@ -275,7 +288,11 @@ def _branch_plan(
         FACTORS.planned(FactorsConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
         for pruning in ([None, *prunings] if factors else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured))
+    regressed = [
+        SENTIMENT.planned(SentimentConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
+        for pruning in ([None, *prunings] if sentiment else [])
+    ]
+    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed))
 
 
 def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:
@@ -301,19 +318,29 @@ def _floors(cell: Cell, settings: Settings, facts: DataFacts, training: StageRun
 
 
 def plan_cell(
-    cell: Cell, settings: Settings, facts: DataFacts, branches: Iterable[str], factors: Collection[str] = ()
+    cell: Cell,
+    settings: Settings,
+    facts: DataFacts,
+    branches: Iterable[str],
+    factors: Collection[str] = (),
+    *,
+    sentiment: bool = False,
 ) -> CellPlan:
     """Derive a cell's stage runs.
 
     Args:
         settings: of the dataset; what each stage reads of them becomes its configuration.
         factors: the branches of which is measured what they hold of a simulation's factors.
+        sentiment: of all branches, sentiment scores are regressed on what they hold.
 
     Raises:
         UserError: χ does not fit the encoder's width.
     """
     training = training_run(cell, settings, facts)
-    plans = [_branch_plan(branch, cell, settings, facts, training, branch in factors) for branch in branches]
+    plans = [
+        _branch_plan(branch, cell, settings, facts, training, factors=branch in factors, sentiment=sentiment)
+        for branch in branches
+    ]
     reference = REFERENCE.planned(settings.probe.classifier, facts)
     return CellPlan(cell, facts, training, tuple(plans), _floors(cell, settings, facts, training), reference)
 
@@ -325,14 +352,22 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         machine: the kind of machine that will run it (`s3ray.execution.provenance.machine_kind`), if known.
 
     Raises:
-        UserError: a cell whose settings or data cannot work, or a sweep without cells.
+        UserError: a cell whose settings or data cannot work, a sweep without cells, or a metric of sentiment scores
+            where no dataset has any.
     """
+    source = METRICS[sweep.metric].source
+    if source != "probe" and sweep.computes and not any(entry.facts.scores for entry in study.entries.values()):
+        raise UserError(
+            f"--metric {sweep.metric}: needs sentiment scores, which mosi and mosei have once `s3ray data prepare` of "
+            f"this version has prepared them; prepare them, or choose another metric"
+        )
     wanted: dict[Cell, dict[str, bool]] = {}
     naive: Counter[str] = Counter()
 
     def planned(cell: Cell, branches: Iterable[str], factors: Collection[str]) -> CellPlan:
         entry = study.entries[cell.dataset]
-        return plan_cell(cell, entry.settings, entry.facts, branches, factors)
+        sentiment = source == "regression" and entry.facts.scores is not None
+        return plan_cell(cell, entry.settings, entry.facts, branches, factors, sentiment=sentiment)
 
     for cell, branches, factors in sweep.requests(study):
         entry = wanted.setdefault(cell, {})
