@@ -226,7 +226,9 @@ class Dataset:
             truth: and what a simulation knows.
             scores: and the sentiment scores.
         """
-        hidden: dict[str, Any] = ({} if truth else {"truth": None, "expressed": {}}) | ({} if scores else {"scores": None})
+        hidden: dict[str, Any] = ({} if truth else {"truth": None, "expressed": {}}) | (
+            {} if scores else {"scores": None}
+        )
         train, valid, test = (dataclasses.replace(split, **hidden) for split in self.splits.values())
         names = (self.truth_names, self.relevant_factors) if truth else ()
         return Dataset(self.name, self.kind, train, valid, test, *names)

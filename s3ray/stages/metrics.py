@@ -2,7 +2,7 @@
 
 The rules, written before results
 
-- All values are scikit-learn's, Pearson's r is scipy's. A value that is not defined is NaN, and no error.
+- Values are scikit-learn's, Pearson's r is scipy's. A value that is not defined is NaN, and no error.
 - Balanced accuracy: the mean of recalls over the classes that the split has. Macro and weighted F1: over the classes
   that labels or predictions have, 0 for one that is never right; weighted by how many samples are of it.
 - AUROC, of the probe's probabilities: with two classes of the second; with more the plain mean over classes, each
@@ -11,7 +11,8 @@ The rules, written before results
 - Acc-2, of sentiments y: `≥ 0` asks of every sample whether y ≥ 0; `> 0` asks whether y > 0 of the samples with y ≠ 0,
   as MulT (Tsai et al. 2019) and MISA (Hazarika et al. 2020) score. Both judge the class that the probe predicts, which
   was fitted on the classes of the data's own label rule; where that is y > 0, the first judges a probe that was taught
-  otherwise.
+  otherwise. Both follow from what every row says of its samples (`correct`), and from classes and sentiments of the
+  data at hand when results are collected: nothing of it is committed, and rows say which scores these were.
 - MAE and Pearson's r, of a ridge regression of the sentiments on the same representations (`stages/sentiment.py`); its
   predictions are not cut to the scale. r is not defined where predictions or sentiments are constant, nor below two
   samples.
@@ -69,7 +70,7 @@ METRICS: Mapping[str, Metric] = {
 def check_metric(name: str) -> None:
     """UserError for a name that is no metric's."""
     if name not in METRICS:
-        raise UserError(f"--metric: unknown metric {name!r}; {nearest(name, METRICS)}")
+        raise UserError(f"metric {name!r}: there is none of this name; {nearest(name, METRICS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,9 @@ class SentimentAccuracies:
     @classmethod
     def of(cls, scores_N: NDArray[Any], positive_N: NDArray[np.bool_]) -> SentimentAccuracies:
         """Of N sentiments, and whether each is predicted to be of the positive class."""
-        from sklearn.metrics import accuracy_score
-
-        polar_N = scores_N != 0
-        polar = accuracy_score(scores_N[polar_N] > 0, positive_N[polar_N]) if polar_N.any() else math.nan
-        return cls(float(accuracy_score(scores_N >= 0, positive_N)), float(polar))
+        right_N, polar_N = (scores_N > 0) == positive_N, scores_N != 0
+        nonzero = right_N[polar_N].mean() if polar_N.any() else math.nan
+        return cls(float(((scores_N >= 0) == positive_N).mean()), float(nonzero))
 
 
 @dataclass(frozen=True, slots=True)

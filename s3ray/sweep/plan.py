@@ -358,8 +358,8 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
     source = METRICS[sweep.metric].source
     if source != "probe" and sweep.computes and not any(entry.facts.scores for entry in study.entries.values()):
         raise UserError(
-            f"--metric {sweep.metric}: needs sentiment scores, which mosi and mosei have once `s3ray data prepare` of "
-            f"this version has prepared them; prepare them, or choose another metric"
+            f"metric {sweep.metric!r}: needs sentiment scores, which none of {', '.join(study.entries)} has; prepare "
+            f"mosi or mosei with this version, or choose another metric"
         )
     wanted: dict[Cell, dict[str, bool]] = {}
     naive: Counter[str] = Counter()

@@ -43,7 +43,7 @@ FLAGS = {
 
 @pytest.mark.parametrize(
     ("file", "flags"),
-    [(FIGURE3, FLAGS | {"--no-calibration"}), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})],
+    [(FIGURE3, FLAGS | {"--no-calibration", "--metric"}), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})],
 )
 def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep_here("--help", file=file).stdout

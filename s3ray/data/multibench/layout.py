@@ -310,7 +310,8 @@ def classes(name: str, path: Path, split: str, labels: Any, neutral: Neutral) ->
 
 def sentiment_scores(labels: Any) -> NDArray[np.float32]:
     """(n,) sentiments of labels as stored, those beyond the scale cut to it."""
-    return np.clip(np.asarray(labels).reshape(-1), -3, 3).astype(np.float32)
+    scores: NDArray[np.float32] = np.clip(np.asarray(labels).reshape(-1), -3, 3).astype(np.float32)
+    return scores
 
 
 def check_ids(path: Path, splits: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], DataKind]:
