@@ -71,7 +71,9 @@ def with_factors(plain: Dataset) -> Dataset:
         factors = np.stack([2.0 * (split.labels % 2) - 1.0, np.resize([1.0, 1.0, -1.0], len(split))], axis=1)
         modalities = {name: noisy(sequences) for name, sequences in split.modalities.items()}
         expressed = {name: np.arange(len(sequences.values)) % 2 for name, sequences in modalities.items()}
-        return dataclasses.replace(split, modalities=modalities, truth=factors.astype(np.float32), expressed=expressed)
+        scores = np.resize([-1.5, 0.0, 2.0, 0.5], len(split)).astype(np.float32)
+        truth = factors.astype(np.float32)
+        return dataclasses.replace(split, modalities=modalities, truth=truth, expressed=expressed, scores=scores)
 
     splits = {name: known(split) for name, split in plain.splits.items()}
     return dataclasses.replace(plain, **splits, truth_names=("shared_0", "shared_1"), relevant_factors=("shared_0",))
@@ -85,10 +87,10 @@ def data(tiny_dataset: Dataset) -> Dataset:
 def cells(facts: DataFacts) -> list[CellPlan]:
     """S3 with every variant, and every prior method with every output."""
     s3 = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
-    plans = [plan_cell(s3, tiny_settings(), facts, VARIANTS, factors=VARIANTS)]
+    plans = [plan_cell(s3, tiny_settings(), facts, VARIANTS, factors=VARIANTS, sentiment=True)]
     for name, method in METHODS.items():
         cell = dataclasses.replace(s3, method=name, granularity=1)
-        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=method.outputs))
+        plans.append(plan_cell(cell, tiny_settings(), facts, method.outputs, factors=method.outputs, sentiment=True))
     return plans
 
 
@@ -102,7 +104,7 @@ def controlled(facts: DataFacts) -> CellPlan:
 def otherwise(facts: DataFacts) -> CellPlan:
     """S3 with the other side of every switch."""
     cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=1, scale="smoke")
-    return plan_cell(cell, tiny_settings(OTHERWISE), facts, ("suff+min",), factors=("suff+min",))
+    return plan_cell(cell, tiny_settings(OTHERWISE), facts, ("suff+min",), factors=("suff+min",), sentiment=True)
 
 
 def label(cell: CellPlan, run: StageRun) -> str:
@@ -166,8 +168,9 @@ def test_a_stage_that_does_not_say_so_is_given_no_truth(data: Dataset) -> None:
         known = (seen.truth_names, seen.relevant_factors, *(split.truth is not None for split in seen.splits.values()))
         known += tuple(bool(split.expressed) for split in seen.splits.values())
         assert any(known) == stage.reads_truth
+        assert all((split.scores is not None) == stage.reads_scores for split in seen.splits.values())
         assert seen.fingerprint() == data.fingerprint()
-        assert stage.reads_truth or not seen.facts
+        assert not seen.facts
 
 
 def checksum(weights: Mapping[str, Tensor]) -> float:
