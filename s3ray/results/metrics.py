@@ -4,7 +4,7 @@ The rules, written before results
 
 - In a table of another metric that metric takes accuracy's place throughout: p* is the ratio below 1 that is best in it
   on *validation*, the oracle the one that is best in it on test, gains are paired differences in it. So each table
-  chooses by what it shows, as the paper's does. Every other table and figure, and every verdict, stays by accuracy.
+  chooses by what it shows. Every other table and figure, and every verdict, stays by accuracy.
 - Whoever looks at many metrics and quotes the best has chosen on test; name the metric before the run (`--metric`).
 - Less is better of MAE. It stands here negated, so that higher is better of every metric, and is shown as it is; its
   gain is what it falls by.
@@ -39,7 +39,7 @@ def metric_table(name: str, frame: pd.DataFrame, rows: pd.DataFrame, title: str,
     metric, blanks = METRICS[name], blank_because(rows, name)
     if name != "accuracy":
         better = "; less is better, and a gain is what it falls by" if metric.factor < 0 else ""
-        note += f" {metric.title} stands in accuracy's place throughout, and p* is chosen by it{better}."
+        note += f" In accuracy's place stands {metric.title} throughout: p* is chosen by it, too{better}."
     if blanks and name != "accuracy":
         note += f" Blank: {'; '.join(f'{dataset}: {reason}' for dataset, reason in blanks.items())}."
     if frame.empty and name != "accuracy":

@@ -101,7 +101,9 @@ class ClassMetrics:
 
         auroc = math.nan
         if np.array_equal(np.unique(labels_N), classes_C):
-            scores = probabilities_NC[:, 1] if len(classes_C) == 2 else probabilities_NC
+            # Softmax in single precision sums to 1 less exactly than scikit-learn may ask for.
+            share_NC = probabilities_NC / probabilities_NC.sum(axis=1, keepdims=True, dtype=np.float64)
+            scores = share_NC[:, 1] if len(classes_C) == 2 else share_NC
             auroc = roc_auc_score(labels_N, scores, multi_class="ovr", average="macro")
         # Once per class for all three: each of scikit-learn's own functions looks at every sample again.
         _, recall, f1, samples = precision_recall_fscore_support(labels_N, predicted_N, zero_division=0)

@@ -77,7 +77,7 @@ def test_p_star_is_chosen_by_the_metric_that_is_shown() -> None:
     assert title == "Table 1: macro F1 (%) through the three stages"
     assert (line["Selection"], line["p*"], line["test at p*"]) == ("51.00 (1.00)", "0.5", "61.00")
     assert line["gain over p 1 [95 %]"].startswith("+10.00 ± ")
-    assert "macro F1 stands in accuracy's place throughout, and p* is chosen by it." in note
+    assert "In accuracy's place stands macro F1 throughout: p* is chosen by it, too." in note
     assert "Blank" not in note
 
 
@@ -87,7 +87,7 @@ def test_less_is_better_of_mae_and_a_gain_is_what_it_falls_by() -> None:
     assert (line["Selection"], line["p 0.1"]) == ("1.410 (0.010)", "1.110 (0.010)")
     assert (line["p*"], line["test at p*"], line["oracle p"], line["oracle test"]) == ("0.1", "1.110", "0.1", "1.110")
     assert line["gain over p 1 [95 %]"].startswith("+0.300 ± ")
-    assert "chosen by it; less is better, and a gain is what it falls by." in note
+    assert "chosen by it, too; less is better, and a gain is what it falls by." in note
     assert table1("pearson_r", rows())[0]["test at p*"] == "0.410"
 
 
