@@ -213,11 +213,11 @@ class Dataset:
         return hashlib.sha256(truth + names.encode()).hexdigest()
 
     def scores_fingerprint(self) -> str | None:
-        """sha256 of all that is above and the sentiment scores; None without scores."""
+        """sha256 of all that regressing sentiment scores sees: what training sees, and the scores; else None."""
         if self.train.scores is None:
             return None
         scores = self._described({name: array for name, array in self.arrays().items() if _is_scores(name)})
-        return hashlib.sha256(scores + (self.truth_fingerprint() or self.fingerprint()).encode()).hexdigest()
+        return hashlib.sha256(scores + self.fingerprint().encode()).hexdigest()
 
     def seen(self, *, truth: bool, scores: bool) -> Dataset:
         """What a stage may see: the samples, nothing of reports.
@@ -235,7 +235,7 @@ class Dataset:
 
     def content(self) -> str:
         """The name under which the dataset is published: of all that any stage reads of it."""
-        return self.scores_fingerprint() or self.truth_fingerprint() or self.fingerprint()
+        return content_of(self.fingerprint(), self.truth_fingerprint(), self.scores_fingerprint())
 
     def _described(self, arrays: Mapping[str, NDArray[Any]]) -> bytes:
         """Name, type, shape and sha256 of each array."""
@@ -573,6 +573,12 @@ def _file_size(array: NDArray[Any]) -> int:
     header = io.BytesIO()
     _write_header(header, array.dtype, array.shape)
     return len(header.getvalue()) + array.nbytes
+
+
+def content_of(fingerprint: str, truth: str | None, scores: str | None) -> str:
+    """What names a dataset's whole content, of the fingerprints of what stages read of it."""
+    beyond = [known for known in (truth, scores) if known is not None]
+    return hashlib.sha256("".join(beyond).encode()).hexdigest() if len(beyond) > 1 else "".join(beyond) or fingerprint
 
 
 def array_digest(array: NDArray[Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s3ray.data.dataset import DataKind, Dataset
+from s3ray.data.dataset import DataKind, Dataset, content_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class DataFacts:
     @property
     def content(self) -> str:
         """The name under which the data are published: `Dataset.content()`."""
-        return self.scores or self.truth or self.fingerprint
+        return content_of(self.fingerprint, self.truth, self.scores)
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:

@@ -249,12 +249,20 @@ def test_changed_truth_changes_what_is_measured_of_it_alone(data: Dataset) -> No
             assert (one.identity == two.identity) == (one.stage.name != "factors")
 
 
+def test_changed_scores_change_what_is_regressed_on_them_alone(data: Dataset) -> None:
+    assert data.valid.scores is not None
+    other = dataclasses.replace(data, valid=dataclasses.replace(data.valid, scores=data.valid.scores + 1))
+    for before, after in zip(cells(DataFacts.of(data)), cells(DataFacts.of(other)), strict=True):
+        for one, two in zip(before.runs, after.runs, strict=True):
+            assert (one.identity == two.identity) == (one.stage.name != "sentiment")
+
+
 def test_another_methods_settings_train_nothing_again(data: Dataset) -> None:
     facts = DataFacts.of(data)
     changed = override(tiny_settings(), {"method": {"factorcl": {"critic_width": 12}}}, "changed")
     for cell in cells(facts):
         branches = [branch.branch for branch in cell.branches]
-        again = plan_cell(cell.cell, changed, facts, branches, factors=branches)
+        again = plan_cell(cell.cell, changed, facts, branches, factors=branches, sentiment=True)
         same = [one.identity == two.identity for one, two in zip(cell.runs, again.runs, strict=True)]
         wanted = [cell.cell.method != "factorcl" or run.stage.name == "reference" for run in cell.runs]
         assert same == wanted, cell.cell
