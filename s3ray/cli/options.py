@@ -59,6 +59,15 @@ GpusOption = Annotated[float, typer.Option("--gpus-per-worker", metavar="F", hel
 CalibrationOption = Annotated[
     bool, typer.Option("--no-calibration", help="Own data: the scale's own settings, none tried before.")
 ]
+MetricOption = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="Tables 1 and 2 by this metric, too: balanced_accuracy, macro_f1, weighted_f1, auroc; of data with "
+        "sentiment scores acc2_nonnegative, acc2_nonzero, mae, pearson_r.",
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 MethodOption = Annotated[
     str,
@@ -89,12 +98,14 @@ def resolve(
     gpus_per_worker: float = 0.0,
     *,
     no_calibration: bool = False,
+    metric: str = "",
 ) -> Request:
     """The request that the options make.
 
     Args:
         no_calibration: own data have the scale's own settings; else those that their calibration chose, where it is in
             the store already.
+        metric: that Tables 1 and 2 are also shown by; empty: the sweep's own.
 
     Raises:
         UserError: one of them is wrong, or its file or data is; nothing was started.
@@ -103,6 +114,7 @@ def resolve(
     from s3ray.results.rounds import with_second_round
 
     asked_for(sweep.name, sweep.exhibits)
+    sweep = replace(sweep, metric=metric or sweep.metric)
     overrides = merged(read_all(config or []), {"calibrate": False} if no_calibration else {})
     store = open_store(storage)
     names, pair = names_in(datasets), None if modalities is None else names_in(modalities)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from s3ray.cli.console import user_errors
-from s3ray.cli.options import DEFAULT_STORAGE, StorageOption, open_store
+from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, open_store
 from s3ray.errors import UserError
 
 
@@ -55,6 +55,7 @@ def report(
     ],
     sweep: SweepNameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
+    metric: MetricOption = "",
 ) -> None:
     """Write a sweep's results and the searches as one self-contained page, with its figures and tables as files."""
     from s3ray.results import Results
@@ -64,6 +65,7 @@ def report(
     with user_errors():
         store = open_store(storage)
         results = Results.load(store, sweep)
+        results = results.by(metric) if metric else results
         target = open_store(output, "--output")
         target.check_writable()
         with target.explained("written", "make room or choose a place you may write to"):

@@ -26,6 +26,7 @@ from s3ray.cli.options import (
     GpusOption,
     GranularityOption,
     MethodOption,
+    MetricOption,
     ModalitiesOption,
     ScaleOption,
     StorageOption,
@@ -66,6 +67,7 @@ def run_sweep(sweep: Sweep) -> None:
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
+        metric: MetricOption = "",
         no_calibration: CalibrationOption = False,
         verbose: VerboseOption = False,
     ) -> None:
@@ -81,6 +83,7 @@ def run_sweep(sweep: Sweep) -> None:
                 config,
                 gpus_per_worker,
                 no_calibration=no_calibration,
+                metric=metric,
             )
             console = Console(markup=False)
             print_plan(request.plan, request.store, console, workers_per_trial)
@@ -173,6 +176,7 @@ def plan(
     config: ConfigOption = None,
     method: MethodOption = "",
     granularity: GranularityOption = SEARCHED_GRANULARITY,
+    metric: MetricOption = "",
     no_calibration: CalibrationOption = False,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
@@ -185,6 +189,8 @@ def plan(
                 option = "--method" if method else "--granularity"
                 raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
             declared = searched(declared, method or S3, granularity)
+        if metric and is_search:
+            raise UserError("--metric: is for tables, which a search has none of; leave it out")
         request = resolve(
             declared,
             datasets,
@@ -195,6 +201,7 @@ def plan(
             storage,
             config,
             no_calibration=no_calibration or is_search,
+            metric=metric,
         )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)

@@ -118,12 +118,14 @@ class Split:
         truth: a simulation's factors (n, factors), one column per name.
         expressed: per modality the factor that each token expresses (Σ lengths,), a column of `truth`; empty where
             that is not known.
+        scores: sentiments from -3 to 3 (n,), from which the classes follow; None where there are none.
     """
 
     modalities: Mapping[str, Sequences]
     labels: NDArray[np.int64]
     truth: NDArray[np.float32] | None = None
     expressed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    scores: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -197,7 +199,7 @@ class Dataset:
 
         And of how they were standardised, if they were: a model of theirs takes new samples through the same.
         """
-        arrays = {name: array for name, array in self.arrays().items() if not _is_truth(name)}
+        arrays = {n: a for n, a in self.arrays().items() if not (_is_truth(n) or _is_scores(n))}
         standardized = self.facts.get("standardized")
         how = json.dumps(standardized, sort_keys=True).encode() if standardized else b""
         return hashlib.sha256(self._described(arrays) + how).hexdigest()
@@ -210,14 +212,30 @@ class Dataset:
         names = json.dumps([self.fingerprint(), self.truth_names, self.relevant_factors])
         return hashlib.sha256(truth + names.encode()).hexdigest()
 
-    def without_truth(self) -> Dataset:
-        """What training and probing may see: the samples, nothing that a simulation knows, nothing of reports."""
-        train, valid, test = (dataclasses.replace(s, truth=None, expressed={}) for s in self.splits.values())
-        return Dataset(self.name, self.kind, train, valid, test)
+    def scores_fingerprint(self) -> str | None:
+        """sha256 of all that regressing sentiment scores sees: what training sees, and the scores; else None."""
+        if self.train.scores is None:
+            return None
+        scores = self._described({name: array for name, array in self.arrays().items() if _is_scores(name)})
+        return hashlib.sha256(scores + self.fingerprint().encode()).hexdigest()
+
+    def seen(self, *, truth: bool, scores: bool) -> Dataset:
+        """What a stage may see: the samples, nothing of reports.
+
+        Args:
+            truth: and what a simulation knows.
+            scores: and the sentiment scores.
+        """
+        hidden: dict[str, Any] = ({} if truth else {"truth": None, "expressed": {}}) | (
+            {} if scores else {"scores": None}
+        )
+        train, valid, test = (dataclasses.replace(split, **hidden) for split in self.splits.values())
+        names = (self.truth_names, self.relevant_factors) if truth else ()
+        return Dataset(self.name, self.kind, train, valid, test, *names)
 
     def content(self) -> str:
         """The name under which the dataset is published: of all that any stage reads of it."""
-        return self.truth_fingerprint() or self.fingerprint()
+        return content_of(self.fingerprint(), self.truth_fingerprint(), self.scores_fingerprint())
 
     def _described(self, arrays: Mapping[str, NDArray[Any]]) -> bytes:
         """Name, type, shape and sha256 of each array."""
@@ -391,6 +409,7 @@ class Dataset:
                 load(f"{split}.labels"),
                 load(f"{split}.truth") if manifest["truth_names"] else None,
                 {m: load(name) for m in chosen if (name := f"{split}.{m}.truth") in manifest["arrays"]},
+                load(name) if (name := f"{split}.scores") in manifest["arrays"] else None,
             )
             for split in SPLITS
         }
@@ -556,6 +575,12 @@ def _file_size(array: NDArray[Any]) -> int:
     return len(header.getvalue()) + array.nbytes
 
 
+def content_of(fingerprint: str, truth: str | None, scores: str | None) -> str:
+    """What names a dataset's whole content, of the fingerprints of what stages read of it."""
+    beyond = [known for known in (truth, scores) if known is not None]
+    return hashlib.sha256("".join(beyond).encode()).hexdigest() if len(beyond) > 1 else "".join(beyond) or fingerprint
+
+
 def array_digest(array: NDArray[Any]) -> str:
     """sha256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
@@ -563,6 +588,10 @@ def array_digest(array: NDArray[Any]) -> str:
 
 def _is_truth(name: str) -> bool:
     return name.endswith(".truth")
+
+
+def _is_scores(name: str) -> bool:
+    return name.endswith(".scores")
 
 
 def _arrays(split: Split) -> dict[str, NDArray[Any]]:
@@ -575,4 +604,6 @@ def _arrays(split: Split) -> dict[str, NDArray[Any]]:
         arrays["truth"] = split.truth
     for name, expressed in split.expressed.items():
         arrays[f"{name}.truth"] = expressed
+    if split.scores is not None:
+        arrays["scores"] = split.scores
     return arrays

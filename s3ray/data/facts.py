@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from s3ray.data.dataset import DataKind, Dataset
+from s3ray.data.dataset import DataKind, Dataset, content_of
 from s3ray.data.padding import longest
 
 
@@ -27,12 +27,13 @@ class DataFacts:
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     truth: str | None = None  # fingerprint of the data with a simulation's factors, where they are known
+    scores: str | None = None  # fingerprint of the data with their sentiment scores, where they have them
     warnings: tuple[str, ...] = ()  # what is odd about the data
 
     @property
     def content(self) -> str:
         """The name under which the data are published: `Dataset.content()`."""
-        return self.truth or self.fingerprint
+        return content_of(self.fingerprint, self.truth, self.scores)
 
     @property
     def padded(self) -> DataFacts:
@@ -62,5 +63,6 @@ class DataFacts:
             label_names=data.label_names,
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
+            scores=data.scores_fingerprint(),
             warnings=data.warnings,
         )

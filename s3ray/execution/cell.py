@@ -89,7 +89,7 @@ class _CellRunner:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
-        self._seen: dict[tuple[bool, bool], Dataset] = {}  # the data as kinds of runs see them
+        self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
 
     def run(self, committed: Collection[str]) -> None:
         missing = {run.identity for run in self.plan.missing(committed)}
@@ -138,7 +138,7 @@ class _CellRunner:
 
     def _visible(self, run: StageRun) -> Dataset:
         """What the run is given of the data; kept for those of its kind, since padding copies all of them."""
-        kind = (run.stage.reads_truth, run.routes_padding)
+        kind = (run.stage.reads_truth, run.stage.reads_scores, run.routes_padding)
         if kind not in self._seen:
             self._seen[kind] = run.visible(self.data)
         return self._seen[kind]

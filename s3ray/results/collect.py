@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
 from s3ray.results.controlled import controlled
 from s3ray.settings import Settings
+from s3ray.stages.metrics import ClassMetrics, RegressionMetrics, SentimentAccuracies, check_metric
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -42,8 +45,8 @@ class Results:
         contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
-        info: the sweep's name, title and exhibits; its datasets, with the settings that their numbers depend on; counts
-            and seconds per stage; a sentence per damaged file that was left out.
+        info: the sweep's name, title, exhibits and metric; its datasets, with the settings that their numbers depend
+            on; counts and seconds per stage; a sentence per damaged file that was left out.
     """
 
     rows: pd.DataFrame
@@ -75,6 +78,20 @@ class Results:
         files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
         store.write_folder(files, self.info, "results", self.info["sweep"])
         return [*files, "info.json"]
+
+    def by(self, metric: str) -> Results:
+        """The same, of which Tables 1 and 2 stand in a report by a metric beside accuracy, too.
+
+        Raises:
+            UserError: there is no such metric.
+        """
+        check_metric(metric)
+        return replace(self, info={**self.info, "metric": metric})
+
+    @property
+    def metrics(self) -> list[str]:
+        """By which Tables 1 and 2 stand in a report: accuracy, and the one that was asked for."""
+        return list(dict.fromkeys(("accuracy", self.info.get("metric", "accuracy"))))
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -138,6 +155,7 @@ def _info(plan: Plan) -> dict[str, Any]:
         "sweep": plan.sweep.name,
         "title": plan.sweep.title,
         "exhibits": list(plan.sweep.exhibits),
+        "metric": plan.sweep.metric,
         "plan": plan.summary(),
         "stage_seconds": seconds,
         "datasets": {
@@ -175,7 +193,7 @@ def collect(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.D
         left_out: gets a sentence per damaged file, whose rows are not there; without it such a file is an error.
     """
     curves = [(cell, branch) for cell in plan.cells for branch in cell.branches if _is_whole(branch.curve, plan)]
-    points = [(c, b, run) for c, b in curves for run in b.curve]
+    points = [(c, b, run, regressed) for c, b in curves for run, regressed in zip_longest(b.curve, b.sentiment)]
     return _table(store, lambda task: _row(plan, store, *task), points, left_out)
 
 
@@ -200,7 +218,7 @@ def _controls(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
     def read(task: tuple[CellPlan, BranchPlan, str, StageRun]) -> Lines:
         cell, branch, control, run = task
         labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch), "control": control}
-        return _measured(store, run, plan, labels, _provenance(run, cell, plan.committed[run.identity]))
+        return _probed(store, run, plan, cell, labels, _provenance(run, cell, plan.committed[run.identity]))
 
     return _table(store, read, tasks, left_out)
 
@@ -291,12 +309,13 @@ def _read(
 def _references(plan: Plan, store: Store, cell: CellPlan) -> Lines:
     labels = {"dataset": cell.cell.dataset, "scale": cell.cell.scale, **_data_labels(cell)}
     marker = plan.committed[cell.reference.identity]
-    return _measured(
-        store, cell.reference, plan, labels, {"seconds": marker.seconds, **_provenance(cell.reference, cell, marker)}
-    )
+    more = {"seconds": marker.seconds, **_provenance(cell.reference, cell, marker)}
+    return _probed(store, cell.reference, plan, cell, labels, more)
 
 
-def _row(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan, run: StageRun) -> Lines:
+def _row(
+    plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan, run: StageRun, regressed: StageRun | None
+) -> Lines:
     training = plan.committed.get(cell.training.identity)
     selection = plan.committed.get(branch.selection.identity) if branch.selection else None
     more = {
@@ -307,7 +326,18 @@ def _row(plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan, run: Stag
         "trained_identity": branch.trained.identity,
         **_provenance(run, cell, plan.committed[run.identity]),
     }
-    return _measured(store, run, plan, {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}, more)
+    labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}
+    measured = {}
+    if regressed is not None and regressed.identity in plan.committed:
+        measured = {line["split"]: line for line in _measured(store, regressed, plan, {})}
+    return [
+        {
+            **line,
+            **{field.name: measured.get(line.get("split"), {}).get(field.name) for field in fields(RegressionMetrics)},
+            "sentiment_identity": regressed.identity if regressed and measured else None,
+        }
+        for line in _probed(store, run, plan, cell, labels, more)
+    ]
 
 
 def _cell_labels(cell: CellPlan, branch: BranchPlan) -> dict[str, Any]:
@@ -317,6 +347,29 @@ def _cell_labels(cell: CellPlan, branch: BranchPlan) -> dict[str, Any]:
 def _data_labels(cell: CellPlan) -> dict[str, Any]:
     facts = cell.facts
     return {"kind": facts.kind, "modalities": "+".join(facts.features), "label_rule": facts.label_rule}
+
+
+def _probed(
+    store: Store, run: StageRun, plan: Plan, cell: CellPlan, labels: Mapping[str, Any], more: Mapping[str, Any]
+) -> Lines:
+    """A committed probe's rows with every metric that follows from them; what is not known is missing."""
+    unknown = {field.name: None for field in fields(ClassMetrics)}
+    return [
+        {**labels, **unknown, **line, **_sentiment_accuracies(line, plan, cell), **more}
+        for line in _measured(store, run, plan, {})
+    ]
+
+
+def _sentiment_accuracies(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[str, Any]:
+    """Acc-2 of a probe's row, where the data are at hand and have sentiment scores."""
+    data = plan.study.data.get(cell.cell.dataset)
+    split = data.splits[line["split"]] if data else None
+    if split is None or split.scores is None or line.get("correct") is None:
+        return {field.name: None for field in fields(SentimentAccuracies)} | {"scores_fingerprint": None}
+    right_N = np.unpackbits(np.frombuffer(line["correct"], np.uint8), count=len(split)).astype(bool)
+    # Of two classes, 0 and 1, whoever is wrong has said the other.
+    positive_N = np.where(right_N, split.labels, 1 - split.labels) == 1
+    return asdict(SentimentAccuracies.of(split.scores, positive_N)) | {"scores_fingerprint": cell.facts.scores}
 
 
 def _measured(

@@ -37,12 +37,28 @@ PROVENANCE = {
 _RATIO = {"preservation_ratio": "p: share of (token, expert) pairs that is kept"}
 
 _CORRECT = "which samples the probe gets right: a bit each, in order, as numpy.packbits packs them"
+_METRICS = {
+    "balanced_accuracy": "mean of recalls over the classes of the split, 0 to 1; this and the next three are missing "
+    "where the row was computed before metrics were stored",
+    "macro_f1": "mean of F1 over the classes of labels and predictions, 0 to 1",
+    "weighted_f1": "the same, weighted by the samples of each class",
+    "auroc": "of the second of two classes, else mean over classes of each against the rest, 0 to 1; missing where the "
+    "split lacks a class",
+}
+_ACC2 = {
+    "acc2_nonnegative": "share of samples of which the probe tells whether their sentiment is ≥ 0, 0 to 1; missing "
+    "without sentiment scores, as the next two are",
+    "acc2_nonzero": "of samples with a sentiment other than 0 the share of which it tells whether it is > 0",
+    "scores_fingerprint": "hash of the data with these scores, as they were when results were collected",
+}
 _POINT = {
     **_RATIO,
     "split": "valid or test",
     "accuracy": "share of samples that the probe gets right, 0 to 1",
     "samples": "of the split",
     "correct": _CORRECT,
+    **_METRICS,
+    **_ACC2,
     "pairs_kept": "(token, expert) pairs computed, over layers and modalities",
     "pairs_routed": "the same before pruning",
     "encode_seconds": "to encode the split",
@@ -62,6 +78,10 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "curve_seconds": "of the whole curve",
         "trained_stage": "stage of the model that was probed",
         "trained_identity": "hash of that stage's run",
+        "mae": "mean absolute error of sentiments that a ridge regression predicts from the same representations; "
+        "measured on request alone, as the next two are",
+        "pearson_r": "correlation of these predictions with the sentiments, -1 to 1; missing where either is constant",
+        "sentiment_identity": "hash of the stage run that measured both",
         **PROVENANCE,
     },
     "controls": {
@@ -83,6 +103,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "accuracy": "0 to 1",
         "samples": "of the split",
         "correct": _CORRECT,
+        **_METRICS,
+        **_ACC2,
         "probe_converged": "whether the probe did",
         "seconds": "of the stage",
         **PROVENANCE,

@@ -7,17 +7,26 @@ import math
 import pandas as pd
 
 from s3ray.results import labels
+from s3ray.stages.metrics import METRICS, Metric
 from s3ray.stages.reference import MAJORITY
+
+_ACCURACY = METRICS["accuracy"]
 
 
 def percent(share: float) -> str:
-    return "" if pd.isna(share) else f"{100 * share:.2f}"
+    return shown(share, _ACCURACY)
 
 
-def gain(share: float, half_width: float = math.nan) -> str:
-    """In points, with its sign; one seed has no interval."""
-    interval = f" ± {percent(half_width)}" if pd.notna(half_width) else ""
-    return "" if pd.isna(share) else f"{100 * share:+.2f}" + interval
+def shown(value: float, metric: Metric) -> str:
+    """A value of `by_metric` as people know it."""
+    return mean_std(metric.factor * value, math.nan, metric.digits)
+
+
+def gain(difference: float, half_width: float = math.nan, metric: Metric = _ACCURACY) -> str:
+    """In the metric's unit, such as points, with its sign: + is better. One seed has no interval."""
+    unit, digits = abs(metric.factor), metric.digits
+    interval = f" ± {unit * half_width:.{digits}f}" if pd.notna(half_width) else ""
+    return "" if pd.isna(difference) else f"{unit * difference:+.{digits}f}" + interval
 
 
 def mean_std(mean: float, std: float, digits: int = 2) -> str:
@@ -32,9 +41,14 @@ def over_seeds(n: int) -> str:
     return f"mean ± std, n = {n}" if n > 1 else f"n = {n}"
 
 
-def accuracies_over_seeds(accuracies: pd.Series[float]) -> str:
-    """`mean (std)` in percent."""
-    return mean_std(100 * accuracies.mean(), 100 * accuracies.std(ddof=1))
+def accuracies_over_seeds(accuracies: pd.Series[float], metric: Metric = _ACCURACY) -> str:
+    """`mean (std)` in percent, or in the metric's unit of values of `by_metric`."""
+    return summarized(accuracies.mean(), accuracies.std(ddof=1), metric)
+
+
+def summarized(mean: float, std: float, metric: Metric = _ACCURACY) -> str:
+    """`mean (std)` likewise."""
+    return mean_std(metric.factor * mean, abs(metric.factor) * std, metric.digits)
 
 
 def references_on_test(references: pd.DataFrame, dataset: str) -> dict[str, float]:

@@ -31,6 +31,7 @@ from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.collective import rank
 from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
 from s3ray.stages.probe import probing_seconds
+from s3ray.stages.sentiment import ridge
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 Quantity = Literal[
@@ -229,20 +230,12 @@ def factor_scores(
         names: of the columns of `truth`.
     """
     # Imported here for the same reason as in `probe`: most processes of a worker group never come here.
-    from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    regression = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 6, 9), alpha_per_target=True))
-    # In double precision: with a small penalty and collinear features, single precision decides the fit.
-    regression.fit(features["train"].astype(np.float64), truth["train"].astype(np.float64))
     scores = {}
-    for split, x_ND in features.items():
-        if split != "train":
-            predicted_NF = regression.predict(x_ND.astype(np.float64))
-            r2_F = r2_score(truth[split], predicted_NF, multioutput="raw_values", force_finite=False)
-            scores[split] = dict(zip(names, r2_F.tolist(), strict=True))
+    for split, predicted_NF in ridge(features, truth["train"], alpha_per_target=True).items():
+        r2_F = r2_score(truth[split], predicted_NF, multioutput="raw_values", force_finite=False)
+        scores[split] = dict(zip(names, r2_F.tolist(), strict=True))
     return scores
 
 

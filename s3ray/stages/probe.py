@@ -19,6 +19,7 @@ from s3ray.model.parameters import ParameterCount
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import encoding_seconds, probe_seconds
 from s3ray.stages.encode import SAMPLES_AT_ONCE, Begun, encode_splits
+from s3ray.stages.metrics import ClassMetrics
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -71,6 +72,10 @@ class CurvePoint:
     accuracy: float
     samples: int
     correct: bytes  # a bit per sample, in order and the first of a byte its highest: whether the probe gets it right
+    balanced_accuracy: float  # this and the next three: `ClassMetrics`
+    macro_f1: float
+    weighted_f1: float
+    auroc: float
     pairs_kept: int  # (token, expert) pairs computed, over layers and modalities
     pairs_routed: int  # top-k pairs before pruning
     encode_seconds: float
@@ -82,8 +87,16 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class ProbeScore:
-    correct: dict[str, NDArray[np.bool_]]  # per split but train: which samples it gets right
+    """What a probe says of every split but train."""
+
+    correct: dict[str, NDArray[np.bool_]]  # which samples it gets right
+    predicted: dict[str, NDArray[np.int64]]  # (n,): their classes
+    probabilities: dict[str, NDArray[Any]]  # (n, classes): of each of train's classes
+    classes: NDArray[np.int64]  # that train has
     converged: bool  # False: the optimiser stopped at max_iterations
+
+    def metrics(self, split: str, labels: NDArray[np.int64]) -> ClassMetrics:
+        return ClassMetrics.of(labels, self.predicted[split], self.probabilities[split], self.classes)
 
 
 def probe(
@@ -106,8 +119,15 @@ def probe(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(features["train"], labels["train"])
-    correct = {split: pipeline.predict(features[split]) == labels[split] for split in features if split != "train"}
-    return ProbeScore(correct, bool((classifier.n_iter_ < config.max_iterations).all()))
+    scored = [split for split in features if split != "train"]
+    predicted = {split: pipeline.predict(features[split]) for split in scored}
+    return ProbeScore(
+        correct={split: predicted[split] == labels[split] for split in scored},
+        predicted=predicted,
+        probabilities={split: pipeline.predict_proba(features[split]) for split in scored},
+        classes=classifier.classes_,
+        converged=bool((classifier.n_iter_ < config.max_iterations).all()),
+    )
 
 
 def probed(
@@ -147,6 +167,7 @@ def probed(
                 accuracy=float(correct.mean()),
                 samples=len(correct),
                 correct=np.packbits(correct).tobytes(),
+                **asdict(score.metrics(name, labels[name])),
                 pairs_kept=own.pairs_kept,
                 pairs_routed=own.pairs_routed,
                 encode_seconds=own.seconds,

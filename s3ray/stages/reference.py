@@ -13,7 +13,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import probe_seconds
-from s3ray.stages.probe import ClassifierConfig, probe
+from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 MAJORITY, RAW = "majority class", "raw features"
@@ -31,6 +31,10 @@ class ReferencePoint:
     accuracy: float
     samples: int
     correct: bytes  # as of a curve's points
+    balanced_accuracy: float  # this and the next three: `ClassMetrics`
+    macro_f1: float
+    weighted_f1: float
+    auroc: float
     probe_converged: bool
 
 
@@ -40,13 +44,27 @@ def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferenceP
     The raw features of a sample are the means of its steps: of all modalities side by side (`raw features`), and of
     each alone (`raw NAME`). Where there are sequences, also means and deviations over steps side by side.
     """
-    points = [_point(MAJORITY, split, data.is_majority(split), True) for split in data.splits if split != "train"]
     labels = {name: split.labels for name, split in data.splits.items()}
+    points = _points(MAJORITY, _majority(data), labels)
     for reference, features in _raw_features(data).items():
         scores = [probe(features, labels, _regularised(config, factor)) for factor in _FACTORS]
         score = max(scores, key=lambda score: score.correct["valid"].mean())
-        points += [_point(reference, split, correct, score.converged) for split, correct in score.correct.items()]
+        points += _points(reference, score, labels)
     return points
+
+
+def _majority(data: Dataset) -> ProbeScore:
+    """Always the most frequent training class, and certain of it."""
+    classes, counts = np.unique(data.train.labels, return_counts=True)
+    certain = np.eye(len(classes))[counts.argmax()]
+    scored = {name: len(split) for name, split in data.splits.items() if name != "train"}
+    return ProbeScore(
+        correct={name: data.is_majority(name) for name in scored},
+        predicted={name: np.full(samples, classes[counts.argmax()]) for name, samples in scored.items()},
+        probabilities={name: np.tile(certain, (samples, 1)) for name, samples in scored.items()},
+        classes=classes,
+        converged=True,
+    )
 
 
 def _regularised(config: ClassifierConfig, factor: float) -> ClassifierConfig:
@@ -76,9 +94,19 @@ def _raw_features(data: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
     return features
 
 
-def _point(reference: str, split: str, correct: NDArray[np.bool_], converged: bool) -> ReferencePoint:
-    packed = np.packbits(correct).tobytes()
-    return ReferencePoint(reference, split, float(correct.mean()), len(correct), packed, converged)
+def _points(reference: str, score: ProbeScore, labels: Mapping[str, NDArray[np.int64]]) -> list[ReferencePoint]:
+    return [
+        ReferencePoint(
+            reference=reference,
+            split=split,
+            accuracy=float(correct.mean()),
+            samples=len(correct),
+            correct=np.packbits(correct).tobytes(),
+            **asdict(score.metrics(split, labels[split])),
+            probe_converged=score.converged,
+        )
+        for split, correct in score.correct.items()
+    ]
 
 
 def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:

@@ -69,6 +69,7 @@ class Stage(Generic[C]):
         restore: (config, inputs, parent, weights) → the trained model, on the CPU; None for a stage that measures.
         types: of a configuration's document, the types of those of its fields that `config` leaves open.
         reads_truth: the stage reads a simulation's factors, which then are part of its identity.
+        reads_scores: likewise the sentiment scores.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage(Generic[C]):
     restore: Callable[[C, Inputs, TrainedModel | None, Mapping[str, Tensor]], TrainedModel] | None = None
     types: Callable[[Mapping[str, Any]], Mapping[str, type[Any]]] = _none_open
     reads_truth: bool = False
+    reads_scores: bool = False
 
     @property
     def trains(self) -> bool:
@@ -86,7 +88,7 @@ class Stage(Generic[C]):
 
     def visible(self, data: Dataset) -> Dataset:
         """What the stage is given of a dataset: no more than is in its identity."""
-        return data if self.reads_truth else data.without_truth()
+        return data.seen(truth=self.reads_truth, scores=self.reads_scores)
 
     def restored(self, plain: Mapping[str, Any]) -> C:
         """The configuration of a document."""
@@ -94,8 +96,8 @@ class Stage(Generic[C]):
 
     def planned(self, config: C, facts: DataFacts, parent: StageRun | None = None) -> StageRun:
         """A run of this stage on a dataset."""
-        data = facts.truth if self.reads_truth else facts.fingerprint
-        assert data is not None, f"{self.name}: {facts.fingerprint} has no known factors"
+        data = facts.scores if self.reads_scores else facts.truth if self.reads_truth else facts.fingerprint
+        assert data is not None, f"{self.name}: {facts.fingerprint} lacks the factors or scores that it reads"
         return StageRun(self, config, parent, data)
 
 

@@ -16,6 +16,7 @@ from s3ray.data.standardize import standardized
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
 from s3ray.settings import Settings, override, settings_of
+from s3ray.stages.metrics import check_metric
 from s3ray.stages.training import MOST_STEPS
 from s3ray.stages.variants import VARIANTS
 from s3ray.sweep.cell import Cell
@@ -154,9 +155,10 @@ class Asked(NamedTuple):
 
     curve: bool = True  # the ratios below 1, and their controls
     factors: bool = False  # what it holds of a simulation's factors, at every ratio
+    sentiment: bool = False  # how well sentiment scores can be regressed on it, at every ratio
 
     def __or__(self, other: Asked) -> Asked:
-        return Asked(self.curve or other.curve, self.factors or other.factors)
+        return Asked(*(one or another for one, another in zip(self, other, strict=True)))
 
 
 class Request(NamedTuple):
@@ -182,9 +184,11 @@ class Sweep:
         datasets: embedded ones that a call takes which names no data; by default the usual ones.
         then: (study, results) → further cells, once all of `cells` are there: what they ask depends on what came out.
         parts: sweeps that this one unites, at every batch size.
+        metric: a key of METRICS; of another one than accuracy Tables 1 and 2 stand in the results, too. One of the
+            regression of sentiment scores is measured where a dataset has these; parts follow the whole.
 
     Raises:
-        UserError: something stands twice, or the name is none that a folder can have.
+        UserError: something stands twice, the name is none that a folder can have, or the metric is not known.
     """
 
     name: str
@@ -197,6 +201,7 @@ class Sweep:
     datasets: tuple[str, ...] = ()
     then: Callable[[Study, Any], Iterable[Cell]] | None = None
     parts: tuple[Sweep, ...] = ()
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*", self.name):
@@ -206,6 +211,7 @@ class Sweep:
             for value in values:
                 if values.count(value) > 1:
                     raise UserError(f"sweep {self.name}: {name} has {value!r} more than once; name it once")
+        check_metric(self.metric)
         for branch in self.branches:
             if branch not in VARIANTS:
                 raise UserError(f"sweep {self.name}: unknown branch {branch!r}; {nearest(branch, VARIANTS)}")

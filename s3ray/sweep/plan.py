@@ -18,9 +18,11 @@ from s3ray.methods import METHODS, S3, MethodConfig
 from s3ray.model import Pruning
 from s3ray.settings import Settings
 from s3ray.stages.factors import FACTORS, FactorsConfig
+from s3ray.stages.metrics import METRICS
 from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
 from s3ray.stages.selection import SELECTION, SelectionConfig
+from s3ray.stages.sentiment import SENTIMENT, SentimentConfig
 from s3ray.stages.sparsification import SPARSIFICATION, SparsificationConfig
 from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig
 from s3ray.stages.stage import Stage, StageRun
@@ -40,6 +42,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     PROBE,
     SPARSIFICATION,
     FACTORS,
+    SENTIMENT,
     UNTRAINED,
     REFERENCE,
 )
@@ -57,6 +60,7 @@ class BranchPlan:
         curve: the probe and, of S3, Sparsification at every ratio below 1.
         controls: per rule, Sparsification that keeps other pairs than the router's first, at the same ratios.
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
+        sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
     """
 
     branch: str
@@ -64,6 +68,7 @@ class BranchPlan:
     curve: tuple[StageRun, ...]
     controls: Mapping[str, tuple[StageRun, ...]] = field(default_factory=dict)
     factors: tuple[StageRun, ...] = ()
+    sentiment: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -72,7 +77,8 @@ class BranchPlan:
     @property
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
-        return [(self.selection,) if self.selection else (), self.curve, *self.controls.values(), self.factors]
+        selection = (self.selection,) if self.selection else ()
+        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -278,7 +284,11 @@ def _branch_plan(
         FACTORS.planned(FactorsConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
         for pruning in ([None, *prunings] if asked.factors else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured))
+    regressed = [
+        SENTIMENT.planned(SentimentConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
+        for pruning in ([None, *prunings] if asked.sentiment else [])
+    ]
+    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed))
 
 
 def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:
@@ -329,13 +339,23 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         machine: the kind of machine that will run it (`s3ray.execution.provenance.machine_kind`), if known.
 
     Raises:
-        UserError: a cell whose settings or data cannot work, or a sweep without cells.
+        UserError: a cell whose settings or data cannot work, a sweep without cells, or a metric of sentiment scores
+            where no dataset has any.
     """
+    source = METRICS[sweep.metric].source
+    if source != "probe" and sweep.computes and not any(entry.facts.scores for entry in study.entries.values()):
+        raise UserError(
+            f"metric {sweep.metric!r}: needs sentiment scores, which none of {', '.join(study.entries)} has; prepare "
+            f"mosi or mosei with this version, or choose another metric"
+        )
     wanted: dict[Cell, Request] = {}
     naive: Counter[str] = Counter()
 
     def planned(request: Request) -> CellPlan:
-        return plan_cell(request.cell, request.settings, study.entries[request.cell.dataset].facts, request.branches)
+        facts = study.entries[request.cell.dataset].facts
+        sentiment = source == "regression" and facts.scores is not None
+        branches = {name: asked._replace(sentiment=sentiment) for name, asked in request.branches.items()}
+        return plan_cell(request.cell, request.settings, facts, branches)
 
     for request in sweep.requests(study):
         known = wanted.setdefault(request.cell, request).branches

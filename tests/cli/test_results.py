@@ -62,6 +62,23 @@ def test_report_writes_a_page_and_says_where(finished: Any, tmp_path: Path) -> N
     assert lines[1:3] == ["64,none,64.64 (1.00)", "64,suff+min,66.64 (1.00)"]
 
 
+def test_report_by_a_metric_has_its_tables_beside_accuracys(made_up: SimpleNamespace, tmp_path: Path) -> None:
+    sweep = load_sweep(ROOT / "sweeps" / "table1_figure5.py")
+    overrides = {"sparsification": {"ratios": [1.0, 0.5]}, "granularities": [8], "seeds": [0]}
+    plan, store = made_up.finished(sweep, ["digits"], tmp_path / "store", None, overrides)
+    Results.collect(plan, store).save(store)
+    report = ["report", "--storage", str(tmp_path / "store"), "--output", str(tmp_path / "report")]
+    assert s3ray(*report, "--metric", "macro_f1").exit_code == 0
+    tables = tmp_path / "report" / "tables"
+    assert (tables / "table1.csv").read_text().startswith("dataset,batch size,χ,")
+    # The made-up rows have accuracies alone, as those of earlier versions do.
+    expected = "dataset,no macro F1\ndigits,computed before metrics were stored\n"
+    assert (tables / "table1_macro_f1.csv").read_text() == expected
+    assert s3ray(*report).exit_code == 0
+    assert not (tables / "table1_macro_f1.csv").exists()
+    assert_one_sentence(s3ray(*report, "--metric", "f1"), "metric 'f1': there is none of this name; known: acc2_nonn")
+
+
 @pytest.mark.slow
 def test_report_from_object_storage_beside_its_results(
     finished: Any, object_storage: ObjectStorage, tmp_path: Path

@@ -43,7 +43,10 @@ FLAGS = {
 
 @pytest.mark.parametrize(
     ("file", "flags"),
-    [(FIGURE3, FLAGS | {"--no-calibration"}), (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"})],
+    [
+        (FIGURE3, FLAGS | {"--no-calibration", "--metric"}),
+        (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"}),
+    ],
 )
 def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep_here("--help", file=file).stdout
@@ -299,6 +302,19 @@ def test_a_search_is_planned_with_the_methods_that_it_would_search(tmp_path: Pat
         message = f"{option}: is for a search, such as sweeps/search_weights.py; leave it out"
         assert_one_sentence(planned(FIGURE3, option, value), message)
     assert "did you mean 'clip'?" in planned(SEARCH, "--method", "clop").stderr
+
+
+def test_a_metric_is_planned_with_what_it_takes(tmp_path: Path) -> None:
+    plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
+    assert s3ray(*plan, "--metric", "auroc").stdout == s3ray(*plan).stdout
+    assert_one_sentence(
+        s3ray(*plan, "--metric", "mae"), "metric 'mae': needs sentiment scores, which none of digits has;"
+    )
+    assert_one_sentence(
+        s3ray(*plan, "--metric", "mea"), "metric 'mea': there is none of this name; did you mean 'mae'?"
+    )
+    search = s3ray("plan", SEARCH, "--datasets", "digits", "--storage", tmp_path, "--metric", "auroc")
+    assert_one_sentence(search, "--metric: is for tables, which a search has none of; leave it out")
 
 
 def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(

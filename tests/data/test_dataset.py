@@ -188,6 +188,38 @@ def test_content_is_the_truth_with_the_rest_or_the_rest_alone(tiny_dataset: Data
         assert facts.content == data.content()
 
 
+@pytest.mark.parametrize("simulation", [False, True])
+def test_scores_are_content_but_not_in_the_fingerprint(
+    simulation: bool, tiny_dataset: Dataset, simulated: Dataset, tmp_path: Path
+) -> None:
+    plain = simulated if simulation else tiny_dataset
+
+    def scored(factor: float) -> Dataset:
+        splits = plain.splits.items()
+        return dataclasses.replace(
+            plain, **{n: dataclasses.replace(s, scores=np.full(len(s), factor, np.float32)) for n, s in splits}
+        )
+
+    one, other = scored(1.0), scored(2.0)
+    assert plain.scores_fingerprint() is None
+    for data in (one, other):
+        assert (data.fingerprint(), data.truth_fingerprint()) == (plain.fingerprint(), plain.truth_fingerprint())
+        facts = DataFacts.of(data)
+        assert (facts.scores, facts.content) == (data.scores_fingerprint(), data.content())
+        assert (data.content() == data.scores_fingerprint()) == (not simulation)
+    assert len({plain.content(), one.content(), other.content()}) == 3
+    one.save(tmp_path / "data")
+    opened = Dataset.open(tmp_path / "data", ["left"])
+    assert [split.scores.tolist() for split in opened.splits.values() if split.scores is not None] == [
+        [1.0] * len(split) for split in one.splits.values()
+    ]
+    assert Dataset.open(tmp_path / "data").content() == one.content()
+    hidden = one.seen(truth=True, scores=False)
+    assert all(split.scores is None for split in hidden.splits.values())
+    assert hidden.truth_fingerprint() == plain.truth_fingerprint()
+    assert all(split.truth is None for split in one.seen(truth=False, scores=True).splits.values())
+
+
 def test_a_manifest_that_names_no_relevant_factors_knows_none(simulated: Dataset, tmp_path: Path) -> None:
     simulated.save(tmp_path / "data")
     manifest = tmp_path / "data" / "manifest.json"

@@ -38,15 +38,16 @@ def test_points_by_hand_where_the_means_tell_the_classes_apart() -> None:
     splits = {"train": [0, 1, 1, 1, 0], "valid": [1, 0, 0, 0], "test": [1, 1, 0]}
     data = Dataset("toy", "user", **{name: _separable(labels) for name, labels in splits.items()})
     # Of training's five samples three are of class 1, which one of valid's four and two of test's three are.
-    majority = [
-        ReferencePoint("majority class", "valid", 0.25, 4, bytes([0b1000_0000]), True),
-        ReferencePoint("majority class", "test", 2 / 3, 3, bytes([0b1100_0000]), True),
+    # Balanced accuracy, macro and weighted F1, AUROC: of class 1 alone precision 1/4 and 2/3, recall 1.
+    untold = [
+        (0.25, 4, bytes([0b1000_0000]), 0.5, 0.2, 0.1, 0.5),
+        (2 / 3, 3, bytes([0b1100_0000]), 0.5, 0.4, 1.6 / 3, 0.5),
     ]
-    told = [(1.0, 4, bytes([0b1111_0000])), (1.0, 3, bytes([0b1110_0000]))]
-    untold = [(0.25, 4, bytes([0b1000_0000])), (2 / 3, 3, bytes([0b1100_0000]))]  # as the majority
-    assert reference_points(data, ProbeSettings().classifier) == majority + [
+    told = [(1.0, 4, bytes([0b1111_0000]), *[1.0] * 4), (1.0, 3, bytes([0b1110_0000]), *[1.0] * 4)]
+    expected = [
         ReferencePoint(reference, split, *known, True)
         for reference, either in (
+            ("majority class", untold),
             ("raw features", told),
             ("raw left", told),
             ("raw right", untold),
@@ -54,6 +55,8 @@ def test_points_by_hand_where_the_means_tell_the_classes_apart() -> None:
         )
         for split, known in zip(("valid", "test"), either, strict=True)
     ]
+    for found, by_hand in zip(reference_points(data, ProbeSettings().classifier), expected, strict=True):
+        assert asdict(found) == pytest.approx(asdict(by_hand))
 
 
 def test_deviations_over_steps_are_a_reference_of_their_own() -> None:

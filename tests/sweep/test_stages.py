@@ -27,7 +27,7 @@ from s3ray.stages.variants import VARIANTS
 from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
 from s3ray.sweep.grid import Asked
 
-EVERYTHING = Asked(curve=True, factors=True)
+EVERYTHING = Asked(curve=True, factors=True, sentiment=True)
 GOLDEN = Path(__file__).with_name("golden.json")
 # Every weight has a value of its own, so that two that are exchanged show.
 TINY: dict[str, Any] = {
@@ -81,7 +81,9 @@ def with_factors(plain: Dataset) -> Dataset:
         factors = np.stack([2.0 * (split.labels % 2) - 1.0, np.resize([1.0, 1.0, -1.0], len(split))], axis=1)
         modalities = {name: noisy(sequences) for name, sequences in split.modalities.items()}
         expressed = {name: np.arange(len(sequences.values)) % 2 for name, sequences in modalities.items()}
-        return dataclasses.replace(split, modalities=modalities, truth=factors.astype(np.float32), expressed=expressed)
+        scores = np.resize([-1.5, 0.0, 2.0, 0.5], len(split)).astype(np.float32)
+        truth = factors.astype(np.float32)
+        return dataclasses.replace(split, modalities=modalities, truth=truth, expressed=expressed, scores=scores)
 
     splits = {name: known(split) for name, split in plain.splits.items()}
     return dataclasses.replace(plain, **splits, truth_names=("shared_0", "shared_1"), relevant_factors=("shared_0",))
@@ -183,8 +185,9 @@ def test_a_stage_that_does_not_say_so_is_given_no_truth(data: Dataset) -> None:
         known = (seen.truth_names, seen.relevant_factors, *(split.truth is not None for split in seen.splits.values()))
         known += tuple(bool(split.expressed) for split in seen.splits.values())
         assert any(known) == stage.reads_truth
+        assert all((split.scores is not None) == stage.reads_scores for split in seen.splits.values())
         assert seen.fingerprint() == data.fingerprint()
-        assert stage.reads_truth or not seen.facts
+        assert not seen.facts
 
 
 def checksum(weights: Mapping[str, Tensor]) -> float:
@@ -261,6 +264,14 @@ def test_changed_truth_changes_what_is_measured_of_it_alone(data: Dataset) -> No
     for before, after in zip(cells(DataFacts.of(data)), cells(DataFacts.of(other)), strict=True):
         for one, two in zip(before.runs, after.runs, strict=True):
             assert (one.identity == two.identity) == (one.stage.name != "factors")
+
+
+def test_changed_scores_change_what_is_regressed_on_them_alone(data: Dataset) -> None:
+    assert data.valid.scores is not None
+    other = dataclasses.replace(data, valid=dataclasses.replace(data.valid, scores=data.valid.scores + 1))
+    for before, after in zip(cells(DataFacts.of(data)), cells(DataFacts.of(other)), strict=True):
+        for one, two in zip(before.runs, after.runs, strict=True):
+            assert (one.identity == two.identity) == (one.stage.name != "sentiment")
 
 
 def test_another_methods_settings_train_nothing_again(data: Dataset) -> None:

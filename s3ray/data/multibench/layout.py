@@ -308,6 +308,12 @@ def classes(name: str, path: Path, split: str, labels: Any, neutral: Neutral) ->
     return (values > 0).astype(np.int64)
 
 
+def sentiment_scores(labels: Any) -> NDArray[np.float32]:
+    """(n,) sentiments of labels as stored, those beyond the scale cut to it."""
+    scores: NDArray[np.float32] = np.clip(np.asarray(labels).reshape(-1), -3, 3).astype(np.float32)
+    return scores
+
+
 def check_ids(path: Path, splits: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], DataKind]:
     """Warnings about the ids, and whether they say that the data are simulated.
 

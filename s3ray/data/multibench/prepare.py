@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import Dataset, DatasetWriter
-from s3ray.data.multibench.files import MODALITIES
+from s3ray.data.multibench.files import FILES, MODALITIES
 from s3ray.data.multibench.layout import (
     Neutral,
     beyond_scale,
@@ -30,6 +30,7 @@ from s3ray.data.multibench.layout import (
     classes,
     label_rule,
     opened,
+    sentiment_scores,
 )
 from s3ray.data.values import LARGEST, Look, modality_warnings, scale_warnings, shared_samples
 from s3ray.errors import UserError
@@ -83,7 +84,7 @@ def prepare(
         for leftover in output.glob(f".{name}-*"):
             shutil.rmtree(leftover)
         source = {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
-        earlier = _earlier_warnings(directory, source, options)
+        earlier = _earlier_warnings(name, directory, source, options)
         if earlier is not None:
             return Prepared(directory, path, True, earlier)
         with opened(path) as content:
@@ -100,7 +101,7 @@ def prepare(
                 looks = {
                     split: {key: Look(arrays[key].shape[2]) for key in MODALITIES} for split, arrays in splits.items()
                 }
-                converted = _convert(path, splits, labels, options, writer, looks, progress)
+                converted = _convert(name, path, splits, labels, options, writer, looks, progress)
                 facts = {
                     "source": source,
                     "options": asdict(options),
@@ -118,15 +119,18 @@ def prepare(
     return Prepared(directory, path, False, Dataset.open(directory).warnings)
 
 
-def _earlier_warnings(directory: Path, source: Mapping[str, Any], options: PrepareOptions) -> tuple[str, ...] | None:
+def _earlier_warnings(
+    name: str, directory: Path, source: Mapping[str, Any], options: PrepareOptions
+) -> tuple[str, ...] | None:
     try:
         data = Dataset.open(directory)
     except UserError:
         return None
     facts = data.facts
     current = facts.get("source") == source and facts.get("options") == asdict(options)
-    # An earlier version did not look at the values.
-    return data.warnings if current and "modality_warnings" in facts else None
+    # Earlier versions did not look at the values, and left the sentiments out.
+    complete = "modality_warnings" in facts and (data.train.scores is not None or not FILES[name].sentiment)
+    return data.warnings if current and complete else None
 
 
 def _file_digest(path: Path, progress: Progress) -> str:
@@ -165,6 +169,7 @@ def _lock(output: Path, name: str) -> Iterator[None]:
 
 
 def _convert(
+    name: str,
     path: Path,
     splits: Mapping[str, Mapping[str, Any]],
     labels: Mapping[str, NDArray[np.int64]],
@@ -204,6 +209,8 @@ def _convert(
         if split == "train" and len(np.unique(labels[split][kept])) < 2:
             raise UserError(f"{path}: train/labels are all of one class; get the original file")
         writer.append(f"{split}.labels", labels[split][kept])
+        if FILES[name].sentiment:
+            writer.append(f"{split}.scores", sentiment_scores(arrays["labels"])[kept])
         facts[split] = {
             "samples": samples,
             "without_text": int(samples - kept.sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -198,6 +199,56 @@ def test_50_steps_from_the_first_text_on_are_kept(first: int, rows: range, trunc
     assert data.test.modalities["text"].lengths.tolist() == [50]
     assert data.facts["splits"]["test"]["truncated"] == truncated
     assert data.facts["splits"]["train"]["truncated"] == 2
+
+
+def test_sentiments_are_stored_beside_the_samples_that_stay_and_change_no_fingerprint(tmp_path: Path) -> None:
+    data = _prepare_by_hand(tmp_path)
+    scores = {name: split.scores.tolist() for name, split in data.splits.items() if split.scores is not None}
+    assert scores == {"train": [0.0, -2.0, 1.0], "valid": [-0.25], "test": [0.0]}
+    without = {name: dataclasses.replace(split, scores=None) for name, split in data.splits.items()}
+    assert data.fingerprint() == dataclasses.replace(data, **without).fingerprint()
+    assert data.content() != data.fingerprint()
+
+
+def test_classes_that_are_no_sentiments_have_no_scores(tmp_path: Path) -> None:
+    content = _any()
+    for split in content.values():
+        split["labels"] = np.sign(split["labels"]) + (split["labels"] == 0)
+    prepared = prepare("mustard", _dump(content, tmp_path, "sarcasm.pkl"), tmp_path / "output")
+    assert Dataset.open(prepared.directory).scores_fingerprint() is None
+    assert prepare("mustard", tmp_path / "sarcasm.pkl", tmp_path / "output").reused
+
+
+def test_sentiments_beyond_the_scale_count_as_its_end(tmp_path: Path) -> None:
+    content = _any((40, 12, 12))
+    content["train"]["labels"][0] = 5
+    data = Dataset.open(prepare("mosei", _dump(content, tmp_path), tmp_path / "output").directory)
+    assert data.train.scores is not None
+    assert data.train.scores.max() == 3.0
+
+
+def test_a_simulated_file_has_scores_that_its_classes_follow_from(tmp_path: Path) -> None:
+    path = simulate("mosi", 12, tmp_path)
+    data = Dataset.open(prepare("mosi", path, tmp_path / "output").directory)
+    for split in data.splits.values():
+        assert split.scores is not None
+        assert np.array_equal(split.scores >= 0, split.labels == 1)
+        assert np.ptp(split.scores) > 0
+
+
+def test_what_an_earlier_version_prepared_without_sentiments_is_prepared_again(tmp_path: Path) -> None:
+    path = _dump(_any(), tmp_path)
+    prepared = prepare("mosi", path, tmp_path / "output")
+    expected = _state(tmp_path / "output")
+    manifest = json.loads((prepared.directory / "manifest.json").read_text())
+    for split in ("train", "valid", "test"):
+        del manifest["arrays"][f"{split}.scores"]
+        (prepared.directory / f"{split}.scores.npy").unlink()
+    (prepared.directory / "manifest.json").write_text(json.dumps(manifest))
+    before = Dataset.open(prepared.directory).fingerprint()
+    assert not prepare("mosi", path, tmp_path / "output").reused
+    assert Dataset.open(prepared.directory).fingerprint() == before
+    assert {k: v[1] for k, v in _state(tmp_path / "output").items()} == {k: v[1] for k, v in expected.items()}
 
 
 def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
