@@ -1,5 +1,5 @@
 # `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
-# every table and figure of the paper, and the report.
+# every table and figure of the paper, and the report. `make paper DATA=folder`: the paper's grid on its own data.
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
 # `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
 # and make are needed (the report's test: chromium, chromedriver).
@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep effect exhibits check test cluster-test clean
+.PHONY: sweep effect exhibits paper check test cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -20,6 +20,12 @@ effect: $(VENV)/installed
 exhibits: $(VENV)/installed
 	$(BIN)/python sweeps/full_grid.py --storage $(STORAGE)
 	$(BIN)/s3ray report --storage $(STORAGE) --output $(STORAGE)/report
+
+# The paper's four files, in DATA=folder, from reading them to every printed number tested. OPTIONS: of the grid.
+paper: $(VENV)/installed
+	$(BIN)/s3ray data prepare --root $(DATA)
+	$(BIN)/python sweeps/full_grid.py --data $(DATA) --storage $(STORAGE) $(OPTIONS)
+	$(BIN)/s3ray compare --paper --storage $(STORAGE)
 
 LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

@@ -43,7 +43,8 @@ _DISTANCE_NOTE = (
 )
 _ELSEWHERE_NOTE = (
     "The best of many readings is best by luck too. So for each dataset the reading is taken that is nearest on all "
-    "others; its distance is told here, and its place among all readings."
+    "others; its distance is told here, its place among all readings, and the share of them that is as near: what one "
+    "taken at random reaches."
 )
 
 
@@ -174,6 +175,7 @@ def elsewhere_table(found: pd.DataFrame) -> pd.DataFrame:
             "distance there": f"{line['elsewhere']:.2f}",
             "distance here": f"{line['distance']:.2f}",
             "place here": f"{line['place']} of {line['readings']}",
+            "as near by chance": f"{line['place'] / line['readings']:.2f}",
         }
         for _, line in found.iterrows()
     ]
