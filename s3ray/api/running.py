@@ -119,6 +119,8 @@ def execute(
             say(line)
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
     plan, failures = compute(plan, store, console)
+    if plan.sweep.then and plan.pending:
+        say("second round: waits for what failed; run again")
     if (second := with_second_round(plan, store)) is not plan:
         say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first")
         plan, failures = compute(second, store, console)
