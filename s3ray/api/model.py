@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from s3ray.data.arrays import split_from_arrays
 from s3ray.data.dataset import Dataset, Split
 from s3ray.data.standardize import Standardizer, standardized_split
+from s3ray.data.subsample import subsampled_split
 from s3ray.errors import UserError, nearest
 from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
 from s3ray.model.parameters import ParameterCount
@@ -33,6 +34,7 @@ class Model:
         probe: what of the model its sweep probed, and how.
         pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
         standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
+        max_steps: per modality to how many steps its sweep subsampled longer sequences; nothing if it did not.
     """
 
     module: TrainedModel
@@ -40,6 +42,7 @@ class Model:
     probe: ProbeConfig
     pool: int
     standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
+    max_steps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ class Model:
         pool: int | None = None,
         on_sphere: bool | None = None,
     ) -> Vectors | dict[str, Vectors]:
-        """Represent samples as the sweep did before it probed: without noise, no training, features standardised alike.
+        """Represent samples as the sweep did before it probed: without noise or training, features and steps treated alike.
 
         Args:
             data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
@@ -126,7 +129,7 @@ class Model:
                     f"was trained with, or correct the names of {', '.join(self.features)}"
                 )
         own = dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
-        return standardized_split(own, self.standardizers)
+        return standardized_split(subsampled_split(own, self.max_steps), self.standardizers)
 
     def _check_names(self, given: Collection[str], place: str) -> None:
         for name in self.features:

@@ -25,6 +25,7 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     GranularityOption,
+    MaxStepsOption,
     MethodOption,
     ModalitiesOption,
     ScaleOption,
@@ -67,6 +68,7 @@ def run_sweep(sweep: Sweep) -> None:
         gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
         no_calibration: CalibrationOption = False,
+        max_steps: MaxStepsOption = None,
         verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
@@ -81,6 +83,7 @@ def run_sweep(sweep: Sweep) -> None:
                 config,
                 gpus_per_worker,
                 no_calibration=no_calibration,
+                max_steps=max_steps,
             )
             console = Console(markup=False)
             print_plan(request.plan, request.store, console, workers_per_trial)
@@ -144,14 +147,19 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         facts = entry.facts
         sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
         console.print(
-            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
-            f"{named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
+            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}"
+            f"{_subsampled(facts)}, {named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
             + (f", calibrated: {plan.study.chosen[name]}" if name in plan.study.chosen else ""),
             highlight=False,
             soft_wrap=True,
         )
         for warning in facts.warnings:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _subsampled(facts: DataFacts) -> str:
+    cut = [f"{name} subsampled to {steps} steps" for name, steps in facts.subsampled.items()]
+    return "".join(f", {one}" for one in cut)
 
 
 def named_classes(facts: DataFacts) -> str:
@@ -172,6 +180,7 @@ def plan(
     method: MethodOption = "",
     granularity: GranularityOption = SEARCHED_GRANULARITY,
     no_calibration: CalibrationOption = False,
+    max_steps: MaxStepsOption = None,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
@@ -193,6 +202,7 @@ def plan(
             storage,
             config,
             no_calibration=no_calibration or is_search,
+            max_steps=max_steps,
         )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)

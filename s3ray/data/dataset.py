@@ -139,8 +139,8 @@ class Dataset:
     Attributes:
         truth_names: of a simulation's factors, the columns of every split's `truth`.
         relevant_factors: those of them that the labels depend on, where that is known.
-        facts: what is known beforehand, shown in reports; no result depends on it but for `standardized`, which says
-            how features were brought to mean 0 and deviation 1.
+        facts: what is known beforehand, shown in reports; no result depends on it but for `standardized` and
+            `subsampled`, which say how features were brought to mean 0 and deviation 1, and sequences to fewer steps.
         digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
@@ -195,11 +195,12 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order.
 
-        And of how they were standardised, if they were: a model of theirs takes new samples through the same.
+        And of how they were standardised and subsampled, if they were: a model of theirs takes new samples through
+        the same.
         """
         arrays = {name: array for name, array in self.arrays().items() if not _is_truth(name)}
-        standardized = self.facts.get("standardized")
-        how = json.dumps(standardized, sort_keys=True).encode() if standardized else b""
+        known = [self.facts[name] for name in ("standardized", "subsampled") if self.facts.get(name)]
+        how = b"".join(json.dumps(fact, sort_keys=True).encode() for fact in known)
         return hashlib.sha256(self._described(arrays) + how).hexdigest()
 
     def truth_fingerprint(self) -> str | None:

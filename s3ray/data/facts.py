@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class DataFacts:
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
+    subsampled: Mapping[str, int] = field(default_factory=dict)  # steps per modality whose longer sequences were cut
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     truth: str | None = None  # fingerprint of the data with a simulation's factors, where they are known
     warnings: tuple[str, ...] = ()  # what is odd about the data
@@ -51,6 +52,7 @@ class DataFacts:
             },
             label_rule=data.facts.get("label_rule"),
             label_names=data.label_names,
+            subsampled=data.facts.get("subsampled", {}),
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
             warnings=data.warnings,

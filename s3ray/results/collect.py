@@ -138,6 +138,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "scale": entry.scale,
                 "calibrated": plan.study.chosen.get(name),
                 "modalities": list(entry.facts.features),
+                "subsampled": dict(entry.facts.subsampled),
                 "label_rule": entry.facts.label_rule,
                 "best_accuracy": entry.facts.best_accuracy,
                 "samples": dict(entry.facts.samples),

@@ -215,6 +215,7 @@ class Plan:
                     "scale": entry.scale,
                     "classes": entry.facts.classes,
                     "samples": dict(entry.facts.samples),
+                    "subsampled": dict(entry.facts.subsampled),
                     "fingerprint": entry.facts.fingerprint,
                     "warnings": list(entry.facts.warnings),
                 }

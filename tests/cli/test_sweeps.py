@@ -37,6 +37,7 @@ FLAGS = {
     "--workers-per-trial",
     "--gpus-per-worker",
     "--config",
+    "--max-steps",
     "--verbose",
 }
 
@@ -313,3 +314,12 @@ def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(
     asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
     assert "calibration first: 5 candidates for each of own, 5 cells to run, estimated" in s3ray(*asked).stdout
     assert "calibration" not in s3ray(*asked, "--no-calibration").stdout
+
+
+def test_long_sequences_of_own_data_are_subsampled_if_asked_and_the_plan_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays())
+    own = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
+    assert "image + text, image subsampled to 2 steps, 2 classes" in s3ray(*own, "--max-steps", "2").stdout
+    assert "subsampled" not in s3ray(*own, "--max-steps", "3").stdout
+    embedded = ["plan", str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path / "store"), "--max-steps", "2"]
+    assert_one_sentence(s3ray(*embedded), "--max-steps 2: is for your own data; give it with --dataset NAME=PATH, or")
