@@ -75,7 +75,7 @@ class Model:
         pool: int | None = None,
         on_sphere: bool | None = None,
     ) -> Vectors | dict[str, Vectors]:
-        """Represent samples as the sweep did before it probed: without noise or training, features and steps treated alike.
+        """Represent samples as the sweep did before it probed: without noise or training, features and steps alike.
 
         Args:
             data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
