@@ -126,7 +126,9 @@ def test_selection_is_told_of_where_validation_prefers_to_go_without_it() -> Non
 
 def test_what_is_not_above_the_most_frequent_class_is_said() -> None:
     found = findings(results(AFTER, references=[reference("majority class", 0.9, 0.9)]))["toy"]
-    assert found[1] == "Always the most frequent class gives 90.0: S3 is 14.0 points below (11.5 to 16.5)."
+    assert (
+        found[1] == "Always the most frequent class gives 90.0%: S3 is 14.0 points below (95% interval 11.5 to 16.5)."
+    )
 
 
 @pytest.mark.parametrize(
