@@ -40,7 +40,7 @@ from s3ray.data.names import listed
 from s3ray.errors import UserError
 from s3ray.methods import S3
 from s3ray.paths import local_path
-from s3ray.search.calibration import Calibration
+from s3ray.search.calibration import Calibration, too_small
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
@@ -119,6 +119,8 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     summary = plan.summary()
     cells = summary["cells"]
     print_study(plan, store, console)
+    for sentence in too_small(plan.study) if plan.sweep.computes else ():
+        console.print(sentence, highlight=False, soft_wrap=True)
     if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
         console.print(calibration.announced(), highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)

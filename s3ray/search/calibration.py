@@ -10,7 +10,7 @@ The rules, written before results:
 
 - Judged is what a search judges: validation accuracy after Selection at the p below 1 where it is highest. Test is
   never read. Of equal candidates the first wins.
-- Below `LEAST` validation samples nothing is tried: there the best of a handful is the luckiest.
+- Below `LEAST` validation samples nothing is tried, and that is said: there the best of a handful is the luckiest.
 - What a `--config` file sets is not varied.
 - It is for the smoke scale, for which the candidates were made; at the paper's, its own settings stand.
 - A candidate that diverges is none, and stays none in this store. If all do, the scale's own settings stand.
@@ -172,12 +172,22 @@ def best_of(scores: Mapping[str, Score]) -> str:
 
 
 def _asks(entry: StudyDataset) -> bool:
-    return (
-        entry.facts.kind == "user"
-        and entry.scale == "smoke"
-        and entry.settings.calibrate
-        and entry.facts.samples["valid"] >= LEAST
-    )
+    return _would_ask(entry) and entry.facts.samples["valid"] >= LEAST
+
+
+def _would_ask(entry: StudyDataset) -> bool:
+    """If it had samples enough."""
+    return entry.facts.kind == "user" and entry.scale == "smoke" and entry.settings.calibrate
+
+
+def too_small(study: Study) -> list[str]:
+    """A sentence per dataset that has too few validation samples to be calibrated."""
+    return [
+        f"{name}: not calibrated, since among {len(CANDIDATES)} candidates {entry.facts.samples['valid']} validation "
+        f"samples, fewer than {LEAST}, would choose the luckiest; the scale's own settings stand"
+        for name, entry in study.entries.items()
+        if _would_ask(entry) and not _asks(entry)
+    ]
 
 
 def plan_calibrated(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:

@@ -323,3 +323,12 @@ def test_long_sequences_of_own_data_are_subsampled_if_asked_and_the_plan_says_so
     assert "subsampled" not in s3ray(*own, "--max-steps", "3").stdout
     embedded = ["plan", str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path / "store"), "--max-steps", "2"]
     assert_one_sentence(s3ray(*embedded), "--max-steps 2: is for your own data; give it with --dataset NAME=PATH, or")
+
+
+def test_the_plan_says_what_few_samples_cannot_tell(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays())
+    asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
+    told = s3ray(*asked).stdout
+    assert "warning: own: 20 test samples can tell little: of an accuracy of 75%, 19 points either way stay" in told
+    assert "own: not calibrated, since among 5 candidates 20 validation samples, fewer than 100, would choose" in told
+    assert "not calibrated" not in s3ray(*asked, "--no-calibration").stdout

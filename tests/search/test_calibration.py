@@ -9,7 +9,7 @@ import pytest
 
 from s3ray.data import Dataset, from_arrays
 from s3ray.errors import UserError
-from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated
+from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated, too_small
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Study, Sweep, make_plan
 from tiny_search import commit
@@ -125,6 +125,15 @@ def test_what_is_not_calibrated(store: Store, tiny_dataset: Dataset) -> None:
     assert Calibration.of(Study(_study().entries), store) is None  # without data
     mixed = _study(_data(), _data("small", valid=4), tiny_dataset)
     assert {dataset for dataset, _ in _calibration(mixed, store).names.values()} == {"own"}
+
+
+def test_data_with_too_few_validation_samples_are_told_why_they_are_not_calibrated(tiny_dataset: Dataset) -> None:
+    small = _data("small", LEAST - 1)
+    (sentence,) = too_small(_study(_data(), small, tiny_dataset))
+    assert sentence.startswith("small: not calibrated, since among 5 candidates 99 validation samples, fewer than 100,")
+    assert len(too_small(_study(small, _data("other", 1)))) == 2
+    assert too_small(_study(small, calibrate=False)) == []
+    assert too_small(Study.of({"small": small}, "paper", {})) == []
 
 
 def test_what_the_user_sets_is_not_varied(store: Store) -> None:
