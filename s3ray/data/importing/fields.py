@@ -48,7 +48,7 @@ class Field:
     def __str__(self) -> str:
         if self.kind == "table":
             return f"{self.name} ({self.shape[0]} rows)"
-        what = {"U": "words ", "O": "objects ", "b": "yes/no ", "list": "files or cells "}.get(self.kind, "")
+        what = {"U": "words ", "O": "objects ", "b": "yes/no ", "list": "files, cells or sequences "}.get(self.kind, "")
         return f"{self.name} ({what}{' × '.join(map(str, self.shape))})"
 
 
