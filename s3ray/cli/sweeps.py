@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +36,7 @@ from s3ray.cli.options import (
     searched,
 )
 from s3ray.data import DataFacts
+from s3ray.data.memory import free_memory
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 from s3ray.methods import S3
@@ -44,6 +45,7 @@ from s3ray.search.calibration import Calibration, too_small
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
+from s3ray.sweep.memory import at_once, largest, refusal
 
 
 class PlanFormat(StrEnum):
@@ -121,7 +123,8 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     print_study(plan, store, console)
     for sentence in too_small(plan.study) if plan.sweep.computes else ():
         console.print(sentence, highlight=False, soft_wrap=True)
-    if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
+    calibration = Calibration.of(plan.study, store, plan.machine) if plan.sweep.computes else None
+    if calibration:
         console.print(calibration.announced(), highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("", "naive", "unique", "cached", "to run"):
@@ -130,16 +133,29 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     for stage, counts in summary["stages"].items():
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
+    workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
     if plan.pending:
+        print_memory([plan, *([calibration.plan] if calibration else [])], console, workers)
         cpus = len(os.sched_getaffinity(0))
-        workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
-        wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
+        slots = _slots(plan, cpus, workers)
+        wall = duration(plan.wall_seconds(slots, workers))
         console.print(
             f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
             f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included",
             highlight=False,
             soft_wrap=True,
         )
+
+
+def print_memory(plans: Sequence[Plan], console: Console, workers: int) -> None:
+    """What memory a worker needs at its peak, and whether this machine has it."""
+    free = free_memory()
+    needed = max(largest(plan, workers)[0] for plan in plans)
+    room = "" if free is None else f", {free / 1e9:.2g} GB are free on this machine"
+    console.print(f"a worker needs up to {needed / 1e9:.2g} GB of memory{room}", highlight=False, soft_wrap=True)
+    sentences = [] if free is None else filter(None, (refusal(plan, [free], workers) for plan in plans))
+    for sentence in list(sentences)[:1]:
+        console.print(f"warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def print_study(plan: Plan, store: Store, console: Console) -> None:
@@ -157,6 +173,13 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         )
         for warning in facts.warnings:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _slots(plan: Plan, cpus: int, workers: int) -> int:
+    """Worker groups that this machine runs at a time, as far as CPUs and memory go; one at least."""
+    free = free_memory()
+    room = cpus if free is None else at_once(largest(plan, workers)[0], [free], workers)
+    return max(min(cpus // workers, room), 1)
 
 
 def _subsampled(facts: DataFacts) -> str:
@@ -208,7 +231,12 @@ def plan(
         )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
-            summary = {**request.plan.summary(), "estimated_seconds_on_this_machine": wall}
+            needed = round(largest(request.plan)[0])
+            summary = {
+                **request.plan.summary(),
+                "estimated_seconds_on_this_machine": wall,
+                "memory_bytes_of_a_worker": needed,
+            }
             if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
                 summary["calibration"] = calibration.plan.summary()
             print(json.dumps(summary, indent=2))

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ SPLITS = ("train", "valid", "test")
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
 
+_BLOCK = 2**20  # values that are looked at together
 _FORMAT = 2
 _MANIFEST = {
     "name": str,
@@ -85,14 +86,28 @@ class Sequences:
 
     def means(self) -> NDArray[np.float64]:
         """(n, features): the mean of every sequence over its steps."""
-        sums: NDArray[np.float64] = np.add.reduceat(self.values, self.offsets[:-1], axis=0, dtype=np.float64)
-        return sums / self.lengths[:, None]
+        means = np.empty((len(self), self.features))
+        for block, values, starts in self._blocks():
+            means[block] = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
+        return means / self.lengths[:, None]
 
     def deviations(self) -> NDArray[np.float64]:
         """(n, features): the standard deviation of every sequence over its steps."""
-        distances = self.values - np.repeat(self.means(), self.lengths, axis=0)
-        squares: NDArray[np.float64] = np.add.reduceat(distances**2, self.offsets[:-1], axis=0)
+        means, squares = self.means(), np.empty((len(self), self.features))
+        for block, values, starts in self._blocks():
+            distances = values - np.repeat(means[block], self.lengths[block], axis=0)
+            squares[block] = np.add.reduceat(distances**2, starts, axis=0)
         return np.sqrt(squares / self.lengths[:, None])
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
+        """Some sequences after others, their values, and where each starts in them.
+
+        In double precision all at once would take a multiple of the values' own memory.
+        """
+        count = max(_BLOCK // max(len(self.values) // len(self) * self.features, 1), 1)
+        for first in range(0, len(self), count):
+            offsets = self.offsets[first : first + count + 1]
+            yield slice(first, first + count), self.values[offsets[0] : offsets[-1]], offsets[:-1] - offsets[0]
 
     def padded(self) -> NDArray[np.float32]:
         """(n, longest, features): zeros behind the end of every sequence."""

@@ -29,6 +29,8 @@ class DataFacts:
     classes: int
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, all modalities
+    mean_steps: Mapping[str, float]  # per modality, of the training split
+    most_steps: Mapping[str, int]  # per modality, of all splits
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
@@ -45,6 +47,7 @@ class DataFacts:
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
         splits = data.splits
+        lengths = {m: [split.modalities[m].lengths for split in splits.values()] for m in data.features}
         return cls(
             fingerprint=data.fingerprint(),
             kind=data.kind,
@@ -54,6 +57,8 @@ class DataFacts:
             tokens={
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
             },
+            mean_steps={m: float(in_train.mean()) for m, (in_train, *_) in lengths.items()},
+            most_steps={m: max(int(of_split.max()) for of_split in every) for m, every in lengths.items()},
             squares={
                 # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
                 name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
