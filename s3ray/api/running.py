@@ -117,6 +117,8 @@ def execute(
         for line in calibration.told(store):
             say(line)
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
+        if plan.pending:
+            say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
     plan, failures = compute(plan, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         results, written = write_results(plan, store)

@@ -46,6 +46,7 @@ from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 from s3ray.sweep.memory import at_once, largest, refusal
+from s3ray.sweep.timing import duration
 
 
 class PlanFormat(StrEnum):
@@ -116,8 +117,6 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
     from rich.table import Table
 
-    from s3ray.sweep.timing import duration
-
     summary = plan.summary()
     cells = summary["cells"]
     print_study(plan, store, console)
@@ -137,11 +136,12 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     if plan.pending:
         print_memory([plan, *([calibration.plan] if calibration else [])], console, workers)
         cpus = len(os.sched_getaffinity(0))
-        slots = _slots(plan, cpus, workers)
-        wall = duration(plan.wall_seconds(slots, workers))
+        plans = calibration.may_follow(plan.sweep, store) if calibration else [plan]
+        wall = _between([one.wall_seconds(_slots(one, cpus, workers), workers) for one in plans])
         console.print(
-            f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
-            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included",
+            f"estimated {_between([sum(one.shares) for one in plans])} of one worker; {wall} on this machine's "
+            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included"
+            + (", and calibration's own beside" if calibration else ""),
             highlight=False,
             soft_wrap=True,
         )
@@ -152,7 +152,10 @@ def print_memory(plans: Sequence[Plan], console: Console, workers: int) -> None:
     free = free_memory()
     needed = max(largest(plan, workers)[0] for plan in plans)
     room = "" if free is None else f", {free / 1e9:.2g} GB are free on this machine"
-    console.print(f"a worker needs up to {needed / 1e9:.2g} GB of memory{room}", highlight=False, soft_wrap=True)
+    few = min(_slots(plan, len(os.sched_getaffinity(0)), workers) for plan in plans)
+    at_a_time = f", room for {few} at a time" if few < len(os.sched_getaffinity(0)) // workers else ""
+    told = f"a worker needs up to {needed / 1e9:.2g} GB of memory{room}{at_a_time}"
+    console.print(told, highlight=False, soft_wrap=True)
     sentences = [] if free is None else filter(None, (refusal(plan, [free], workers) for plan in plans))
     for sentence in list(sentences)[:1]:
         console.print(f"warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)
@@ -180,6 +183,11 @@ def _slots(plan: Plan, cpus: int, workers: int) -> int:
     free = free_memory()
     room = cpus if free is None else at_once(largest(plan, workers)[0], [free], workers)
     return max(min(cpus // workers, room), 1)
+
+
+def _between(seconds: Sequence[float]) -> str:
+    low, high = duration(min(seconds)), duration(max(seconds))
+    return low if low == high else f"{low} to {high}"
 
 
 def _subsampled(facts: DataFacts) -> str:
@@ -238,7 +246,10 @@ def plan(
                 "memory_bytes_of_a_worker": needed,
             }
             if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
+                may_follow = calibration.may_follow(request.plan.sweep, request.store)
                 summary["calibration"] = calibration.plan.summary()
+                seconds = [round(sum(one.shares), 1) for one in may_follow]
+                summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
             print_plan(request.plan, request.store, Console(markup=False))

@@ -104,6 +104,15 @@ class Calibration:
         plan = make_plan(SWEEP, tried, store, machine)
         return cls(study, _without(plan, lambda cell: cell.identity in diverged), names)
 
+    def may_follow(self, sweep: Sweep, store: Store) -> list[Plan]:
+        """The plans of a sweep that calibration may lead to, one per candidate, of all datasets the same."""
+        datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
+        plans = []
+        for tables in CANDIDATES.values():
+            entries = {**self.study.entries, **self.study.with_settings(dict.fromkeys(datasets, tables))}
+            plans.append(make_plan(sweep, replace(self.study, entries=entries), store, self.plan.machine))
+        return plans
+
     def announced(self) -> str:
         """What is to be done first, in words."""
         datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
@@ -111,7 +120,7 @@ class Calibration:
         return (
             f"calibration first: {len(CANDIDATES)} candidates for each of {', '.join(datasets)}, "
             f"{cost['cells']['to_run']} cells to run, estimated {duration(cost['estimated_worker_seconds'])} of one "
-            f"worker; what follows is planned with the scale's own settings until then"
+            f"worker; what follows is counted with the scale's own settings until then, its time with each candidate's"
         )
 
     def told(self, store: Store) -> list[str]:

@@ -85,7 +85,7 @@ _FLOAT = 4
 _SOLVER = 25  # vectors of the size of the weights that L-BFGS holds
 
 
-def training_bytes(model: ModelConfig, facts: DataFacts, batch_size: int, passes: int = 1) -> float:
+def training_bytes(model: ModelConfig, facts: DataFacts, batch_size: int, passes: float = 1) -> float:
     """Train every parameter: what the backward pass keeps of every token, the batch, parameters and optimizer.
 
     Args:

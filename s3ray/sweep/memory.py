@@ -34,7 +34,7 @@ def largest(plan: Plan, workers: int = 1) -> tuple[float, CellPlan | None]:
 
 def at_once(needed: float, nodes: Sequence[float], workers: int = 1) -> int:
     """How many groups of `workers` fit into nodes with so many free bytes each."""
-    return int(sum(free // needed for free in nodes)) // workers
+    return int(sum(free // max(needed, 1.0) for free in nodes)) // workers
 
 
 def refusal(plan: Plan, nodes: Sequence[float], workers: int = 1) -> str:

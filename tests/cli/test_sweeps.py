@@ -313,6 +313,12 @@ def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(
     np.savez(tmp_path / "own.npz", **arrays)
     asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
     assert "calibration first: 5 candidates for each of own, 5 cells to run, estimated" in s3ray(*asked).stdout
+    planned = s3ray(*asked).stdout.splitlines()
+    assert re.match(
+        r"estimated .+ to .+ of one worker; .+ to .+ on this machine's .* and calibration's own", planned[-1]
+    )
+    low, high = json.loads(s3ray(*asked, "--format", "json").stdout)["estimated_worker_seconds_after_calibration"]
+    assert high > 1.5 * low
     assert "calibration" not in s3ray(*asked, "--no-calibration").stdout
 
 

@@ -164,6 +164,18 @@ def test_a_plan_has_the_chosen_settings_once_they_are_known(store: Store) -> Non
     assert plan_calibrated(sweep, study, store).study.chosen == {"own": NAMES[0]}
 
 
+def test_what_may_follow_takes_from_the_scales_own_time_to_that_of_two_views(store: Store) -> None:
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)], branches=("none",))
+    study = _study()
+    plans = _calibration(study, store).may_follow(sweep, store)
+    seconds = dict(zip(NAMES, [sum(plan.shares) for plan in plans], strict=True))
+    assert seconds["the scale's own"] == sum(make_plan(sweep, study, store).shares) == min(seconds.values())
+    assert max(seconds.values()) == seconds["two views"] > 1.5 * seconds["the scale's own"]
+    for cell in _calibration(study, store).plan.cells:
+        _finish(store, cell, 0.5)
+    assert sum(plan_calibrated(sweep, study, store).shares) < seconds["two views"]  # its training is there
+
+
 def test_complaints_name_the_users_dataset(store: Store) -> None:
     sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)])
     with pytest.raises(UserError, match=r"^own: batch size 50 must lie between 2 and the training split's 40 samples"):

@@ -87,6 +87,7 @@ def test_a_plan_with_nothing_to_run_needs_nothing(tmp_path: Path) -> None:
 def test_only_as_many_groups_run_at_a_time_as_memory_holds() -> None:
     assert [at_once(3e9, nodes) for nodes in ([2e9], [3e9], [20e9], [4e9, 7e9])] == [0, 1, 6, 3]
     assert at_once(3e9, [20e9], workers=4) == 1
+    assert at_once(0.0, [20e9]) > 100
     machine = Capacity(8, 0, 1, is_local=True, memory=(20e9,))
     assert machine.slots(Execution(memory_per_worker=3e9)) == 6
     assert machine.slots(Execution(memory_per_worker=3e9, workers_per_trial=2)) == 3
