@@ -15,8 +15,10 @@ def percent(share: float) -> str:
 
 
 def gain(share: float, half_width: float = math.nan) -> str:
-    """In points, with its sign; one seed has no interval."""
+    """In points, with its sign; one seed has no interval, and one that leads beyond ± 100 is cut off (`statistics`)."""
     interval = f" ± {percent(half_width)}" if pd.notna(half_width) else ""
+    if abs(share) + half_width > 1.0:
+        interval = f" [{100 * max(share - half_width, -1):+.2f}, {100 * min(share + half_width, 1):+.2f}]"
     return "" if pd.isna(share) else f"{100 * share:+.2f}" + interval
 
 
