@@ -170,7 +170,7 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         console.print(
             f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}"
             f"{_subsampled(facts)}, {named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
-            + (f", calibrated: {plan.study.chosen[name]}" if name in plan.study.chosen else ""),
+            + (f", calibrated: {plan.study.chosen[name]} ({_tried(plan, name)})" if name in plan.study.chosen else ""),
             highlight=False,
             soft_wrap=True,
         )
@@ -183,6 +183,13 @@ def _slots(plan: Plan, cpus: int, workers: int) -> int:
     free = free_memory()
     room = cpus if free is None else at_once(largest(plan, workers)[0], [free], workers)
     return max(min(cpus // workers, room), 1)
+
+
+def _tried(plan: Plan, dataset: str) -> str:
+    """Calibration's candidates with what they reached on validation."""
+    tried = plan.study.tried[dataset].items()
+    told = [f"{name} {'diverged' if accuracy is None else f'{accuracy:.1%}'}" for name, accuracy in tried]
+    return f"on validation {', '.join(told)}"
 
 
 def _between(seconds: Sequence[float]) -> str:

@@ -137,6 +137,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "kind": entry.facts.kind,
                 "scale": entry.scale,
                 "calibrated": plan.study.chosen.get(name),
+                "tried": dict(plan.study.tried.get(name, {})),
                 "modalities": list(entry.facts.features),
                 "subsampled": dict(entry.facts.subsampled),
                 "label_rule": entry.facts.label_rule,

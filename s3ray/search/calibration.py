@@ -166,9 +166,16 @@ class Calibration:
     def settled(self, store: Store) -> Study:
         """The study with the settings that are known to be best; of datasets whose candidates still run, as it was."""
         running = {self.names[cell.cell.dataset][0] for cell in self.plan.pending}
-        chosen = {name: best_of(own) for name, own in self.scores(store).items() if name not in running}
+        scores = {name: own for name, own in self.scores(store).items() if name not in running}
+        chosen = {name: best_of(own) for name, own in scores.items()}
+        tried = {name: {c: own[c].accuracy if c in own else None for c in CANDIDATES} for name, own in scores.items()}
         entries = self.study.with_settings({name: CANDIDATES[candidate] for name, candidate in chosen.items()})
-        return replace(self.study, entries={**self.study.entries, **entries}, chosen={**self.study.chosen, **chosen})
+        return replace(
+            self.study,
+            entries={**self.study.entries, **entries},
+            chosen={**self.study.chosen, **chosen},
+            tried={**self.study.tried, **tried},
+        )
 
 
 def _without(plan: Plan, left_out: Callable[[CellPlan], bool]) -> Plan:

@@ -40,6 +40,7 @@ class Study:
         data: the datasets themselves; planning needs none.
         given: (scale, overrides, what complaints call these) that the settings were made of.
         chosen: per dataset whose settings were calibrated, the candidate that was best.
+        tried: of these per candidate its accuracy on validation; None: it diverged.
     """
 
     entries: Mapping[str, StudyDataset]
@@ -47,6 +48,7 @@ class Study:
     data: Mapping[str, Dataset] = field(default_factory=dict, compare=False)
     given: tuple[str | None, Mapping[str, Any], str] = field(default_factory=lambda: (None, {}, ""), compare=False)
     chosen: Mapping[str, str] = field(default_factory=dict)
+    tried: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @classmethod
     def of(

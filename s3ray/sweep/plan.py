@@ -218,6 +218,8 @@ class Plan:
                     "subsampled": dict(entry.facts.subsampled),
                     "fingerprint": entry.facts.fingerprint,
                     "warnings": list(entry.facts.warnings),
+                    "calibrated": self.study.chosen.get(name),
+                    "tried": dict(self.study.tried.get(name, {})),
                 }
                 for name, entry in self.study.entries.items()
             },

@@ -59,6 +59,7 @@ def test_the_candidate_that_is_best_on_validation_is_chosen(store: Store) -> Non
     assert calibration.plan.pending == ()
     settled = calibration.settled(store)
     assert settled.chosen == {"own": NAMES[1]}  # of equals the first
+    assert settled.tried == {"own": dict(zip(NAMES, (0.5, 0.8, 0.7, 0.8, 0.6), strict=True))}
     assert settled.entries["own"].settings.specialization.optimizer.learning_rate == 3e-4
     assert settled.entries["own"].facts == study.entries["own"].facts
     (line,) = calibration.told(store)
@@ -87,6 +88,7 @@ def test_a_candidate_that_diverges_is_none_and_stays_none(store: Store) -> None:
     for known in (calibration, again):
         assert known.plan.pending == ()
         assert known.settled(store).chosen == {"own": NAMES[0]}
+        assert known.settled(store).tried["own"] == {**dict.fromkeys(NAMES, 0.5), NAMES[-1]: None}
         assert known.told(store)[0].endswith(f"{NAMES[-2]} 50.0%, {NAMES[-1]} diverged")
 
 
