@@ -210,20 +210,22 @@ def test_a_model_encodes_what_its_sweep_probed(
 
 
 def test_a_model_of_own_data_takes_samples_as_they_are(tmp_path: Path) -> None:
-    """Through the store: the sweep's data are standardised, what a user gives is not."""
+    """Through the store: the sweep's data are standardised and subsampled, what a user gives is not."""
+    overrides = {**SHORT, "max_steps": 3}
     rng = np.random.default_rng(0)
 
     def samples(n: int) -> tuple[dict[str, Any], Any]:
         y = np.arange(n) % 2
-        return {"left": 1e6 * rng.normal(size=(n, 3)) + y[:, None], "right": rng.normal(size=(n, 2))}, y
+        return {"left": 1e6 * rng.normal(size=(n, 5, 3)) + y[:, None, None], "right": rng.normal(size=(n, 2))}, y
 
     raw = s3ray.dataset("own", train=samples(16), valid=samples(8), test=samples(8))
     store = s3ray.open_store(str(tmp_path))
     sweep = s3ray.Sweep("own", lambda study: [study.cell("own", 2, 8, 0)], ("none",))
-    study = s3ray.study([raw], overrides=SHORT)
+    study = s3ray.study([raw], overrides=overrides)
     store.store.publish_dataset(study.data["own"])
-    fill(store, sweep, study.data["own"], SHORT)
+    fill(store, sweep, study.data["own"], overrides)
     model = store.model(dataset="own")
+    assert model.max_steps == {"left": 3}
     expected = encode_split(model.module, study.data["own"].test, output="none", on_sphere=True).z
     assert np.array_equal(model.encode(batch_of(raw.test)), expected)
     assert np.array_equal(model.encode(raw)["test"], expected)

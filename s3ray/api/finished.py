@@ -122,11 +122,12 @@ class FinishedStore:
         for identity in list(measured.values())[:1]:
             config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
             pool = config.pruning.pool
-        standardizers, inputs = {}, Inputs(**marker.inputs)
+        inputs, standardizers = Inputs(**marker.inputs), dict[str, Standardizer]()
         if inputs.standardized:
             how = self.store.fetch_dataset(marker.document["data"]).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
-        return Model(self._restored(marker).eval(), inputs.features, probe, pool, standardizers, inputs.padded)
+        module = self._restored(marker).eval()
+        return Model(module, inputs.features, probe, pool, standardizers, inputs.subsampled, inputs.padded)
 
     def _marker(self, stage: str, identity: str) -> Marker:
         marker = self.store.marker_of(stage, identity)

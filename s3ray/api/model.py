@@ -14,6 +14,7 @@ from s3ray.data.arrays import split_from_arrays
 from s3ray.data.dataset import Dataset, Split
 from s3ray.data.padding import padded_split
 from s3ray.data.standardize import Standardizer, standardized_split
+from s3ray.data.subsample import subsampled_split
 from s3ray.errors import UserError, nearest
 from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
 from s3ray.model.parameters import ParameterCount
@@ -34,6 +35,7 @@ class Model:
         probe: what of the model its sweep probed, and how.
         pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
         standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
+        max_steps: per modality to how many steps its sweep subsampled longer sequences; nothing if it did not.
         padded: per modality to how many steps sequences are padded with zeros; nothing if padding is not routed.
     """
 
@@ -42,6 +44,7 @@ class Model:
     probe: ProbeConfig
     pool: int
     standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
+    max_steps: Mapping[str, int] = field(default_factory=dict)
     padded: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -75,7 +78,7 @@ class Model:
         pool: int | None = None,
         on_sphere: bool | None = None,
     ) -> Vectors | dict[str, Vectors]:
-        """Represent samples as the sweep did before it probed: without noise, no training, features standardised alike.
+        """Represent samples as the sweep did before it probed: without noise or training, features and steps alike.
 
         Args:
             data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
@@ -129,7 +132,7 @@ class Model:
                     f"was trained with, or correct the names of {', '.join(self.features)}"
                 )
         own = dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
-        known = standardized_split(own, self.standardizers)
+        known = standardized_split(subsampled_split(own, self.max_steps), self.standardizers)
         for name, steps in self.padded.items():
             if (given := int(known.modalities[name].lengths.max(initial=0))) > steps:
                 raise UserError(

@@ -118,6 +118,8 @@ def execute(
         for line in calibration.told(store):
             say(line)
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
+        if plan.pending:
+            say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
     plan, failures = compute(plan, store, console)
     if plan.sweep.then and plan.pending:
         say("second round: waits for what failed; run again")

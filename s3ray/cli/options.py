@@ -68,6 +68,12 @@ MetricOption = Annotated[
         "sentiment scores acc2_nonnegative, acc2_nonzero, mae, pearson_r.",
     ),
 ]
+MaxStepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-steps", metavar="N", min=1, help="Own data: longer sequences are subsampled evenly to N steps."
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 MethodOption = Annotated[
     str,
@@ -99,6 +105,7 @@ def resolve(
     *,
     no_calibration: bool = False,
     metric: str = "",
+    max_steps: int | None = None,
 ) -> Request:
     """The request that the options make.
 
@@ -106,6 +113,7 @@ def resolve(
         no_calibration: own data have the scale's own settings; else those that their calibration chose, where it is in
             the store already.
         metric: that Tables 1 and 2 are also shown by; empty: the sweep's own.
+        max_steps: longer sequences of own data are subsampled evenly to so many steps.
 
     Raises:
         UserError: one of them is wrong, or its file or data is; nothing was started.
@@ -115,7 +123,8 @@ def resolve(
 
     asked_for(sweep.name, sweep.exhibits)
     sweep = replace(sweep, metric=metric or sweep.metric)
-    overrides = merged(read_all(config or []), {"calibrate": False} if no_calibration else {})
+    options = ({"calibrate": False} if no_calibration else {}) | ({"max_steps": max_steps} if max_steps else {})
+    overrides = merged(read_all(config or []), options)
     store = open_store(storage)
     names, pair = names_in(datasets), None if modalities is None else names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
@@ -125,6 +134,10 @@ def resolve(
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)
+    if max_steps and not any(one.kind == "user" for one in loaded.values()):
+        raise UserError(
+            f"--max-steps {max_steps}: is for your own data; give it with --dataset NAME=PATH, or leave it out"
+        )
     source = " ".join(f"--config {file}" for file in config or [])
     study = Study.of(loaded, scale.value if scale else None, overrides, source)
     plan = plan_calibrated(sweep, study, store, planned_machine(gpus_per_worker))

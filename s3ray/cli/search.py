@@ -18,6 +18,7 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     GranularityOption,
+    MaxStepsOption,
     MethodOption,
     ModalitiesOption,
     ScaleOption,
@@ -62,6 +63,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         workers_per_trial: WorkersOption = 1,
         gpus_per_worker: GpusOption = 0.0,
         config: ConfigOption = None,
+        max_steps: MaxStepsOption = None,
         verbose: VerboseOption = False,
     ) -> None:
         from s3ray.engine.preflight import Execution
@@ -80,6 +82,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
                 config,
                 gpus_per_worker,
                 no_calibration=True,
+                max_steps=max_steps,
             )
             plan, store, console = request.plan, request.store, Console(markup=False)
             print_study(plan, store, console)

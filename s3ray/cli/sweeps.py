@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     GranularityOption,
+    MaxStepsOption,
     MethodOption,
     MetricOption,
     ModalitiesOption,
@@ -36,14 +37,17 @@ from s3ray.cli.options import (
     searched,
 )
 from s3ray.data import DataFacts
+from s3ray.data.memory import free_memory
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 from s3ray.methods import S3
 from s3ray.paths import local_path
-from s3ray.search.calibration import Calibration
+from s3ray.search.calibration import Calibration, too_small
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
+from s3ray.sweep.memory import at_once, largest, refusal
+from s3ray.sweep.timing import duration
 
 
 class PlanFormat(StrEnum):
@@ -69,6 +73,7 @@ def run_sweep(sweep: Sweep) -> None:
         config: ConfigOption = None,
         metric: MetricOption = "",
         no_calibration: CalibrationOption = False,
+        max_steps: MaxStepsOption = None,
         verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
@@ -84,6 +89,7 @@ def run_sweep(sweep: Sweep) -> None:
                 gpus_per_worker,
                 no_calibration=no_calibration,
                 metric=metric,
+                max_steps=max_steps,
             )
             console = Console(markup=False)
             print_plan(request.plan, request.store, console, workers_per_trial)
@@ -114,12 +120,13 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
     from rich.table import Table
 
-    from s3ray.sweep.timing import duration
-
     summary = plan.summary()
     cells = summary["cells"]
     print_study(plan, store, console)
-    if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
+    for sentence in too_small(plan.study) if plan.sweep.computes else ():
+        console.print(sentence, highlight=False, soft_wrap=True)
+    calibration = Calibration.of(plan.study, store, plan.machine) if plan.sweep.computes else None
+    if calibration:
         console.print(calibration.announced(), highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("", "naive", "unique", "cached", "to run"):
@@ -130,16 +137,33 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     console.print(table)
     if plan.sweep.then and plan.pending:
         console.print("a second round of cells follows from what these come to", highlight=False, soft_wrap=True)
+    workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
     if plan.pending:
+        print_memory([plan, *([calibration.plan] if calibration else [])], console, workers)
         cpus = len(os.sched_getaffinity(0))
-        workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
-        wall = duration(plan.wall_seconds(max(cpus // workers, 1), workers))
+        plans = calibration.may_follow(plan.sweep, store) if calibration else [plan]
+        wall = _between([one.wall_seconds(_slots(one, cpus, workers), workers) for one in plans])
         console.print(
-            f"estimated {duration(summary['estimated_worker_seconds'])} of one worker; {wall} on this machine's "
-            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included",
+            f"estimated {_between([sum(one.shares) for one in plans])} of one worker; {wall} on this machine's "
+            f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included"
+            + (", and calibration's own beside" if calibration else ""),
             highlight=False,
             soft_wrap=True,
         )
+
+
+def print_memory(plans: Sequence[Plan], console: Console, workers: int) -> None:
+    """What memory a worker needs at its peak, and whether this machine has it."""
+    free = free_memory()
+    needed = max(largest(plan, workers)[0] for plan in plans)
+    room = "" if free is None else f", {free / 1e9:.2g} GB are free on this machine"
+    few = min(_slots(plan, len(os.sched_getaffinity(0)), workers) for plan in plans)
+    at_a_time = f", room for {few} at a time" if few < len(os.sched_getaffinity(0)) // workers else ""
+    told = f"a worker needs up to {needed / 1e9:.2g} GB of memory{room}{at_a_time}"
+    console.print(told, highlight=False, soft_wrap=True)
+    sentences = [] if free is None else filter(None, (refusal(plan, [free], workers) for plan in plans))
+    for sentence in list(sentences)[:1]:
+        console.print(f"warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def print_study(plan: Plan, store: Store, console: Console) -> None:
@@ -149,14 +173,38 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         facts = entry.facts
         sizes = "/".join(str(facts.samples[split]) for split in ("train", "valid", "test"))
         console.print(
-            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}, "
-            f"{named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
-            + (f", calibrated: {plan.study.chosen[name]}" if name in plan.study.chosen else ""),
+            f"  {name}: {facts.kind} data, {entry.scale} scale, {' + '.join(facts.features)}"
+            f"{_subsampled(facts)}, {named_classes(facts)}, {sizes} samples, data {facts.fingerprint[:12]}"
+            + (f", calibrated: {plan.study.chosen[name]} ({_tried(plan, name)})" if name in plan.study.chosen else ""),
             highlight=False,
             soft_wrap=True,
         )
         for warning in facts.warnings:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _slots(plan: Plan, cpus: int, workers: int) -> int:
+    """Worker groups that this machine runs at a time, as far as CPUs and memory go; one at least."""
+    free = free_memory()
+    room = cpus if free is None else at_once(largest(plan, workers)[0], [free], workers)
+    return max(min(cpus // workers, room), 1)
+
+
+def _tried(plan: Plan, dataset: str) -> str:
+    """Calibration's candidates with what they reached on validation."""
+    tried = plan.study.tried[dataset].items()
+    told = [f"{name} {'diverged' if accuracy is None else f'{accuracy:.1%}'}" for name, accuracy in tried]
+    return f"on validation {', '.join(told)}"
+
+
+def _between(seconds: Sequence[float]) -> str:
+    low, high = duration(min(seconds)), duration(max(seconds))
+    return low if low == high else f"{low} to {high}"
+
+
+def _subsampled(facts: DataFacts) -> str:
+    cut = [f"{name} subsampled to {steps} steps" for name, steps in facts.subsampled.items()]
+    return "".join(f", {one}" for one in cut)
 
 
 def named_classes(facts: DataFacts) -> str:
@@ -178,6 +226,7 @@ def plan(
     granularity: GranularityOption = SEARCHED_GRANULARITY,
     metric: MetricOption = "",
     no_calibration: CalibrationOption = False,
+    max_steps: MaxStepsOption = None,
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
@@ -202,12 +251,21 @@ def plan(
             config,
             no_calibration=no_calibration or is_search,
             metric=metric,
+            max_steps=max_steps,
         )
         if output is PlanFormat.json:
             wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
-            summary = {**request.plan.summary(), "estimated_seconds_on_this_machine": wall}
+            needed = round(largest(request.plan)[0])
+            summary = {
+                **request.plan.summary(),
+                "estimated_seconds_on_this_machine": wall,
+                "memory_bytes_of_a_worker": needed,
+            }
             if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
+                may_follow = calibration.may_follow(request.plan.sweep, request.store)
                 summary["calibration"] = calibration.plan.summary()
+                seconds = [round(sum(one.shares), 1) for one in may_follow]
+                summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
             print_plan(request.plan, request.store, Console(markup=False))

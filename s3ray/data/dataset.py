@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ SPLITS = ("train", "valid", "test")
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
 
+_BLOCK = 2**20  # values that are looked at together
 _FORMAT = 2
 _MANIFEST = {
     "name": str,
@@ -85,14 +86,28 @@ class Sequences:
 
     def means(self) -> NDArray[np.float64]:
         """(n, features): the mean of every sequence over its steps."""
-        sums: NDArray[np.float64] = np.add.reduceat(self.values, self.offsets[:-1], axis=0, dtype=np.float64)
-        return sums / self.lengths[:, None]
+        means = np.empty((len(self), self.features))
+        for block, values, starts in self._blocks():
+            means[block] = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
+        return means / self.lengths[:, None]
 
     def deviations(self) -> NDArray[np.float64]:
         """(n, features): the standard deviation of every sequence over its steps."""
-        distances = self.values - np.repeat(self.means(), self.lengths, axis=0)
-        squares: NDArray[np.float64] = np.add.reduceat(distances**2, self.offsets[:-1], axis=0)
+        means, squares = self.means(), np.empty((len(self), self.features))
+        for block, values, starts in self._blocks():
+            distances = values - np.repeat(means[block], self.lengths[block], axis=0)
+            squares[block] = np.add.reduceat(distances**2, starts, axis=0)
         return np.sqrt(squares / self.lengths[:, None])
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
+        """Some sequences after others, their values, and where each starts in them.
+
+        In double precision all at once would take a multiple of the values' own memory.
+        """
+        count = max(_BLOCK // max(len(self.values) // len(self) * self.features, 1), 1)
+        for first in range(0, len(self), count):
+            offsets = self.offsets[first : first + count + 1]
+            yield slice(first, first + count), self.values[offsets[0] : offsets[-1]], offsets[:-1] - offsets[0]
 
     def padded(self, steps: int | None = None) -> NDArray[np.float32]:
         """(n, steps, features), by default as many steps as the longest has: zeros behind the end of every sequence."""
@@ -141,8 +156,8 @@ class Dataset:
     Attributes:
         truth_names: of a simulation's factors, the columns of every split's `truth`.
         relevant_factors: those of them that the labels depend on, where that is known.
-        facts: what is known beforehand, shown in reports; no result depends on it but for `standardized`, which says
-            how features were brought to mean 0 and deviation 1.
+        facts: what is known beforehand, shown in reports; no result depends on it but for `standardized` and
+            `subsampled`, which say how features were brought to mean 0 and deviation 1, and sequences to fewer steps.
         digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
@@ -197,11 +212,12 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 of all that training and probing see: names, types, shapes and bytes of every array, in order.
 
-        And of how they were standardised, if they were: a model of theirs takes new samples through the same.
+        And of how they were standardised and subsampled, if they were: a model of theirs takes new samples through
+        the same.
         """
         arrays = {n: a for n, a in self.arrays().items() if not (_is_truth(n) or _is_scores(n))}
-        standardized = self.facts.get("standardized")
-        how = json.dumps(standardized, sort_keys=True).encode() if standardized else b""
+        known = [self.facts[name] for name in ("standardized", "subsampled") if self.facts.get(name)]
+        how = b"".join(json.dumps(fact, sort_keys=True).encode() for fact in known)
         return hashlib.sha256(self._described(arrays) + how).hexdigest()
 
     def truth_fingerprint(self) -> str | None:

@@ -1,14 +1,23 @@
-"""What planning needs to know of a dataset, without its values."""
+"""What planning needs to know of a dataset, without its values.
+
+The rule on few test samples, written before results: an accuracy of 75 % on n test samples is known to ± 1.96 ·
+√(0.75 · 0.25 / n) (95 % interval of a proportion, normal approximation). Where that is above 10 points, for n up to
+72, a warning says so. Seeds do not help: they are of the same samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from s3ray.data.dataset import DataKind, Dataset, content_of
 from s3ray.data.padding import longest
+
+_USUAL = 0.75  # accuracy at which the rule is applied
+_UNKNOWN = 10.0  # points either way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +30,12 @@ class DataFacts:
     classes: int
     samples: Mapping[str, int]  # per split
     tokens: Mapping[str, int]  # per split, all modalities
+    mean_steps: Mapping[str, float]  # per modality, of the training split
+    most_steps: Mapping[str, int]  # per modality, of all splits
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
-    steps: Mapping[str, int] = field(default_factory=dict)  # per modality, of the longest sequence
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
+    subsampled: Mapping[str, int] = field(default_factory=dict)  # steps per modality whose longer sequences were cut
     best_accuracy: float | None = None  # the best achievable, where a simulation knows it
     truth: str | None = None  # fingerprint of the data with a simulation's factors, where they are known
     scores: str | None = None  # fingerprint of the data with their sentiment scores, where they have them
@@ -38,8 +49,9 @@ class DataFacts:
     @property
     def padded(self) -> DataFacts:
         """Of the data as encoders see them that route padding."""
-        steps = sum(self.steps.values())
-        return replace(self, tokens={name: samples * steps for name, samples in self.samples.items()})
+        steps = sum(self.most_steps.values())
+        tokens = {name: samples * steps for name, samples in self.samples.items()}
+        return replace(self, tokens=tokens, mean_steps=self.most_steps)
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -53,16 +65,28 @@ class DataFacts:
             tokens={
                 name: int(np.sum([s.offsets[-1] for s in split.modalities.values()])) for name, split in splits.items()
             },
+            mean_steps={name: float(s.lengths.mean()) for name, s in data.train.modalities.items()},
+            most_steps=longest(data),
             squares={
                 # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
                 name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
                 for name, split in splits.items()
             },
-            steps=longest(data),
             label_rule=data.facts.get("label_rule"),
             label_names=data.label_names,
+            subsampled=data.facts.get("subsampled", {}),
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
             scores=data.scores_fingerprint(),
-            warnings=data.warnings,
+            warnings=(*data.warnings, *_few_samples(len(data.test))),
+        )
+
+
+def _few_samples(test: int) -> Iterator[str]:
+    """By the rule above."""
+    reach = 100 * 1.96 * math.sqrt(_USUAL * (1 - _USUAL) / test)
+    if reach > _UNKNOWN:
+        yield (
+            f"{test} test {'sample' if test == 1 else 'samples'} can tell little: of an accuracy of {_USUAL:.0%}, "
+            f"{min(reach, 100):.0f} points either way stay open (95% interval), whatever the number of seeds"
         )

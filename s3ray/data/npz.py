@@ -127,7 +127,9 @@ def _folder_remedy(path: Path) -> str:
     return "give the .npz file itself"
 
 
-def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, else_all: bool = False) -> Dataset:
+def read_npz(
+    name: str, path: Path, modalities: Sequence[str] | None = None, *, else_all: bool = False, every: bool = False
+) -> Dataset:
     """Read and check `path`.
 
     Arrays: `{split}_{modality}` (n, steps, features) or (n, features), `{split}_label` (n,) integers,
@@ -138,6 +140,7 @@ def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, 
     Args:
         modalities: the two to take, in this order; by default the file must hold exactly two.
         else_all: a file that has none of `modalities` is read as if none were chosen.
+        every: without `modalities`, all are taken, however many: to look at them.
 
     Raises:
         UserError: naming file, key and remedy, for whatever the stages could not use.
@@ -148,7 +151,7 @@ def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, 
         found = _modality_names(archive)
         if else_all and not set(found) & set(modalities or ()):
             modalities = None
-        taken = _chosen(archive, found, modalities)
+        taken = found if every and modalities is None else _chosen(archive, found, modalities)
         unused = _check_leftovers(archive, taken if modalities is None else list(dict.fromkeys([*taken, *found])))
         for modality in taken:
             given = [split for split in SPLITS if f"{split}_{modality}_length" in archive.entries]

@@ -23,6 +23,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state.exception import RayStateApiException
 
+from s3ray.data.memory import free_memory
 from s3ray.engine import ENVIRONMENT, private
 from s3ray.engine.preflight import Capacity, Execution, cluster_capacity
 from s3ray.errors import UserError
@@ -90,7 +91,8 @@ def local_capacity() -> Capacity | None:
     """
     if cluster_address() is not None:
         return None
-    return Capacity(*private.machine_resources(), 1, is_local=True)
+    free = free_memory()
+    return Capacity(*private.machine_resources(), 1, is_local=True, memory=() if free is None else (float(free),))
 
 
 def check_answers(at: Address, seconds: float = 5.0) -> None:
@@ -254,7 +256,9 @@ def _connect(address: Address | None, execution: Execution) -> Capacity:
 def _capacity() -> Capacity:
     """Of the Ray that this process is connected to, once what dead sweeps left on it is gone."""
     reap_placement_groups()
-    return cluster_capacity(ray.cluster_resources(), len(alive_nodes()))
+    held = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    memory = tuple(one["memory"] for one in held if one.get("CPU") and one.get("memory"))
+    return cluster_capacity(ray.cluster_resources(), len(held), memory)
 
 
 def _disconnect() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from s3ray.errors import UserError
 from s3ray.store import Store
 from s3ray.sweep import Plan
+from s3ray.sweep.memory import at_once, refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Execution:
     gpus_per_worker: float = 0.0
     verbose: bool = False
     checkpoint_interval: float = 60.0  # seconds
+    memory_per_worker: float = 0.0  # bytes at its peak; 0: not known
 
     def __post_init__(self) -> None:
         if self.workers_per_trial < 1:
@@ -43,6 +45,7 @@ class Capacity:
     nodes: int
     is_local: bool = False  # a Ray that this process starts on this machine
     is_declared: bool = False  # by S3RAY_MAX_CPUS or S3RAY_MAX_GPUS; else it is what is there now
+    memory: tuple[float, ...] = ()  # free bytes of each node; empty: not known, or nodes are still to come
 
     def slots(self, execution: Execution) -> int:
         """How many worker groups fit at once.
@@ -70,10 +73,13 @@ class Capacity:
                 unsaid = " and ".join(f"S3RAY_MAX_{name}S" for name in needed)
                 remedy += f", or, if it grows, say in its file how far ({unsaid})"
             raise UserError(f"--workers-per-trial {execution.workers_per_trial}: needs {wants}, {where}; {remedy}")
+        if self.memory and execution.memory_per_worker and not execution.gpus_per_worker:
+            # Where not even one fits, `check_memory` has said so.
+            slots = min(slots, max(at_once(execution.memory_per_worker, self.memory, execution.workers_per_trial), 1))
         return slots
 
 
-def cluster_capacity(present: Mapping[str, float], nodes: int) -> Capacity:
+def cluster_capacity(present: Mapping[str, float], nodes: int, memory: tuple[float, ...] = ()) -> Capacity:
     """What a cluster can grow to: what S3RAY_MAX_CPUS and S3RAY_MAX_GPUS say, else what is there.
 
     Ray tells nobody how far its autoscaler may go; the cluster's file says it, in the environment of its jobs.
@@ -81,6 +87,7 @@ def cluster_capacity(present: Mapping[str, float], nodes: int) -> Capacity:
     Args:
         present: resources of all nodes that are up.
         nodes: how many that are.
+        memory: bytes of each that takes workers.
 
     Raises:
         UserError: a variable is no number.
@@ -88,7 +95,9 @@ def cluster_capacity(present: Mapping[str, float], nodes: int) -> Capacity:
     most = {name: max(present.get(name, 0.0), _declared(name)) for name in ("CPU", "GPU")}
     declared = any(map(_declared, most))
     # A cluster that can grow has several nodes sooner or later.
-    return Capacity(most["CPU"], most["GPU"], max(nodes, 2) if declared else nodes, is_declared=declared)
+    if declared:
+        return Capacity(most["CPU"], most["GPU"], max(nodes, 2), is_declared=True)
+    return Capacity(most["CPU"], most["GPU"], nodes, memory=memory)
 
 
 def _declared(resource: str) -> float:
@@ -107,6 +116,14 @@ def check_plan(plan: Plan, store: Store, execution: Execution) -> None:
                 f"{cell.cell.batch_size} of {cell.cell.dataset}; use a divisor, since losses span the global batch"
             )
     store.check_writable()
+
+
+def check_memory(plan: Plan, execution: Execution, capacity: Capacity) -> None:
+    """UserError if a worker would need more memory than there is. On a GPU it is the GPU's, which is not looked at."""
+    if execution.gpus_per_worker or not capacity.memory:
+        return
+    if sentence := refusal(plan, capacity.memory, execution.workers_per_trial):
+        raise UserError(sentence)
 
 
 def check_storage(store: Store, capacity: Capacity) -> None:

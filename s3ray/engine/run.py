@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -22,15 +22,22 @@ from rich.console import Console
 
 from s3ray.data import Dataset
 from s3ray.engine import ENVIRONMENT
-from s3ray.engine.cluster import check_nodes_can_write, connected, free_placement_groups, waiting_for
+from s3ray.engine.cluster import (
+    check_nodes_can_write,
+    connected,
+    free_placement_groups,
+    local_capacity,
+    waiting_for,
+)
 from s3ray.engine.metrics import SweepMetrics
-from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
 from s3ray.sweep import Cell, Plan, make_packs, make_plan
+from s3ray.sweep.memory import largest
 
 MAX_RESTARTS = 20
 
@@ -65,7 +72,8 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
     started = time.monotonic()
     check_plan(plan, store, execution)
-    with usable(store, execution) as capacity:
+    execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
+    with usable(plan, store, execution) as capacity:
         slots = capacity.slots(execution)
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
@@ -91,14 +99,18 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
 
 
 @contextmanager
-def usable(store: Store, execution: Execution) -> Iterator[Capacity]:
+def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[Capacity]:
     """A cluster that can run this with this storage, until the context is left.
 
     Raises:
         UserError: there is none.
     """
+    if not ray.is_initialized() and (here := local_capacity()):
+        here.slots(execution)  # before Ray is started, which takes seconds
+        check_memory(plan, execution, here)
     with connected(execution) as capacity:
         capacity.slots(execution)
+        check_memory(plan, execution, capacity)
         check_storage(store, capacity)
         if not capacity.is_local:
             check_nodes_can_write(store.uri)

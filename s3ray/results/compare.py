@@ -256,7 +256,7 @@ def _line(
     known = 100 / FILES[printed["dataset"]].samples["test"] / math.sqrt(12)
     deviation = max(accuracies.std(ddof=1), known)
     difference = _difference(accuracies.mean(), deviation, len(accuracies), mean, max(std, _HALF_UNIT))
-    low, high = difference.interval(1 - 2 * ALPHA)
+    low, high = difference.interval(1 - 2 * ALPHA, largest=100.0)
     verdict = "reproduced" if difference.p_within(margin) < ALPHA else "underpowered"
     return {
         "table": number,

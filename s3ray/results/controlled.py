@@ -130,7 +130,7 @@ class Compared(NamedTuple):
     p_equal: float  # within the margin
 
     def told(self, name: str) -> dict[str, float]:
-        low, high = self.difference.interval(0.95)
+        low, high = self.difference.interval(0.95, largest=2.0 if name == "interaction" else 1.0)
         values = (self.difference.mean, low, high, self.difference.p_nonzero(), self.seeds, self.samples)
         return {f"{name}{suffix}": value for suffix, value in zip(_TOLD, values, strict=True)}
 

@@ -55,9 +55,13 @@ def print_npz(path: Path, console: Console) -> None:
         console.print(f"{path}: user data", style="bold")
         for key, entry in archive.entries.items():
             console.print(f"  {key}: {entry}")
-    data = standardized(read_npz(path.stem, path))  # as a sweep has it
+    data = standardized(read_npz(path.stem, path, every=True))  # as a sweep has it
+    names = list(data.features)
     features = ", ".join(f"{name} {width}" for name, width in data.features.items())
-    console.print(f"  features: {features}; {data.classes} classes; fingerprint {data.fingerprint()[:12]}")
+    # Results know data by the fingerprint of the two that are taken.
+    pair = f"sweeps take two, such as --modalities {names[0]},{names[1]}"
+    taken = f"fingerprint {data.fingerprint()[:12]}" if len(names) == 2 else pair
+    console.print(f"  features: {features}; {data.classes} classes; {taken}")
     for line in data.facts.get("imported", {}).get("said", ()):
         console.print(f"  imported: {line}")
     table = Table(box=None, pad_edge=False)

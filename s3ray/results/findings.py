@@ -19,7 +19,7 @@ import pandas as pd
 from s3ray.methods import S3
 from s3ray.results import labels
 from s3ray.results.collect import Results
-from s3ray.results.controlled import ONE_SEED, Compared, Question, compared, conclusion, points
+from s3ray.results.controlled import ONE_SEED, Compared, Question, compared, conclusion
 from s3ray.results.formatting import best_raw
 from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios
 from s3ray.stages.reference import MAJORITY
@@ -118,7 +118,7 @@ def _pruning(curve: pd.DataFrame, line: pd.Series[Any], control: pd.Series[Any] 
     if control is None or pd.isna(control["over_random"]):
         return f"{pruned}."
     told = {"yes": "above random pruning", "no": "no better than random pruning"}
-    return f"{pruned}; {told.get(control['router'], 'over random pruning')} there: {points(control, 'over_random')}."
+    return f"{pruned}; {told.get(control['router'], 'over random pruning')} there: {_measured(control, 'over_random')}."
 
 
 def _floors(line: pd.Series[Any]) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _floors(line: pd.Series[Any]) -> Iterator[str]:
     for question, name, floor in floors:
         if pd.notna(line[name]):
             said = conclusion(line, question)
-            yield f"{_sentence(question)}: {points(line, name)} over {floor}, at p 1{': ' * bool(said)}{said}."
+            yield f"{_sentence(question)}: {_measured(line, name)} over {floor}, at p 1{': ' * bool(said)}{said}."
 
 
 def _same(frame: pd.DataFrame, best: pd.Series[Any] | Mapping[str, Any]) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def _stands(one: Compared) -> str:
     if one.seeds == 1:
         return f"{abs(mean):.1f} points {side} in this one seed, which shows nothing of others"
     if _is_shown(one):
-        return f"{abs(mean):.1f} points {side} ({low:.1f} to {high:.1f})"
+        return f"{abs(mean):.1f} points {side} (95% interval {low:.1f} to {high:.1f})"
     return f"not told apart from it, {_difference(one)}"
 
 
@@ -159,12 +159,18 @@ def _is_shown(one: Compared) -> bool:
 
 
 def _difference(one: Compared) -> str:
-    return f"{100 * one.difference.mean:+z.1f} {_interval(one)}".rstrip() + (f" ({ONE_SEED})" if one.seeds == 1 else "")
+    told = _points(one.difference.mean, *one.difference.interval(0.95))
+    return f"{told} ({ONE_SEED})" if one.seeds == 1 else told
 
 
-def _interval(one: Compared) -> str:
-    low, high = one.difference.interval(0.95)
-    return f"[{100 * low:+z.1f}, {100 * high:+z.1f}]" if pd.notna(low) else ""
+def _measured(line: pd.Series[Any], name: str) -> str:
+    """A difference of a line of `controlled`."""
+    return _points(line[name], line[f"{name}_low"], line[f"{name}_high"])
+
+
+def _points(mean: float, low: float, high: float) -> str:
+    interval = f" (95% interval {100 * low:+z.1f} to {100 * high:+z.1f})" if pd.notna(low) else ""
+    return f"{100 * mean:+z.1f} points{interval}"  # z: no -0.0
 
 
 def _after(branch: str) -> str:
@@ -180,4 +186,4 @@ def _sentence(words: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    return f"{share:.1%}"

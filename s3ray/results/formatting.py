@@ -23,10 +23,18 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def gain(difference: float, half_width: float = math.nan, metric: Metric = _ACCURACY) -> str:
-    """In the metric's unit, such as points, with its sign: + is better. One seed has no interval."""
+    """In the metric's unit, such as points, with its sign: + is better.
+
+    One seed has no interval; one of shares that leads beyond ± 100 is cut off (`statistics`).
+    """
     unit, digits = abs(metric.factor), metric.digits
+    if pd.isna(difference):
+        return ""
     interval = f" ± {unit * half_width:.{digits}f}" if pd.notna(half_width) else ""
-    return "" if pd.isna(difference) else f"{unit * difference:+.{digits}f}" + interval
+    if metric.factor == 100 and abs(difference) + half_width > 1.0:
+        ends = (max(difference - half_width, -1), min(difference + half_width, 1))
+        interval = " [" + ", ".join(f"{unit * end:+.{digits}f}" for end in ends) + "]"
+    return f"{unit * difference:+.{digits}f}{interval}"
 
 
 def mean_std(mean: float, std: float, digits: int = 2) -> str:

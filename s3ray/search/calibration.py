@@ -10,7 +10,7 @@ The rules, written before results:
 
 - Judged is what a search judges: validation accuracy after Selection at the p below 1 where it is highest. Test is
   never read. Of equal candidates the first wins.
-- Below `LEAST` validation samples nothing is tried: there the best of a handful is the luckiest.
+- Below `LEAST` validation samples nothing is tried, and that is said: there the best of a handful is the luckiest.
 - What a `--config` file sets is not varied.
 - It is for the smoke scale, for which the candidates were made; at the paper's, its own settings stand.
 - A candidate that diverges is none, and stays none in this store. If all do, the scale's own settings stand.
@@ -104,6 +104,15 @@ class Calibration:
         plan = make_plan(SWEEP, tried, store, machine)
         return cls(study, _without(plan, lambda cell: cell.identity in diverged), names)
 
+    def may_follow(self, sweep: Sweep, store: Store) -> list[Plan]:
+        """The plans of a sweep that calibration may lead to, one per candidate, of all datasets the same."""
+        datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
+        plans = []
+        for tables in CANDIDATES.values():
+            entries = {**self.study.entries, **self.study.with_settings(dict.fromkeys(datasets, tables))}
+            plans.append(make_plan(sweep, replace(self.study, entries=entries), store, self.plan.machine))
+        return plans
+
     def announced(self) -> str:
         """What is to be done first, in words."""
         datasets = dict.fromkeys(dataset for dataset, _ in self.names.values())
@@ -111,7 +120,7 @@ class Calibration:
         return (
             f"calibration first: {len(CANDIDATES)} candidates for each of {', '.join(datasets)}, "
             f"{cost['cells']['to_run']} cells to run, estimated {duration(cost['estimated_worker_seconds'])} of one "
-            f"worker; what follows is planned with the scale's own settings until then"
+            f"worker; what follows is counted with the scale's own settings until then, its time with each candidate's"
         )
 
     def told(self, store: Store) -> list[str]:
@@ -157,9 +166,16 @@ class Calibration:
     def settled(self, store: Store) -> Study:
         """The study with the settings that are known to be best; of datasets whose candidates still run, as it was."""
         running = {self.names[cell.cell.dataset][0] for cell in self.plan.pending}
-        chosen = {name: best_of(own) for name, own in self.scores(store).items() if name not in running}
+        scores = {name: own for name, own in self.scores(store).items() if name not in running}
+        chosen = {name: best_of(own) for name, own in scores.items()}
+        tried = {name: {c: own[c].accuracy if c in own else None for c in CANDIDATES} for name, own in scores.items()}
         entries = self.study.with_settings({name: CANDIDATES[candidate] for name, candidate in chosen.items()})
-        return replace(self.study, entries={**self.study.entries, **entries}, chosen={**self.study.chosen, **chosen})
+        return replace(
+            self.study,
+            entries={**self.study.entries, **entries},
+            chosen={**self.study.chosen, **chosen},
+            tried={**self.study.tried, **tried},
+        )
 
 
 def _without(plan: Plan, left_out: Callable[[CellPlan], bool]) -> Plan:
@@ -172,12 +188,22 @@ def best_of(scores: Mapping[str, Score]) -> str:
 
 
 def _asks(entry: StudyDataset) -> bool:
-    return (
-        entry.facts.kind == "user"
-        and entry.scale == "smoke"
-        and entry.settings.calibrate
-        and entry.facts.samples["valid"] >= LEAST
-    )
+    return _would_ask(entry) and entry.facts.samples["valid"] >= LEAST
+
+
+def _would_ask(entry: StudyDataset) -> bool:
+    """If it had samples enough."""
+    return entry.facts.kind == "user" and entry.scale == "smoke" and entry.settings.calibrate
+
+
+def too_small(study: Study) -> list[str]:
+    """A sentence per dataset that has too few validation samples to be calibrated."""
+    return [
+        f"{name}: not calibrated, since among {len(CANDIDATES)} candidates {entry.facts.samples['valid']} validation "
+        f"samples, fewer than {LEAST}, would choose the luckiest; the scale's own settings stand"
+        for name, entry in study.entries.items()
+        if _would_ask(entry) and not _asks(entry)
+    ]
 
 
 def plan_calibrated(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:

@@ -23,6 +23,7 @@ from s3ray.search.trials import Trials, counted, open_study, try_again
 from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
+from s3ray.sweep.memory import largest
 
 
 def search_all(
@@ -54,7 +55,9 @@ def search_all(
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     methods = sorted(spaces, key=lambda method: method != S3)  # S3 first
     searches = [Search.of(plan, name, spaces[method], method) for name in plan.study.datasets for method in methods]
-    check_plan(replace(plan, committed={}), store, execution)  # other configurations run even if this one is cached
+    anew = replace(plan, committed={})  # other configurations run even if this one is cached
+    check_plan(anew, store, execution)
+    execution = replace(execution, memory_per_worker=largest(anew, execution.workers_per_trial)[0])
     with ExitStack() as stack:
         for search in searches:
             stack.enter_context(_held(search, store, say))
@@ -65,7 +68,7 @@ def search_all(
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
-            capacity = stack.enter_context(usable(store, execution))
+            capacity = stack.enter_context(usable(anew, store, execution))
             for search in lacking:
                 store.publish_dataset(data[search.dataset])
                 study = studies[search.name]

@@ -13,7 +13,7 @@ from functools import reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from s3ray.configuration import check_listed, check_not_negative
+from s3ray.configuration import check_listed, check_not_negative, check_whole
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded import EMBEDDED
 from s3ray.errors import UserError, nearest
@@ -70,11 +70,14 @@ class Settings:
     # (ours) Of data of the user's: features get mean 0 and deviation 1, and a few settings are tried before a sweep.
     standardize: bool = True
     calibrate: bool = True
+    max_steps: int | None = None  # (ours) of such data, longer sequences are subsampled evenly to so many steps
     margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)
 
     def __post_init__(self) -> None:
         check_listed(self, "granularities", "seeds", "batch_sizes")
         check_not_negative(self, "margin")
+        if self.max_steps is not None:
+            check_whole(self, "max_steps")
         if min(self.seeds) < 0 or max(self.seeds) > _LARGEST_SEED:
             raise UserError(f"seeds {list(self.seeds)} must lie between 0 and 2^63 - 1; choose others")
         if self.specialization.views == "dropout" and self.model.dropout == 0.0:

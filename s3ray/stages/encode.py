@@ -38,7 +38,9 @@ class Begun:
     Of one model only, and no more than `room` bytes: what does not fit is computed again.
     """
 
-    def __init__(self, room: int = 2**28) -> None:
+    ROOM = 2**28
+
+    def __init__(self, room: int = ROOM) -> None:
         self._room, self._kept = room, dict[tuple[str, int, int], Mapping[str, Any]]()
 
     def of(self, key: tuple[str, int, int], begin: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
-from s3ray.stages.cost import probe_seconds
+from s3ray.stages.cost import pooling_seconds, probe_seconds
 from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -117,8 +117,8 @@ def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, c
 def _estimate(run: StageRun, facts: DataFacts) -> float:
     """Pool the raw features and fit probes: on all of them, on each modality's, and on means and deviations."""
     features = sum(facts.features.values())
-    probes = len(_FACTORS) * (2 + 2 * (sum(facts.tokens.values()) > sum(facts.samples.values()) * len(facts.features)))
-    return probes * probe_seconds(facts, features) + sum(facts.tokens.values()) * features / len(facts.features) * 4e-9
+    sequences = any(most > 1 for most in facts.most_steps.values())
+    return len(_FACTORS) * (2 + 2 * sequences) * probe_seconds(facts, features) + pooling_seconds(facts, sequences)
 
 
 REFERENCE = Stage("reference", 3, ClassifierConfig, _run, _estimate)

@@ -108,12 +108,14 @@ class Inputs:
     features: Mapping[str, int]  # input width per modality
     classes: int
     standardized: bool = False  # features were, as the published data's facts say: new samples are, too
+    subsampled: Mapping[str, int] = field(default_factory=dict)  # steps per modality whose longer sequences were cut
     padded: Mapping[str, int] = field(default_factory=dict)  # steps per modality, where the encoders route padding
 
     @classmethod
     def of(cls, data: Dataset | DataFacts) -> Inputs:
-        standardized = isinstance(data, Dataset) and "standardized" in data.facts
-        return cls(dict(data.features), data.classes, standardized)
+        facts = data.facts if isinstance(data, Dataset) else {}
+        subsampled = dict(facts.get("subsampled", {}))
+        return cls(dict(data.features), data.classes, "standardized" in facts, subsampled)
 
 
 @dataclass(frozen=True)

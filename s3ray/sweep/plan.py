@@ -221,8 +221,11 @@ class Plan:
                     "scale": entry.scale,
                     "classes": entry.facts.classes,
                     "samples": dict(entry.facts.samples),
+                    "subsampled": dict(entry.facts.subsampled),
                     "fingerprint": entry.facts.fingerprint,
                     "warnings": list(entry.facts.warnings),
+                    "calibrated": self.study.chosen.get(name),
+                    "tried": dict(self.study.tried.get(name, {})),
                 }
                 for name, entry in self.study.entries.items()
             },

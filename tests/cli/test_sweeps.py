@@ -37,6 +37,7 @@ FLAGS = {
     "--workers-per-trial",
     "--gpus-per-worker",
     "--config",
+    "--max-steps",
     "--verbose",
 }
 
@@ -328,4 +329,28 @@ def test_own_data_are_announced_to_be_calibrated_unless_told_otherwise(
     np.savez(tmp_path / "own.npz", **arrays)
     asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
     assert "calibration first: 5 candidates for each of own, 5 cells to run, estimated" in s3ray(*asked).stdout
+    planned = s3ray(*asked).stdout.splitlines()
+    assert re.match(
+        r"estimated .+ to .+ of one worker; .+ to .+ on this machine's .* and calibration's own", planned[-1]
+    )
+    low, high = json.loads(s3ray(*asked, "--format", "json").stdout)["estimated_worker_seconds_after_calibration"]
+    assert high > 1.5 * low
     assert "calibration" not in s3ray(*asked, "--no-calibration").stdout
+
+
+def test_long_sequences_of_own_data_are_subsampled_if_asked_and_the_plan_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays())
+    own = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
+    assert "image + text, image subsampled to 2 steps, 2 classes" in s3ray(*own, "--max-steps", "2").stdout
+    assert "subsampled" not in s3ray(*own, "--max-steps", "3").stdout
+    embedded = ["plan", str(FIGURE3), "--datasets", "digits", "--storage", str(tmp_path / "store"), "--max-steps", "2"]
+    assert_one_sentence(s3ray(*embedded), "--max-steps 2: is for your own data; give it with --dataset NAME=PATH, or")
+
+
+def test_the_plan_says_what_few_samples_cannot_tell(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays())
+    asked = ["plan", str(FIGURE3), "--dataset", f"own={tmp_path / 'own.npz'}", "--storage", str(tmp_path / "store")]
+    told = s3ray(*asked).stdout
+    assert "warning: own: 20 test samples can tell little: of an accuracy of 75%, 19 points either way stay" in told
+    assert "own: not calibrated, since among 5 candidates 20 validation samples, fewer than 100, would choose" in told
+    assert "not calibrated" not in s3ray(*asked, "--no-calibration").stdout

@@ -551,3 +551,12 @@ def test_a_dataset_made_of_an_opened_one_has_a_fingerprint_of_its_own(tiny_datas
     other = dataclasses.replace(opened.train, labels=np.roll(opened.train.labels, 1))
     assert dataclasses.replace(opened, train=other).fingerprint() != opened.fingerprint()
     assert dataclasses.replace(opened, name="renamed").fingerprint() == opened.fingerprint()
+
+
+def test_means_and_deviations_of_more_values_than_are_looked_at_together() -> None:
+    lengths = np.array([400_000, 1, 300_000, 500_000, 7])
+    values = np.random.default_rng(0).normal(3, 2, size=(lengths.sum(), 1))
+    sequences = Sequences.from_rows(values, lengths)
+    pieces = np.split(sequences.values.astype(np.float64), sequences.offsets[1:-1])
+    np.testing.assert_allclose(sequences.means(), [piece.mean(axis=0) for piece in pieces], rtol=1e-12)
+    np.testing.assert_allclose(sequences.deviations(), [piece.std(axis=0) for piece in pieces], rtol=1e-10)

@@ -111,6 +111,30 @@ def test_hdf5_and_npz_whose_names_tell_the_split(here: Path) -> None:
         assert list(imported(name, modalities={"g": "gyro:cols:0,2", "a": "acc"}).features.values()) == [2, 2]
 
 
+def test_variable_length_arrays_of_hdf5_are_sequences_of_one_feature(here: Path) -> None:
+    walks = [np.arange(float(1 + i % 3)) + i for i in range(N)]
+
+    def write(sequences: list[NDArray[Any]]) -> None:
+        with h5py.File("f.h5", "w") as file:
+            ragged = file.create_dataset("walk", (N,), dtype=h5py.vlen_dtype(np.float64))
+            table = file.create_dataset("table", (N, 2), dtype=h5py.vlen_dtype(np.float64))
+            for i, one in enumerate(sequences):
+                ragged[i] = table[i, 0] = table[i, 1] = one
+            file["acc"], file["y"] = ACC, KINDS == "sit"
+
+    write(walks)
+    data = imported("f.h5", label="y")
+    assert dict(data.features) == {"walk": 1, "acc": ACC.shape[1]}
+    walk = data.train.modalities["walk"]
+    assert {tuple(one[:, 0]) for one in np.split(walk.values, walk.offsets[1:-1])} <= {tuple(one) for one in walks}
+    assert "not used: table (objects; save numbers)" in said(data)
+    Path("out.npz").unlink()
+    asked = {"t": "table", "acc": "acc"}
+    assert "table holds objects or structs, not numbers; save it as one" in refused("f.h5", label="y", modalities=asked)
+    write([*walks[:-1], np.empty(0)])
+    assert "walk" in refused("f.h5", label="y")
+
+
 def test_three_axes_lengths_and_one_hot(here: Path) -> None:
     steps = np.arange(N * 3 * 2, dtype=np.float64).reshape(N, 3, 2)
     padded = steps.copy()

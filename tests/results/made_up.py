@@ -131,6 +131,8 @@ def facts(dataset: Any) -> Any:
             classes=2 if is_simulated else 10,
             samples=samples,
             tokens={name: 16 * count for name, count in samples.items()},
+            mean_steps=dict.fromkeys(("first", "second") if is_simulated else ("rows", "columns"), 8.0),
+            most_steps=dict.fromkeys(("first", "second") if is_simulated else ("rows", "columns"), 8),
             squares={name: 128 * count for name, count in samples.items()},
             best_accuracy=0.9 if is_simulated else None,
             truth=f"truth of {dataset}" if is_simulated else None,
@@ -143,6 +145,8 @@ def facts(dataset: Any) -> Any:
         classes=2,
         samples=file.samples,
         tokens={name: 2 * file.steps * count for name, count in file.samples.items()},
+        mean_steps=dict.fromkeys(("vision", "text"), float(file.steps)),
+        most_steps=dict.fromkeys(("vision", "text"), file.steps),
         squares={name: 2 * file.steps**2 * count for name, count in file.samples.items()},
         label_rule="sentiment of 0 is positive" if file.sentiment else None,
     )

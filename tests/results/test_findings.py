@@ -58,14 +58,16 @@ def test_every_sentence_by_hand() -> None:
     assert list(found) == ["toy"]
     # 76 at p* = 0.5. The raw features of vision, which validation chooses, reach 86: 10 points more, ± 2.5.
     assert found["toy"] == [
-        "S3 reaches 76.0 on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p "
+        "S3 reaches 76.0% on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p "
         "0.5, the best of 2 configurations on validation.",
-        "Logistic regression on raw features (vision) gives 86.0: S3 is 10.0 points below (7.5 to 12.5).",
+        "Logistic regression on raw features (vision) gives 86.0%: S3 is 10.0 points below (95% interval 7.5 to 12.5).",
         'To try: fewer layers (model.layers), or model.expert_scale = "one", since experts gained nothing.',
-        "Selection (suff+min): +10.0 [+9.0, +11.0] over Specialization alone, at p 1.",
-        "Pruning to p 0.5: +4.0 [+1.5, +6.5]; above random pruning there: +5.0 [+4.0, +6.0].",
-        "Experts: -10.0 [-11.0, -9.0] over computing none, at p 1: experts hurt here; a pruning curve says nothing.",
-        "Training: +40.0 [+39.0, +41.0] over untrained encoders, at p 1.",
+        "Selection (suff+min): +10.0 points (95% interval +9.0 to +11.0) over Specialization alone, at p 1.",
+        "Pruning to p 0.5: +4.0 points (95% interval +1.5 to +6.5); above random pruning there: +5.0 points (95% "
+        "interval +4.0 to +6.0).",
+        "Experts: -10.0 points (95% interval -11.0 to -9.0) over computing none, at p 1: experts hurt here; a pruning "
+        "curve says nothing.",
+        "Training: +40.0 points (95% interval +39.0 to +41.0) over untrained encoders, at p 1.",
     ]
 
 
@@ -73,17 +75,17 @@ def test_one_seed_has_no_interval_and_shows_nothing() -> None:
     one = curve({1.0: [0.70], 0.5: [0.75]})
     found = findings(results(one, controls=[CONTROLS[0][lambda f: f["seed"] == 0]], references=RAW))["toy"]
     assert found == [
-        "S3 reaches 75.0 on test (one seed, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p 0.5.",
-        "Logistic regression on raw features (vision) gives 86.0: S3 is 11.0 points below in this one seed, which "
+        "S3 reaches 75.0% on test (one seed, 100 samples) with χ 8, batch size 64, after Selection (suff+min), p 0.5.",
+        "Logistic regression on raw features (vision) gives 86.0%: S3 is 11.0 points below in this one seed, which "
         "shows nothing of others.",
-        "Pruning to p 0.5: +5.0 (one seed); over random pruning there: +5.0.",
+        "Pruning to p 0.5: +5.0 points (one seed); over random pruning there: +5.0 points.",
     ]
 
 
 def test_without_controls_and_references_the_curve_alone_is_told() -> None:
     assert findings(results(BEFORE))["toy"] == [
-        "S3 reaches 62.0 on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, without Selection, p 0.5.",
-        "Pruning to p 0.5: +0.0 [-1.0, +1.0].",
+        "S3 reaches 62.0% on test (n = 3 seeds, 100 samples) with χ 8, batch size 64, without Selection, p 0.5.",
+        "Pruning to p 0.5: +0.0 points (95% interval -1.0 to +1.0).",
     ]
 
 
@@ -91,7 +93,8 @@ def test_above_the_raw_features_nothing_is_to_be_tried() -> None:
     weak = [reference("raw features", 0.5, 0.40)]
     found = findings(results(AFTER, references=weak))["toy"]
     assert found[1] == (
-        "Logistic regression on raw features (all modalities) gives 40.0: S3 is 36.0 points above (33.5 to 38.5)."
+        "Logistic regression on raw features (all modalities) gives 40.0%: S3 is 36.0 points above (95% interval 33.5 "
+        "to 38.5)."
     )
     assert not any(sentence.startswith("To try") for sentence in found)
 
@@ -101,16 +104,16 @@ def test_every_dataset_has_its_own_and_the_choice_is_validations() -> None:
     better = curve({1.0: [0.5, 0.5], 0.5: [0.5, 0.5]}, {0.5: 0.3}, dataset="other", granularity=2)
     found = findings(results(AFTER, other, better))
     assert list(found) == ["toy", "other"]
-    assert found["other"][0].startswith("S3 reaches 50.0 on test (n = 2 seeds, 100 samples) with χ 2,")
+    assert found["other"][0].startswith("S3 reaches 50.0% on test (n = 2 seeds, 100 samples) with χ 2,")
 
 
 def test_validation_chooses_p_1_too_and_pruning_that_hurts_is_told_of_p_star() -> None:
     rows = curve({1.0: [0.95] * 3, 0.5: [0.88] * 3}, {1.0: 0.9, 0.5: 0.8})
     found = findings(results(rows, references=[reference("raw features", 0.5, 0.91)]))["toy"]
-    assert found[0].startswith("S3 reaches 95.0 on test")
+    assert found[0].startswith("S3 reaches 95.0% on test")
     assert found[0].endswith("p 1.")
     assert "S3 is 4.0 points above" in found[1]
-    assert found[-1].startswith("Pruning to p 0.5: -7.0")
+    assert found[-1].startswith("Pruning to p 0.5: -7.0 points")
 
 
 def test_selection_is_told_of_where_validation_prefers_to_go_without_it() -> None:
@@ -123,7 +126,9 @@ def test_selection_is_told_of_where_validation_prefers_to_go_without_it() -> Non
 
 def test_what_is_not_above_the_most_frequent_class_is_said() -> None:
     found = findings(results(AFTER, references=[reference("majority class", 0.9, 0.9)]))["toy"]
-    assert found[1] == "Always the most frequent class gives 90.0: S3 is 14.0 points below (11.5 to 16.5)."
+    assert (
+        found[1] == "Always the most frequent class gives 90.0%: S3 is 14.0 points below (95% interval 11.5 to 16.5)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,7 @@ def test_what_is_odd_about_data_and_what_was_left_out_stands_on_the_page(embedde
     results = embedded.results
     datasets = {name: {**facts, "warnings": []} for name, facts in results.info["datasets"].items()}
     datasets["digits"]["warnings"] = ["rows is <constant> in test"]
+    datasets["digits"] |= {"calibrated": "slowly", "tried": {"quickly": None, "slowly": 0.8125}}
     info = {
         **results.info,
         "datasets": datasets,
@@ -308,6 +309,11 @@ def test_what_is_odd_about_data_and_what_was_left_out_stands_on_the_page(embedde
     nothing = dataclasses.replace(results, info=info, **{name: pd.DataFrame() for name in results.frames})
     page = (written(nothing, tmp_path) / "index.html").read_text()
     assert '<p class="warning">digits: rows is &lt;constant&gt; in test</p>' in page
+    assert re.findall(r"<tr><td>(.*)</td><td>(.*)</td></tr>", page.partition("Calibration of digits: ")[2])[:2] == [
+        ("quickly", "diverged"),
+        ("slowly (chosen)", "81.2"),
+    ]
+    assert page.count("Calibration of ") == 1
     assert "Left out, 1 damaged:" in page
     assert "<li>store/rows.parquet: damaged; run again</li>" in page
     assert "latent_factors: " not in page.partition("Tables</h2>")[0]

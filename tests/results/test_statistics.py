@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from s3ray.results import best_ratios, summarize
+from s3ray.results.formatting import gain
 from s3ray.results.statistics import (
     CONFIGURATION,
     Difference,
@@ -60,6 +61,23 @@ def test_mean_std_n_and_interval() -> None:
     assert valid["half_width"] == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
     assert valid["high"] - valid["low"] == pytest.approx(2 * valid["half_width"])
     assert summary.loc["test", "std"] == 0.0
+
+
+def test_no_interval_reaches_where_nothing_can_lie() -> None:
+    # .8 and .96: half the interval is 12.7062 · .08 = 1.016, beyond both ends.
+    curve = {1.0: [0.80, 0.96], 0.5: [0.98, 0.50]}
+    summary = summarize(rows(curve, curve)).iloc[0]
+    assert (summary["low"], summary["high"]) == (0.0, 1.0)
+    assert summary["half_width"] == pytest.approx(12.7062 * 0.08, rel=1e-5)
+    best = best_ratios(rows(curve, curve)).iloc[0]
+    # Differences +.18 and -.46: -.14 ± 4.07.
+    assert best["gain_half_width"] == pytest.approx(12.7062 * 0.32, rel=1e-5)
+    assert gain(best["gain"], best["gain_half_width"]) == "-14.00 [-100.00, +100.00]"
+    difference = Difference(0.9, 0.1, 1)
+    assert difference.interval(0.95) == (pytest.approx(0.9 - 1.27062, rel=1e-5), 1.0)
+    assert difference.interval(0.95, largest=2.0)[1] == 2.0
+    assert gain(0.9, 0.05) == "+90.00 ± 5.00"
+    assert gain(0.9) == "+90.00"
 
 
 def test_one_seed_has_no_deviation_and_no_interval() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from s3ray.data import Dataset, from_arrays
 from s3ray.errors import UserError
-from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated
+from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated, too_small
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Study, Sweep, make_plan
 from tiny_search import commit
@@ -59,6 +59,7 @@ def test_the_candidate_that_is_best_on_validation_is_chosen(store: Store) -> Non
     assert calibration.plan.pending == ()
     settled = calibration.settled(store)
     assert settled.chosen == {"own": NAMES[1]}  # of equals the first
+    assert settled.tried == {"own": dict(zip(NAMES, (0.5, 0.8, 0.7, 0.8, 0.6), strict=True))}
     assert settled.entries["own"].settings.specialization.optimizer.learning_rate == 3e-4
     assert settled.entries["own"].facts == study.entries["own"].facts
     (line,) = calibration.told(store)
@@ -87,6 +88,7 @@ def test_a_candidate_that_diverges_is_none_and_stays_none(store: Store) -> None:
     for known in (calibration, again):
         assert known.plan.pending == ()
         assert known.settled(store).chosen == {"own": NAMES[0]}
+        assert known.settled(store).tried["own"] == {**dict.fromkeys(NAMES, 0.5), NAMES[-1]: None}
         assert known.told(store)[0].endswith(f"{NAMES[-2]} 50.0%, {NAMES[-1]} diverged")
 
 
@@ -127,6 +129,15 @@ def test_what_is_not_calibrated(store: Store, tiny_dataset: Dataset) -> None:
     assert {dataset for dataset, _ in _calibration(mixed, store).names.values()} == {"own"}
 
 
+def test_data_with_too_few_validation_samples_are_told_why_they_are_not_calibrated(tiny_dataset: Dataset) -> None:
+    small = _data("small", LEAST - 1)
+    (sentence,) = too_small(_study(_data(), small, tiny_dataset))
+    assert sentence.startswith("small: not calibrated, since among 5 candidates 99 validation samples, fewer than 100,")
+    assert len(too_small(_study(small, _data("other", 1)))) == 2
+    assert too_small(_study(small, calibrate=False)) == []
+    assert too_small(Study.of({"small": small}, "paper", {})) == []
+
+
 def test_what_the_user_sets_is_not_varied(store: Store) -> None:
     calibration = _calibration(_study(model={"width": 16}, granularities=[2, 4], seeds=[7]), store)
     settings = [entry.settings for entry in calibration.plan.study.entries.values()]
@@ -153,6 +164,18 @@ def test_a_plan_has_the_chosen_settings_once_they_are_known(store: Store) -> Non
     for cell in _calibration(study, store).plan.cells:
         _finish(store, cell, 0.5)
     assert plan_calibrated(sweep, study, store).study.chosen == {"own": NAMES[0]}
+
+
+def test_what_may_follow_takes_from_the_scales_own_time_to_that_of_two_views(store: Store) -> None:
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)], branches=("none",))
+    study = _study()
+    plans = _calibration(study, store).may_follow(sweep, store)
+    seconds = dict(zip(NAMES, [sum(plan.shares) for plan in plans], strict=True))
+    assert seconds["the scale's own"] == sum(make_plan(sweep, study, store).shares) == min(seconds.values())
+    assert max(seconds.values()) == seconds["two views"] > 1.5 * seconds["the scale's own"]
+    for cell in _calibration(study, store).plan.cells:
+        _finish(store, cell, 0.5)
+    assert sum(plan_calibrated(sweep, study, store).shares) < seconds["two views"]  # its training is there
 
 
 def test_complaints_name_the_users_dataset(store: Store) -> None:

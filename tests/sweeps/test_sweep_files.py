@@ -55,6 +55,8 @@ def study(names: Any = ("mosei", "digits", "latent_factors"), **overrides: Any) 
             classes=2,
             samples={"train": 1000, "valid": 100, "test": 100},
             tokens={"train": 50_000, "valid": 5_000, "test": 5_000},
+            mean_steps={"vision": 25.0, "text": 25.0},
+            most_steps={"vision": 50, "text": 50},
             squares={"train": 2_500_000, "valid": 250_000, "test": 250_000},
             truth="truth" if name == "latent_factors" else None,
         )

@@ -232,7 +232,8 @@ def unused(items: Sequence[Item], taken: Sequence[Choice]) -> tuple[list[str], s
         if item.first.kind == "table" and item.name not in whole:
             flat += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
         elif not any(_same_or_cell(item.name, choice.item.name) for choice in taken) and not _is_length(item):
-            (flat if _is_flat(item) else left).append(item.name)
+            objects = " (objects; save numbers)" if item.first.kind == "O" else ""
+            (flat if _is_flat(item) else left).append(f"{item.name}{objects}")
     group = next((name for name in flat if name.lower() in GROUPS), "")
     return flat + left, group, next((name for name in flat if name.lower() in TIMES), "")
 

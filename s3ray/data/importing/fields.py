@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from s3ray.data.dataset import SPLITS
+from s3ray.data.memory import free_memory
 from s3ray.data.names import split_named
 from s3ray.errors import UserError
 
@@ -48,7 +49,7 @@ class Field:
     def __str__(self) -> str:
         if self.kind == "table":
             return f"{self.name} ({self.shape[0]} rows)"
-        what = {"U": "words ", "O": "objects ", "b": "yes/no ", "list": "files or cells "}.get(self.kind, "")
+        what = {"U": "words ", "O": "objects ", "b": "yes/no ", "list": "files, cells or sequences "}.get(self.kind, "")
         return f"{self.name} ({what}{' × '.join(map(str, self.shape))})"
 
 
@@ -143,19 +144,3 @@ def check_memory(place: Path | str, needed: float, what: str) -> None:
             f"{place}: {what} needs about {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free; take fewer "
             f"columns or samples, or a machine with more"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take, container limits included; None where the system does not tell."""
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return free

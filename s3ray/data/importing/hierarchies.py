@@ -175,8 +175,19 @@ def _of_hdf5(path: Path, group: Any, key: str, name: str, is_matlab: bool, visit
     if h5py.check_string_dtype(item.dtype):
         yield Field(name, path, item.shape, lambda: np.asarray(item.asstr()[()], dtype=str), "U")
         return
+    each = h5py.check_vlen_dtype(item.dtype)
+    if each is not None and each.kind in "fiub" and len(item.shape) == 1 and item.size:
+        yield _of_lengths(name, path, item)
+        return
     kind = "O" if item.dtype.hasobject or item.dtype.names else item.dtype.kind
     yield Field(name, path, item.shape, lambda: np.asarray(item[()]), kind, nbytes=item.nbytes)
+
+
+def _of_lengths(name: str, path: Path, item: Any) -> Field:
+    """A variable-length array: per sample as many numbers as it has, read as steps of one feature."""
+    check_memory(path, 2.0 * path.stat().st_size, f"{name}, arrays of different lengths,")  # its size is not told
+    values = [np.asarray(one).reshape(-1, 1) for one in item[()]]
+    return Field(name, path, (len(values), max(map(len, values)), 1), lambda: values, "list")
 
 
 def _of_matlab(path: Path, file: Any, item: Any, name: str) -> Iterator[Field]:
