@@ -15,7 +15,7 @@ from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
 from s3ray.execution.cell import WEIGHTS
 from s3ray.methods import S3
-from s3ray.model import TrainedModel
+from s3ray.model import Scope, TrainedModel
 from s3ray.results import Results
 from s3ray.results.collect import finished_sweeps
 from s3ray.stages.encode import SAMPLES_AT_ONCE
@@ -119,15 +119,16 @@ class FinishedStore:
         measured = {point["preservation_ratio"]: point["identity"] for _, point in curve.iterrows()}
         probe = PROBE.restored(self._marker(PROBE.name, measured.pop(1.0)).document["config"])
         pool = SAMPLES_AT_ONCE
+        scope: Scope = "layer"
         for identity in list(measured.values())[:1]:
             config = SPARSIFICATION.restored(self._marker(SPARSIFICATION.name, identity).document["config"])
-            pool = config.pruning.pool
+            pool, scope = config.pruning.pool, config.pruning.scope
         inputs, standardizers = Inputs(**marker.inputs), dict[str, Standardizer]()
         if inputs.standardized:
             how = self.store.fetch_dataset(marker.document["data"]).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         module = self._restored(marker).eval()
-        return Model(module, inputs.features, probe, pool, standardizers, inputs.subsampled, inputs.padded)
+        return Model(module, inputs.features, probe, pool, scope, standardizers, inputs.subsampled, inputs.padded)
 
     def _marker(self, stage: str, identity: str) -> Marker:
         marker = self.store.marker_of(stage, identity)
@@ -164,7 +165,7 @@ def _fitting(rows: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         if found.empty:
             among = f" among those of {', '.join(said)}" if said else ""
             raise UserError(f"model: none has {name}={value!r}{among}; {nearest(str(value), _values(rows, name))}")
-        rows, said = found, [*said, f"{name}={value!r}"]
+        rows, said = found, [*said, *([f"{name}={value!r}"] if value != "" else [])]
     if open_names := [name for name in _NAMES if rows[name].nunique() > 1]:
         count = len(rows.drop_duplicates(list(_NAMES)))
         choices = "; ".join(f"{name}: {', '.join(_values(rows, name))}" for name in open_names)

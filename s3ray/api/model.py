@@ -16,7 +16,7 @@ from s3ray.data.padding import padded_split
 from s3ray.data.standardize import Standardizer, standardized_split
 from s3ray.data.subsample import subsampled_split
 from s3ray.errors import UserError, nearest
-from s3ray.model import Pruning, Ragged, S3Model, TrainedModel
+from s3ray.model import Pruning, Ragged, S3Model, Scope, TrainedModel
 from s3ray.model.parameters import ParameterCount
 from s3ray.stages.encode import encode_split
 from s3ray.stages.probe import ProbeConfig
@@ -33,7 +33,7 @@ class Model:
         module: the encoders; `encode` works where they are, and `module.to(device)` moves them.
         features: input width per modality.
         probe: what of the model its sweep probed, and how.
-        pool: samples whose (token, expert) pairs its sweep ranked together when it pruned.
+        pool, scope: the samples, and the layers, whose (token, expert) pairs its sweep ranked together when it pruned.
         standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
         max_steps: per modality to how many steps its sweep subsampled longer sequences; nothing if it did not.
         padded: per modality to how many steps sequences are padded with zeros; nothing if padding is not routed.
@@ -43,6 +43,7 @@ class Model:
     features: Mapping[str, int]
     probe: ProbeConfig
     pool: int
+    scope: Scope
     standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
     max_steps: Mapping[str, int] = field(default_factory=dict)
     padded: Mapping[str, int] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class Model:
             data: a dataset; one of its splits; or a batch, per modality (n, features), (n, steps, features), n arrays
                 (steps, features) of different lengths, or `s3ray.model.Ragged`. What the model does not know of
                 modalities is left aside.
-            preservation_ratio: p, the share of a pool's (token, expert) pairs that is kept, per layer and modality. A
+            preservation_ratio: p, the share of a pool's (token, expert) pairs that is kept, ranked as in the sweep. A
                 sample's representation below 1 depends on the others of its pool.
             pool: samples per pool, in their order; by default those of a batch all together, of a dataset or split
                 as many as in the sweep (`Model.pool`).
@@ -99,7 +100,7 @@ class Model:
         """
         pruning = None
         if preservation_ratio != 1.0:
-            pruning = Pruning(ratio=preservation_ratio, pool=pool or self.pool)
+            pruning = Pruning(ratio=preservation_ratio, pool=pool or self.pool, scope=self.scope)
             if not isinstance(self.module, S3Model):
                 raise UserError(
                     f"encode: preservation ratio {preservation_ratio} leaves experts out, and a prior method's "
@@ -137,7 +138,7 @@ class Model:
             if (given := int(known.modalities[name].lengths.max(initial=0))) > steps:
                 raise UserError(
                     f"{place}: {name} has a sequence of {given} steps, and the model routes padding up to the {steps} "
-                    f"of its training data; cut it"
+                    f"of its data; cut it"
                 )
         return padded_split(known, self.padded) if self.padded else known
 

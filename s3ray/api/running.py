@@ -121,10 +121,9 @@ def execute(
         if plan.pending:
             say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
     plan, failures = compute(plan, store, console)
-    if plan.sweep.then and plan.pending:
-        say("second round: waits for what failed; run again")
-    if (second := with_second_round(plan, store)) is not plan:
-        say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first")
+    if (second := with_second_round(plan, store, failures.keys())) is not plan:
+        without = f", without the {len(failures)} that failed" if failures else ""
+        say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
         plan, failures = compute(second, store, console)
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         results, written = write_results(plan, store)

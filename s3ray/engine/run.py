@@ -36,7 +36,7 @@ from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Cell, Plan, make_packs, make_plan
+from s3ray.sweep import Cell, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
 
 MAX_RESTARTS = 20
@@ -78,10 +78,9 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-        groups = make_packs(plan.pending, [plan.seconds(cell) for cell in plan.pending], slots=slots)
         packs = [
             Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
-            for i, cells in enumerate(groups)
+            for i, cells in enumerate(packed(plan, slots))
         ]
         console.print(
             f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time; "

@@ -102,9 +102,11 @@ class _CellRunner:
     def _not_done_meanwhile(self, runs: Sequence[StageRun]) -> list[StageRun]:
         """Those that no other cell has committed by now.
 
-        The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes.
+        The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes, a training
+        by readings of what comes after it.
         """
-        shared = [run for run in runs if run in (self.plan.reference, self.plan.floors.get("untrained"))]
+        untrained = self.plan.floors.get("untrained")
+        shared = [run for run in runs if run in (self.plan.training, self.plan.reference, untrained)]
         done = from_rank_zero(lambda: set(self.store.markers(shared))) if shared else set()
         return [run for run in runs if run.identity not in done]
 

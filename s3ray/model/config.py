@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ ExpertScale = Literal["variance", "one"]
 Pooling = Literal["mean", "first", "last"]
 Padding = Literal["masked", "routed"]
 RouterInput = Literal["standardized", "raw"]
+Weights = Literal["softmax", "renormalized"]
 
 _MOST_PARAMETERS = 10**11
 
@@ -43,7 +45,9 @@ class ModelConfig:
     padding: Padding = added("masked", neutral="masked")
     # (ours) What the router reads of a token: it standardised over its features, as experts do, or the residual stream.
     router_input: RouterInput = added("standardized", neutral="standardized")
-    renormalize: bool = added(False, neutral=False)  # (ours) weights sum to 1 after the cut; Eq. 20 leaves them
+    # (ours) Of the experts that are routed to: their softmax values, as Eq. 20 leaves them after the cut, or these
+    # divided by their sum.
+    weights: Weights = added("softmax", neutral="softmax")
 
     def __post_init__(self) -> None:
         check_whole(self, "width", "layers", "granularity", "expansion", "ffn_multiple", "heads")
@@ -86,8 +90,10 @@ class ModelConfig:
 
     @property
     def expert_gain(self) -> float:
-        """What `expert_scale` multiplies W2 and b2 by at initialisation."""
-        return self.expansion * self.granularity**0.5 if self.expert_scale == "variance" else 1.0
+        """What `expert_scale` multiplies W2 and b2 by at initialisation: ρ√χ, and √χ where χ weights sum to 1."""
+        if self.expert_scale == "one":
+            return 1.0
+        return (self.expansion if self.weights == "softmax" else 1) * math.sqrt(self.granularity)
 
     def dense(self) -> ModelConfig:
         """As many active parameters without routing: one expert of the full FFN width, which is a dense FFN.
@@ -100,6 +106,6 @@ class ModelConfig:
             expansion=1,
             router_activation="identity",
             router_input="standardized",
-            renormalize=False,
+            weights="softmax",
             expert_scale="one",
         )

@@ -32,7 +32,7 @@ class Router(nn.Module):
         super().__init__()
         self.experts = config.experts
         self.top_k = config.top_k
-        self.renormalize = config.renormalize
+        self.renormalizes = config.weights == "renormalized"
         self.project = nn.Linear(config.width, config.experts, bias=False)
         self.activation = _ACTIVATIONS[config.router_activation]()
         self.mix = nn.Linear(config.experts, config.experts, bias=False)
@@ -44,6 +44,6 @@ class Router(nn.Module):
         if draws is not None:
             noisy_TN = clean_TN + draws.normal(self.experts, clean_TN.dtype) / self.experts
         top_TK, experts_TK = noisy_TN.topk(self.top_k, dim=1)
-        among_TE = top_TK if self.renormalize else noisy_TN
+        among_TE = top_TK if self.renormalizes else noisy_TN
         weights_TK = (top_TK - among_TE.logsumexp(dim=1, keepdim=True)).exp()
         return Routing(weights_TK, experts_TK, clean_TN, top_TK[:, -1])

@@ -129,12 +129,14 @@ class Results:
             raise UserError(f"{store.option} {store.uri}: holds {what}; run a sweep first")
         info = store.folder_info("results", name)
 
-        def table(file: str) -> pd.DataFrame:
-            if file not in info["files"]:
+        def table(frame: str) -> pd.DataFrame:
+            if (file := f"{frame}.parquet") not in info["files"]:
                 return pd.DataFrame()
-            return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
+            found = pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
+            # What was written before there were readings is as usual.
+            return found if "reading" in found or "reading" not in COLUMNS[frame] else found.assign(reading="")
 
-        return cls(**{name: table(f"{name}.parquet") for name in COLUMNS}, info=info)
+        return cls(**{name: table(name) for name in COLUMNS}, info=info)
 
 
 def finished_sweeps(store: Store) -> list[str]:
@@ -158,6 +160,7 @@ def _info(plan: Plan) -> dict[str, Any]:
         "metric": plan.sweep.metric,
         "plan": plan.summary(),
         "stage_seconds": seconds,
+        "readings": {name: dict(tables) for name, tables in plan.sweep.readings.items()},
         "datasets": {
             name: {
                 "kind": entry.facts.kind,
@@ -185,7 +188,9 @@ def _info(plan: Plan) -> dict[str, Any]:
 def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:
     """What a cell's numbers depend on beside its place in the grid; not which ratios and seeds there are."""
     tables = ("model", "specialization", "selection", "probe", "method")
-    return {"batch_size": batch_size} | {name: document(getattr(settings, name)) for name in tables}
+    pruned = {name: getattr(settings.sparsification, name) for name in ("batch_size", "scope")}
+    own = {name: document(getattr(settings, name)) for name in tables}
+    return {"batch_size": batch_size, "sparsification": pruned} | own
 
 
 def collect(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.DataFrame:

@@ -113,10 +113,10 @@ def compare_results(results: Results, others: Results | None = None, where: str 
     if len(margins) > 1:
         raise UserError(f"compare: datasets declare margins {sorted(margins)}; declare one in --config")
     (margin,) = margins
-    comparison = compare(results.rows, margin, batch_sizes=_batch_sizes(results))
+    comparison = compare(results.usual.rows, margin, batch_sizes=_batch_sizes(results))
     if others is None:
         return comparison
-    tried = compare(others.rows, margin, batch_sizes=_batch_sizes(others), parameters=False)
+    tried = compare(others.usual.rows, margin, batch_sizes=_batch_sizes(others), parameters=False)
     for place, (_, printed, meaning) in enumerate(_printed()):
         if tried["verdict"].iloc[place] != "reproduced" or comparison["verdict"].iloc[place] not in _UNSETTLED:
             continue
@@ -135,9 +135,15 @@ def compare_results(results: Results, others: Results | None = None, where: str 
 def _settings(settings: Mapping[str, Any], meaning: _Meaning) -> dict[str, Any]:
     """Of a dataset's settings those that a cell's number depends on, by paths such as `selection.temperature`."""
     # A prior method trains as Specialization does where its own table says nothing.
-    tables = ["model", "probe", "specialization.optimizer", f"method.{meaning.method}"]
+    tables = ["model", "probe", "sparsification", "specialization.optimizer", f"method.{meaning.method}"]
     if meaning.method == S3:
-        tables = ["model", "probe", "specialization", *(["selection"] if meaning.branch != "none" else [])]
+        tables = [
+            "model",
+            "probe",
+            "sparsification",
+            "specialization",
+            *(["selection"] if meaning.branch != "none" else []),
+        ]
     flat = _flat(settings)
     return {path: flat[path] for path in flat if path.startswith(("batch_size", *(f"{table}." for table in tables)))}
 

@@ -4,20 +4,21 @@
   S3 is of the paper's Selection (`suff+min`).
 - Five effects, in points of accuracy. `selection`: after Selection over Specialization, at p = 1. `pruning`: p* over
   p = 1, after Selection. `smallest`: the smallest p over p = 1. `router`: at p* over as many pairs kept at random.
-  `granularity`: the largest χ over the smallest, at p = 1 after Selection. Those of one χ are means over the χ that
-  were run. p* is chosen on validation, of every reading and χ its own.
-- A reading *changes* an effect by what the effect is with it minus what it is as usual, over the seeds that both have.
-  Of a dataset, seeds and samples are random (`crossed.py`); datasets are not: the mean over them is said of these
+  `granularity`: the largest χ over the smallest, at p = 1 after Selection. All but the last are means over χ. p* is
+  chosen on validation, of every reading and χ its own.
+- A reading's *change* of an effect is the effect under it minus the usual effect, over the χ and the seeds that both
+  have. Of a dataset, seeds and samples are random (`crossed.py`); datasets are not: the mean over them is said of these
   datasets, and its squared error is the sum of theirs over their number squared (Satterthwaite's degrees of freedom).
 - What is reported is of test. What is chosen (the second round's readings) is chosen on validation.
-- Which choices matter most (`matter_most`): for each reading of the first round the larger of |t| of its change of
-  `pruning` and of `router` on validation, the two that the method stands on; for each choice its best reading. The
-  three choices with the largest are combined, each at its default or at that reading. With some twenty readings a
-  largest |t| of 2 to 3 is what chance gives: the second round asks how choices act together, it proves none of them.
+- Which choices matter most (`matter_most`): for each reading of the first round the smaller two-sided p of its changes
+  of `pruning` and `router` on validation, the two that the method stands on; for each choice its surest reading. The
+  three choices with the smallest p are combined, each at its default or at that reading. Of some forty such p-values
+  two lie below .05 by chance: the second round asks how choices act together, it proves none of them.
 - Shapes. `drawn`, as a reader of a figure says it, of the mean curve on test: `rising` if the best ratio is the
   smallest, `falling` if it is 1, else `peak inside`. That chooses on test, as the paper's own table of best p does, and
-  of a flat curve of k ratios noise alone draws each as best once in k: `rising` and, at another χ, `peak inside` by
-  (k - 2) / k² of readings. Beside it stands what is tested (`statistics.verdicts`).
+  flat curves are drawn `rising` and, at another χ, `peak inside` as often as `like_the_paper` says, with noise that
+  is independent between ratios and with noise that wanders. Readings of one encoder are near copies, so how many are
+  drawn so scatters more than as many independent ones would. Beside it stands what is tested (`statistics.verdicts`).
 - Distance from printed curves (real data): the root of the mean over p and χ of the squared differences of means, each
   over its standard error, √((s² + s'²) / n) with both sides' deviations over seeds: 1 is what noise alone gives. A
   deviation over so few seeds is uncertain itself, so each curve's is that of all its ratios together.
@@ -68,68 +69,118 @@ def changes(rows: pd.DataFrame, controls: pd.DataFrame, split: str = "test") -> 
 
     Returns:
         Columns: `reading`, `effect`; `dataset`, empty where it is the mean over those that have it; `value` of the
-        effect and its `change` from the usual reading's with `low` and `high` (95 %), shares; `t` of the change;
-        `seeds`, `samples`. The usual reading's changes are missing.
+        effect and its `change` from the usual reading's with `low` and `high` (95 %), shares; `p` of the change
+        (two-sided); `seeds`, `samples`, and of a mean `datasets`. The usual reading's changes are missing.
     """
-    columns = ["reading", "effect", "dataset", "value", "change", "low", "high", "t", "seeds", "samples"]
+    columns = ["reading", "effect", "dataset", "value", "change", "low", "high", "p", "seeds", "samples", "datasets"]
     lines: list[dict[str, Any]] = []
-    if rows.empty:
-        return pd.DataFrame(columns=columns)
-    for effect in EFFECTS:
-        measured = _by_reading(rows, controls, split, effect)
-        for reading in dict.fromkeys(reading for reading, _ in measured):
-            found = {dataset: own for (at, dataset), own in measured.items() if at == reading}
-            values = {dataset: own.mean for dataset, own in found.items()}
-            differences = {
-                dataset: (own.minus(usual), own.curves)
-                for dataset, own in found.items()
-                if reading != USUAL and (usual := measured.get((USUAL, dataset))) and usual.curves == own.curves
-            }
-            for dataset, value in values.items():
-                crossed, curves = differences.get(dataset, (None, 1))
-                difference = crossed.difference if crossed else Difference(math.nan, math.nan, math.nan)
-                counted = {"seeds": crossed.seeds, "samples": crossed.samples} if crossed else {}
-                scaled = Difference(difference.mean / curves, difference.error / curves, difference.freedom)
-                lines.append(_line(reading, effect, dataset, value, scaled) | counted)
-            lines.append(_line(reading, effect, "", float(np.mean(list(values.values()))), _mean(differences.values())))
+    for effect in EFFECTS if len(rows) else ():
+        measured = _measured(at_one_batch_size(rows), controls, split, effect)
+        for reading, found in measured.items():
+            changed = dict[str, _Change]()
+            for dataset, own in found.items():
+                usual = measured.get(USUAL, {}).get(dataset)
+                change = _change(own, usual) if usual and reading != USUAL else None
+                lines.append(_line(reading, effect, dataset, _value(own), change))
+                if change:
+                    changed[dataset] = change
+            # The usual reading's mean is over all datasets, a change's over those that have both.
+            values = [_value(own) for dataset, own in found.items() if dataset in changed or not changed]
+            together = _mean(list(changed.values()))
+            lines.append(
+                _line(reading, effect, "", float(np.mean(values)), together) | {"datasets": len(changed) or len(found)}
+            )
     return pd.DataFrame(lines, columns=columns)
 
 
-class _Measured(NamedTuple):
-    """An effect of one reading on one dataset: seeds × samples of differences, added up over `curves` values of χ."""
-
-    plus: pd.DataFrame  # what is counted for it
-    minus_: pd.DataFrame  # and against it
-    curves: int
-
-    @property
-    def mean(self) -> float:
-        return float((self.plus.to_numpy(float).mean() - self.minus_.to_numpy(float).mean()) / self.curves)
-
-    def minus(self, other: _Measured) -> Crossed:
-        return Crossed.interaction(self.plus, self.minus_, other.plus, other.minus_)
+class _Change(NamedTuple):
+    difference: Difference
+    seeds: int
+    samples: int
 
 
-def _by_reading(
+# Which samples are right on both sides of an effect, seeds × samples each: what is counted for it, and against it.
+_Sides = tuple[pd.DataFrame, pd.DataFrame]
+_ByGranularity = dict[Any, _Sides]
+
+
+def _change(own: _ByGranularity, usual: _ByGranularity) -> _Change | None:
+    """Of an effect, over the values of χ and the seeds that both readings have; None without any."""
+    common = [granularity for granularity in own if granularity in usual]
+    sides = [[*own[granularity], *usual[granularity]] for granularity in common]
+    if not sides:
+        return None
+    seeds = sorted(set.intersection(*(set(side.index) for four in sides for side in four)))
+    if not seeds:
+        return None
+    sums = [_sum([four[place] for four in sides], seeds) for place in range(4)]
+    crossed, count = Crossed.interaction(*sums), len(common)
+    summed = crossed.difference
+    mean = Difference(summed.mean / count, summed.error / count, summed.freedom)
+    return _Change(mean, crossed.seeds, crossed.samples)
+
+
+def _sum(parts: Sequence[pd.DataFrame], seeds: list[Any]) -> pd.DataFrame:
+    stacked = np.stack([part.loc[seeds].to_numpy(np.int8) for part in parts])
+    return pd.DataFrame(np.asarray(stacked.sum(axis=0, dtype=np.int8)), index=pd.Index(seeds))
+
+
+def _value(own: _ByGranularity) -> float:
+    """Over the seeds that both sides have."""
+    means = []
+    for plus, minus in own.values():
+        seeds = plus.index.intersection(minus.index)
+        means.append(plus.loc[seeds].to_numpy(float).mean() - minus.loc[seeds].to_numpy(float).mean())
+    return float(np.mean(means))
+
+
+def _mean(parts: Sequence[_Change]) -> _Change | None:
+    """Over datasets, each of whose errors is independent of the others'."""
+    if not parts:
+        return None
+    differences = [part.difference for part in parts]
+    squares = [difference.error**2 for difference in differences]
+    mean, total = sum(difference.mean for difference in differences) / len(parts), sum(squares)
+    uncertain = sum(square**2 / d.freedom for square, d in zip(squares, differences, strict=True) if square)
+    freedom = total**2 / uncertain if uncertain else math.inf
+    together = Difference(mean, math.sqrt(total) / len(parts), freedom)
+    return _Change(together, min(part.seeds for part in parts), sum(part.samples for part in parts))
+
+
+def _line(reading: str, effect: str, dataset: str, value: float, change: _Change | None) -> dict[str, Any]:
+    line = {"reading": reading, "effect": effect, "dataset": dataset, "value": value}
+    if change is None:
+        return line
+    low, high = change.difference.interval(0.95)
+    told = {"change": change.difference.mean, "low": low, "high": high, "p": change.difference.p_nonzero()}
+    return line | told | {"seeds": change.seeds, "samples": change.samples}
+
+
+def _measured(
     rows: pd.DataFrame, controls: pd.DataFrame, split: str, effect: str
-) -> dict[tuple[str, str], _Measured]:
-    """The effect of each reading and dataset that has it, at every χ that the reading was run at."""
+) -> dict[str, dict[str, _ByGranularity]]:
+    """Both sides of an effect, by reading, dataset, and χ; of `granularity` by the two χ that are compared."""
     s3 = rows[rows["method"] == S3]
-    stars = best_ratios_of(s3)
-    measured = {}
+    stars = _best_ratios(s3)
+    measured: dict[str, dict[str, _ByGranularity]] = {}
     for (reading, dataset), own in _groups(s3, "reading", "dataset"):
-        parts = [
-            part
+        sides = {
+            granularity: found
             for (granularity,), curve in _groups(own, "granularity", sort=True)
-            if (part := _sides(curve, controls, split, effect, stars.get((reading, dataset, granularity))))
-        ]
+            if (found := _sides(curve, controls, split, effect, stars.get((reading, dataset, granularity))))
+        }
         if effect == "granularity":
-            parts = [(parts[-1][0], parts[0][0])] if len(parts) > 1 else []
-        if parts:
-            plus, minus = (_sum([part[side] for part in parts]) for side in (0, 1))
-            if not plus.empty and plus.shape == minus.shape:
-                measured[reading, dataset] = _Measured(plus, minus, len(parts))
+            ends = (min(sides, default=0), max(sides, default=0))
+            sides = {ends: (sides[ends[1]][0], sides[ends[0]][0])} if len(sides) > 1 else {}
+        paired = {at: (plus, minus) for at, (plus, minus) in sides.items() if set(plus.index) & set(minus.index)}
+        if paired:
+            measured.setdefault(reading, {})[dataset] = paired
     return measured
+
+
+def at_one_batch_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each dataset the batch size that its first row has; readings are all of one."""
+    return rows[rows["batch_size"] == rows.groupby("dataset")["batch_size"].transform("first")] if len(rows) else rows
 
 
 def _groups(frame: pd.DataFrame, *names: str, sort: bool = False) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -138,82 +189,54 @@ def _groups(frame: pd.DataFrame, *names: str, sort: bool = False) -> Iterator[tu
         yield from frame.groupby(list(names), sort=sort)
 
 
-def best_ratios_of(rows: pd.DataFrame) -> dict[tuple[str, str, int], float]:
+def _best_ratios(rows: pd.DataFrame) -> dict[tuple[str, str, int], float]:
     """p* after Selection per reading, dataset and χ."""
-    stars = {}
-    for (reading,), own in _groups(rows[rows["branch"] == SELECTED], "reading"):
-        for _, best in best_ratios(own).dropna(subset=["p_star"]).iterrows():
-            stars[reading, best["dataset"], best["granularity"]] = float(best["p_star"])
-    return stars
+    best = best_ratios(rows[rows["branch"] == SELECTED]).dropna(subset=["p_star"])
+    names = best[["reading", "dataset", "granularity", "p_star"]].itertuples(index=False, name=None)
+    return {(reading, dataset, granularity): star for reading, dataset, granularity, star in names}
 
 
-def _sides(
-    curve: pd.DataFrame, controls: pd.DataFrame, split: str, effect: str, star: float | None
-) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Which samples are right on both sides of an effect, seeds × samples; None if either was not measured."""
+def _sides(curve: pd.DataFrame, controls: pd.DataFrame, split: str, effect: str, star: float | None) -> _Sides | None:
+    """Of one χ; None if either side was not measured."""
 
     def at(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
         return right(rows[(rows["split"] == split) & (rows["preservation_ratio"] == ratio)])
 
     selected = curve[curve["branch"] == SELECTED]
-    if selected.empty or (star is None and effect in ("pruning", "router")):
+    if selected.empty:
         return None
     full = at(selected, 1.0)
     if effect == "granularity":
-        return full, full
-    if effect == "selection":
+        sides = full, full
+    elif effect == "selection":
         sides = full, at(curve[curve["branch"] == "none"], 1.0)
     elif effect == "smallest":
         sides = at(selected, selected["preservation_ratio"].min()), full
+    elif star is None:
+        return None
     elif effect == "pruning":
-        sides = at(selected, star or 1.0), full
+        sides = at(selected, star), full
     else:
-        sides = at(selected, star or 1.0), at(_random_beside(selected, controls), star or 1.0)
+        sides = at(selected, star), at(_random_beside(selected, controls), star)
     return None if any(side.empty for side in sides) else sides
 
 
 def _random_beside(selected: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
-    place = selected.iloc[0][["reading", "dataset", "granularity", "branch"]]
+    place = selected.iloc[0][["reading", "dataset", "granularity", "batch_size", "branch"]]
     if controls.empty:
         return selected[:0]
     return controls[(controls[place.index] == place).all(axis=1) & (controls["control"] == "random")]
-
-
-def _sum(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Over the seeds that all have."""
-    common = sorted(set.intersection(*(set(part.index) for part in parts)))
-    stacked = np.stack([part.loc[common].to_numpy(np.int8) for part in parts])
-    return pd.DataFrame(np.asarray(stacked.sum(axis=0, dtype=np.int8)), index=common)
-
-
-def _mean(differences: Any) -> Difference:
-    """Over datasets, each of whose errors is independent of the others'."""
-    parts = [(d.difference, curves) for d, curves in differences]
-    if not parts:
-        return Difference(math.nan, math.nan, math.nan)
-    squares = [(d.error / curves) ** 2 for d, curves in parts]
-    mean = sum(d.mean / curves for d, curves in parts) / len(parts)
-    total = sum(squares)
-    uncertain = sum(s**2 / d.freedom for s, (d, _) in zip(squares, parts, strict=True) if s)
-    return Difference(mean, math.sqrt(total) / len(parts), total**2 / uncertain if uncertain else math.inf)
-
-
-def _line(reading: str, effect: str, dataset: str, value: float, change: Difference) -> dict[str, Any]:
-    low, high = change.interval(0.95)
-    t = change.mean / change.error if change.error else 0.0
-    named = {"reading": reading, "effect": effect, "dataset": dataset}
-    return named | {"value": value, "change": change.mean, "low": low, "high": high, "t": t}
 
 
 def matter_most(rows: pd.DataFrame, controls: pd.DataFrame) -> list[str]:
     """The readings that the second round combines, the choice that matters most first."""
     found = changes(rows, controls, "valid")
     single = found[(found["dataset"] == "") & found["effect"].isin(_JUDGED) & (found["reading"] != USUAL)]
-    single = single[~single["reading"].str.contains(JOINED, regex=False)]
-    strength = single["t"].abs().groupby(single["reading"]).max().dropna().sort_values(ascending=False, kind="stable")
+    single = single[~single["reading"].str.contains(JOINED, regex=False)].dropna(subset=["p"])
+    surest = single.assign(size=-single["change"].abs()).sort_values(["p", "size"], kind="stable")
     best: dict[str, str] = {}
-    for reading in strength.index:
-        best.setdefault(choice_of(str(reading)), str(reading))
+    for reading in surest["reading"]:
+        best.setdefault(choice_of(reading), reading)
     return list(best.values())[:_COMBINED]
 
 
@@ -223,37 +246,33 @@ def combinations(readings: Sequence[str]) -> Iterator[str]:
         yield from (JOINED.join(chosen) for chosen in itertools.combinations(readings, count))
 
 
+def best_drawn(curve: Mapping[float, float]) -> float:
+    """The ratio at which a mean curve is highest; of equally high ones the larger."""
+    return max(sorted(curve, reverse=True), key=lambda p: round(curve[p], 9))
+
+
 def drawn_shape(curve: Mapping[float, float]) -> str:
-    """Of the mean curve, by preservation ratio; of equally high ratios the larger is the best."""
-    best = max(sorted(curve, reverse=True), key=lambda p: round(curve[p], 9))
+    """Of the mean curve, by preservation ratio."""
+    best = best_drawn(curve)
     return "rising" if best == min(curve) else "falling" if best == 1.0 else "peak inside"
 
 
 def shapes(rows: pd.DataFrame) -> pd.DataFrame:
     """The shape of every curve after Selection, `drawn` and `tested`, with the `ratios` and seeds (`n`) behind it."""
-    lines = []
+    names = ["reading", "dataset", "granularity"]
     selected = rows[(rows["method"] == S3) & (rows["branch"] == SELECTED)] if len(rows) else rows
-    for (reading,), own in _groups(selected, "reading"):
-        tested = verdicts(own).set_index(["dataset", "granularity"])
-        test = own[(own["split"] == "test") & own["accuracy"].notna()]
-        for (dataset, granularity), curve in _groups(test, "dataset", "granularity"):
-            drawn = {p: points["accuracy"].mean() for (p,), points in _groups(curve, "preservation_ratio")}
-            if len(drawn) < 2:
-                continue
+    selected = at_one_batch_size(selected)
+    tested: Any = verdicts(selected).set_index(names)["verdict"] if len(selected) else {}
+    lines = []
+    for place, curve in _groups(selected[selected["split"] == "test"] if len(selected) else selected, *names):
+        known = curve[curve["accuracy"].notna()]
+        drawn = {p: points["accuracy"].mean() for (p,), points in _groups(known, "preservation_ratio")}
+        if len(drawn) > 1:
+            found = {"best_p": best_drawn(drawn), "drawn": drawn_shape(drawn), "tested": tested[place]}
             lines.append(
-                {
-                    "reading": reading,
-                    "dataset": dataset,
-                    "granularity": granularity,
-                    "best_p": max(sorted(drawn, reverse=True), key=lambda p: round(drawn[p], 9)),
-                    "drawn": drawn_shape(drawn),
-                    "tested": tested["verdict"][dataset, granularity],
-                    "ratios": len(drawn),
-                    "n": curve["seed"].nunique(),
-                }
+                dict(zip(names, place, strict=True)) | found | {"ratios": len(drawn), "n": known["seed"].nunique()}
             )
-    columns = ["reading", "dataset", "granularity", "best_p", "drawn", "tested", "ratios", "n"]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=[*names, "best_p", "drawn", "tested", "ratios", "n"])
 
 
 def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
@@ -261,6 +280,10 @@ def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         found: of `shapes`. Where one χ alone was run there is nothing to say.
+
+    Returns:
+        Columns: `reading`, `dataset`, `drawn`, `tested`; `chance`, how likely flat curves are drawn so whose ratios
+        have noise of their own, and `chance_walk`, where their noise is a random walk along p.
     """
     lines = []
     for (reading, dataset), own in _groups(found, "reading", "dataset"):
@@ -269,9 +292,19 @@ def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
         ordered = own.sort_values("granularity")
         ends = [ordered.iloc[0], ordered.iloc[-1]]
         says = {how: (ends[0][how], ends[1][how]) == ("rising", "peak inside") for how in ("drawn", "tested")}
-        ratios = min(end["ratios"] for end in ends)
-        lines.append({"reading": reading, "dataset": dataset, **says, "chance": (ratios - 2) / ratios**2})
-    return pd.DataFrame(lines, columns=["reading", "dataset", "drawn", "tested", "chance"])
+        chances = _by_chance(min(end["ratios"] for end in ends))
+        lines.append({"reading": reading, "dataset": dataset, **says, "chance": chances[0], "chance_walk": chances[1]})
+    return pd.DataFrame(lines, columns=["reading", "dataset", "drawn", "tested", "chance", "chance_walk"])
+
+
+def _by_chance(ratios: int) -> tuple[float, float]:
+    """That of two flat curves one is highest at the smallest ratio and the other at neither end.
+
+    With independent noise each of k ratios is the best one equally often. A random walk of k - 1 steps is highest at a
+    given end with probability C(2k - 2, k - 1) / 4^(k - 1) (Feller 1968, chapter III).
+    """
+    walk = math.comb(2 * ratios - 2, ratios - 1) / 4 ** (ratios - 1)
+    return (ratios - 2) / ratios**2, walk * max(1 - 2 * walk, 0.0)
 
 
 def distances(rows: pd.DataFrame) -> pd.DataFrame:
@@ -288,6 +321,7 @@ def distances(rows: pd.DataFrame) -> pd.DataFrame:
         mean=table["accuracy_mean"].astype(float),
         std=table["accuracy_std"].astype(float),
     )
+    rows = at_one_batch_size(rows)
     real = {"kind": "multibench", "method": S3, "branch": SELECTED, "split": "test"}
     mine = rows[(rows[list(real)] == pd.Series(real)).all(axis=1)] if len(rows) else rows
     lines = []
@@ -299,14 +333,19 @@ def distances(rows: pd.DataFrame) -> pd.DataFrame:
             both = by_ratio.merge(
                 theirs[["preservation_ratio", "mean", "std"]], on="preservation_ratio", suffixes=("", "_printed")
             )
-            # One deviation for a curve: that of a single ratio, over three seeds, may be 0 by chance.
-            error = both["var"].mean() / both["count"].mean() + (both["std"] ** 2).mean() / SEEDS
+            # One deviation for a curve: that of a single ratio, over three seeds, may be 0 by chance. One seed has
+            # none, and is taken to scatter as the printed ones do.
+            printed_variance = (both["std"] ** 2).mean()
+            variance = both["var"].mean() if both["var"].notna().any() else printed_variance
+            error = variance / both["count"].mean() + printed_variance / SEEDS
             if len(both) and error > 0:
                 squares += ((both["mean"] - both["mean_printed"]) ** 2 / error).tolist()
         if squares:
             distance = math.sqrt(sum(squares) / len(squares))
             lines.append({"reading": reading, "dataset": dataset, "distance": distance, "points": len(squares)})
-    return pd.DataFrame(lines, columns=["reading", "dataset", "distance", "points"])
+    found = pd.DataFrame(lines, columns=["reading", "dataset", "distance", "points"])
+    # A reading that lacks a curve, since a cell failed, is compared with none that has it.
+    return found[found["points"] == found.groupby("dataset")["points"].transform("max")]
 
 
 def chosen_elsewhere(found: pd.DataFrame) -> pd.DataFrame:

@@ -51,7 +51,8 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
 
 
 def _is_real(results: Results) -> bool:
-    return bool(len(results.rows)) and bool((results.rows["kind"] == "multibench").all())
+    rows = results.usual.rows
+    return bool(len(rows)) and bool((rows["kind"] == "multibench").all())
 
 
 def _page(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from s3ray.results.collect import Results
@@ -10,12 +10,20 @@ from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, make_plan
 
 
-def with_second_round(plan: Plan, store: Store) -> Plan:
-    """A plan with the cells that follow from its results, once all of them are there; others as they are."""
+def with_second_round(plan: Plan, store: Store, failed: Collection[Cell] = ()) -> Plan:
+    """A plan with the cells that follow from its results, once all of them are there; others as they are.
+
+    Args:
+        failed: cells that are not waited for. Where a file is damaged the second round is not planned: it would follow
+            from less than was measured.
+    """
     then, first = plan.sweep.then, plan.sweep.cells
-    if then is None or plan.pending:
+    if then is None or any(cell.cell not in failed for cell in plan.pending):
         return plan
-    second = list(then(plan.study, Results.collect(plan, store)))
+    results = Results.collect(plan, store)
+    second = [] if results.info["left_out"] else list(then(plan.study, results))
+    if not second:
+        return plan
 
     def cells(study: Study) -> Iterator[Cell]:
         yield from first(study)

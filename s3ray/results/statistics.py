@@ -78,7 +78,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-CONFIGURATION = ["dataset", "method", "kind", "scale", "granularity", "batch_size", "branch"]
+CONFIGURATION = ["dataset", "method", "kind", "scale", "granularity", "batch_size", "reading", "branch"]
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 1999

@@ -3,7 +3,7 @@
 from s3ray.sweep.cell import Cell
 from s3ray.sweep.grid import Study, StudyDataset, Sweep, load_sweep, union
 from s3ray.sweep.packs import make_packs
-from s3ray.sweep.plan import STAGES, BranchPlan, CellPlan, Plan, make_plan, plan_cell
+from s3ray.sweep.plan import STAGES, BranchPlan, CellPlan, Plan, make_plan, packed, plan_cell
 
 __all__ = [
     "STAGES",
@@ -17,6 +17,7 @@ __all__ = [
     "load_sweep",
     "make_packs",
     "make_plan",
+    "packed",
     "plan_cell",
     "union",
 ]

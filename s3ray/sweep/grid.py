@@ -269,7 +269,14 @@ class Sweep:
 
 
 def union(name: str, parts: Sequence[Sweep]) -> Sweep:
-    """Everything that `parts` ask for, at every batch size, and all of their exhibits."""
+    """Everything that `parts` ask for, at every batch size, and all of their exhibits.
+
+    Raises:
+        UserError: a part has readings, which stand at one batch size, or a second round.
+    """
+    for part in parts:
+        if part.readings or part.then:
+            raise UserError(f"sweep {name}: part {part.name} has readings of its own; run it by itself")
     exhibits = dict.fromkeys(exhibit for part in parts for exhibit in part.exhibits)
     return Sweep(name, exhibits=tuple(exhibits), parts=tuple(parts))
 

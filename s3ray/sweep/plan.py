@@ -232,6 +232,16 @@ class Plan:
         }
 
 
+def packed(plan: Plan, slots: int) -> list[list[CellPlan]]:
+    """The pending cells in packs; those that share a training stand in one, so that it is trained once."""
+    sharing: dict[str, list[tuple[CellPlan, float]]] = {}
+    for cell, seconds in zip(plan.pending, plan.shares, strict=True):
+        sharing.setdefault(cell.training.identity, []).append((cell, seconds))
+    groups = [[cell for cell, _ in group] for group in sharing.values()]
+    totals = [sum(seconds for _, seconds in group) for group in sharing.values()]
+    return [[cell for group in pack for cell in group] for pack in make_packs(groups, totals, slots=slots)]
+
+
 def training_run(cell: Cell, settings: Settings, facts: DataFacts) -> StageRun:
     """What trains a cell's encoders: Specialization, or a prior method on dense encoders.
 

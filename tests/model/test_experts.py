@@ -214,6 +214,8 @@ def test_at_initialisation_the_moe_has_the_variance_of_one_expert(granularity: i
     torch.manual_seed(0)
     plain = Experts(dataclasses.replace(config, expert_scale="one"))
     assert config.expert_gain == pytest.approx(2 * math.sqrt(granularity))
+    # Weights that sum to 1 are ρ times as large.
+    assert dataclasses.replace(config, weights="renormalized").expert_gain == pytest.approx(math.sqrt(granularity))
     torch.testing.assert_close(scaled.w2_NED, plain.w2_NED * config.expert_gain)
     torch.testing.assert_close(scaled.b2_ND, plain.b2_ND * config.expert_gain)
     assert torch.equal(scaled.w1_NDE, plain.w1_NDE)

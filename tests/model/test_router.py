@@ -48,7 +48,7 @@ def test_weights_are_softmax_values_that_are_not_renormalised() -> None:
 
 def test_renormalised_weights_sum_to_one() -> None:
     x_TD = torch.log(torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)) / 2
-    routing = _router(torch.eye(4), dataclasses.replace(CONFIG, renormalize=True))(x_TD, None)
+    routing = _router(torch.eye(4), dataclasses.replace(CONFIG, weights="renormalized"))(x_TD, None)
     torch.testing.assert_close(routing.weights_TK, torch.tensor([[4 / 7, 3 / 7]]).double())
 
 

@@ -77,27 +77,43 @@ def test_sup_con_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
         assert sup_con(a, b, LABELS, TAU).item() == pytest.approx(_naive_sup_con(a, b, TAU), rel=1e-12)
 
 
-def test_sup_con_without_ones_own_index_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
-    """Class 7 has one sample, which is no anchor then."""
-    for a, b in (z, (z[0], z[0])):
-        anchors, others = [_unit(row) for row in a.tolist()], [_unit(row) for row in b.tolist()]
-        losses = []
-        for i, anchor in enumerate(anchors):
-            denominator = sum(math.exp(_dot(anchor, other) / TAU) for other in others)
-            positives = [s for s in range(len(others)) if LABELS[s] == LABELS[i] and s != i]
-            logs = [math.log(math.exp(_dot(anchor, others[s]) / TAU) / denominator) for s in positives]
-            losses += [-sum(logs) / len(logs)] if logs else []
-        assert len(losses) == 5
-        got = sup_con(a, b, LABELS, TAU, own_positive=False)
-        assert got.item() == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+def test_sup_con_without_itself_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:
+    """Neither s nor j is i; class 7 has one sample, which is no anchor then."""
+    losses = []
+    points = [_unit(row) for row in z[0].tolist()]
+    for i, anchor in enumerate(points):
+        others = [j for j in range(len(points)) if j != i]
+        denominator = sum(math.exp(_dot(anchor, points[j]) / TAU) for j in others)
+        logs = [
+            math.log(math.exp(_dot(anchor, points[s]) / TAU) / denominator) for s in others if LABELS[s] == LABELS[i]
+        ]
+        losses += [-sum(logs) / len(logs)] if logs else []
+    assert len(losses) == 5
+    assert sup_con(z[0], z[0], LABELS, TAU, without_itself=True).item() == pytest.approx(sum(losses) / 5, rel=1e-12)
 
 
-def test_where_every_label_stands_once_there_are_no_other_positives(z: tuple[Tensor, Tensor]) -> None:
-    loss = sup_con(*z, torch.arange(6), TAU, own_positive=False)
+@pytest.mark.parametrize("samples", [1, 6])
+def test_where_every_label_stands_once_there_are_no_other_positives(samples: int, z: tuple[Tensor, Tensor]) -> None:
+    loss = sup_con(z[0][:samples], z[0][:samples], torch.arange(samples), TAU, without_itself=True)
     loss.backward()
     assert loss.item() == 0.0
     assert z[0].grad is not None
     assert not z[0].grad.any()
+
+
+def test_positives_are_others_within_a_modality_alone(z: tuple[Tensor, Tensor]) -> None:
+    """The same sample in the other modality is the view that it is drawn to."""
+    first, second = z
+    terms = [
+        sup_con(first, first, LABELS, TAU, without_itself=True),
+        sup_con(first, second, LABELS, TAU),
+        sup_con(second, first, LABELS, TAU),
+        sup_con(second, second, LABELS, TAU, without_itself=True),
+    ]
+    assert sufficiency_loss(z, LABELS, TAU, positives="others").item() == pytest.approx(
+        sum(t.item() for t in terms) / 4
+    )
+    assert sufficiency_loss(z, LABELS, TAU) != sufficiency_loss(z, LABELS, TAU, positives="others")
 
 
 def test_compactness_equals_the_loop(z: tuple[Tensor, Tensor]) -> None:

@@ -134,8 +134,7 @@ def test_the_exhibit_reads_no_results(printed: pd.DataFrame) -> None:
     line = shown.loc[("mosei (paper)", 2)]
     assert (line["gain over p 1"], line["shape"], line["exceeds"]) == ("+2.77", "rising", "white noise, random walk")
     assert shown.loc[("mosi (paper)", 8), "white noise: expected"] == "+0.53 (+1.46)"
-    assert exhibit.finding is not None
-    found = exhibit.finding()
+    found = exhibit.finding(nothing)
     assert found.startswith("Of 12 printed gains of the best p over p = 1, ")
     assert "6 exceed white noise and 1 exceeds a random walk (p < 0.05)" in found
     assert found in table.note

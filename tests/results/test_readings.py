@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
-from s3ray.data import DataFacts, Dataset
+from s3ray.data import Dataset
+from s3ray.execution import run_cell
+from s3ray.results import Results
+from s3ray.results.compare import compare_results
 from s3ray.results.crossed import Crossed, right
 from s3ray.results.exhibits.open_choices import (
     change_chart,
@@ -35,9 +39,8 @@ from s3ray.results.readings import (
     shapes,
 )
 from s3ray.results.rounds import with_second_round
-from s3ray.settings import settings_for
 from s3ray.store import Store
-from s3ray.sweep import Cell, Study, StudyDataset, Sweep, make_plan
+from s3ray.sweep import Cell, Study, Sweep, make_plan
 from toy_configuration import TOY
 
 SAMPLES = 10
@@ -83,6 +86,16 @@ OTHER = trained("heads: 8", (3, 4, 3), {1.0: (6, 8, 7), 0.5: 6, 0.1: (9, 8, 9)})
 CHANCE = together(chance("", {0.5: 5, 0.1: 4}), chance("heads: 8", {0.5: 5, 0.1: (6, 6, 5)}))
 
 
+def crossed(rows: pd.DataFrame, usual: pd.DataFrame) -> Crossed:
+    """Selection's gain in one against the other."""
+
+    def bits(own: pd.DataFrame, branch: str) -> pd.DataFrame:
+        chosen = (own["branch"] == branch) & (own["preservation_ratio"] == 1.0) & (own["split"] == "test")
+        return right(own[chosen])
+
+    return Crossed.interaction(*(bits(own, branch) for own in (rows, usual) for branch in ("suff+min", "none")))
+
+
 def test_effects_are_those_of_their_names() -> None:
     """p* is .5 as usual and .1 in the other reading."""
     found = changes(together(USUAL, OTHER), CHANCE)
@@ -98,15 +111,9 @@ def test_effects_are_those_of_their_names() -> None:
 
 def test_a_change_is_the_crossed_interaction() -> None:
     found = line(changes(together(USUAL, OTHER), CHANCE), "heads: 8", "selection", "toy")
-
-    def bits(rows: pd.DataFrame, branch: str) -> pd.DataFrame:
-        chosen = (rows["branch"] == branch) & (rows["preservation_ratio"] == 1.0) & (rows["split"] == "test")
-        return right(rows[chosen])
-
-    sides = [bits(rows, branch) for rows in (OTHER, USUAL) for branch in ("suff+min", "none")]
-    crossed = Crossed.interaction(*sides)
-    low, high = crossed.difference.interval(0.95)
-    assert found[["change", "low", "high"]].tolist() == pytest.approx([crossed.difference.mean, low, high])
+    expected = crossed(OTHER, USUAL).difference
+    told = [expected.mean, *expected.interval(0.95), expected.p_nonzero()]
+    assert found[["change", "low", "high", "p"]].tolist() == pytest.approx(told)
     assert (found["seeds"], found["samples"]) == (3, SAMPLES)
 
 
@@ -126,11 +133,12 @@ def test_the_mean_over_datasets_adds_their_errors() -> None:
     found = changes(together(USUAL, OTHER, *other), NOTHING)
     mean, one = (line(found, "heads: 8", "selection", dataset) for dataset in ("", "toy"))
     assert mean["change"] == pytest.approx(one["change"])
-    assert mean["change"] / mean["t"] == pytest.approx(one["change"] / one["t"] / math.sqrt(2))
-    # Twice the degrees of freedom.
-    quantiles = [(p["high"] - p["change"]) / (p["change"] / p["t"]) for p in (one, mean)]
-    freedom = next(f for f in np.linspace(1, 60, 5901) if stats.t.ppf(0.975, f) <= quantiles[0])
-    assert quantiles[1] == pytest.approx(stats.t.ppf(0.975, 2 * freedom), rel=1e-3)
+    alone = crossed(OTHER, USUAL).difference
+    # An error smaller by √2, with twice the degrees of freedom.
+    reach = stats.t.ppf(0.975, 2 * alone.freedom) * alone.error / math.sqrt(2)
+    assert [mean["low"], mean["high"]] == pytest.approx([alone.mean - reach, alone.mean + reach])
+    assert mean["p"] == pytest.approx(2 * stats.t.sf(alone.mean / alone.error * math.sqrt(2), 2 * alone.freedom))
+    assert (mean["datasets"], mean["seeds"], mean["samples"]) == (2, 3, 2 * SAMPLES)
 
 
 def test_what_a_dataset_lacks_is_not_in_its_mean() -> None:
@@ -139,6 +147,39 @@ def test_what_a_dataset_lacks_is_not_in_its_mean() -> None:
     mean, one = (line(found, "heads: 8", "selection", dataset) for dataset in ("", "toy"))
     assert mean["change"] == one["change"]
     assert len(found[found["dataset"] == "other"]) == 3  # effects as usual alone, without a control
+
+
+@pytest.mark.parametrize("lost", [(0, "suff+min"), (1, "none"), (2, "suff+min")])
+def test_a_seed_that_is_lost_on_one_side_counts_on_none(lost: tuple[int, str]) -> None:
+    seed, branch = lost
+    gone = (OTHER["seed"] == seed) & (OTHER["branch"] == branch)
+    found = line(changes(together(USUAL, OTHER[~gone]), NOTHING), "heads: 8", "selection", "toy")
+    kept = [rows[rows["seed"] != seed] for rows in (OTHER, USUAL)]
+    expected = crossed(*kept).difference
+    assert found[["change", "low"]].tolist() == pytest.approx([expected.mean, expected.interval(0.95)[0]])
+    assert found["seeds"] == 2
+    before, after = {0: (3, 6), 1: (4, 8), 2: (3, 7)}, [s for s in range(3) if s != seed]
+    assert 10 * found["value"] == pytest.approx(np.mean([before[s][1] - before[s][0] for s in after]))
+
+
+def test_other_values_of_chi_are_not_compared() -> None:
+    elsewhere = trained("heads: 8", 4, {1.0: 9, 0.5: 9}, granularity=8)
+    found = changes(together(USUAL, elsewhere), NOTHING)
+    assert np.isnan(line(found, "heads: 8", "selection")["change"])
+    both = changes(together(USUAL, OTHER, elsewhere), NOTHING)  # χ 8 as usual is lost
+    assert (
+        line(both, "heads: 8", "selection")["change"]
+        == line(changes(together(USUAL, OTHER), NOTHING), "heads: 8", "selection")["change"]
+    )
+
+
+def test_readings_are_of_one_batch_size() -> None:
+    """Another part of a sweep may have the usual reading at others."""
+    found = changes(together(USUAL, OTHER, USUAL.assign(batch_size=128)), NOTHING)
+    assert (
+        line(found, "heads: 8", "selection")["change"]
+        == line(changes(together(USUAL, OTHER), NOTHING), "heads: 8", "selection")["change"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,10 +261,11 @@ def test_readings_that_look_like_the_paper_are_counted_beside_chance() -> None:
     judged = like_the_paper(found)
     assert judged["drawn"].tolist() == [False, True, True]
     assert judged["chance"].tolist() == pytest.approx([1 / 9] * 3)  # the smallest of three, and the one inside
+    assert judged["chance_walk"].tolist() == pytest.approx([3 / 8 * 1 / 4] * 3)  # of four walks of two steps
     said = sentence(found)
     assert "of 3 readings 2 draw rising at the smallest χ" in said
-    assert "(0.3 would by chance alone), 2 show it" in said
-    assert said.endswith("on all of them a: 1 + b: 1, a: 1 + c: 1; they share a: 1.")
+    assert "(0.3 to 0.3 of flat curves would); tests show it of 2." in said
+    assert said.endswith("on every dataset: a: 1 + b: 1, a: 1 + c: 1; they share a: 1.")
     assert shape_table(found)["reading"].tolist()[:4] == ["the paper, as printed"] * 4
 
 
@@ -276,18 +318,47 @@ def test_a_dataset_takes_the_reading_that_the_others_choose() -> None:
     assert distance_table(distances(rows))["reading"].tolist() == ["b", "a"]
 
 
+def test_a_reading_that_lacks_a_curve_is_compared_with_none() -> None:
+    short = printed("short", 0.0)
+    found = distances(together(printed("whole", 3.0), short[short["granularity"] == 2]))
+    assert found["reading"].tolist() == ["whole"]
+
+
+def test_one_seed_scatters_as_the_printed_ones_do() -> None:
+    rows = printed("one", 0.0)
+    found = distances(rows[rows["seed"] == 1].assign(accuracy=lambda own: own["accuracy"] + 0.03))
+    table = published_table(1)
+    own = table[(table["dataset"] == "mosi") & (table["stage"] != "specialization")]
+    variance = own.assign(v=own["accuracy_std"].astype(float) ** 2).groupby("granularity")["v"].mean()
+    assert found["distance"].tolist() == pytest.approx([math.sqrt((9 / (variance * (1 + 1 / 3))).mean())])
+
+
+def test_readings_are_not_compared_with_the_paper() -> None:
+    """They may not be mixed with what is: a reading is another setting."""
+    info = {"datasets": {"mosi": {"margin": 1.5, "batch_size": 64}}}
+    frames = dict.fromkeys(("controls", "references", "entropies", "contributions", "factors"), NOTHING)
+    usual, both = (
+        Results(rows=rows, **frames, info=info)
+        for rows in (printed("", 0.0), together(printed("", 0.0), printed("far", 3.0)))
+    )
+    pd.testing.assert_frame_equal(compare_results(usual), compare_results(both))
+
+
 @pytest.mark.parametrize("rows", [NOTHING, printed("a", 0.0)])
 def test_of_one_dataset_nothing_is_chosen_elsewhere(rows: pd.DataFrame) -> None:
     assert chosen_elsewhere(distances(rows)).empty
 
 
-@pytest.fixture
-def study(tiny_dataset: Dataset) -> Study:
-    entry = StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("toy", "smoke"))
-    return Study({"toy": entry})
+SHORT = {
+    "specialization": {"optimizer": {"epochs": 1}},
+    "selection": {"optimizer": {"epochs": 1}},
+    "sparsification": {"ratios": [1.0, 0.5], "controls": []},
+}
 
 
-def test_a_second_round_follows_once_the_first_is_there(study: Study, tmp_path: Path) -> None:
+def test_a_second_round_follows_once_the_first_is_there(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    study = Study.of({"toy": dataclasses.replace(tiny_dataset, name="toy")}, "smoke", SHORT)
+
     def first(study: Study) -> Iterator[Cell]:
         yield study.cell("toy", 2, 8, 0)
 
@@ -298,12 +369,18 @@ def test_a_second_round_follows_once_the_first_is_there(study: Study, tmp_path: 
     store, sweep = Store(str(tmp_path)), Sweep("two", first, ("suff+min",), readings=readings, then=then)
     plan = make_plan(sweep, study, store)
     assert with_second_round(plan, store) is plan  # the first is still to do
-    for run in plan.cells[0].runs:
-        store.commit(run, {}, seconds=1.0, provenance={})
+    assert len(with_second_round(plan, store, {plan.cells[0].cell}).cells) == 2  # and what failed is not waited for
+    run_cell(
+        plan.cells[0], study.data["toy"], store, lambda _: None, device=torch.device("cpu"), checkpoint_interval=60
+    )
     plan = make_plan(sweep, study, store)
     whole = with_second_round(plan, store)
     assert [cell.cell.reading for cell in whole.cells] == ["", "heads: 8"]
     assert whole.cells[1].training.config.model.heads == 8
     assert with_second_round(whole, store) is whole
-    without = make_plan(dataclasses.replace(sweep, then=None), study, store)
-    assert with_second_round(without, store) is without
+    damaged = next((tmp_path / "artifacts" / "probe").rglob("rows.parquet"))
+    damaged.write_bytes(b"")
+    assert with_second_round(plan, store) is plan  # it would follow from less than was measured
+    for none in (None, lambda study, results: []):
+        without = make_plan(dataclasses.replace(sweep, then=none), study, store)
+        assert with_second_round(without, store) is without

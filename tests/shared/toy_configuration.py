@@ -11,5 +11,6 @@ TOY: dict[str, Any] = {
     "scale": "smoke",
     "granularity": 8,
     "batch_size": 64,
+    "reading": "",
     "branch": "suff+min",
 }

@@ -34,6 +34,7 @@ from s3ray.sweep import (
     Sweep,
     load_sweep,
     make_plan,
+    packed,
     plan_cell,
     timing,
     union,
@@ -203,7 +204,7 @@ def test_branches_hang_on_one_specialization(tiny_dataset: Dataset, store: Store
         (
             ModelConfig(expert_scale="one"),
             {field.name for field in dataclasses.fields(ModelConfig)}
-            - {"expert_scale", "pooling", "padding", "router_input", "renormalize"},
+            - {"expert_scale", "pooling", "padding", "router_input", "weights"},
             {"expert_scale": "variance"},
         ),
     ],
@@ -396,9 +397,30 @@ def test_a_branch_that_is_probed_has_no_curve_unless_another_part_asks_for_it(
     assert [len(branch.curve) for branch in cell.branches] == [1, 10]
     assert [list(branch.controls) for branch in cell.branches] == [[], ["random"]]
     for parts in ([probed, dataclasses.replace(_read(""), name="whole")], [_read(""), probed][::-1]):
-        named = [dataclasses.replace(part, name=f"part{number}") for number, part in enumerate(parts)]
+        named = [dataclasses.replace(part, name=f"part{number}", readings={}) for number, part in enumerate(parts)]
         (cell,) = make_plan(union("both", named), study_of(tiny_dataset), store).cells
         assert [len(branch.curve) for branch in cell.branches] == [10, 10]
+
+
+def test_cells_that_share_a_training_stand_in_one_pack(tiny_dataset: Dataset, store: Store) -> None:
+    """So that it is trained once, however many groups work at once."""
+    noise = {f"noise: {on}": {"selection": {"noise": on}} for on in (True, False)}
+    sweep = Sweep(
+        name="shared",
+        cells=lambda s: [s.cell("toy", 2, 8, seed, read) for read in noise for seed in range(4)],
+        readings=noise,
+        branches=("suff",),
+    )
+    plan = make_plan(sweep, study_of(tiny_dataset), store)
+    packs = packed(plan, slots=4)
+    assert sorted(cell.cell.seed for pack in packs for cell in pack) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [len({cell.training.identity for cell in pack}) for pack in packs] == [1] * 4
+    assert packed(dataclasses.replace(plan, cells=()), slots=4) == []
+
+
+def test_a_sweep_with_readings_is_no_part_of_another() -> None:
+    with pytest.raises(UserError, match="^sweep both: part read has readings of its own; run it by itself$"):
+        union("both", [SWEEP, _read("heads: 2")])
 
 
 def test_a_copied_sweep_file_needs_a_name_of_its_own(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ OTHERWISE: dict[str, Any] = {
 
 # What else the paper leaves open.
 READ: dict[str, Any] = {
-    "model": {"pooling": "first", "padding": "routed", "router_input": "raw", "renormalize": True},
-    "selection": {"own_positive": False, "noise": True},
+    "model": {"pooling": "first", "padding": "routed", "router_input": "raw", "weights": "renormalized"},
+    "selection": {"positives": "others", "noise": True},
     "sparsification": {"scope": "model"},
 }
 

@@ -41,7 +41,7 @@ EXPECTED_CELLS = {
     "search_weights": 3 * 3,  # the scale's own configuration
     "factors": 3 * (3 + M),  # latent_factors alone has known factors
     # As usual, and in every reading that changes a setting; at the smallest and the largest χ.
-    "open_choices": (20 + 21 + 21) * 2 * 3,
+    "open_choices": (23 + 24 + 24) * 2 * 3,
     "full_grid": (4 + 2 + 2) * 3 * (3 + P),
 }
 

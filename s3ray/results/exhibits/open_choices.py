@@ -15,6 +15,7 @@ from s3ray.results.published import published_table
 from s3ray.results.readings import (
     EFFECTS,
     USUAL,
+    best_drawn,
     changes,
     chosen_elsewhere,
     distances,
@@ -69,17 +70,18 @@ def change_table(found: pd.DataFrame) -> pd.DataFrame:
     Of the usual reading the effects themselves.
     """
     lines = []
-    datasets = found["dataset"].nunique() - 1  # beside all together
+    datasets = found["dataset"].nunique() - 1  # beside the means over them
     for (reading, dataset), own in found.groupby(["reading", "dataset"], sort=False):
         if datasets == 1 and not dataset:
             continue
-        line = {"reading": str(reading) or _USUAL, "dataset": str(dataset) or "all"}
+        mean = "mean of all" if own["datasets"].max() == datasets else f"mean of {own['datasets'].max():.0f}"
+        line = {"reading": str(reading) or _USUAL, "dataset": str(dataset) or mean}
         for _, change in own.iterrows():
             told = f"{100 * change['value']:+z.1f}" if reading == USUAL else _points(change)
             line[_NAMES[change["effect"]]] = told
         lines.append(line)
     order = {reading or _USUAL: place for place, reading in enumerate(_by_size(found))}
-    lines.sort(key=lambda line: (order[line["reading"]], line["dataset"] != "all"))
+    lines.sort(key=lambda line: (order[line["reading"]], not line["dataset"].startswith("mean of")))
     return pd.DataFrame(lines, columns=["reading", "dataset", *_NAMES.values()], dtype=object).fillna("")
 
 
@@ -124,8 +126,8 @@ def _printed() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for (dataset, granularity), curve in table.groupby(["dataset", "granularity"], sort=False):
         means = dict(zip(curve["preservation_ratio"].astype(float), curve["accuracy_mean"].astype(float), strict=True))
-        best = max(sorted(means, reverse=True), key=lambda p: means[p])
-        found.setdefault(str(dataset), {})[f"χ {granularity}"] = f"{drawn_shape(means)} (best p {best:g})"
+        drawn = f"{drawn_shape(means)} (best p {best_drawn(means):g})"
+        found.setdefault(str(dataset), {})[f"χ {granularity}"] = drawn
     return found
 
 
@@ -134,21 +136,19 @@ def sentence(found: pd.DataFrame) -> str:
     judged = like_the_paper(found)
     if judged.empty:
         return ""
-    parts = []
+    told = []
     for dataset, own in judged.groupby("dataset", sort=False):
-        by_chance = own["chance"].sum()
-        parts.append(
+        by_chance = f"{own['chance'].sum():.1f} to {own['chance_walk'].sum():.1f}"
+        told.append(
             f"{dataset}: of {len(own)} readings {own['drawn'].sum()} draw rising at the smallest χ and a peak inside "
-            f"at the largest ({by_chance:.1f} would by chance alone), {own['tested'].sum()} show it"
+            f"at the largest ({by_chance} of flat curves would); tests show it of {own['tested'].sum()}"
         )
     everywhere = judged.groupby("reading", sort=False)["drawn"].all()
     names = [str(reading) or _USUAL for reading in everywhere[everywhere].index]
     shared = _shared(names)
-    common = f"they share {shared}" if shared else "they share no choice"
-    on_all = (
-        f"on all of them {', '.join(names)}" + (f"; {common}" if len(names) > 1 else "") if names else "on all none"
-    )
-    return f"{'; '.join(parts)}; {on_all}."
+    common = f"; they share {shared}" if shared else "; they share no choice"
+    told.append(f"on every dataset: {', '.join(names) or 'none'}{common if len(names) > 1 else ''}")
+    return ". ".join(told) + "."
 
 
 def _shared(names: list[str]) -> str:

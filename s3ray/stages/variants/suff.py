@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from s3ray.configuration import added
-from s3ray.objectives.selection import sufficiency_loss
+from s3ray.objectives.selection import Positives, sufficiency_loss
 from s3ray.stages.training import weighted_sum
 from s3ray.stages.variants.variant import Variant
 
@@ -17,11 +17,11 @@ from s3ray.stages.variants.variant import Variant
 class Suff:
     temperature: float
     lambda_suff: float
-    own_positive: bool = added(True, neutral=True)
+    positives: Positives = added("all", neutral="all")
 
 
 def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    suff = sufficiency_loss(z, labels_B, config.temperature, own_positive=config.own_positive)
+    suff = sufficiency_loss(z, labels_B, config.temperature, positives=config.positives)
     return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
 
 

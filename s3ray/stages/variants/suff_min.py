@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from s3ray.configuration import added
-from s3ray.objectives.selection import minimality_loss, sufficiency_loss
+from s3ray.objectives.selection import Positives, minimality_loss, sufficiency_loss
 from s3ray.stages.training import weighted_sum
 from s3ray.stages.variants.variant import Variant
 
@@ -18,12 +18,12 @@ class SuffMin:
     temperature: float
     lambda_suff: float
     lambda_min: float
-    own_positive: bool = added(True, neutral=True)
+    positives: Positives = added("all", neutral="all")
 
 
 def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     terms = {
-        "suff": sufficiency_loss(z, labels_B, config.temperature, own_positive=config.own_positive),
+        "suff": sufficiency_loss(z, labels_B, config.temperature, positives=config.positives),
         "min": minimality_loss(z, labels_B),
     }
     return weighted_sum((config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"]), outputs=z), terms

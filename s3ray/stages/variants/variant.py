@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from s3ray.configuration import added, check_not_negative, check_positive
+from s3ray.objectives.selection import Positives
 from s3ray.stages.training import OptimizerConfig
 
 
@@ -24,8 +25,7 @@ class SelectionSettings:
     temperature: float = 0.1
     lambda_suff: float = 1.0
     lambda_min: float = 1.0
-    # (ours) Of L_suff: a sample is a positive of its own, as Eq. 29 has it; without, only others of its label are.
-    own_positive: bool = added(True, neutral=True)
+    positives: Positives = added("all", neutral="all")  # (ours) of L_suff; "all", as Eq. 29 has it
     noise: bool = added(False, neutral=False)  # (ours) of the routers stays on, as in Specialization; dropout with it
 
     def __post_init__(self) -> None:
