@@ -419,7 +419,7 @@ def test_cells_that_share_a_training_stand_in_one_pack(tiny_dataset: Dataset, st
 
 
 def test_a_sweep_with_readings_is_no_part_of_another() -> None:
-    with pytest.raises(UserError, match="^sweep both: part read has readings of its own; run it by itself$"):
+    with pytest.raises(UserError, match=r"^sweep both: part read has readings of its own; run it by itself$"):
         union("both", [SWEEP, _read("heads: 2")])
 
 
