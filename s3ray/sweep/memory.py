@@ -20,9 +20,9 @@ def worker_bytes(cell: CellPlan, workers: int = 1) -> float:
     two_views = method == S3 and cell.training.config.training.views == "dropout"
     passes = min(METHODS[method].passes, 2) if method != S3 else 1 + two_views  # objectives in turns hold one each
     pools = [run.config.pruning.pool for branch in cell.branches for run in branch.curve[1:]]
-    at_once = min(max([SAMPLES_AT_ONCE, *pools]), max(facts.samples.values()))  # a pool may be a whole split
     training = training_bytes(model, facts, max(cell.cell.batch_size // workers, 1), passes)
-    return max(training, encoding_bytes(model, facts, at_once, Begun.ROOM), reference_bytes(facts))
+    encoding = encoding_bytes(model, facts, max([SAMPLES_AT_ONCE, *pools]), Begun.ROOM)
+    return max(training, encoding, reference_bytes(facts))
 
 
 def largest(plan: Plan, workers: int = 1) -> tuple[float, CellPlan | None]:
