@@ -3,10 +3,10 @@
 A rough model of the operations, with constants measured on one core of a 2-core cloud machine with all cores busy, as
 in a sweep (benchmarks/RESULTS.md). A plan corrects it by what stages in the store took.
 
-The memory is that of the largest tensors which are held at once, in single precision, on the CPU; measured to be
-between 0.8 and 1.35 of it at 1 to 1,250 steps, 100 to 10,000 features, widths 32 and 64. Attention's matrix of all pairs of steps is never
-written out there, so that memory grows with the length, not with its square; only the mask of a batch whose sequences
-differ in length has the square. Sequences count with their mean length: batches are drawn.
+The memory is that of the largest tensors which are held at once, in single precision, on the CPU; at 1 to 1,250 steps,
+100 to 10,000 features, widths 32 and 64 it is 0.8 to 1.35 times what was measured. Attention's matrix of all pairs of
+steps is never written out there, so that memory grows with the length, not with its square; only the mask of a batch
+whose sequences differ in length has the square. Sequences count with their mean length: batches are drawn.
 """
 
 from __future__ import annotations
