@@ -30,6 +30,7 @@ def rows_of(dataset: Any, branch: Any, granularity: Any, ratio: Any, accuracies:
             "scale": "paper",
             "granularity": granularity,
             "batch_size": 256,
+            "reading": "",
             "branch": branch,
             "preservation_ratio": ratio,
             "split": split,

@@ -52,7 +52,14 @@ def rows(**columns: Any) -> pd.DataFrame:
     """Of three seeds, a hundredth apart; test is validation."""
     lines = [
         {"dataset": "toy", "method": "s3", "kind": "user", "scale": "smoke", "granularity": 8, "batch_size": 64}
-        | {"branch": "suff+min", "seed": seed, "split": split, "preservation_ratio": ratio, "samples": 100}
+        | {
+            "reading": "",
+            "branch": "suff+min",
+            "seed": seed,
+            "split": split,
+            "preservation_ratio": ratio,
+            "samples": 100,
+        }
         | {name: values[place] + 0.01 * seed for name, values in VALUES.items()}
         | {"active_parameters": 1.0, "active_parameters_paper": 1.0, "balanced_accuracy": 0.5}
         | {"auroc": math.nan, "scores_fingerprint": None, "sentiment_identity": "i"}

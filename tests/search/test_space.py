@@ -170,7 +170,14 @@ def test_the_curve_of_a_cell_is_that_of_validation_and_p_that_of_all_results(sea
     tables = []
     for cell, accuracies in zip(search.cells, measured, strict=False):
         commit(store, cell, accuracies)
-        labels = {"dataset": "digits", "method": "s3", "kind": "embedded", "scale": "smoke", "granularity": 8}
+        labels = {
+            "dataset": "digits",
+            "method": "s3",
+            "kind": "embedded",
+            "scale": "smoke",
+            "granularity": 8,
+            "reading": "",
+        }
         tables.append(rows(accuracies).assign(batch_size=8, branch="suff+min", seed=cell.cell.seed, **labels))
     curves = [validation_curve(store, cell) for cell in search.cells[:2]]
     assert curves == [{p: a for p, a in m.items() if p < 1} for m in measured]
