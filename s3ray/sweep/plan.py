@@ -135,6 +135,11 @@ class Plan:
     machine: str | None = None
 
     @cached_property
+    def undefined(self) -> list[str]:
+        """What of the sweep is left out, one sentence per dataset (`Sweep.undefined`)."""
+        return self.sweep.undefined(self.study)
+
+    @cached_property
     def pending(self) -> tuple[CellPlan, ...]:
         """Cells with something to run; of cells that are the same computation, the first."""
         first = {cell.identity: cell for cell in reversed(self.cells)}
@@ -213,6 +218,7 @@ class Plan:
         return {
             "sweep": self.sweep.name,
             "cells": {"total": len(self.cells), "cached": len(self.cells) - waiting, "to_run": waiting},
+            "undefined": self.undefined,
             "stages": stages,
             "estimated_worker_seconds": round(sum(self.shares), 1),
             "datasets": {
@@ -369,5 +375,6 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         naive.update(run.stage.name for run in [*alone.floors.values(), alone.reference])
     cells = tuple(map(planned, wanted.values()))
     if not cells and sweep.computes:
-        raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
+        left_out = sweep.undefined(study)
+        raise UserError(left_out[0] if left_out else f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)
