@@ -129,7 +129,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "quantity": "R2, share of variance (0 to 1), an energy distance or coefficient, a bound in nats, …; of the "
         "tokens that express the factor routing weight and share of pairs kept (0 to 1)",
         "factor": "name of the simulation's factor; empty where the quantity belongs to none",
-        "factor_kind": "shared, unique or nuisance, and relevant or other for the task; empty likewise",
+        "factor_kind": "shared, shared by two, unique or nuisance, and relevant or other for the task; empty likewise",
         "modality": "whose representation was read; both: all of them side by side",
         "split": "valid or test",
         "value": "of the quantity",

@@ -289,8 +289,8 @@ class Sweep:
             which = f"{', '.join(dict.fromkeys(methods))} {'are' if len(set(methods)) > 1 else 'is'}"
             count = f"{len(named)} {'modalities' if named[1:] else 'modality'} ({', '.join(named)})"
             sentences.append(
-                f"{dataset}: {which} not defined for {count} and left out; give two, of your own and prepared data with "
-                f"--modalities A,B"
+                f"{dataset}: {which} not defined for {count} and left out; give two, of your own and prepared data "
+                f"with --modalities A,B"
             )
         return sentences
 
