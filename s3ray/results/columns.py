@@ -137,4 +137,14 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "tokens that express the factor",
         "layer": "from 0, of a routing weight or a share of pairs kept; else missing",
     },
+    "modalities": {
+        **_CELL,
+        **_RATIO,
+        "split": "valid or test",
+        "modality": "whose representation was probed, or left out",
+        "alone": "accuracy of a probe of its representation, 0 to 1",
+        "without": "accuracy of a probe of all others' side by side; missing where there is no other",
+        "samples": "of the split",
+        "pairs_kept": "share of its (token, expert) pairs that is computed, over layers; missing without routing",
+    },
 }

@@ -164,6 +164,7 @@ class Asked(NamedTuple):
     curve: bool = True  # the ratios below 1, and their controls
     factors: bool = False  # what it holds of a simulation's factors, at every ratio
     sentiment: bool = False  # how well sentiment scores can be regressed on it, at every ratio
+    modalities: bool = False  # what each modality carries, at every ratio
 
     def __or__(self, other: Asked) -> Asked:
         return Asked(*(one or another for one, another in zip(self, other, strict=True)))
@@ -186,6 +187,7 @@ class Sweep:
         branches: of S3's cells, Selection variants; prior methods have their own.
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
+        modalities: also probe each modality alone, and all but each.
         probed: of the branches those that are probed at p = 1 alone; the others have pruning curves.
         readings: tables of settings, as `--config` has them, by the name under which cells ask for them; they go before
             what `--config` says. A cell may ask for several at once, joined by " + ".
@@ -204,6 +206,7 @@ class Sweep:
     branches: tuple[str, ...] = ()
     exhibits: tuple[str, ...] = ()
     factors: bool = False
+    modalities: bool = False
     probed: tuple[str, ...] = ()
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
@@ -262,7 +265,10 @@ class Sweep:
                 continue
             branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
             factors = self.factors and study.entries[cell.dataset].facts.truth is not None
-            asked_of = {name: Asked(curve=name not in self.probed, factors=factors) for name in branches}
+            asked_of = {
+                name: Asked(curve=name not in self.probed, factors=factors, modalities=self.modalities)
+                for name in branches
+            }
             yield Request(cell, self.settings(study, cell), asked_of)
         everywhere = replace(study, every_batch_size=True)
         for part in self.parts:

@@ -19,6 +19,7 @@ from s3ray.model import Pruning
 from s3ray.settings import Settings
 from s3ray.stages.factors import FACTORS, FactorsConfig
 from s3ray.stages.metrics import METRICS
+from s3ray.stages.modalities import MODALITIES, ModalitiesConfig
 from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
 from s3ray.stages.selection import SELECTION, SelectionConfig
@@ -43,6 +44,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     SPARSIFICATION,
     FACTORS,
     SENTIMENT,
+    MODALITIES,
     UNTRAINED,
     REFERENCE,
 )
@@ -61,6 +63,7 @@ class BranchPlan:
         controls: per rule, Sparsification that keeps other pairs than the router's first, at the same ratios.
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
         sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
+        modalities: what each modality carries, at every ratio; empty likewise.
     """
 
     branch: str
@@ -69,6 +72,7 @@ class BranchPlan:
     controls: Mapping[str, tuple[StageRun, ...]] = field(default_factory=dict)
     factors: tuple[StageRun, ...] = ()
     sentiment: tuple[StageRun, ...] = ()
+    modalities: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -78,7 +82,7 @@ class BranchPlan:
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
         selection = (self.selection,) if self.selection else ()
-        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment]
+        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment, self.modalities]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -297,7 +301,15 @@ def _branch_plan(
         SENTIMENT.planned(SentimentConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
         for pruning in ([None, *prunings] if asked.sentiment else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed))
+    carried = [
+        MODALITIES.planned(
+            ModalitiesConfig(output=output, on_sphere=probe.on_sphere, classifier=probe.classifier, pruning=pruning),
+            facts,
+            trained,
+        )
+        for pruning in ([None, *prunings] if asked.modalities else [])
+    ]
+    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed), tuple(carried))
 
 
 def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:
