@@ -84,3 +84,13 @@ def test_of_one_modality_it_is_said_that_nothing_is_compared(tiny_dataset: Datas
     }
     assert "has one modality, left: L_dsc, which compares different ones, is left out" in said[1]
     assert "L_dsc" not in said[2]
+
+
+def test_asking_what_modalities_carry_adds_stage_runs_and_changes_none(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store, study = Store(str(tmp_path)), _study(tiny_dataset, ["left", "right", "back"])
+    usual, asked = (make_plan(dataclasses.replace(SWEEP, modalities=m), study, store) for m in (False, True))
+    for before, after in zip(usual.cells, asked.cells, strict=True):
+        others = [run.identity for run in after.runs if run.stage.name != "modalities"]
+        assert others == [run.identity for run in before.runs]
+        for branch in after.branches:  # one per point of its curve
+            assert len(branch.modalities) == len(branch.curve)
