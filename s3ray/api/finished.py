@@ -92,6 +92,10 @@ class FinishedStore:
         """What representations hold of a simulation's factors."""
         return self.results(sweep).factors
 
+    def modalities(self, sweep: str | None = None) -> pd.DataFrame:
+        """What each modality carries alone, and what the others carry without it."""
+        return self.results(sweep).modalities
+
     def model(
         self,
         *,

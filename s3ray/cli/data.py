@@ -158,11 +158,7 @@ def _modalities(assignments: list[str]) -> dict[str, str]:
 
 
 def _next(data: Dataset, path: Path) -> str:
-    names = list(data.features)
-    if len(names) < 2:
-        return "sweeps take two modalities, and this has one: import another beside it with --modality"
-    pair = f" --modalities {names[0]},{names[1]}" if len(names) > 2 else ""
-    return f"next: python sweeps/table1_figure5.py --dataset {data.name}={path}{pair}"
+    return f"next: python sweeps/table1_figure5.py --dataset {data.name}={path}"
 
 
 def _each(works: Iterable[Callable[[], None]]) -> list[UserError]:

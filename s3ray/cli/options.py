@@ -51,7 +51,9 @@ ConfigOption = Annotated[
 ModalitiesOption = Annotated[
     str | None,
     typer.Option(
-        "--modalities", metavar="A,B", help="Those taken of your own .npz, and of prepared data (there vision,text)."
+        "--modalities",
+        metavar="A,B,…",
+        help="Those taken: of your own .npz by default all, of prepared data vision,text.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers-per-trial", metavar="N", help="DDP workers per worker group.")]
@@ -126,11 +128,11 @@ def resolve(
     options = ({"calibrate": False} if no_calibration else {}) | ({"max_steps": max_steps} if max_steps else {})
     overrides = merged(read_all(config or []), options)
     store = open_store(storage)
-    names, pair = names_in(datasets), None if modalities is None else names_in(modalities)
+    names, chosen = names_in(datasets), None if modalities is None else names_in(modalities)
     folder = None if data is None else local_path(data, "--data")
     if not sweep.computes:  # of printed numbers, or of what can be counted
         return Request(make_plan(sweep, Study({}), store, planned_machine(gpus_per_worker)), store)
-    sources = resolve_sources(names, dataset or [], folder, pair, sweep.datasets)
+    sources = resolve_sources(names, dataset or [], folder, chosen, sweep.datasets)
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
         print(f"warning: {sentence}", file=sys.stderr)

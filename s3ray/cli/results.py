@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from s3ray.cli.console import user_errors
-from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, open_store
+from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, names_in, open_store
+from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError
 
 
@@ -31,11 +32,17 @@ def params(
     accounting: Annotated[
         AccountingName, typer.Option("--accounting", help="all_layers adds the honest count.")
     ] = AccountingName.paper,
+    modalities: Annotated[
+        str, typer.Option("--modalities", metavar="A,B,…", help="Of vision, audio, text those encoded.")
+    ] = ",".join(DEFAULT_PAIR),
 ) -> None:
     """Print the parameter shares of the paper's Tables 4 and 5, counted on instantiated models."""
     from s3ray.results.parameter_tables import parameter_table
 
-    frame = parameter_table(table, all_layers=accounting is AccountingName.all_layers)
+    with user_errors():
+        frame = parameter_table(
+            table, all_layers=accounting is AccountingName.all_layers, modalities=names_in(modalities)
+        )
     renderers: dict[TableFormat, Callable[[], Any]] = {
         TableFormat.csv: lambda: frame.to_csv(index=False),
         TableFormat.json: lambda: frame.to_json(orient="records", indent=1) + "\n",

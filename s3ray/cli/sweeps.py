@@ -181,6 +181,8 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
         )
         for warning in facts.warnings:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
+    for sentence in plan.undefined:
+        console.print(f"  warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _slots(plan: Plan, cpus: int, workers: int) -> int:

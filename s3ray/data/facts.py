@@ -78,8 +78,13 @@ class DataFacts:
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
             scores=data.scores_fingerprint(),
-            warnings=(*data.warnings, *_few_samples(len(data.test))),
+            warnings=(*data.warnings, *_one_modality(data), *_few_samples(len(data.test))),
         )
+
+
+def _one_modality(data: Dataset) -> Iterator[str]:
+    if len(data.features) == 1:
+        yield f"has one modality, {next(iter(data.features))}: L_dsc, which compares different ones, is left out"
 
 
 def _few_samples(test: int) -> Iterator[str]:

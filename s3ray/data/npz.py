@@ -127,20 +127,17 @@ def _folder_remedy(path: Path) -> str:
     return "give the .npz file itself"
 
 
-def read_npz(
-    name: str, path: Path, modalities: Sequence[str] | None = None, *, else_all: bool = False, every: bool = False
-) -> Dataset:
+def read_npz(name: str, path: Path, modalities: Sequence[str] | None = None, *, else_all: bool = False) -> Dataset:
     """Read and check `path`.
 
     Arrays: `{split}_{modality}` (n, steps, features) or (n, features), `{split}_label` (n,) integers,
-    optional `{split}_{modality}_length` (n,); any two modality names, any number of classes. Optional `label_names`
+    optional `{split}_{modality}_length` (n,); any number of modalities and of classes. Optional `label_names`
     (K,) are the names of the classes 0 to K - 1, and `imported` is JSON on where the arrays are from. What is finite
     but odd about the values is in the dataset's warnings.
 
     Args:
-        modalities: the two to take, in this order; by default the file must hold exactly two.
+        modalities: those to take, in this order; by default all, in the file's.
         else_all: a file that has none of `modalities` is read as if none were chosen.
-        every: without `modalities`, all are taken, however many: to look at them.
 
     Raises:
         UserError: naming file, key and remedy, for whatever the stages could not use.
@@ -151,8 +148,8 @@ def read_npz(
         found = _modality_names(archive)
         if else_all and not set(found) & set(modalities or ()):
             modalities = None
-        taken = found if every and modalities is None else _chosen(archive, found, modalities)
-        unused = _check_leftovers(archive, taken if modalities is None else list(dict.fromkeys([*taken, *found])))
+        taken = found if modalities is None else _chosen(archive, found, modalities)
+        unused = _check_leftovers(archive, list(dict.fromkeys([*taken, *found])))
         for modality in taken:
             given = [split for split in SPLITS if f"{split}_{modality}_length" in archive.entries]
             if 0 < len(given) < len(SPLITS):
@@ -239,23 +236,10 @@ def _about(archive: Archive, data: Dataset) -> dict[str, Any]:
     return facts
 
 
-def _chosen(archive: Archive, found: list[str], modalities: Sequence[str] | None) -> list[str]:
-    """The two modalities to take."""
-    if modalities is None:
-        if len(found) > 2:
-            raise UserError(
-                f"{archive.place}: expected two modalities train_{{modality}}, found {len(found)} "
-                f"({', '.join(found)}); keep exactly two, or choose them with --modalities {found[0]},{found[1]}"
-            )
-        return found
+def _chosen(archive: Archive, found: list[str], modalities: Sequence[str]) -> list[str]:
     for name in modalities:
         if name not in found:
             raise UserError(f"--modalities: {archive.place} has no modality {name!r}; {nearest(name, found)}")
-    if len(modalities) != 2:
-        raise UserError(
-            f"--modalities {','.join(modalities)}: names {len(modalities)} of {archive.place}, and two are taken; "
-            f"choose two of {', '.join(found)}"
-        )
     return list(modalities)
 
 
@@ -326,18 +310,18 @@ def _modality_names(archive: Archive) -> list[str]:
         entry = entries[f"train_{stem}"]
         return len(entry.shape) in (2, 3) and entry.dtype.kind in "fiuO"
 
-    if len(names) > 2 and sum(map(may_be_one, names)) <= 2:
+    if len(names) > 2:
         # The others are something else; a sentence on them follows.
         names = [stem for stem in names if may_be_one(stem)] or names
         suspects = [s for s in found if s not in names and entries[f"train_{s}"].dtype.hasobject]
-        names += [s for s in suspects if s.lower() not in IDS][: 2 - len(names)]
+        names += [s for s in suspects if s.lower() not in IDS][: max(2 - len(names), 0)]
     names = [stem for stem in names if may_be_one(stem) or not _is_ids(entries[f"train_{stem}"], stem)]
-    if len(names) < 2:
+    if not names:
         others = listed([f"train_{s} ({entries[f'train_{s}']})" for s in found if s not in (*names, *besides)])
         raise UserError(
-            f"{path}: expected two modalities train_{{modality}}, found {len(names)} ({', '.join(names) or 'none'})"
+            f"{path}: holds no modality train_{{modality}}"
             + (f" beside {others}" if others != "nothing" else "")
-            + "; keep exactly two, numbers of shape (n, steps, features) or (n, features)"
+            + "; add one or more, numbers of shape (n, steps, features) or (n, features)"
         )
     check_names(path, names)
     return names

@@ -1,7 +1,8 @@
-"""CLIP (Radford et al. 2021): symmetric InfoNCE between the modalities."""
+"""CLIP (Radford et al. 2021): symmetric InfoNCE between the modalities, the mean over their pairs (ours)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -35,4 +36,5 @@ METHOD = Method(
     settings=ClipSettings,
     scales={"smoke": {"temperature": 0.2}},
     search={"temperature": 5},
+    modalities=(2, math.inf),
 )

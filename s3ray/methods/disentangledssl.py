@@ -62,5 +62,6 @@ METHOD = Method(
     settings=DisentangledSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
     search={"temperature": 5, "alignment": 10, "orthogonality": 30},
+    modalities=(2, 2),
     passes=2.0,
 )

@@ -144,5 +144,6 @@ METHOD = Method(
     model=FactorCL,
     settings=FactorCLSettings,
     scales={"smoke": {"critic_width": 64}},
+    modalities=(2, 2),
     passes=4.0,
 )

@@ -8,6 +8,7 @@ two views is the data as they are (there both are augmented). (ours)
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Focal(PriorModel):
     """The halves of an encoder's z are its shared and its private part, as in the authors' code."""
 
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sums over views, modalities and pairs, as in the authors' code."""
+        """Sums over views, modalities and pairs of them, as in the authors' code and for any number of modalities."""
         views = [[_halves(z_BD) for z_BD in view] for view in gather(forward(two_views(batch), batch.draws))]
         temperature = self.settings.temperature
         shared, private, orthogonal = [], [], []
@@ -78,5 +79,6 @@ METHOD = Method(
     settings=FocalSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.1}},
     search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
+    modalities=(2, math.inf),
     passes=2.0,
 )

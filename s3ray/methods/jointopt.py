@@ -52,5 +52,6 @@ METHOD = Method(
     settings=JointOptSettings,
     scales={"smoke": {"temperature": 0.2, "orthogonality": 0.01}},
     search={"temperature": 5, "private_weight": 10, "orthogonality": 30},
+    modalities=(2, 2),
     passes=4.0,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -50,6 +51,7 @@ class Method:
         scales: per scale the settings in which it differs from those.
         uses_labels: labels train its encoders.
         search: of its own settings those that a search varies, and by which factor either way (`space`).
+        modalities: the fewest and the most of them that its authors define it for; sweeps leave out cells of others.
         passes: over the training split, in units of Specialization's: views, and objectives that take turns.
     """
 
@@ -61,6 +63,7 @@ class Method:
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Mapping[str, float] = field(default_factory=dict)
     uses_labels: bool = False
+    modalities: tuple[float, float] = (1, math.inf)
     passes: float = 1.0
 
     @property

@@ -26,7 +26,7 @@ def info_nce(a_BD: Tensor, b_BD: Tensor, temperature: float) -> Tensor:
 
 
 def representation_loss(z: Sequence[Tensor], z_views: Sequence[Tensor], temperature: float) -> Tensor:
-    """Eq. 25: L_rep = ½ (L[1→1] + L[2→2]), the mean over modalities.
+    """Eq. 25: L_rep = ½ (L[1→1] + L[2→2]), of M modalities the mean over the M directions m→m.
 
     As printed both views are the same z: the positive term is then constant and the loss spreads the
     representations apart. With a second stochastic pass as view it is the usual instance discrimination.
@@ -39,5 +39,9 @@ def representation_loss(z: Sequence[Tensor], z_views: Sequence[Tensor], temperat
 
 
 def coherence_loss(z: Sequence[Tensor], temperature: float) -> Tensor:
-    """Eq. 26: L_dsc = ½ (L[1→2] + L[2→1]), the mean over ordered pairs of different modalities; z (B, D) each."""
+    """Eq. 26: L_dsc = ½ (L[1→2] + L[2→1]), of M modalities the mean over the M (M - 1) directions m→m̄, m ≠ m̄.
+
+    Args:
+        z: (B, D) per modality, of which there are two or more: one alone has no other to be coherent with.
+    """
     return torch.stack([info_nce(a_BD, b_BD, temperature) for a_BD, b_BD in itertools.permutations(z, 2)]).mean()

@@ -58,7 +58,7 @@ def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
 def sufficiency_loss(
     z: Sequence[Tensor], labels_B: Tensor, temperature: float, *, positives: Positives = "all"
 ) -> Tensor:
-    """Eq. 30: L_suff, the mean of SupCon over the ordered pairs of modalities, each with itself too; z (B, D) each.
+    """Eq. 30: L_suff, of M modalities the mean of SupCon over the M² directions m→m̄, m = m̄ too; z (B, D) each.
 
     Args:
         positives: `all`, as Eq. 29 has them; `others`: within a modality a sample is none of its own, while the same
@@ -73,5 +73,5 @@ def sufficiency_loss(
 
 
 def minimality_loss(z: Sequence[Tensor], labels_B: Tensor) -> Tensor:
-    """Eq. 32: L_min, the mean of compactness over the ordered pairs of modalities, each with itself too."""
+    """Eq. 32: L_min, of M modalities the mean of compactness over the M² directions m→m̄, m = m̄ too."""
     return torch.stack([compactness(a, b, labels_B) for a, b in itertools.product(z, repeat=2)]).mean()

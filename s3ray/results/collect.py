@@ -45,6 +45,8 @@ class Results:
         contributions: per cell, branch, stage, modality and layer: the variance that the experts add.
         factors: per cell, branch, preservation ratio, split, modality, quantity and factor: what representations
             hold of a simulation's factors.
+        modalities: per cell, branch, preservation ratio, split and modality: what it carries alone, and what is lost
+            without it.
         info: the sweep's name, title, exhibits and metric; its datasets, with the settings that their numbers depend
             on; counts and seconds per stage; a sentence per damaged file that was left out.
     """
@@ -55,6 +57,7 @@ class Results:
     entropies: pd.DataFrame
     contributions: pd.DataFrame
     factors: pd.DataFrame
+    modalities: pd.DataFrame
     info: Mapping[str, Any]
 
     @classmethod
@@ -67,7 +70,8 @@ class Results:
             references(plan, store, left_out),
             _entropies(plan, store, left_out),
             _contributions(plan, store, left_out),
-            _factors(plan, store, left_out),
+            _at_ratios("factors", plan, store, left_out),
+            _at_ratios("modalities", plan, store, left_out),
             # Last: what was left out is known by then.
             {**_info(plan), "left_out": sorted(set(left_out))},
         )
@@ -240,13 +244,20 @@ def references(plan: Plan, store: Store, left_out: list[str] | None = None) -> p
     return _table(store, lambda cell: _references(plan, store, cell), list(cells.values()), left_out)
 
 
-def _factors(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
+def _at_ratios(group: str, plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
+    """What a group of a branch's runs measured, if it is whole.
+
+    Args:
+        group: an attribute of `BranchPlan`.
+    """
+
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> Lines:
         cell, branch, run = task
         return _measured(store, run, plan, _cell_labels(cell, branch))
 
-    measured = [(c, b) for c in plan.cells for b in c.branches if b.factors and _is_whole(b.factors, plan)]
-    return _table(store, read, [(c, b, run) for c, b in measured for run in b.factors], left_out)
+    groups = [(c, b, getattr(b, group)) for c in plan.cells for b in c.branches]
+    tasks = [(c, b, run) for c, b, runs in groups if _is_whole(runs, plan) for run in runs]
+    return _table(store, read, tasks, left_out)
 
 
 def _entropies(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:

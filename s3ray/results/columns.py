@@ -129,12 +129,22 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "quantity": "R2, share of variance (0 to 1), an energy distance or coefficient, a bound in nats, …; of the "
         "tokens that express the factor routing weight and share of pairs kept (0 to 1)",
         "factor": "name of the simulation's factor; empty where the quantity belongs to none",
-        "factor_kind": "shared, unique or nuisance, and relevant or other for the task; empty likewise",
+        "factor_kind": "shared, shared by two, unique or nuisance, and relevant or other for the task; empty likewise",
         "modality": "whose representation was read; both: all of them side by side",
         "split": "valid or test",
         "value": "of the quantity",
         "samples": "of the split; of a bound the samples per batch; of a routing weight or a share of pairs kept the "
         "tokens that express the factor",
         "layer": "from 0, of a routing weight or a share of pairs kept; else missing",
+    },
+    "modalities": {
+        **_CELL,
+        **_RATIO,
+        "split": "valid or test",
+        "modality": "whose representation was probed, or left out",
+        "alone": "accuracy of a probe of its representation, 0 to 1",
+        "without": "accuracy of a probe of all others' side by side; missing where there is no other",
+        "samples": "of the split",
+        "pairs_kept": "share of its (token, expert) pairs that is computed, over layers; missing without routing",
     },
 }

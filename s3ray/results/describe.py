@@ -32,10 +32,10 @@ def print_prepared(folder: Path, console: Console) -> bool:
         z_norm = "z-normalised" if facts["options"]["z_norm"] else "raw scale"
         console.print(f"  {facts['label_rule']}; {z_norm}")
     console.print("  features: " + ", ".join(f"{name} {width}" for name, width in data.features.items()))
-    pair = tuple(data.features)[:2] if not source else DEFAULT_PAIR
-    fingerprint = Dataset.open(folder, pair).fingerprint()[:12]
+    usual = tuple(data.features)[:2] if not source else DEFAULT_PAIR  # what sweeps take of it unless told otherwise
+    fingerprint = Dataset.open(folder, usual).fingerprint()[:12]
     state = f"DAMAGED: {', '.join(damaged)}" if damaged else "all files are as they were prepared"
-    console.print(f"  fingerprint {fingerprint} ({' + '.join(pair)}); {state}")
+    console.print(f"  fingerprint {fingerprint} ({' + '.join(usual)}); {state}")
     console.print(_splits_table(data, facts.get("splits", {})))
     _print_warnings(data, console)
     if folder.name in FILES and source:
@@ -55,13 +55,10 @@ def print_npz(path: Path, console: Console) -> None:
         console.print(f"{path}: user data", style="bold")
         for key, entry in archive.entries.items():
             console.print(f"  {key}: {entry}")
-    data = standardized(read_npz(path.stem, path, every=True))  # as a sweep has it
-    names = list(data.features)
+    data = standardized(read_npz(path.stem, path))  # as a sweep has it
     features = ", ".join(f"{name} {width}" for name, width in data.features.items())
-    # Results know data by the fingerprint of the two that are taken.
-    pair = f"sweeps take two, such as --modalities {names[0]},{names[1]}"
-    taken = f"fingerprint {data.fingerprint()[:12]}" if len(names) == 2 else pair
-    console.print(f"  features: {features}; {data.classes} classes; {taken}")
+    fingerprint = data.fingerprint()[:12]  # by which results know data that are taken whole
+    console.print(f"  features: {features}; {data.classes} classes; fingerprint {fingerprint}")
     for line in data.facts.get("imported", {}).get("said", ()):
         console.print(f"  imported: {line}")
     table = Table(box=None, pad_edge=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from s3ray.data.multibench import FILES
 from s3ray.data.sources import DEFAULT_PAIR
+from s3ray.errors import UserError, nearest
 from s3ray.model.parameters import ParameterCount, count_parameters
 from s3ray.settings import PAPER_DATASETS, settings_for
 from s3ray.stages.sparsification import PRESERVATION_RATIOS
@@ -15,18 +17,29 @@ from s3ray.stages.sparsification import PRESERVATION_RATIOS
 GRANULARITIES = (2, 4, 8)
 
 
-def parameter_table(number: int, *, all_layers: bool = False) -> pd.DataFrame:
+def parameter_table(number: int, *, all_layers: bool = False, modalities: Sequence[str] = DEFAULT_PAIR) -> pd.DataFrame:
     """Table 4 (router share) or 5 (active share), in the columns and digits of the published one.
 
     Args:
         all_layers: add the honest count, in which the experts of every layer are active. Table 4 counts
             every layer already, so the two agree there.
+        modalities: whose encoders are counted; the paper's by default.
+
+    Raises:
+        UserError: no modality, one of them twice, or one that a dataset does not have.
     """
+    if not modalities or len(set(modalities)) < len(modalities):
+        raise UserError(f"--modalities {','.join(modalities)}: name different modalities, such as vision,audio,text")
     lines = []
     for dataset in PAPER_DATASETS:
         for granularity in GRANULARITIES:
             model = replace(settings_for(dataset, "paper").model, granularity=granularity)
-            count = count_parameters(model, {name: FILES[dataset].widths[name] for name in DEFAULT_PAIR})
+            widths = FILES[dataset].widths
+            if unknown := [name for name in modalities if name not in widths]:
+                raise UserError(
+                    f"--modalities: {dataset} has no modality {unknown[0]!r}; {nearest(unknown[0], widths)}"
+                )
+            count = count_parameters(model, {name: widths[name] for name in modalities})
             line = {"dataset": dataset, "granularity": str(granularity)}
             lines += _table4(line, count, all_layers) if number == 4 else _table5(line, count, all_layers)
     return pd.DataFrame(lines)

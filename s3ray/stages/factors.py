@@ -47,9 +47,19 @@ Quantity = Literal[
     "routing weight",
     "share of pairs kept",
 ]
-FactorKind = Literal["shared relevant", "shared other", "unique relevant", "unique other", "nuisance", "padding"]
+FactorKind = Literal[
+    "shared relevant",
+    "shared other",
+    "shared by two relevant",
+    "shared by two other",
+    "unique relevant",
+    "unique other",
+    "nuisance",
+    "padding",
+]
 
-BOTH = "both"  # the modality of what is read from both representations
+# The modality of what is read from all representations side by side. Rows call it so since there were two.
+TOGETHER = "both"
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -72,7 +82,7 @@ class FactorPoint:
     quantity: Quantity
     factor: str
     factor_kind: FactorKind | Literal[""]
-    modality: str  # BOTH, or the modality whose own representation was read
+    modality: str  # TOGETHER, or the modality whose own representation was read
     split: str
     value: float
     samples: int  # of the split; of a bound and its surrogate: B, the samples per batch; of routing: tokens
@@ -126,7 +136,7 @@ def factor_points(
         factors = data.splits[split].truth
         assert factors is not None, f"{data.name}: truth of {split} is unknown"
         truth[split] = factors
-    reads = {BOTH: {split: np.concatenate(list(z.values()), axis=1) for split, z in representations.items()}}
+    reads = {TOGETHER: {split: np.concatenate(list(z.values()), axis=1) for split, z in representations.items()}}
     for modality in representations["train"]:
         reads[modality] = {split: z[modality] for split, z in representations.items()}
 
@@ -149,17 +159,20 @@ def factor_points(
                 for name, value in values.items()
             ]
     for split in ("valid", "test"):
-        z = list(representations[split].values())
+        z = representations[split]
         for column, name in enumerate(names):
             if not kinds[name].startswith("shared"):
                 continue
-            coherence = semantic_coherence(z, truth[split][:, column])
+            sharing = [z_ND for modality, z_ND in z.items() if expresses(modality, name)]
+            coherence = semantic_coherence(sharing, truth[split][:, column])
             distances: dict[Quantity, float] = {
                 "energy distance": coherence.distance,
                 "energy coefficient": coherence.coefficient,
                 "energy distance between values": coherence.between_values,
             }
-            points += [FactorPoint(q, name, kinds[name], BOTH, split, v, len(z[0])) for q, v in distances.items()]
+            points += [
+                FactorPoint(q, name, kinds[name], TOGETHER, split, v, len(truth[split])) for q, v in distances.items()
+            ]
         of_input, of_label = bounds(split, tightest_input), bounds(split, tightest_label)
         estimates: dict[Quantity, float] = {
             "I(X;Z) bound": of_input.input,
@@ -167,7 +180,7 @@ def factor_points(
             "I(Z;X|Y) surrogate": of_label.excess,
             "1 - cosine to class mean": of_label.spread,
         }
-        points += [FactorPoint(q, "", "", BOTH, split, v, of_label.batch_size) for q, v in estimates.items()]
+        points += [FactorPoint(q, "", "", TOGETHER, split, v, of_label.batch_size) for q, v in estimates.items()]
     return points
 
 
@@ -186,7 +199,7 @@ def routing_points(tokens: Mapping[str, Mapping[str, NDArray[Any]]], data: Datas
     for split in ("valid", "test"):
         expressed = data.splits[split].expressed
         known = [name for name in tokens[split] if name in expressed]
-        for modality, read in [(BOTH, known), *((name, [name]) for name in known)] if known else []:
+        for modality, read in [(TOGETHER, known), *((name, [name]) for name in known)] if known else []:
             columns_T = np.concatenate([expressed[name] for name in read])
             routed_TL2 = np.concatenate([tokens[split][name] for name in read])
             for column, name in [*enumerate(data.truth_names), (PADDING, "padding")]:
@@ -209,7 +222,15 @@ def factor_kind(name: str, relevant: Collection[str]) -> FactorKind:
         return "nuisance"
     if name.startswith("shared_"):
         return "shared relevant" if name in relevant else "shared other"
+    if "_and_" in name:
+        return "shared by two relevant" if name in relevant else "shared by two other"
     return "unique relevant" if name in relevant else "unique other"
+
+
+def expresses(modality: str, name: str) -> bool:
+    """Whether a modality has a part in a shared factor of `latent_factors`: in one that is not of two, every one."""
+    pair, _, _ = name.rpartition("_")
+    return "_and_" not in pair or modality in pair.split("_and_")
 
 
 def factor_scores(
@@ -291,12 +312,13 @@ def _energy(a_ND: NDArray[Any], b_MD: NDArray[Any], paired: bool) -> tuple[float
 def semantic_coherence(z: Sequence[NDArray[Any]], factor_N: NDArray[Any]) -> Coherence:
     """Distributional Semantic Coherence (Eq. 16) for a shared factor, each of whose values is a concept.
 
-    For every value v the energy distance between p(Z¹ | v) and p(Z² | v) on the sphere. Eq. 16 speaks of the
+    For every value v the energy distance between p(Z¹ | v) and p(Z² | v) on the sphere, of several modalities the mean
+    over their pairs. Eq. 16 speaks of the
     projections π_c(Z) onto a concept's subspace, which a trained model does not name; here stands all of z. That
     asks for more: z also holds what is unique to a modality, and a distance of 0 is sufficient, not necessary.
 
     Args:
-        z: (N, D) per modality.
+        z: (N, D) per modality that expresses the factor; distances between modalities are NaN where that is one.
         factor_N: its value per sample; one that a single sample has is left out. NaN where too few are left.
     """
     from sklearn.preprocessing import normalize
@@ -314,9 +336,11 @@ def semantic_coherence(z: Sequence[NDArray[Any]], factor_N: NDArray[Any]) -> Coh
         for second in members[:index]
     ]
     return Coherence(
-        distance=float(np.mean([distance for distance, _ in given])),
-        # A representation that is one point throughout is the same in both modalities: 0, not 0 / 0.
-        coefficient=float(np.mean([distance / across if across else 0.0 for distance, across in given])),
+        distance=float(np.mean([distance for distance, _ in given])) if given else math.nan,
+        # A representation that is one point throughout is the same in all modalities: 0, not 0 / 0.
+        coefficient=(
+            float(np.mean([distance / across if across else 0.0 for distance, across in given])) if given else math.nan
+        ),
         between_values=float(np.mean(between)) if between else math.nan,
     )
 
@@ -333,12 +357,13 @@ def information_bounds(
 ) -> InformationBounds:
     """The paper's estimates of I(X;Z), I(Z;Y) and I(Z;X|Y), averaged over random batches.
 
-    - Eq. 61 of both cross-modal directions: log B - L_dsc. It bounds I(Z¹;Z²), hence I(X;Z) of either modality, from
-      below, and neither log B nor I(X¹;X²), the entropy of the shared factors (Eq. 6), can be exceeded.
-    - Eq. 75 of the four pairs of modalities: log B - L_suff. Besides log B its cap is the entropy of the batch's
+    - Eq. 61 of all cross-modal directions: log B - L_dsc; NaN of one modality. Of two it bounds I(Z¹;Z²), hence I(X;Z)
+      of either modality, from below, of more the mean over their pairs. It can exceed neither log B nor, of two,
+      I(X¹;X²), the entropy of the shared factors (Eq. 6).
+    - Eq. 75 of all ordered pairs of modalities: log B - L_suff. Besides log B its cap is the entropy of the batch's
       labels, as Σ_s softmax_s ≤ 1 over an anchor's |S_y| positives makes its loss at least log |S_y|. With the
       expectation outside the logarithm it can lie far below zero.
-    - Eq. 91 of the four pairs, without claim to be a bound: it assumes von Mises-Fisher distributions of one
+    - Eq. 91 of all ordered pairs, without claim to be a bound: it assumes von Mises-Fisher distributions of one
       concentration. A sample counts in its own class mean, so small batches seem compact.
 
     Args:
@@ -354,7 +379,7 @@ def information_bounds(
         *z_B, labels_B = (torch.from_numpy(array[batch]) for array in (*z, labels_N))
         losses.append(
             (
-                coherence_loss(z_B, temperature).item(),
+                coherence_loss(z_B, temperature).item() if len(z_B) > 1 else math.nan,
                 sufficiency_loss(z_B, labels_B, temperature).item(),
                 1 + minimality_loss(z_B, labels_B).item(),
             )

@@ -96,15 +96,16 @@ def specialize(config: SpecializationConfig, data: Dataset, parent: TrainedModel
 
 
 def specialization_loss(settings: SpecializationSettings) -> Loss:
-    """L_special of a global batch, and its terms."""
+    """L_special of a global batch, and its terms; of one modality without L_dsc."""
 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         views = forward(batch.shard, batch.draws, passes=2 if settings.views == "dropout" else 1)
         first, second = ([gather_rows(e.z_BD) for e in view.values()] for view in (views[0], views[-1]))
         statistics = reduce_statistics(views)
-        terms = {
-            "rep": representation_loss(first, second, settings.temperature),
-            "dsc": coherence_loss(first, settings.temperature),
+        terms = {"rep": representation_loss(first, second, settings.temperature)}
+        if len(first) > 1:  # one modality has no other to be coherent with: there is no L_dsc, neither trained nor told
+            terms["dsc"] = coherence_loss(first, settings.temperature)
+        terms |= {
             # Appendix F defines them per router: summed over modalities, averaged over layers (ours).
             "imp": _total(importance_loss, statistics),
             "load": _total(load_loss, statistics),
@@ -119,7 +120,7 @@ def specialization_loss(settings: SpecializationSettings) -> Loss:
         )
         total = weighted_sum(
             (settings.lambda_rep, terms["rep"]),
-            (settings.lambda_dsc, terms["dsc"]),
+            *([(settings.lambda_dsc, terms["dsc"])] if "dsc" in terms else []),
             (settings.lambda_aux, auxiliary),
             outputs=first,
         )

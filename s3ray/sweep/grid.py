@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,13 +121,6 @@ class Study:
         entry = self.entries[cell.dataset]
         if cell.method != S3 and cell.method not in METHODS:
             raise UserError(f"{cell.dataset}: unknown method {cell.method!r}; {nearest(cell.method, METHODS)}")
-        # Before anything is planned: losses take any number of two or more, FactorCL's family is defined for two.
-        if (count := len(entry.facts.features)) != 2:
-            raise UserError(
-                f"{cell.dataset}: has {count} {'modality' if count == 1 else 'modalities'} "
-                f"({', '.join(entry.facts.features)}), and the losses compare two; give two, of prepared data with "
-                f"--modalities A,B"
-            )
         samples = entry.facts.samples["train"]
         if not 2 <= cell.batch_size <= samples:
             raise UserError(
@@ -148,6 +142,11 @@ class Study:
                     f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
                 )
 
+    def is_defined(self, cell: Cell) -> bool:
+        """Whether a cell's method is defined for as many modalities as its dataset has; S3 is for any."""
+        fewest, most = METHODS[cell.method].modalities if cell.method != S3 else (1, math.inf)
+        return fewest <= len(self.entries[cell.dataset].facts.features) <= most
+
 
 def _ready(data: Dataset, settings: Settings) -> Dataset:
     if settings.max_steps is not None:
@@ -165,6 +164,7 @@ class Asked(NamedTuple):
     curve: bool = True  # the ratios below 1, and their controls
     factors: bool = False  # what it holds of a simulation's factors, at every ratio
     sentiment: bool = False  # how well sentiment scores can be regressed on it, at every ratio
+    modalities: bool = False  # what each modality carries, at every ratio
 
     def __or__(self, other: Asked) -> Asked:
         return Asked(*(one or another for one, another in zip(self, other, strict=True)))
@@ -187,6 +187,7 @@ class Sweep:
         branches: of S3's cells, Selection variants; prior methods have their own.
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
+        modalities: also probe each modality alone, and all but each.
         probed: of the branches those that are probed at p = 1 alone; the others have pruning curves.
         readings: tables of settings, as `--config` has them, by the name under which cells ask for them; they go before
             what `--config` says. A cell may ask for several at once, joined by " + ".
@@ -205,6 +206,7 @@ class Sweep:
     branches: tuple[str, ...] = ()
     exhibits: tuple[str, ...] = ()
     factors: bool = False
+    modalities: bool = False
     probed: tuple[str, ...] = ()
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
@@ -248,7 +250,7 @@ class Sweep:
         return settings
 
     def requests(self, study: Study) -> Iterator[Request]:
-        """Cells with what is asked of them; parts may ask for the same cell.
+        """Cells with what is asked of them, without those of `undefined`; parts may ask for the same cell.
 
         Raises:
             UserError: the sweep itself asks for a cell twice.
@@ -259,13 +261,44 @@ class Sweep:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)
             study.check(cell)
+            if not study.is_defined(cell):
+                continue
             branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
             factors = self.factors and study.entries[cell.dataset].facts.truth is not None
-            asked_of = {name: Asked(curve=name not in self.probed, factors=factors) for name in branches}
+            asked_of = {
+                name: Asked(curve=name not in self.probed, factors=factors, modalities=self.modalities)
+                for name in branches
+            }
             yield Request(cell, self.settings(study, cell), asked_of)
         everywhere = replace(study, every_batch_size=True)
         for part in self.parts:
             yield from part.requests(everywhere)
+
+    def undefined(self, study: Study) -> list[str]:
+        """A sentence per dataset that has more or fewer modalities than some methods are defined for.
+
+        Their cells are left out: the others are no worse for it, and a figure of three modalities is worth having.
+        """
+
+        def cells(sweep: Sweep) -> Iterator[Cell]:
+            yield from sweep.cells(study)
+            for part in sweep.parts:
+                yield from cells(part)
+
+        lacking: dict[str, list[str]] = {}
+        for cell in cells(self):
+            if not study.is_defined(cell):
+                lacking.setdefault(cell.dataset, []).append(cell.method)
+        sentences = []
+        for dataset, methods in lacking.items():
+            named = list(study.entries[dataset].facts.features)
+            which = f"{', '.join(dict.fromkeys(methods))} {'are' if len(set(methods)) > 1 else 'is'}"
+            count = f"{len(named)} {'modalities' if named[1:] else 'modality'} ({', '.join(named)})"
+            sentences.append(
+                f"{dataset}: {which} not defined for {count} and left out; give two, of your own and prepared data "
+                f"with --modalities A,B"
+            )
+        return sentences
 
 
 def union(name: str, parts: Sequence[Sweep]) -> Sweep:

@@ -19,6 +19,7 @@ from s3ray.model import Pruning
 from s3ray.settings import Settings
 from s3ray.stages.factors import FACTORS, FactorsConfig
 from s3ray.stages.metrics import METRICS
+from s3ray.stages.modalities import MODALITIES, ModalitiesConfig
 from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
 from s3ray.stages.selection import SELECTION, SelectionConfig
@@ -43,6 +44,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     SPARSIFICATION,
     FACTORS,
     SENTIMENT,
+    MODALITIES,
     UNTRAINED,
     REFERENCE,
 )
@@ -61,6 +63,7 @@ class BranchPlan:
         controls: per rule, Sparsification that keeps other pairs than the router's first, at the same ratios.
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
         sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
+        modalities: what each modality carries, at every ratio; empty likewise.
     """
 
     branch: str
@@ -69,6 +72,7 @@ class BranchPlan:
     controls: Mapping[str, tuple[StageRun, ...]] = field(default_factory=dict)
     factors: tuple[StageRun, ...] = ()
     sentiment: tuple[StageRun, ...] = ()
+    modalities: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -78,7 +82,7 @@ class BranchPlan:
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
         selection = (self.selection,) if self.selection else ()
-        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment]
+        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment, self.modalities]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -133,6 +137,11 @@ class Plan:
     committed: Mapping[str, Marker]
     naive: Mapping[str, int]
     machine: str | None = None
+
+    @cached_property
+    def undefined(self) -> list[str]:
+        """What of the sweep is left out, one sentence per dataset (`Sweep.undefined`)."""
+        return self.sweep.undefined(self.study)
 
     @cached_property
     def pending(self) -> tuple[CellPlan, ...]:
@@ -213,6 +222,7 @@ class Plan:
         return {
             "sweep": self.sweep.name,
             "cells": {"total": len(self.cells), "cached": len(self.cells) - waiting, "to_run": waiting},
+            "undefined": self.undefined,
             "stages": stages,
             "estimated_worker_seconds": round(sum(self.shares), 1),
             "datasets": {
@@ -301,7 +311,15 @@ def _branch_plan(
         SENTIMENT.planned(SentimentConfig(output=output, on_sphere=probe.on_sphere, pruning=pruning), facts, trained)
         for pruning in ([None, *prunings] if asked.sentiment else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed))
+    carried = [
+        MODALITIES.planned(
+            ModalitiesConfig(output=output, on_sphere=probe.on_sphere, classifier=probe.classifier, pruning=pruning),
+            facts,
+            trained,
+        )
+        for pruning in ([None, *prunings] if asked.modalities else [])
+    ]
+    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed), tuple(carried))
 
 
 def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:
@@ -379,5 +397,6 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
         naive.update(run.stage.name for run in [*alone.floors.values(), alone.reference])
     cells = tuple(map(planned, wanted.values()))
     if not cells and sweep.computes:
-        raise UserError(f"sweep {sweep.name}: yields no cell; give it datasets")
+        left_out = sweep.undefined(study)
+        raise UserError(left_out[0] if left_out else f"sweep {sweep.name}: yields no cell; give it datasets")
     return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)

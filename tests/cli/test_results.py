@@ -32,6 +32,26 @@ def test_params_prints_the_published_table() -> None:
     assert result.output == published
 
 
+def test_params_counts_the_modalities_that_are_chosen() -> None:
+    def shares(*arguments: str) -> list[str]:
+        return [line.split(",")[-1] for line in s3ray(*arguments).output.splitlines()[1:]]
+
+    table = ("params", "--table", "4", "--format", "csv")
+    usual, three, one = (
+        shares(*table, *more) for more in ((), ("--modalities", "vision,audio,text"), ("--modalities", "text"))
+    )
+    assert usual == shares(*table, "--modalities", "vision,text") == shares(*table, "--modalities", "text,vision")
+    assert all(len(other) == len(usual) == 12 and other != usual for other in (three, one))
+    for names, sentence in (
+        ("sound", "--modalities: mosei has no modality 'sound'; "),
+        ("text,text", "--modalities text,text: name different modalities, such as vision,audio,text"),
+        ("", "--modalities : name different modalities"),
+    ):
+        result = s3ray(*table, "--modalities", names)
+        assert result.exit_code == 2
+        assert sentence in result.output
+
+
 @pytest.fixture(scope="module")
 def made_up() -> Any:
     return SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "results" / "made_up.py")))

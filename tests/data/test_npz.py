@@ -105,11 +105,7 @@ BAD: dict[str, tuple[Callable[[Arrays], None], list[str]]] = {
     "no label": (_drop("valid_label"), ["valid_label", "missing", "add"]),
     "no train label": (_drop("train_label"), ["train_label", "missing", "add"]),
     "a modality missing": (_drop("test_face"), ["test_face", "missing", "add"]),
-    "one modality": (_drop("train_face"), ["found 1 (audio)", "exactly two"]),
-    "three modalities": (
-        _set("train_text", np.ones((6, 2))),
-        ["train_", "found 3", "audio, face, text", "exactly two"],
-    ),
+    "a modality in train alone": (_set("train_text", np.ones((6, 2))), ["valid_text", "missing", "add"]),
     "fewer labels": (_set("test_label", np.array([3, 5])), ["test_audio", "4 samples", "2", "match"]),
     "matrix of labels": (_set("train_label", np.ones((6, 1), int)), ["train_label", "(6, 1)", "convert"]),
     "float labels": (_set("train_label", np.ones(6)), ["train_label", "float64", "convert"]),
@@ -579,7 +575,7 @@ def test_what_stands_beside_the_data_is_never_taken_for_a_modality(tmp_path: Pat
         arrays[f"{split}_label"] = np.arange(n) % 2
         arrays[name.replace("train", split)] = SECOND_LABELS[name](n)
     np.savez(tmp_path / "own.npz", **arrays)
-    with pytest.raises(UserError, match=rf"found 1 \(audio\)( beside {name} |; keep exactly two)"):
+    with pytest.raises(UserError, match=rf"own\.npz: .*{name}\b.*; .*(drop|save)"):
         read_npz("own", tmp_path / "own.npz")
 
 

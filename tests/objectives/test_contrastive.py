@@ -58,16 +58,18 @@ def test_coherence_loss_averages_both_directions(z: list[Tensor]) -> None:
     assert coherence_loss([z[0], z[2]], TAU).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_of_three_modalities_they_are_means_over_modalities_and_over_ordered_pairs(z: list[Tensor]) -> None:
-    three, views = z[:3], [z[3], z[0], z[1]]
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_of_any_number_of_modalities_they_are_means_over_directions(count: int, z: list[Tensor]) -> None:
+    own, views = z[:count], [z[(i + 1) % 4] for i in range(count)]
     representation = coherence = 0.0
-    for i, a in enumerate(three):
-        representation += _naive_info_nce(a, views[i], TAU) / 3
-        for j, b in enumerate(three):
+    for i, a in enumerate(own):
+        representation += _naive_info_nce(a, views[i], TAU) / count
+        for j, b in enumerate(own):
             if i != j:
-                coherence += _naive_info_nce(a, b, TAU) / 6
-    assert representation_loss(three, views, TAU).item() == pytest.approx(representation, rel=1e-12)
-    assert coherence_loss(three, TAU).item() == pytest.approx(coherence, rel=1e-12)
+                coherence += _naive_info_nce(a, b, TAU) / (count * (count - 1))
+    assert representation_loss(own, views, TAU).item() == pytest.approx(representation, rel=1e-12)
+    if count > 1:  # one has no other
+        assert coherence_loss(own, TAU).item() == pytest.approx(coherence, rel=1e-12)
 
 
 def test_a_view_for_each_modality(z: list[Tensor]) -> None:

@@ -129,19 +129,17 @@ def test_both_losses_are_means_over_the_four_ordered_pairs(z: tuple[Tensor, Tens
     assert minimality_loss(z, LABELS).item() == pytest.approx(minimality, rel=1e-12)
 
 
-def test_of_three_modalities_they_are_means_over_the_nine_ordered_pairs(z: tuple[Tensor, Tensor]) -> None:
-    third = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    three = [*z, third]
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_of_any_number_of_modalities_they_are_means_over_all_ordered_pairs(count: int) -> None:
+    source = torch.Generator().manual_seed(3)
+    z = [torch.randn(6, 3, dtype=torch.float64, generator=source) for _ in range(count)]
     sufficiency = minimality = 0.0
-    for a in three:
-        for b in three:
-            sufficiency += _naive_sup_con(a, b, TAU) / 9
-            minimality += _naive_compactness(a, b) / 9
-    assert sufficiency_loss(three, LABELS, TAU).item() == pytest.approx(sufficiency, rel=1e-12)
-    assert minimality_loss(three, LABELS).item() == pytest.approx(minimality, rel=1e-12)
-    # Of one there is one pair.
-    assert sufficiency_loss(z[:1], LABELS, TAU).item() == pytest.approx(_naive_sup_con(z[0], z[0], TAU), rel=1e-12)
-    assert minimality_loss(z[:1], LABELS).item() == pytest.approx(_naive_compactness(z[0], z[0]), rel=1e-12)
+    for a in z:
+        for b in z:
+            sufficiency += _naive_sup_con(a, b, TAU) / count**2
+            minimality += _naive_compactness(a, b) / count**2
+    assert sufficiency_loss(z, LABELS, TAU).item() == pytest.approx(sufficiency, rel=1e-12)
+    assert minimality_loss(z, LABELS).item() == pytest.approx(minimality, rel=1e-12)
 
 
 def test_gradients(z: tuple[Tensor, Tensor]) -> None:

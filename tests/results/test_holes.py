@@ -49,6 +49,7 @@ def small(results: Any) -> Any:
         entropies,
         contributions,
         factors[factors["preservation_ratio"].isin(ratios)],
+        pd.DataFrame(),
         info,
     )
 

@@ -24,6 +24,7 @@ from s3ray.execution.cell import run_cell
 from s3ray.model import build_model
 from s3ray.model.config import ModelConfig
 from s3ray.results import Results
+from s3ray.results.columns import COLUMNS
 from s3ray.results.exhibits import EXHIBITS
 from s3ray.results.metrics import blank_because, by_metric
 from s3ray.stages.encode import encode_splits
@@ -44,7 +45,7 @@ VALUES = {
 
 
 def results(rows: pd.DataFrame, metric: str) -> Results:
-    tables = {name: pd.DataFrame() for name in ("controls", "references", "entropies", "contributions", "factors")}
+    tables = {name: pd.DataFrame() for name in COLUMNS if name != "rows"}
     return Results(rows=rows, **tables, info={"sweep": "toy", "datasets": {}}).by(metric)
 
 

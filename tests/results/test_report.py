@@ -304,11 +304,13 @@ def test_what_is_odd_about_data_and_what_was_left_out_stands_on_the_page(embedde
         **results.info,
         "datasets": datasets,
         "exhibits": [],
+        "plan": {**results.info["plan"], "undefined": ["digits: jointopt is not defined for <three>"]},
         "left_out": ["store/rows.parquet: damaged; run again"],
     }
     nothing = dataclasses.replace(results, info=info, **{name: pd.DataFrame() for name in results.frames})
     page = (written(nothing, tmp_path) / "index.html").read_text()
     assert '<p class="warning">digits: rows is &lt;constant&gt; in test</p>' in page
+    assert '<p class="warning">digits: jointopt is not defined for &lt;three&gt;</p>' in page
     assert re.findall(r"<tr><td>(.*)</td><td>(.*)</td></tr>", page.partition("Calibration of digits: ")[2])[:2] == [
         ("quickly", "diverged"),
         ("slowly (chosen)", "81.2"),

@@ -20,8 +20,8 @@ from s3ray.data.padding import padded
 from s3ray.model import ModelConfig, Pruning, build_model
 from s3ray.stages.encode import encode_splits
 from s3ray.stages.factors import (
-    BOTH,
     FACTORS,
+    TOGETHER,
     FactorsConfig,
     energy_distance,
     factor_kind,
@@ -46,10 +46,12 @@ Array = NDArray[Any]
         ("first_unique_0", "unique relevant"),
         ("second_unique_0", "unique other"),
         ("second_nuisance_3", "nuisance"),
+        ("first_and_second_0", "shared by two relevant"),
+        ("first_and_third_0", "shared by two other"),
     ],
 )
 def test_kind_of_a_factor(name: str, kind: str) -> None:
-    assert factor_kind(name, ["shared_0", "first_unique_0"]) == kind
+    assert factor_kind(name, ["shared_0", "first_unique_0", "first_and_second_0"]) == kind
 
 
 def _signs(rng: np.random.Generator, *shape: int) -> Array:
@@ -218,6 +220,30 @@ def test_coherence_of_three_modalities_is_the_mean_over_their_pairs() -> None:
     assert whole.between_values == pytest.approx(np.mean([pair.between_values for pair in pairs]))
 
 
+def test_of_one_modality_there_is_no_distance_between_and_no_bound_from_another() -> None:
+    z1, _, y = _sample()
+    alone = semantic_coherence([z1], y)
+    assert math.isnan(alone.distance)
+    assert math.isnan(alone.coefficient)
+    assert alone.between_values == pytest.approx(semantic_coherence([z1, z1], y).between_values)
+    bounds = information_bounds([z1], y, 0.4, 12, 0, concentration=3.0)
+    assert math.isnan(bounds.input)
+    assert bounds.label == pytest.approx(information_bounds([z1, z1], y, 0.4, 12, 0, concentration=3.0).label)
+
+
+def test_a_factor_of_two_modalities_is_compared_between_these_alone() -> None:
+    config = LatentFactorsConfig(modalities=3, shared=1, by_two=1, train=200, valid=60, test=60)
+    data = latent_factors(config)
+    held = {name: ["shared_0", "first_and_second_0"] for name in data.features}
+    held["third"] = ["shared_0", "third_unique_0"]
+    z = _holding(data, held)
+    found = {(p.quantity, p.factor): p.value for p in factor_points(z, data) if p.split == "test"}
+    for a, b in itertools.combinations(data.features, 2):
+        (column,) = _holding(data, {a: [f"{a}_and_{b}_0"]})["test"].values()
+        of_pair = semantic_coherence([z["test"][a], z["test"][b]], column[:, 0])
+        assert found["energy distance", f"{a}_and_{b}_0"] == of_pair.distance
+
+
 def _sample(count: int = 12, width: int = 3) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, count)
@@ -352,10 +378,10 @@ def test_a_factor_is_read_from_its_own_modality(data: Dataset) -> None:
     names = {m: ["shared_0", f"{m}_unique_0"] for m in ("first", "second")}
     points = factor_points(_holding(data, names), data)
     r2 = {(p.modality, p.factor): p.value for p in points if p.quantity == "R2" and p.split == "test"}
-    for modality in (BOTH, "first", "second"):
+    for modality in (TOGETHER, "first", "second"):
         assert r2[modality, "shared_0"] == pytest.approx(1.0, abs=1e-6)
         for owner in ("first", "second"):
-            read = modality in (BOTH, owner)
+            read = modality in (TOGETHER, owner)
             assert r2[modality, f"{owner}_unique_0"] == pytest.approx(float(read), abs=1e-6 if read else 0.06)
 
 
@@ -438,10 +464,10 @@ def test_routing_is_averaged_over_the_tokens_that_express_a_factor() -> None:
     assert found["first", "shared_0", 1, share] == 0.0
     assert found["second", "second_unique_0", 1, share] == 1.0
     # A shared factor has tokens in both modalities; each counts once.
-    assert found[BOTH, "shared_0", 0, weight] == pytest.approx((0.1 + 0.3) / 2)
-    assert found[BOTH, "shared_0", 1, share] == pytest.approx(0.5)
-    assert found[BOTH, "first_nuisance_0", 1, weight] == found["first", "first_nuisance_0", 1, weight]
-    assert {(p.factor, p.factor_kind, p.samples) for p in of_test if p.modality == BOTH} == {
+    assert found[TOGETHER, "shared_0", 0, weight] == pytest.approx((0.1 + 0.3) / 2)
+    assert found[TOGETHER, "shared_0", 1, share] == pytest.approx(0.5)
+    assert found[TOGETHER, "first_nuisance_0", 1, weight] == found["first", "first_nuisance_0", 1, weight]
+    assert {(p.factor, p.factor_kind, p.samples) for p in of_test if p.modality == TOGETHER} == {
         ("shared_0", "shared relevant", 2),
         ("first_nuisance_0", "nuisance", 2),
         ("second_unique_0", "unique other", 1),
@@ -453,7 +479,7 @@ def test_padding_that_is_routed_is_told_of_as_a_factor() -> None:
     first = np.array([[[0.1, 1.0]], [[0.2, 0.0]], [[0.4, 0.5]]], np.float32)
     tokens = {split: {"first": first, "second": first[:1]} for split in data.splits}
     told = {(p.modality, p.quantity): p for p in routing_points(tokens, data) if p.factor_kind == "padding"}
-    assert told.keys() == {(m, q) for m in (BOTH, "first") for q in ("routing weight", "share of pairs kept")}
+    assert told.keys() == {(m, q) for m in (TOGETHER, "first") for q in ("routing weight", "share of pairs kept")}
     assert (told["first", "share of pairs kept"].value, told["first", "share of pairs kept"].samples) == (0.5, 1)
 
 
@@ -468,7 +494,7 @@ def test_routing_is_not_told_without_experts_or_tokens_factors() -> None:
     # Known of one modality alone.
     half = dataclasses.replace(data.test, expressed={"second": np.array([2])})
     points = routing_points(tokens, dataclasses.replace(data, valid=half, test=half))
-    assert {(p.modality, p.factor) for p in points} == {(BOTH, "second_unique_0"), ("second", "second_unique_0")}
+    assert {(p.modality, p.factor) for p in points} == {(TOGETHER, "second_unique_0"), ("second", "second_unique_0")}
 
 
 @pytest.mark.filterwarnings("error")

@@ -143,9 +143,26 @@ def _with(data: Dataset, names: list[str]) -> Dataset:
     return dataclasses.replace(data, **{name: split(s) for name, s in data.splits.items()})
 
 
-def test_three_modalities_are_trained_together(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
-    names = ["left", "right", "squared"]
+@pytest.mark.parametrize("names", [["left"], ["left", "right", "squared"]])
+def test_any_number_of_modalities_is_trained_together(
+    names: list[str], tiny_model: ModelConfig, tiny_dataset: Dataset
+) -> None:
     outcome = _run(tiny_model, _with(tiny_dataset, names), SpecializationSettings(optimizer=ONCE))
     for row in outcome.rows:
         assert row["local"] == pytest.approx(sum(row[f"local_entropy/{name}"] for name in names), rel=1e-5)
+        assert row["global"] == pytest.approx(-sum(row[f"global_entropy/{name}"] for name in names), rel=1e-5)
     assert {key.split(".")[1] for key in _weights(outcome)} == set(names)
+
+
+def test_of_one_modality_there_is_no_coherence(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    """Neither trained, whatever its weight, nor recorded; with no other weight either, gradients are 0 as ever."""
+    alone = _with(tiny_dataset, ["left"])
+    settings = SpecializationSettings(optimizer=ONCE, lambda_rep=2, lambda_aux=0.0)
+    first = _run(tiny_model, alone, settings)
+    assert all("dsc" not in row and row["loss"] == pytest.approx(2 * row["rep"], rel=1e-6) for row in first.rows)
+    assert identical(_weights(first), _weights(_run(tiny_model, alone, dataclasses.replace(settings, lambda_dsc=9.0))))
+    model = build_model(tiny_model, alone.features, seed=0)
+    nothing = dataclasses.replace(settings, lambda_rep=0.0)
+    objective = Objective(dict(model.named_parameters()), specialization_loss(nothing))
+    train(model, [objective], alone.train, ONCE, batch_size=BATCH, seed=0)
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())

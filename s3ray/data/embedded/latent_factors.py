@@ -1,9 +1,9 @@
 """`latent_factors`: the paper's Definition 2.2 as a generator with known ground truth.
 
-Binary factors are shared by both modalities, unique to one, or nuisance of one; some shared and some unique
-ones are relevant to the label. Every token expresses one factor: it is the prototype of that factor's value
-in that modality, plus noise. Tokens come in random order, and nuisance tokens may be missing, so lengths differ: by
-four at most, or, where a share of the samples is short, by much.
+Binary factors are shared by all modalities, of three also by each two, unique to one, or nuisance of one; some
+shared and some unique ones are relevant to the label. Every token expresses one factor: it is the prototype of that
+factor's value in that modality, plus noise. Tokens come in random order, and nuisance tokens may be missing, so
+lengths differ: by four at most, or, where a share of the samples is short, by much.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 from s3ray.data.dataset import Dataset, Sequences, Split
 from s3ray.data.embedded.declaration import Embedded
 
-MODALITIES = ("first", "second")
+MODALITIES = ("first", "second", "third")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentFactorsConfig:
-    """Counts are per modality, save `shared`, which both express."""
+    """Counts are per modality, save `shared`, which all express, and `by_two`, which are per pair of modalities."""
 
+    modalities: int = 2  # the first of `MODALITIES`
     shared: int = 4
+    by_two: int = 0
     unique: int = 2
     nuisance: int = 4
     relevant_shared: int = 1
+    relevant_by_two: int = 0
     relevant_unique: int = 1  # an odd total leaves no ties
     features: int = 24  # width of a token
     token_noise: float = 0.5  # standard deviation; prototypes have unit variance per feature
@@ -39,13 +42,23 @@ class LatentFactorsConfig:
     test: int = 300
     seed: int = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return MODALITIES[: self.modalities]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Whose factors `by_two` are."""
+        return list(itertools.combinations(range(self.modalities), 2)) if self.by_two else []
+
 
 def best_accuracy(config: LatentFactorsConfig) -> float:
     """What a predictor reaches that reads every relevant factor without error: E max_y P(y | factors).
 
     An upper bound for predictors that see noisy tokens; enumerated over all values of the relevant factors.
     """
-    relevant = config.relevant_shared + len(MODALITIES) * config.relevant_unique
+    relevant = config.relevant_shared + len(config.pairs) * config.relevant_by_two
+    relevant += config.modalities * config.relevant_unique
     values = np.array(list(itertools.product([-1.0, 1.0], repeat=relevant)))
     probability = 1.0 / (1.0 + np.exp(-config.label_strength * values.sum(axis=1)))
     return float(np.maximum(probability, 1.0 - probability).mean())
@@ -54,17 +67,20 @@ def best_accuracy(config: LatentFactorsConfig) -> float:
 def latent_factors(config: LatentFactorsConfig = LatentFactorsConfig()) -> Dataset:
     """Two classes; `truth` columns are the factors' values (±1) and `facts` holds the best accuracy."""
     rng = np.random.default_rng(config.seed)
-    per_modality = config.shared + config.unique + config.nuisance
+    per_modality = config.shared + (config.modalities - 1) * config.by_two + config.unique + config.nuisance
     # prototypes[m, factor, value]: what a token looks like that says "factor has this value".
-    prototypes = rng.normal(size=(len(MODALITIES), per_modality, 2, config.features)).astype(np.float32)
+    prototypes = rng.normal(size=(config.modalities, per_modality, 2, config.features)).astype(np.float32)
     sizes = {"train": config.train, "valid": config.valid, "test": config.test}
     splits = {name: _split(config, prototypes, size, rng) for name, size in sizes.items()}
     names = [f"shared_{i}" for i in range(config.shared)]
-    for modality in MODALITIES:
+    pairs = [f"{MODALITIES[a]}_and_{MODALITIES[b]}" for a, b in config.pairs]
+    names += [f"{pair}_{i}" for pair in pairs for i in range(config.by_two)]
+    for modality in config.names:
         names += [f"{modality}_unique_{i}" for i in range(config.unique)]
         names += [f"{modality}_nuisance_{i}" for i in range(config.nuisance)]
     relevant = [f"shared_{i}" for i in range(config.relevant_shared)]
-    relevant += [f"{m}_unique_{i}" for m in MODALITIES for i in range(config.relevant_unique)]
+    relevant += [f"{pair}_{i}" for pair in pairs for i in range(config.relevant_by_two)]
+    relevant += [f"{m}_unique_{i}" for m in config.names for i in range(config.relevant_unique)]
     return Dataset(
         "latent_factors",
         "simulated",
@@ -79,18 +95,27 @@ def latent_factors(config: LatentFactorsConfig = LatentFactorsConfig()) -> Datas
 
 def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: int, rng: np.random.Generator) -> Split:
     shared = rng.integers(0, 2, size=(size, config.shared))
-    own = rng.integers(0, 2, size=(len(MODALITIES), size, config.unique + config.nuisance))
+    own = rng.integers(0, 2, size=(config.modalities, size, config.unique + config.nuisance))
+    by_two = [rng.integers(0, 2, size=(size, config.by_two)) for _ in config.pairs]
 
     def signed(bits: NDArray[np.int64]) -> NDArray[np.floating]:
         return 2.0 * bits - 1.0
 
     score = signed(shared[:, : config.relevant_shared]).sum(axis=1)
     score += signed(own[:, :, : config.relevant_unique]).sum(axis=(0, 2))
+    for bits in by_two:
+        score += signed(bits[:, : config.relevant_by_two]).sum(axis=1)
     labels = (rng.random(size) < 1.0 / (1.0 + np.exp(-config.label_strength * score))).astype(np.int64)
 
+    known = [shared, *by_two, *own]  # as the columns of `truth` are ordered
+    starts = np.cumsum([0, *(bits.shape[1] for bits in known)])
+    columns_of = [np.arange(start, stop) for start, stop in itertools.pairwise(starts)]
     modalities, expressed = {}, {}
-    for index, name in enumerate(MODALITIES):
-        bits = np.concatenate([shared, own[index]], axis=1)
+    for index, name in enumerate(config.names):
+        # A modality's factors: those of all, those of the pairs that it is in, its own.
+        parts = [0, *(1 + place for place, pair in enumerate(config.pairs) if index in pair), 1 + len(by_two) + index]
+        bits = np.concatenate([known[part] for part in parts], axis=1)
+        column = np.concatenate([columns_of[part] for part in parts])
         factors = bits.shape[1]
         present = np.ones((size, factors), dtype=bool)
         present[:, factors - config.nuisance :] = rng.random((size, config.nuisance)) < config.nuisance_kept
@@ -101,10 +126,8 @@ def _split(config: LatentFactorsConfig, prototypes: NDArray[np.float32], size: i
         tokens = prototypes[index, order, np.take_along_axis(bits, order, axis=1)]
         tokens = tokens + rng.normal(0.0, config.token_noise, tokens.shape).astype(np.float32)
         modalities[name] = Sequences.from_padded(tokens, present.sum(axis=1))
-        # A modality's own factors stand behind the shared ones and those of the modalities before it.
-        columns = order + np.where(order < config.shared, 0, index * own.shape[2])
-        expressed[name] = columns[np.take_along_axis(present, order, axis=1)]
-    truth = np.concatenate([signed(shared), signed(own[0]), signed(own[1])], axis=1).astype(np.float32)
+        expressed[name] = column[order][np.take_along_axis(present, order, axis=1)]
+    truth = np.concatenate([signed(bits) for bits in known], axis=1).astype(np.float32)
     return Split(modalities, labels, truth, expressed)
 
 

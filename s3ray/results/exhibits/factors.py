@@ -14,20 +14,22 @@ from s3ray.results.collect import Results
 from s3ray.results.curves import RATIOS, told
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import mean_std, over_seeds
-from s3ray.stages.factors import BOTH
+from s3ray.stages.factors import TOGETHER
 
 CONFIGURATION = ["dataset", "kind", "batch_size", "method", "branch", "granularity", "preservation_ratio"]
 _QUANTITY = ["quantity", "factor_kind"]
 
-# Shared blue, unique red; the task's factors dark, the others light. Nuisance is grey.
+# Shared blue, by two alone green, unique red; the task's factors dark, the others light. Nuisance is grey.
 KIND_COLORS = {
     "shared relevant": labels.SELECTED,
     "shared other": "#8fb8de",
+    "shared by two relevant": "#2e8b57",
+    "shared by two other": "#a8d5ba",
     "unique relevant": "#c0392b",
     "unique other": "#e8a49c",
     "nuisance": labels.UNSELECTED,
 }
-_SHARED = list(KIND_COLORS)[:2]
+_SHARED = [kind for kind in KIND_COLORS if kind.startswith("shared")]
 _SHARE, _DISTANCE, _BETWEEN = "share of variance", "energy distance", "energy distance between values"
 _NATS = {"I(X;Z) bound": labels.REFERENCE, "I(Z;Y) bound": "#d9822b", "I(Z;X|Y) surrogate": "#6a4c93"}
 _HEADINGS = {"R2": "R²", _SHARE: "share of variance (%)"}
@@ -71,7 +73,7 @@ def factor_table(points: pd.DataFrame) -> pd.DataFrame:
     """
     energy = points["quantity"].str.startswith("energy")
     summary = means_on_test(points.assign(factor_kind=points["factor_kind"].mask(energy, "")))
-    columns = [(quantity, kind) for quantity in ("R2", _SHARE) for kind in KIND_COLORS]
+    columns = [(quantity, kind) for quantity in ("R2", _SHARE) for kind in kinds_in(points)]
     columns += [(quantity, "") for quantity in (_DISTANCE, "energy coefficient", _BETWEEN)]
     columns += [(quantity, "") for quantity in (*_NATS, "1 - cosine to class mean")]
     positions = [labels.position(*output) for output in zip(summary["method"], summary["branch"], strict=True)]
@@ -96,6 +98,12 @@ def factor_table(points: pd.DataFrame) -> pd.DataFrame:
             line[name] = cells.get((quantity, factor_kind), "")
         lines.append(line | {"n": values["n"].max()})
     return pd.DataFrame(lines)
+
+
+def kinds_in(points: pd.DataFrame) -> list[str]:
+    """The kinds that a table has columns of; what two modalities share alone only if there are three or more."""
+    found = set(points["factor_kind"])
+    return [kind for kind in KIND_COLORS if kind in found or not kind.startswith("shared by two")]
 
 
 def factor_chart(points: pd.DataFrame) -> Chart:
@@ -205,7 +213,7 @@ def means_on_test(points: pd.DataFrame, *more: str) -> pd.DataFrame:
     Args:
         more: columns whose values are kept apart.
     """
-    test = points[(points["split"] == "test") & (points["modality"] == BOTH) & points["value"].notna()]
+    test = points[(points["split"] == "test") & (points["modality"] == TOGETHER) & points["value"].notna()]
     test = test.assign(value=test["value"].where(test["quantity"] != _SHARE, 100 * test["value"]))
     keys = [*CONFIGURATION, *_QUANTITY, *more]
     per_seed = test.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()

@@ -12,7 +12,7 @@ from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
 from s3ray.results.collect import Results
 from s3ray.results.curves import RATIOS, told
 from s3ray.results.exhibit import Exhibit, Table
-from s3ray.results.exhibits.factors import CONFIGURATION, KIND_COLORS, means_on_test
+from s3ray.results.exhibits.factors import CONFIGURATION, KIND_COLORS, kinds_in, means_on_test
 from s3ray.results.formatting import mean_std, over_seeds
 
 _WEIGHT, _KEPT = "routing weight", "share of pairs kept"
@@ -45,7 +45,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
         ["dataset", "batch_size", "granularity", "position", "preservation_ratio", "layer"],
         ascending=[True] * 4 + [False, True],
     )
-    padding = _PADDING in set(points["factor_kind"])
+    kinds = [*kinds_in(points), *([_PADDING] if _PADDING in set(points["factor_kind"]) else [])]
     lines = []
     for place, values in ordered.groupby([*CONFIGURATION, "layer"], sort=False):
         dataset, kind, batch_size, method, branch, granularity, ratio, layer = place
@@ -60,9 +60,7 @@ def pruned_table(points: pd.DataFrame) -> pd.DataFrame:
             "layer": "all" if layer == _ALL else f"{layer:.0f}",
         }
         for quantity, heading, scale, digits in ((_KEPT, "pairs kept (%)", 100, 1), (_WEIGHT, "weight", 1, 4)):
-            for factor_kind in _COLORS:
-                if factor_kind == _PADDING and not padding:
-                    continue
+            for factor_kind in kinds:
                 mean, std = measured.get((quantity, factor_kind), (math.nan, math.nan))
                 line[f"{heading} {factor_kind}"] = mean_std(scale * mean, scale * std, digits)
         lines.append(line | {"n": values["n"].max()})

@@ -31,6 +31,9 @@ def test_best_accuracy_by_hand() -> None:
     # One unique factor per modality: they agree half of the time, log-odds ± 2 log 3 (9 to 1), else even.
     two = LatentFactorsConfig(relevant_shared=0, relevant_unique=1, label_strength=math.log(3))
     assert best_accuracy(two) == pytest.approx(0.5 * 0.9 + 0.5 * 0.5)
+    # One factor per pair of three modalities: in a quarter of the cases all agree, ± 3 log 3, else ± log 3.
+    three = replace(two, modalities=3, by_two=1, relevant_by_two=1, relevant_unique=0)
+    assert best_accuracy(three) == pytest.approx(0.25 * 27 / 28 + 0.75 * 0.75)
 
 
 @pytest.mark.parametrize(("shared", "unique"), [(2, 2), (1, 2), (3, 0)])
@@ -67,6 +70,30 @@ def test_truth_columns(data: Dataset) -> None:
 def _truth(data: Dataset, names: list[str]) -> np.ndarray:
     assert data.train.truth is not None
     return data.train.truth[:, [data.truth_names.index(name) for name in names]]
+
+
+def test_three_modalities_have_factors_of_all_of_each_two_and_of_each_alone() -> None:
+    data = EMBEDDED["three_modalities"].load()
+    assert (data.name, data.kind, list(data.features)) == (
+        "three_modalities",
+        "simulated",
+        ["first", "second", "third"],
+    )
+    pairs = ["first_and_second", "first_and_third", "second_and_third"]
+    assert data.truth_names[:9] == (
+        "shared_0",
+        "shared_1",
+        *(f"{p}_{i}" for p in pairs for i in (0, 1)),
+        "first_unique_0",
+    )
+    assert len(data.truth_names) == 2 + 3 * 2 + 3 * (2 + 4)
+    alone = [f"{name}_unique_0" for name in data.features]
+    assert data.relevant_factors == ("shared_0", *(f"{pair}_0" for pair in pairs), *alone)
+    assert [len(split) for split in data.splits.values()] == [1000, 300, 300]
+    # k of seven relevant factors are on the label's side, log-odds 4 (2k - 7).
+    odds = [math.comb(7, k) / 2**7 / (1 + math.exp(-4 * abs(2 * k - 7))) for k in range(8)]
+    assert data.facts["best_accuracy"] == pytest.approx(sum(odds))
+    assert not EMBEDDED["three_modalities"].usual
 
 
 def test_labels_depend_on_the_relevant_factors_alone(data: Dataset) -> None:
@@ -114,8 +141,16 @@ def test_a_token_is_the_prototype_of_a_factors_value() -> None:
             assert (present == positive[:, None]).all(axis=0).sum() == 1, factor
 
 
-def test_a_tokens_factor_is_the_one_whose_prototype_it_is() -> None:
-    data = latent_factors(replace(COUNTS, token_noise=0.0, train=200))
+@pytest.mark.parametrize(
+    ("config", "factors"),
+    [
+        (COUNTS, 16),
+        (replace(COUNTS, modalities=3, shared=2, by_two=2, relevant_by_two=1), 18),
+        (replace(COUNTS, modalities=1), 16),
+    ],
+)
+def test_a_tokens_factor_is_the_one_whose_prototype_it_is(config: LatentFactorsConfig, factors: int) -> None:
+    data = latent_factors(replace(config, token_noise=0.0, train=200))
     for split in data.splits.values():
         assert split.truth is not None
         for name, sequences in split.modalities.items():
@@ -125,10 +160,10 @@ def test_a_tokens_factor_is_the_one_whose_prototype_it_is() -> None:
             said = np.stack([columns, split.truth[samples, columns]], axis=1)
             _, which = np.unique(sequences.values, axis=0, return_inverse=True)
             pairs = np.unique(np.column_stack([said, which]), axis=0)
-            assert len(pairs) == len(np.unique(said, axis=0)) == len(np.unique(which)) == 32
+            assert len(pairs) == len(np.unique(said, axis=0)) == len(np.unique(which)) == 2 * factors
             # A sample expresses a factor once at most, none of another modality, and all but nuisance.
             assert len(np.unique(np.stack([samples, columns]), axis=1).T) == len(columns)
-            own = {i for i, factor in enumerate(data.truth_names) if factor.startswith(("shared", name))}
+            own = {i for i, f in enumerate(data.truth_names) if f.startswith("shared") or name in f.split("_")}
             assert set(columns) == own
             lasting = [i for i in own if "nuisance" not in data.truth_names[i]]
             assert all((columns == column).sum() == len(split) for column in lasting)

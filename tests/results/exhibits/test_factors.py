@@ -155,6 +155,16 @@ def test_table_has_a_line_per_curve_point_with_mean_and_std(points: pd.DataFrame
     assert line["energy distance"].split()[0] == f"{(means[0] + 3 * means[1]) / 4:.2f}"
 
 
+def test_what_two_modalities_share_alone_has_columns_and_curves_where_there_is_any(points: pd.DataFrame) -> None:
+    assert not any("by two" in column for column in factor_table(points).columns)
+    by_two = points[points["factor_kind"] == "shared other"].assign(factor_kind="shared by two other")
+    more = pd.concat([points, by_two])
+    table = factor_table(more)
+    assert list(table["R² shared by two other"]) == list(table["R² shared other"])
+    assert "R² shared by two relevant" not in table
+    assert "shared by two other" in lines(factor_chart(more).panels[0][0])
+
+
 def test_table_is_ordered_by_method_granularity_and_falling_p(points: pd.DataFrame) -> None:
     table = factor_table(points)
     expected = [(f"S3, {when} Selection", g, f"{p:g}") for when in ("without", "after") for g in (2, 8) for p in RATIOS]
