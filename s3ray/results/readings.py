@@ -53,6 +53,7 @@ EFFECTS: Mapping[str, str] = {
 }
 _JUDGED = ("pruning", "router")  # by which choices are taken to matter
 _COMBINED = 3  # choices of the second round
+_PLACE = ["reading", "dataset", "granularity", "batch_size", "branch"]
 
 
 def choice_of(reading: str) -> str:
@@ -222,10 +223,10 @@ def _sides(curve: pd.DataFrame, controls: pd.DataFrame, split: str, effect: str,
 
 
 def _random_beside(selected: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
-    place = selected.iloc[0][["reading", "dataset", "granularity", "batch_size", "branch"]]
     if controls.empty:
         return selected[:0]
-    return controls[(controls[place.index] == place).all(axis=1) & (controls["control"] == "random")]
+    own = (controls[_PLACE] == selected.iloc[0][_PLACE]).all(axis=1)
+    return controls[own & (controls["control"] == "random")]
 
 
 def matter_most(rows: pd.DataFrame, controls: pd.DataFrame) -> list[str]:
@@ -257,8 +258,12 @@ def drawn_shape(curve: Mapping[float, float]) -> str:
     return "rising" if best == min(curve) else "falling" if best == 1.0 else "peak inside"
 
 
-def shapes(rows: pd.DataFrame) -> pd.DataFrame:
-    """The shape of every curve after Selection, `drawn` and `tested`, with the `ratios` and seeds (`n`) behind it."""
+def shapes(rows: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    """The shape of every curve after Selection, `drawn` and `tested`, with the `ratios` and seeds (`n`) behind it.
+
+    `no_expert` says by how much p = 0, where no expert is computed, is above p = 1 (test; NaN if not measured): where
+    it is, a curve that rises towards it says that experts hurt.
+    """
     names = ["reading", "dataset", "granularity"]
     selected = rows[(rows["method"] == S3) & (rows["branch"] == SELECTED)] if len(rows) else rows
     selected = at_one_batch_size(selected)
@@ -269,10 +274,19 @@ def shapes(rows: pd.DataFrame) -> pd.DataFrame:
         drawn = {p: points["accuracy"].mean() for (p,), points in _groups(known, "preservation_ratio")}
         if len(drawn) > 1:
             found = {"best_p": best_drawn(drawn), "drawn": drawn_shape(drawn), "tested": tested[place]}
+            found["no_expert"] = _no_expert(controls, known.iloc[0]) - drawn.get(1.0, math.nan)
             lines.append(
                 dict(zip(names, place, strict=True)) | found | {"ratios": len(drawn), "n": known["seed"].nunique()}
             )
-    return pd.DataFrame(lines, columns=[*names, "best_p", "drawn", "tested", "ratios", "n"])
+    return pd.DataFrame(lines, columns=[*names, "best_p", "drawn", "tested", "no_expert", "ratios", "n"])
+
+
+def _no_expert(controls: pd.DataFrame, curve: pd.Series[Any]) -> float:
+    """Mean test accuracy without any."""
+    if controls.empty:
+        return math.nan
+    own = controls[(controls[_PLACE] == curve[_PLACE]).all(axis=1) & (controls["control"] == "no expert")]
+    return float(own.loc[own["split"] == "test", "accuracy"].mean())
 
 
 def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:

@@ -256,22 +256,28 @@ def test_readings_that_look_like_the_paper_are_counted_beside_chance() -> None:
         trained("", 4, rising, granularity=8),
         *(trained(r, 4, inside, granularity=8) for r in ("a: 1 + b: 1", "a: 1 + c: 1")),
     )
-    found = shapes(rows)
+    found = shapes(rows, NOTHING)
     assert set(found["drawn"]) == {"rising", "peak inside"}
     judged = like_the_paper(found)
     assert judged["drawn"].tolist() == [False, True, True]
     assert judged["chance"].tolist() == pytest.approx([1 / 9] * 3)  # the smallest of three, and the one inside
     assert judged["chance_walk"].tolist() == pytest.approx([3 / 8 * 1 / 4] * 3)  # of four walks of two steps
+    floors = [measured({0.0: 6}, reading="a: 1 + b: 1", control="no expert", granularity=g) for g in (2, 8)]
+    found = shapes(rows, together(*floors))
+    assert 10 * found.loc[found["reading"] == "a: 1 + b: 1", "no_expert"].to_numpy() == pytest.approx([1, 1])
     said = sentence(found)
     assert "of 3 readings 2 draw rising at the smallest χ" in said
     assert "(0.3 to 0.3 of flat curves would); tests show it of 2." in said
-    assert said.endswith("on every dataset: a: 1 + b: 1, a: 1 + c: 1; they share a: 1.")
+    assert said.endswith(
+        "on every dataset a: 1 + b: 1, a: 1 + c: 1 (0.28 to 0.33 of 3 flat ones would); they share the choice of a; "
+        "no expert at all is above p = 1 in 2 of their 2 curves."
+    )
     assert shape_table(found)["reading"].tolist()[:4] == ["the paper, as printed"] * 4
 
 
 @pytest.mark.parametrize("rows", [NOTHING, USUAL])
 def test_without_two_values_of_chi_no_shape_is_compared(rows: pd.DataFrame) -> None:
-    assert sentence(shapes(rows)) == ""
+    assert sentence(shapes(rows, NOTHING)) == ""
 
 
 def printed(reading: str, shift: float, datasets: tuple[str, ...] = ("mosi",)) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from s3ray.results.readings import (
     USUAL,
     best_drawn,
     changes,
+    choice_of,
     chosen_elsewhere,
     distances,
     drawn_shape,
@@ -25,6 +26,7 @@ from s3ray.results.readings import (
 )
 from s3ray.sweep.grid import JOINED
 
+_SHAPE = ["granularity", "best_p", "drawn", "tested", "no_expert"]
 _SHOWN, _HIDDEN = labels.SELECTED, "#9a9a9a"
 _NAMES = {name: title.replace("\n", " ") for name, title in EFFECTS.items()}
 _USUAL = "as usual"
@@ -36,7 +38,8 @@ _NOTE = (
 )
 _SHAPES_NOTE = (
     "The shape of every curve after Selection, from p = 1 to the smallest p. Drawn: where the mean curve on test is "
-    "highest, which chooses on test as the paper's figures do. Tested: the verdict of the rules for curves."
+    "highest, which chooses on test as the paper's figures do. Tested: the verdict of the rules for curves. Last: by "
+    "how many points no expert at all (p = 0) is above p = 1; a curve that rises towards that says that experts hurt."
 )
 _DISTANCE_NOTE = (
     "How far each reading's curves after Selection are from the printed ones, as the root mean square over p and χ in "
@@ -50,7 +53,7 @@ _ELSEWHERE_NOTE = (
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    rows, found = results.rows, shapes(results.rows)
+    rows, found = results.rows, shapes(results.rows, results.controls)
     away = distances(rows)
     return {
         "open_choices": Table(change_table(changes(rows, results.controls))),
@@ -107,8 +110,8 @@ def shape_table(found: pd.DataFrame) -> pd.DataFrame:
             "reading": reading or _USUAL,
             "dataset": dataset,
             **{
-                f"χ {g}": f"{drawn} (best p {p:g}); {tested}"
-                for g, p, drawn, tested in own[["granularity", "best_p", "drawn", "tested"]].itertuples(index=False)
+                f"χ {g}": f"{drawn} (best p {p:g}); {tested}" + ("" if pd.isna(floor) else f"; {100 * floor:+z.1f}")
+                for g, p, drawn, tested, floor in own[_SHAPE].itertuples(index=False)
             },
         }
         for (reading, dataset), own in found.groupby(["reading", "dataset"], sort=False)
@@ -143,18 +146,31 @@ def sentence(found: pd.DataFrame) -> str:
             f"{dataset}: of {len(own)} readings {own['drawn'].sum()} draw rising at the smallest χ and a peak inside "
             f"at the largest ({by_chance} of flat curves would); tests show it of {own['tested'].sum()}"
         )
-    everywhere = judged.groupby("reading", sort=False)["drawn"].all()
-    names = [str(reading) or _USUAL for reading in everywhere[everywhere].index]
-    shared = _shared(names)
-    common = f"; they share {shared}" if shared else "; they share no choice"
-    told.append(f"on every dataset: {', '.join(names) or 'none'}{common if len(names) > 1 else ''}")
+    by_reading = judged.groupby("reading", sort=False)
+    whole = by_reading["dataset"].nunique() == judged["dataset"].nunique()
+    names = [str(reading) for reading in by_reading["drawn"].all()[whole].loc[lambda drawn: drawn].index]
+    low, high = sorted(by_reading[chance].prod()[whole].sum() for chance in ("chance", "chance_walk"))
+    told.append(
+        f"on every dataset {', '.join(name or _USUAL for name in names) or 'none'} ({low:.2f} to {high:.2f} of "
+        f"{whole.sum()} flat ones would){_shared(names)}{_floors(found[found['reading'].isin(names)])}"
+    )
     return ". ".join(told) + "."
 
 
 def _shared(names: list[str]) -> str:
-    """The choices that all readings have in common."""
-    parts = [name.split(JOINED) for name in names]
-    return ", ".join(choice for choice in (parts[0] if parts else []) if all(choice in other for other in parts))
+    """The choices that all of several readings make other than usual."""
+    choices = [{choice_of(part) for part in name.split(JOINED)} for name in names]
+    shared = sorted(set.intersection(*choices)) if len(names) > 1 else []
+    return f"; they share the choice of {', '.join(shared)}" if shared else ""
+
+
+def _floors(found: pd.DataFrame) -> str:
+    floors = found["no_expert"].dropna()
+    return (
+        f"; no expert at all is above p = 1 in {(floors > 0).sum()} of their {len(floors)} curves"
+        if len(floors)
+        else ""
+    )
 
 
 def distance_table(found: pd.DataFrame) -> pd.DataFrame:
@@ -246,6 +262,6 @@ EXHIBIT = Exhibit(
     note=_NOTE,
     tables=_tables,
     figures=_figures,
-    finding=lambda results: sentence(shapes(results.rows)),
+    finding=lambda results: sentence(shapes(results.rows, results.controls)),
     readings=True,
 )
