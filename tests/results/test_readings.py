@@ -17,6 +17,7 @@ from scipy import stats
 from s3ray.data import Dataset
 from s3ray.execution import run_cell
 from s3ray.results import Results
+from s3ray.results.columns import COLUMNS
 from s3ray.results.compare import compare_results
 from s3ray.results.crossed import Crossed, right
 from s3ray.results.exhibits.open_choices import (
@@ -342,7 +343,7 @@ def test_one_seed_scatters_as_the_printed_ones_do() -> None:
 def test_readings_are_not_compared_with_the_paper() -> None:
     """They may not be mixed with what is: a reading is another setting."""
     info = {"datasets": {"mosi": {"margin": 1.5, "batch_size": 64}}}
-    frames = dict.fromkeys(("controls", "references", "entropies", "contributions", "factors"), NOTHING)
+    frames = {name: NOTHING for name in COLUMNS if name != "rows"}
     usual, both = (
         Results(rows=rows, **frames, info=info)
         for rows in (printed("", 0.0), together(printed("", 0.0), printed("far", 3.0)))
