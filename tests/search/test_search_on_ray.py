@@ -99,8 +99,9 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     assert diverged.user_attrs["stage"] == "specialization"
     assert diverged.user_attrs["cause"].startswith("DivergedError: ")
     # Every line is ours.
-    head, _, start, *lines = output.splitlines()
+    head, _, warning, start, *lines = output.splitlines()
     assert head.startswith("search_weights → ")
+    assert warning.startswith("  warning: mine: 30 test samples can tell little")
     assert re.fullmatch(rf"{folder.name}: 0 of 2 trials done, \d at a time; starting worker groups", start)
     events, found = sorted(re.sub(r"^\[\d/2\] ", "", line) for line in lines[:2]), lines[2:]
     assert re.match(r"\d+\.\d% at p=0.5 \(best ", events[0])

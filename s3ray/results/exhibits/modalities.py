@@ -13,7 +13,7 @@ from s3ray.results.formatting import mean_std, over_seeds
 from s3ray.results.statistics import CONFIGURATION, best_ratios
 
 _COLORS = ("#2980b9", "#d9822b", "#2e7d32", "#8e44ad", "#c0392b", "#16a085")
-_PLACE = [*CONFIGURATION, "reading", "preservation_ratio", "seed"]
+_PLACE = [*CONFIGURATION, "preservation_ratio", "seed"]
 
 
 def _tables(results: Results) -> dict[str, Table]:
@@ -37,8 +37,7 @@ def _on_test(results: Results) -> pd.DataFrame:
     points, rows = results.modalities, results.rows
     rows = rows[rows["method"].isin(points["method"].unique())]
     together = rows[rows["split"] == "test"][[*_PLACE, "accuracy"]].rename(columns={"accuracy": "all"})
-    best = [best_ratios(own).assign(reading=reading) for reading, own in rows.groupby("reading", sort=False)]
-    stars = pd.concat(best)[[*CONFIGURATION, "reading", "p_star"]]
+    stars = best_ratios(rows)[[*CONFIGURATION, "p_star"]]
     test = points[points["split"] == "test"].merge(together, how="left").merge(stars, how="left")
     shares = ["all", "alone", "without", "pairs_kept"]
     return test.assign(**{name: 100 * test[name].astype(float) for name in shares})
