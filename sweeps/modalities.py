@@ -20,9 +20,8 @@ READINGS = {"ranked among: model": {"sparsification": {"scope": "model"}}}
 
 def cells(study: Study) -> Iterator[Cell]:
     for dataset in study.datasets:
-        granularities = study.granularities(dataset)
         for reading in ("", *READINGS):
-            for granularity in sorted({min(granularities), max(granularities)}):
+            for granularity in study.ends(dataset):
                 for seed in study.seeds(dataset):
                     yield study.cell(dataset, granularity, study.batch_sizes(dataset)[0], seed, reading)
 

@@ -135,7 +135,7 @@ def compare_results(results: Results, others: Results | None = None, where: str 
 def _settings(settings: Mapping[str, Any], meaning: _Meaning) -> dict[str, Any]:
     """Of a dataset's settings those that a cell's number depends on, by paths such as `selection.temperature`."""
     # A prior method trains as Specialization does where its own table says nothing.
-    tables = ["model", "probe", "sparsification", "specialization.optimizer", f"method.{meaning.method}"]
+    tables = ["model", "probe", "specialization.optimizer", f"method.{meaning.method}"]
     if meaning.method == S3:
         tables = [
             "model",

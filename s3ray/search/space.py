@@ -20,7 +20,7 @@ from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
 from s3ray.search.judge import Point
 from s3ray.settings import merged, override
-from s3ray.sweep.grid import StudyDataset
+from s3ray.sweep.grid import StudyDataset, curves
 from s3ray.sweep.plan import CellPlan, Plan, plan_cell
 
 # Per setting, as a dotted path in Settings: the factor by which it may leave the scale's own value either way.
@@ -112,7 +112,7 @@ class Search:
     def plans(self, parameters: Mapping[str, float]) -> list[CellPlan]:
         """The cells of a configuration, one per seed."""
         settings = override(self.entry.settings, nested(parameters), "search")
-        return [plan_cell(c.cell, settings, c.facts, [branch.branch for branch in c.branches]) for c in self.cells]
+        return [plan_cell(c.cell, settings, c.facts, curves(own.branch for own in c.branches)) for c in self.cells]
 
 
 def _value(settings: Any, path: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -131,3 +131,38 @@ def encode_splits(
         )
         for name, split in data.splits.items()
     }
+
+
+class Measured(Protocol):
+    """What a stage reads that measures representations of its parent's model."""
+
+    @property
+    def output(self) -> str: ...
+
+    @property
+    def on_sphere(self) -> bool: ...
+
+    @property
+    def pruning(self) -> Pruning | None: ...
+
+
+def encode_measured(
+    config: Measured, model: TrainedModel | None, data: Dataset, begun: Begun | None, *, tokens: bool = False
+) -> dict[str, EncodedSplit]:
+    """All splits as a configuration asks for them; nothing on other ranks than 0, which measure nothing."""
+    assert model is not None
+    encoded = encode_splits(
+        model,
+        data,
+        output=config.output,
+        on_sphere=config.on_sphere,
+        pruning=config.pruning,
+        begun=begun,
+        tokens=tokens,
+    )
+    return encoded if rank() == 0 else {}
+
+
+def at_once_and_ratio(pruning: Pruning | None) -> tuple[int, float]:
+    """How many samples are encoded together, and the share of pairs that is computed."""
+    return (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, 1.0)

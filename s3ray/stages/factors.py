@@ -28,8 +28,7 @@ from s3ray.data.padding import PADDING
 from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
-from s3ray.stages.collective import rank
-from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
+from s3ray.stages.encode import at_once_and_ratio, encode_measured
 from s3ray.stages.probe import probing_seconds
 from s3ray.stages.sentiment import ridge
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
@@ -410,30 +409,20 @@ def mean_resultant_length(concentration: float, width: int) -> float:
 
 
 def _run(config: FactorsConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
-    assert parent is not None
-    encoded = encode_splits(
-        parent,
-        data,
-        output=config.output,
-        on_sphere=config.on_sphere,
-        pruning=config.pruning,
-        begun=context.begun,
-        tokens=True,
-    )
-    if rank() != 0:
+    encoded = encode_measured(config, parent, data, context.begun, tokens=True)
+    if not encoded:
         return Outcome([])
     by_modality = {
         name: dict(zip(data.features, np.split(e.z, len(data.features), axis=1), strict=True))
         for name, e in encoded.items()
     }
     points = factor_points(by_modality, data) + routing_points({name: e.tokens for name, e in encoded.items()}, data)
-    ratio = config.pruning.ratio if config.pruning else 1.0
+    _, ratio = at_once_and_ratio(config.pruning)
     return Outcome([{"preservation_ratio": ratio, **asdict(point)} for point in points])
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
-    pruning: Pruning | None = run.config.pruning
-    at_once, ratio = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, 1.0)
+    at_once, ratio = at_once_and_ratio(run.config.pruning)
     return probing_seconds(run, facts, at_once, ratio) + _SECONDS
 
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
-from s3ray.stages.collective import rank
 from s3ray.stages.cost import encoding_seconds, probe_seconds
-from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
+from s3ray.stages.encode import at_once_and_ratio, encode_measured
 from s3ray.stages.probe import ClassifierConfig, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -63,17 +62,8 @@ def _accuracies(
 
 
 def _run(config: ModalitiesConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
-    assert parent is not None
-    encoded = encode_splits(
-        parent,
-        data,
-        output=config.output,
-        on_sphere=config.on_sphere,
-        pruning=config.pruning,
-        begun=context.begun,
-        tokens=True,
-    )
-    if rank() != 0:
+    encoded = encode_measured(config, parent, data, context.begun, tokens=True)
+    if not encoded:
         return Outcome([])
     names, labels = tuple(data.features), {name: split.labels for name, split in data.splits.items()}
     representations = {
@@ -86,7 +76,7 @@ def _run(config: ModalitiesConfig, data: Dataset, parent: TrainedModel | None, c
     accuracies = {subset: _accuracies(representations, subset, labels, config.classifier) for subset in asked}
     points = [
         ModalityPoint(
-            preservation_ratio=config.pruning.ratio if config.pruning else 1.0,
+            preservation_ratio=at_once_and_ratio(config.pruning)[1],
             split=split,
             modality=name,
             alone=accuracies[alone[name]][split],
@@ -107,8 +97,7 @@ def _kept(tokens: Mapping[str, NDArray[Any]], name: str) -> float:
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
-    pruning: Pruning | None = run.config.pruning
-    at_once, ratio = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, 1.0)
+    at_once, ratio = at_once_and_ratio(run.config.pruning)
     model, count = run.root.config.model, len(facts.features)
     widths = [model.width] * count + [model.width * (count - 1)] * (count if count > 2 else 0)
     return encoding_seconds(model, facts, at_once, ratio) + sum(probe_seconds(facts, width) for width in widths)

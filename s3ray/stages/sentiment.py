@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
-from s3ray.stages.collective import rank
-from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_splits
+from s3ray.stages.encode import at_once_and_ratio, encode_measured
 from s3ray.stages.metrics import RegressionMetrics
 from s3ray.stages.probe import probing_seconds
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
@@ -67,22 +66,14 @@ def ridge(
 
 
 def _run(config: SentimentConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
-    assert parent is not None
-    encoded = encode_splits(
-        parent,
-        data,
-        output=config.output,
-        on_sphere=config.on_sphere,
-        pruning=config.pruning,
-        begun=context.begun,
-    )
-    if rank() != 0:
+    encoded = encode_measured(config, parent, data, context.begun)
+    if not encoded:
         return Outcome([])
     scores: dict[str, NDArray[np.float32]] = {}
     for name, split in data.splits.items():
         assert split.scores is not None, f"{data.name}: {name} has no sentiment scores"
         scores[name] = split.scores
-    ratio = config.pruning.ratio if config.pruning else 1.0
+    _, ratio = at_once_and_ratio(config.pruning)
     points = []
     for name, predicted_N in ridge({name: e.z for name, e in encoded.items()}, scores["train"]).items():
         measured = RegressionMetrics.of(scores[name], predicted_N)
@@ -91,8 +82,7 @@ def _run(config: SentimentConfig, data: Dataset, parent: TrainedModel | None, co
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
-    pruning: Pruning | None = run.config.pruning
-    at_once, ratio = (pruning.pool, pruning.ratio) if pruning else (SAMPLES_AT_ONCE, 1.0)
+    at_once, ratio = at_once_and_ratio(run.config.pruning)
     return probing_seconds(run, facts, at_once, ratio)
 
 

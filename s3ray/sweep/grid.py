@@ -98,6 +98,10 @@ class Study:
         """All batch sizes of a dataset's settings, those of Figure 3."""
         return self.entries[dataset].settings.batch_sizes
 
+    def ends(self, dataset: str) -> list[int]:
+        """The smallest and the largest χ of a dataset's settings; once, where they are one."""
+        return sorted({min(self.granularities(dataset)), max(self.granularities(dataset))})
+
     def usual_batch_sizes(self, dataset: str) -> tuple[int, ...]:
         """The batch size of the exhibits that do not vary it; in the full grid, all."""
         return self.batch_sizes(dataset) if self.every_batch_size else self.batch_sizes(dataset)[:1]
@@ -168,6 +172,11 @@ class Asked(NamedTuple):
 
     def __or__(self, other: Asked) -> Asked:
         return Asked(*(one or another for one, another in zip(self, other, strict=True)))
+
+
+def curves(branches: Iterable[str]) -> dict[str, Asked]:
+    """Of each branch its curve and controls, and nothing beside."""
+    return dict.fromkeys(branches, Asked())
 
 
 class Request(NamedTuple):

@@ -344,21 +344,18 @@ def _floors(cell: Cell, settings: Settings, facts: DataFacts, training: StageRun
     }
 
 
-def plan_cell(
-    cell: Cell, settings: Settings, facts: DataFacts, branches: Mapping[str, Asked] | Iterable[str]
-) -> CellPlan:
+def plan_cell(cell: Cell, settings: Settings, facts: DataFacts, branches: Mapping[str, Asked]) -> CellPlan:
     """Derive a cell's stage runs.
 
     Args:
         settings: what each stage reads of them becomes its configuration.
-        branches: what is asked of each; of names alone, their curves.
+        branches: what is asked of each.
 
     Raises:
         UserError: χ does not fit the encoder's width.
     """
     training = training_run(cell, settings, facts)
-    asked = branches if isinstance(branches, Mapping) else dict.fromkeys(branches, Asked())
-    plans = [_branch_plan(branch, cell, settings, facts, training, own) for branch, own in asked.items()]
+    plans = [_branch_plan(branch, cell, settings, facts, training, asked) for branch, asked in branches.items()]
     reference = REFERENCE.planned(settings.probe.classifier, facts)
     return CellPlan(cell, facts, training, tuple(plans), _floors(cell, settings, facts, training), reference)
 

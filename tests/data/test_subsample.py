@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from s3ray.data import Dataset, from_arrays
+from s3ray.data import Dataset, Split, from_arrays
 from s3ray.data.facts import DataFacts
 from s3ray.data.standardize import standardized
 from s3ray.data.subsample import subsampled, subsampled_split
@@ -62,8 +63,8 @@ def test_it_is_part_of_the_identity_and_known_to_plans() -> None:
     assert DataFacts.of(data).subsampled == {}
 
 
-def _arrays(split: object, name: str) -> list[np.ndarray]:
-    sequences = split.modalities[name]  # type: ignore[attr-defined]
+def _arrays(split: Split, name: str) -> list[NDArray[np.float32]]:
+    sequences = split.modalities[name]
     return np.split(sequences.values, sequences.offsets[1:-1])
 
 

@@ -20,7 +20,7 @@ from s3ray.settings import override
 from s3ray.stages.stage import StageRun
 from s3ray.stages.training import DivergedError
 from s3ray.store import Store
-from s3ray.sweep import CellPlan, plan_cell
+from s3ray.sweep import CellPlan, curves, plan_cell
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -174,7 +174,7 @@ def test_weights_that_were_deleted_are_trained_again_for_another_branch(
     store = Store(str(tmp_path / "copy"))
     (weights,) = Path(store.path("artifacts", "specialization", cell.training.identity)).rglob("weights.safetensors")
     weights.unlink()
-    other = plan_cell(cell.cell, tiny_sweep.settings(), cell.facts, ("suff",))
+    other = plan_cell(cell.cell, tiny_sweep.settings(), cell.facts, curves(["suff"]))
     events: list[Event] = []
     run(other, tiny_sweep.DATA, store, events.append)
     stages = ["specialization", "selection suff", "sparsification suff"]
@@ -221,7 +221,7 @@ def test_a_new_ratio_costs_that_ratio_and_a_new_probe_no_training(
 
     def committed_anew(**tables: Any) -> list[str]:
         settings = override(tiny_sweep.settings(), tables, "changes")
-        again = plan_cell(cell.cell, settings, cell.facts, branches)
+        again = plan_cell(cell.cell, settings, cell.facts, curves(branches))
         missing = [run.stage.name for run in again.missing(store.markers(again.runs))]
         run(again, tiny_sweep.DATA, store)
         return missing
@@ -230,9 +230,9 @@ def test_a_new_ratio_costs_that_ratio_and_a_new_probe_no_training(
     assert committed_anew(sparsification={"ratios": [1.0, 0.5, 0.2]}) == ["sparsification"] * 4
     # The same of p 0.5, and of p 0; where nothing is pruned there is no pool.
     assert committed_anew(sparsification={"batch_size": 128}) == ["sparsification"] * 5
-    curves = ["probe", "sparsification", "sparsification"] * 2
+    points = ["probe", "sparsification", "sparsification"] * 2
     floors = ["sparsification", "untrained"]
-    assert committed_anew(probe={"inverse_regularization": 0.3}) == [*curves, *floors, "reference"]
+    assert committed_anew(probe={"inverse_regularization": 0.3}) == [*points, *floors, "reference"]
     assert committed_anew(sparsification={"controls": ["random", "smallest"]}) == ["sparsification"] * 2
     assert committed_anew(sparsification={"controls": []}) == []
 

@@ -18,7 +18,7 @@ from s3ray.model import ModelConfig
 from s3ray.settings import settings_for
 from s3ray.stages.training import OptimizerConfig
 from s3ray.store import Store
-from s3ray.sweep import Cell, CellPlan, plan_cell
+from s3ray.sweep import Cell, CellPlan, curves, plan_cell
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -32,7 +32,7 @@ def _committed(method: str, data: Dataset, model: ModelConfig, folder: Path) -> 
     specialization = dataclasses.replace(settings.specialization, optimizer=OPTIMIZER)
     settings = dataclasses.replace(settings, model=model, specialization=specialization)
     cell = Cell(dataset="tiny", method=method, granularity=1, batch_size=BATCH, seed=0, scale="smoke")
-    plan, store = plan_cell(cell, settings, DataFacts.of(data), tuple(METHODS[method].outputs)), Store(str(folder))
+    plan, store = plan_cell(cell, settings, DataFacts.of(data), curves(METHODS[method].outputs)), Store(str(folder))
     run_cell(plan, data, store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
     return plan, store
 

@@ -279,7 +279,9 @@ def test_the_degrees_of_freedom_are_those_of_the_smaller_side_at_most() -> None:
     assert error_of_difference(1.0, 2, 1.0, 3)[1] == 2.0
 
 
-@pytest.mark.parametrize(("table", "is_found"), [("specialization", True), ("selection", False)])
+@pytest.mark.parametrize(
+    ("table", "is_found"), [("specialization", True), ("selection", False), ("sparsification", False)]
+)
 def test_a_prior_method_depends_on_the_optimizer_that_it_shares(published: Any, table: str, is_found: bool) -> None:
     """Its table may leave epochs and learning rate to Specialization's; Selection's settings are none of its own."""
 

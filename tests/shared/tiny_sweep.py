@@ -18,7 +18,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.settings import Settings, settings_for
 from s3ray.stages.training import OptimizerConfig
 from s3ray.store import Store
-from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan, plan_cell
+from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, curves, make_plan, plan_cell
 
 DATA = digits(DigitsConfig(held_out=700))
 
@@ -54,7 +54,7 @@ def diverging(plan: Plan, seed: int) -> Plan:
         own = plan.study.entries["digits"].settings
         special = dataclasses.replace(own.specialization, temperature=1e-45)
         spoilt = dataclasses.replace(own, specialization=special)
-        return plan_cell(cell.cell, spoilt, cell.facts, [branch.branch for branch in cell.branches])
+        return plan_cell(cell.cell, spoilt, cell.facts, curves(branch.branch for branch in cell.branches))
 
     return dataclasses.replace(plan, cells=tuple(spoil(cell) for cell in plan.cells))
 

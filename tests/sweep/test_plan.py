@@ -32,6 +32,7 @@ from s3ray.sweep import (
     Study,
     StudyDataset,
     Sweep,
+    curves,
     load_sweep,
     make_plan,
     packed,
@@ -168,7 +169,7 @@ def test_attention_costs_the_square_of_the_length(tiny_dataset: Dataset) -> None
         for square in (tokens * 20, 1250**2 + 50**2)
     )
     cell = Cell(dataset="mine", granularity=2, batch_size=32, seed=0, scale="smoke")
-    plan = plan_cell(cell, settings_for("mine", "smoke"), short, ("suff+min",))
+    plan = plan_cell(cell, settings_for("mine", "smoke"), short, curves(["suff+min"]))
     for run, factor in ((plan.training, 1.8), (plan.branches[0].trained, 1.8), (plan.branches[0].curve[0], 1.5)):
         assert run.stage.estimate(run, long) > factor * run.stage.estimate(run, short)
 

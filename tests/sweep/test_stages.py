@@ -24,7 +24,7 @@ from s3ray.model import Control, TrainedModel
 from s3ray.settings import Settings, merged, override, settings_for
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.stages.variants import VARIANTS
-from s3ray.sweep import STAGES, Cell, CellPlan, plan_cell
+from s3ray.sweep import STAGES, Cell, CellPlan, curves, plan_cell
 from s3ray.sweep.grid import Asked
 
 EVERYTHING = Asked(curve=True, factors=True, sentiment=True, modalities=True)
@@ -108,7 +108,7 @@ def controlled(facts: DataFacts) -> CellPlan:
     """S3 with every control."""
     cell = Cell(dataset="tiny", granularity=2, batch_size=8, seed=0, scale="smoke")
     every = {"sparsification": {"controls": list(get_args(Control))}}
-    return plan_cell(cell, tiny_settings(every), facts, ("suff+min",))
+    return plan_cell(cell, tiny_settings(every), facts, curves(["suff+min"]))
 
 
 def otherwise(facts: DataFacts) -> CellPlan:
