@@ -22,6 +22,7 @@ from s3ray.execution.cell import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
 from s3ray.results.controlled import controlled
+from s3ray.results.readings import changes, shapes
 from s3ray.settings import Settings
 from s3ray.stages.metrics import ClassMetrics, RegressionMetrics, SentimentAccuracies, check_metric
 from s3ray.stages.stage import StageRun
@@ -109,6 +110,16 @@ class Results:
             name: table[table["reading"] == ""] if "reading" in table else table for name, table in self.frames.items()
         }
         return replace(self, **frames)
+
+    @cached_property
+    def changed(self) -> pd.DataFrame:
+        """What readings change on test (`s3ray.results.readings`)."""
+        return changes(self.rows, self.controls)
+
+    @cached_property
+    def shapes(self) -> pd.DataFrame:
+        """The shape of every curve after Selection, of every reading."""
+        return shapes(self.rows, self.controls)
 
     @cached_property
     def controlled(self) -> pd.DataFrame:
@@ -239,8 +250,9 @@ def _is_whole(runs: Iterable[StageRun], plan: Plan) -> bool:
 
 
 def references(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.DataFrame:
-    """The committed reference accuracies."""
-    cells = {cell.cell.dataset: cell for cell in plan.cells if cell.reference.identity in plan.committed}
+    """The committed reference accuracies, as usual: a reading may probe otherwise."""
+    usual = [cell for cell in plan.cells if not cell.cell.reading]
+    cells = {cell.cell.dataset: cell for cell in usual if cell.reference.identity in plan.committed}
     return _table(store, lambda cell: _references(plan, store, cell), list(cells.values()), left_out)
 
 

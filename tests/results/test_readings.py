@@ -363,6 +363,22 @@ SHORT = {
 }
 
 
+def test_references_are_those_of_the_usual_probe(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    study = Study.of({"toy": dataclasses.replace(tiny_dataset, name="toy")}, "smoke", SHORT)
+    store, readings = Store(str(tmp_path)), {"probe C: 9": {"probe": {"inverse_regularization": 9.0}}}
+
+    def cells(study: Study) -> Iterator[Cell]:
+        for reading in ("", "probe C: 9"):
+            yield study.cell("toy", 2, 8, 0, reading)
+
+    plan = make_plan(Sweep("two", cells, ("none",), readings=readings), study, store)
+    for cell in plan.cells:
+        run_cell(cell, study.data["toy"], store, lambda _: None, device=torch.device("cpu"), checkpoint_interval=60)
+    found = Results.collect(make_plan(plan.sweep, study, store), store).references
+    (usual,) = (cell for cell in plan.cells if not cell.cell.reading)
+    assert set(found["identity"]) == {usual.reference.identity}
+
+
 def test_a_second_round_follows_once_the_first_is_there(tiny_dataset: Dataset, tmp_path: Path) -> None:
     study = Study.of({"toy": dataclasses.replace(tiny_dataset, name="toy")}, "smoke", SHORT)
 

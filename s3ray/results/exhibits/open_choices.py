@@ -16,13 +16,11 @@ from s3ray.results.readings import (
     EFFECTS,
     USUAL,
     best_drawn,
-    changes,
     choice_of,
     chosen_elsewhere,
     distances,
     drawn_shape,
     like_the_paper,
-    shapes,
 )
 from s3ray.sweep.grid import JOINED
 
@@ -53,10 +51,9 @@ _ELSEWHERE_NOTE = (
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    rows, found = results.rows, shapes(results.rows, results.controls)
-    away = distances(rows)
+    found, away = results.shapes, distances(results.rows)
     return {
-        "open_choices": Table(change_table(changes(rows, results.controls))),
+        "open_choices": Table(change_table(results.changed)),
         "open_choices_shapes": Table(
             shape_table(found), "Shapes by reading", f"{_SHAPES_NOTE} {sentence(found)}".strip()
         ),
@@ -199,7 +196,7 @@ def elsewhere_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _figures(results: Results) -> dict[str, Chart]:
-    return {"open_choices": change_chart(changes(results.rows, results.controls))}
+    return {"open_choices": change_chart(results.changed)}
 
 
 def change_chart(found: pd.DataFrame) -> Chart:
@@ -262,6 +259,6 @@ EXHIBIT = Exhibit(
     note=_NOTE,
     tables=_tables,
     figures=_figures,
-    finding=lambda results: sentence(shapes(results.rows, results.controls)),
+    finding=lambda results: sentence(results.shapes),
     readings=True,
 )
