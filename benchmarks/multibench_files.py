@@ -12,7 +12,9 @@ import pickle
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +26,13 @@ from s3ray.data.multibench.simulate import simulate
 READERS = 8
 
 
-def status(field):
+def status(field: str) -> int:
     """A field of /proc/self/status in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])
 
 
-def proportional(path):
+def proportional(path: Path) -> tuple[int, int]:
     """Proportional set size of this process in bytes: (all, of the files below `path`)."""
     total = mapped = 0
     inside = False
@@ -44,13 +46,13 @@ def proportional(path):
     return total, mapped
 
 
-def preparing(name, file, folder, answers):
+def preparing(name: str, file: Path, folder: Path, answers: Any) -> None:
     before, started = status("VmRSS"), time.perf_counter()
     prepare(name, file, folder)
     answers.put((status("VmHWM") - before, time.perf_counter() - started))
 
 
-def unpickling(file, answers):
+def unpickling(file: Path, answers: Any) -> None:
     before = status("VmRSS")
     with file.open("rb") as stream:
         content = pickle.load(stream)
@@ -60,7 +62,7 @@ def unpickling(file, answers):
     answers.put(status("VmHWM") - before)
 
 
-def reading(folder, start, measure, answers):
+def reading(folder: Path, start: Any, measure: Any, answers: Any) -> None:
     start.wait()
     without, _ = proportional(folder)
     start.wait()
@@ -76,7 +78,7 @@ def reading(folder, start, measure, answers):
     measure.wait()  # none leaves before all have measured
 
 
-def in_process(target, *arguments):
+def in_process(target: Callable[..., None], *arguments: Any) -> Any:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     process = context.Process(target=target, args=(*arguments, answers))
@@ -86,7 +88,7 @@ def in_process(target, *arguments):
     return answer
 
 
-def readers(folder, count):
+def readers(folder: Path, count: int) -> list[tuple[float, int, int, int]]:
     context = multiprocessing.get_context("spawn")
     answers, start, measure = context.Queue(), context.Barrier(count), context.Barrier(count)
     processes = [context.Process(target=reading, args=(folder, start, measure, answers)) for _ in range(count)]
@@ -98,7 +100,7 @@ def readers(folder, count):
     return answer
 
 
-def main(name="mosei", parent=None):
+def main(name: str = "mosei", parent: str | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=parent) as scratch:
         folder = Path(scratch)
         started = time.perf_counter()

@@ -24,10 +24,10 @@ return [loadEventEnd - navigationStart, Math.min(...figures), Math.max(...figure
 """
 
 
-def opened(page):
+def opened(page: Path) -> list[float]:
     """Seconds until `page` was loaded, its first and its last figure drawn."""
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or ""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for option in (*OPTIONS, f"--user-data-dir={profile}"):
             options.add_argument(option)
@@ -40,7 +40,7 @@ def opened(page):
             browser.quit()
 
 
-def main(folder, times=5):
+def main(folder: str, times: str = "5") -> None:
     page = Path(folder).resolve() / "index.html"
     print(f"{page.stat().st_size / 1e6:.1f} MB")
     measured = zip(*(opened(page) for _ in range(int(times))), strict=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from s3ray.settings import settings_for
 from s3ray.stages.stage import Context, Inputs, StageRun
 from s3ray.stages.training import OptimizerConfig
 from s3ray.sweep import Cell, plan_cell
+from s3ray.sweep.grid import curves
 
 EPOCHS = 2
 
@@ -41,7 +42,7 @@ def long(steps: int) -> Dataset:
     return Dataset(f"long_{steps}", "simulated", split(64), split(16), split(16))
 
 
-DATASETS = {
+DATASETS: dict[str, Callable[[], Dataset]] = {
     **{name: embedded.load for name, embedded in EMBEDDED.items()},
     "long_300": lambda: long(300),
     "long_1250": lambda: long(1250),
@@ -95,7 +96,7 @@ def main(names: Sequence[str]) -> None:
         for granularity in (2, 4, 8):
             for batch_size in (32,) if name.startswith("long") else (64, 128):
                 cell = Cell(dataset=name, granularity=granularity, batch_size=batch_size, seed=0, scale="smoke")
-                plan = plan_cell(cell, settings_for(name, "smoke"), facts, ["suff+min"])
+                plan = plan_cell(cell, settings_for(name, "smoke"), facts, curves(["suff+min"]))
                 (branch,) = plan.branches
                 if not MODELS:
                     measured([plan.training], data)  # warm-up

@@ -15,7 +15,7 @@ from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
 from s3ray.results import write_results
-from s3ray.results.exhibits import asked_for
+from s3ray.results.exhibits import answers, asked_for
 from s3ray.results.findings import findings
 from s3ray.results.rounds import with_second_round
 from s3ray.search.calibration import Calibration, plan_calibrated
@@ -130,9 +130,8 @@ def execute(
     if written:
         say(f"results: {store.address('results', plan.sweep.name)}")
         say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
-        for exhibit in asked_for(plan.sweep.name, plan.sweep.exhibits):
-            if finding := exhibit.finding(results if exhibit.readings else results.usual):
-                say(finding)
+        for answer in answers(results):
+            say(answer)
         for dataset, sentences in findings(results).items():
             say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
         if left_out := results.info["left_out"]:

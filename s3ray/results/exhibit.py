@@ -72,3 +72,7 @@ class Exhibit:
     readings: bool = False
     everywhere: bool = False
     on_page: bool = True
+
+    def seen(self, results: Results) -> Results:
+        """What of the results it tells."""
+        return results if self.readings else results.usual

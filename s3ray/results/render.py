@@ -39,7 +39,7 @@ def render(results: Results) -> list[Rendered]:
     data = _data_note(results)
     rendered = []
     for exhibit in asked_for(results.info["sweep"], results.info["exhibits"]):
-        seen = results if exhibit.readings else results.usual
+        seen = exhibit.seen(results)
         if any(seen.frames[name].empty for name in exhibit.reads):
             continue
         about = f" Data: {data}." if exhibit.reads else ""

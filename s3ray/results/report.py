@@ -17,6 +17,7 @@ from s3ray.results.columns import PROVENANCE
 from s3ray.results.compare import comparison_table
 from s3ray.results.compare import summary as compare_summary
 from s3ray.results.exhibit import Table
+from s3ray.results.exhibits import answers
 from s3ray.results.findings import findings
 from s3ray.results.formatting import readable
 from s3ray.results.interactive import interactive
@@ -71,6 +72,7 @@ def _page(
     shown = tables(on_page) | beside
     return environment.get_template("report.html.j2").render(
         info=info,
+        answers=answers(results),
         findings=findings(results),
         cost=cost,
         total=duration(sum(info["stage_seconds"].values())),

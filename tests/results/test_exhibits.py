@@ -1,5 +1,6 @@
 """Every exhibit of every sweep file, on results that are known by formula (made_up.py)."""
 
+import html
 import io
 import itertools
 import math
@@ -16,9 +17,10 @@ import pytest
 from s3ray.errors import UserError
 from s3ray.results import Results, labels, write_results
 from s3ray.results.columns import COLUMNS
-from s3ray.results.exhibits import EXHIBITS, asked_for
+from s3ray.results.exhibits import EXHIBITS, answers, asked_for
 from s3ray.results.published import published_table
 from s3ray.results.render import charts, render, tables
+from s3ray.results.report import write_report
 from s3ray.store import Store
 from s3ray.sweep import Study, load_sweep, make_plan
 
@@ -98,6 +100,15 @@ def test_a_sweep_without_cells_writes_its_tables(tmp_path: Path) -> None:
     assert "table4.csv" in write_results(plan, store)[1]
     assert "table5.md" in store.names("results", "tables4_5_parameters")
     assert not (tmp_path / "results" / "tables4_5_parameters" / "rows.parquet").exists()
+
+
+@pytest.mark.slow
+def test_what_an_exhibit_comes_to_stands_first_in_the_report(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    results = Results.collect(make_plan(load_sweep(SWEEPS["table1_oracle_gain"]), Study({}), store), store)
+    (answer,) = answers(results)
+    page = Path(write_report(results, store)).read_text()
+    assert 0 < page.index(html.escape(answer)) < page.index('id="run"')
 
 
 def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespace, tmp_path: Path) -> None:
