@@ -50,7 +50,7 @@ _MANIFEST = {
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """n sequences of one modality: row i is `values[offsets[i]:offsets[i + 1]]`."""
+    """n sequences of one modality: row i is `values[offsets[i]:offsets[i + 1]]`; without steps it is missing there."""
 
     values: NDArray[np.float32]  # (Σ lengths, features)
     offsets: NDArray[np.int64]  # (n + 1,)
@@ -84,30 +84,36 @@ class Sequences:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(n,): which samples lack the modality."""
+        return self.lengths == 0
+
     def means(self) -> NDArray[np.float64]:
-        """(n, features): the mean of every sequence over its steps."""
-        means = np.empty((len(self), self.features))
+        """(n, features): the mean of every sequence over its steps; 0 of none."""
+        means = np.zeros((len(self), self.features))
         for block, values, starts in self._blocks():
             means[block] = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
-        return means / self.lengths[:, None]
+        return means / np.maximum(self.lengths, 1)[:, None]
 
     def deviations(self) -> NDArray[np.float64]:
-        """(n, features): the standard deviation of every sequence over its steps."""
-        means, squares = self.means(), np.empty((len(self), self.features))
+        """(n, features): the standard deviation of every sequence over its steps; 0 of none."""
+        means, squares = self.means(), np.zeros((len(self), self.features))
         for block, values, starts in self._blocks():
             distances = values - np.repeat(means[block], self.lengths[block], axis=0)
             squares[block] = np.add.reduceat(distances**2, starts, axis=0)
-        return np.sqrt(squares / self.lengths[:, None])
+        return np.sqrt(squares / np.maximum(self.lengths, 1)[:, None])
 
-    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
-        """Some sequences after others, their values, and where each starts in them.
+    def _blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]]:
+        """Some sequences after others, those without steps left out, their values, and where each starts in them.
 
         In double precision all at once would take a multiple of the values' own memory.
         """
         count = max(_BLOCK // max(len(self.values) // len(self) * self.features, 1), 1)
         for first in range(0, len(self), count):
             offsets = self.offsets[first : first + count + 1]
-            yield slice(first, first + count), self.values[offsets[0] : offsets[-1]], offsets[:-1] - offsets[0]
+            present = np.flatnonzero(np.diff(offsets))
+            yield first + present, self.values[offsets[0] : offsets[-1]], (offsets[:-1] - offsets[0])[present]
 
     def padded(self, steps: int | None = None) -> NDArray[np.float32]:
         """(n, steps, features), by default as many steps as the longest has: zeros behind the end of every sequence."""
@@ -179,6 +185,42 @@ class Dataset:
     def features(self) -> dict[str, int]:
         """Input width per modality, in the order that fixes which is the first."""
         return {name: sequences.features for name, sequences in self.train.modalities.items()}
+
+    @property
+    def lacking(self) -> dict[str, dict[str, int]]:
+        """Per modality that any sample lacks, how many of each split do."""
+        counts = {
+            name: {split: int(s.modalities[name].missing.sum()) for split, s in self.splits.items()}
+            for name in self.features
+        }
+        return {name: of_splits for name, of_splits in counts.items() if any(of_splits.values())}
+
+    def indicators(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.bool_]]:
+        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours).
+
+        Args:
+            names: the modalities that are asked about; by default all.
+        """
+        asked = [name for name in self.lacking if names is None or name in names]
+        return {
+            name: np.array([split.modalities[m].missing for m in asked], dtype=bool).reshape(-1, len(split)).T
+            for name, split in self.splits.items()
+        }
+
+    def check_missing(self, place: Path | str) -> None:
+        """UserError for a modality that a whole split lacks, or a sample that lacks all."""
+        for name, split in self.splits.items():
+            missing = np.array([sequences.missing for sequences in split.modalities.values()])
+            for modality in np.array(list(split.modalities))[missing.all(axis=1)]:
+                raise UserError(
+                    f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
+                    f"samples that have it"
+                )
+            if (empty := np.flatnonzero(missing.all(axis=0))).size:
+                raise UserError(
+                    f"{place}: {empty.size} of {len(split)} samples of {name} have none of "
+                    f"{', '.join(split.modalities)} (the first is sample {empty[0]}); drop them, or take more modalities"
+                )
 
     @property
     def classes(self) -> int:
@@ -385,7 +427,8 @@ class Dataset:
             modalities: those of the prepared ones to take, in this order; by default all.
 
         Raises:
-            UserError: the folder is no prepared dataset, is damaged, or lacks a modality.
+            UserError: the folder is no prepared dataset, is damaged, or lacks a modality; or a sample lacks all of
+                those taken, a split one of them.
         """
         try:
             manifest = json.loads((directory / "manifest.json").read_text())
@@ -438,6 +481,7 @@ class Dataset:
             facts=manifest["facts"],
         )
         object.__setattr__(opened, "digests", manifest["arrays"])
+        opened.check_missing(directory)
         return opened
 
 

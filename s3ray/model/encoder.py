@@ -53,7 +53,7 @@ class Attention(nn.Module):
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         qkv = layout.pad(self.qkv(self.norm(x_TD)))
         q_BHSC, k_BHSC, v_BHSC = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = None if layout.uniform else layout.valid_BS[:, None, None, :]
+        mask = None if layout.uniform else layout.valid_PS[:, None, None, :]
         out_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BHSC, v_BHSC, attn_mask=mask)
         return layout.unpad(out_BHSC.transpose(1, 2).flatten(2))
 

@@ -18,10 +18,10 @@ PADDED = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [4.0, 5.0, 6.0]])[:, :,
 
 def test_places_of_tokens() -> None:
     layout = Layout(LENGTHS)
-    assert (layout.samples, layout.longest, layout.tokens, layout.uniform) == (3, 3, 6, False)
+    assert (layout.longest, layout.tokens, layout.uniform) == (3, 6, False)
     assert layout.sample_T.tolist() == [0, 0, 1, 2, 2, 2]
     assert layout.position_T.tolist() == [0, 1, 0, 0, 1, 2]
-    assert layout.valid_BS.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+    assert layout.valid_PS.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
 
 
 def test_pad_fills_with_zeros_and_unpad_inverts_it() -> None:
@@ -31,7 +31,7 @@ def test_pad_fills_with_zeros_and_unpad_inverts_it() -> None:
 
 
 def test_unpad_never_reads_padding() -> None:
-    padded = PADDED.masked_fill(~Layout(LENGTHS).valid_BS[:, :, None], float("nan"))
+    padded = PADDED.masked_fill(~Layout(LENGTHS).valid_PS[:, :, None], float("nan"))
     assert torch.equal(Layout(LENGTHS).unpad(padded), TOKENS)
 
 
