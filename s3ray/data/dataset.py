@@ -30,6 +30,8 @@ from s3ray.model.batch import Ragged
 if TYPE_CHECKING:
     import pandas as pd
 
+    from s3ray.data.arrays import Missing  # which makes datasets
+
 SPLITS = ("train", "valid", "test")
 
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
@@ -87,7 +89,13 @@ class Sequences:
     @property
     def missing(self) -> NDArray[np.bool_]:
         """(n,): which samples lack the modality."""
-        return self.lengths == 0
+        return np.asarray(self.lengths == 0)
+
+    def where(self, kept: NDArray[np.bool_]) -> Self:
+        """The sequences of those samples (n,) that keep theirs; of the others it is missing."""
+        lengths = np.where(kept, self.lengths, 0)
+        values = self.values[np.repeat(kept, self.lengths)]
+        return dataclasses.replace(self, values=values, offsets=np.concatenate([[0], np.cumsum(lengths)]))
 
     def means(self) -> NDArray[np.float64]:
         """(n, features): the mean of every sequence over its steps; 0 of none."""
@@ -219,7 +227,7 @@ class Dataset:
             if (empty := np.flatnonzero(missing.all(axis=0))).size:
                 raise UserError(
                     f"{place}: {empty.size} of {len(split)} samples of {name} have none of "
-                    f"{', '.join(split.modalities)} (the first is sample {empty[0]}); drop them, or take more modalities"
+                    f"{', '.join(split.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
                 )
 
     @property
@@ -352,6 +360,7 @@ class Dataset:
         split_column: str | None = None,
         split: str | None = None,
         fill: str | None = None,
+        missing: Missing = "declared",
         seed: int = 0,
     ) -> Dataset:
         """A dataset from a table, read as `s3ray data import` reads one.
@@ -367,6 +376,7 @@ class Dataset:
             split_column: a column that says train, valid or test.
             split: shares of the three, 60/20/20 by default.
             fill: `mean` sets missing values to train's means.
+            missing: `zeros`: a sample whose values of a modality are all 0 lacks it.
 
         Raises:
             UserError: it cannot be read so; one sentence.
@@ -382,6 +392,7 @@ class Dataset:
             split_column=split_column,
             shares=split,
             fill=fill,
+            missing=missing,
             seed=seed,
             prefix="",
         )
@@ -397,17 +408,19 @@ class Dataset:
         modalities: Sequence[str] = (),
         split: str | None = None,
         fill: str | None = None,
+        missing: Missing = "declared",
         seed: int = 0,
     ) -> Dataset:
         """A dataset from torch's, whose samples are ({name: values}, label), or values and a label in a tuple.
 
         Args:
             name: a plain word, by which results know it.
-            train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has.
+            train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has;
+                none where it lacks the modality.
             valid: by default a part of train.
             test: if it is left out too, train is split.
             modalities: names of the values in a tuple.
-            split, fill, seed: as of `from_frame`.
+            split, fill, missing, seed: as of `from_frame`.
 
         Raises:
             UserError: it cannot be read so; one sentence.
@@ -415,7 +428,7 @@ class Dataset:
         from s3ray.data import importing
 
         splits = {"train": train, "valid": valid, "test": test}
-        wanted = importing.Wanted(shares=split, fill=fill, seed=seed, prefix="")
+        wanted = importing.Wanted(shares=split, fill=fill, missing=missing, seed=seed, prefix="")
         given = {name: samples for name, samples in splits.items() if samples is not None}
         return importing.from_torch(name, given, modalities, wanted)
 

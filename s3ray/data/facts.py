@@ -95,6 +95,15 @@ class DataFacts:
         )
 
 
+def told_missing(missing: Mapping[str, Mapping[str, int]], samples: Mapping[str, int]) -> str:
+    """Of each modality that samples lack the share of every split's that do, in words."""
+    shares = {
+        name: ", ".join(f"{100 * count / samples[split]:.1f}% of {split}" for split, count in of_splits.items())
+        for name, of_splits in missing.items()
+    }
+    return "; ".join(f"{name} is missing in {of_splits}" for name, of_splits in shares.items())
+
+
 def _one_modality(data: Dataset) -> Iterator[str]:
     if len(data.features) == 1:
         yield f"has one modality, {next(iter(data.features))}: L_dsc, which compares different ones, is left out"

@@ -28,12 +28,10 @@ def padded(data: Dataset) -> Dataset:
 
 
 def padded_split(split: Split, steps: Mapping[str, int]) -> Split:
-    """A split whose sequences have as many steps as `steps` says, which no sequence exceeds; what is missing stays so."""
+    """A split whose sequences have as many steps as `steps` says, which none exceeds; what is missing stays so."""
     modalities = {
         name: dataclasses.replace(
-            Sequences.from_padded(
-                sequences.padded(steps[name]), np.where(sequences.missing, 0, steps[name])
-            ),
+            Sequences.from_padded(sequences.padded(steps[name]), np.where(sequences.missing, 0, steps[name])),
             standardized=sequences.standardized,
         )
         for name, sequences in split.modalities.items()

@@ -27,7 +27,7 @@ class Layout:
         # One transfer for all numbers.
         shortest, self.longest, self.tokens = torch.stack([*lengths_B.aminmax(), lengths_B.sum()]).tolist()
         self._present_P = None if shortest else lengths_B.nonzero()[:, 0]
-        self._lengths_P = lengths_B if self._present_P is None else lengths_B[self._present_P]
+        self._lengths_P: Tensor = lengths_B if self._present_P is None else lengths_B[self._present_P]
         # Without padding, (T, ·) views as (P, S, ·) and nothing needs to be copied.
         self.uniform: bool = self.tokens == len(self._lengths_P) * self.longest
 
@@ -42,7 +42,8 @@ class Layout:
 
     @cached_property
     def _slot_T(self) -> Tensor:
-        return torch.repeat_interleave(self._lengths_P) * self.longest + self.position_T
+        slot_T: Tensor = torch.repeat_interleave(self._lengths_P) * self.longest + self.position_T
+        return slot_T
 
     @cached_property
     def valid_PS(self) -> Tensor:

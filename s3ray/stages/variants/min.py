@@ -18,9 +18,7 @@ class Min:
     lambda_min: float
 
 
-def _loss(
-    config: Min, z: Sequence[Tensor], labels_B: Tensor, present: Present
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(config: Min, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     minimality = minimality_loss(z, labels_B, present)
     return weighted_sum((config.lambda_min, minimality), outputs=z), {"min": minimality}
 

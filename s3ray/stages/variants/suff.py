@@ -21,9 +21,7 @@ class Suff:
     positives: Positives = added("all", neutral="all")
 
 
-def _loss(
-    config: Suff, z: Sequence[Tensor], labels_B: Tensor, present: Present
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     suff = sufficiency_loss(z, labels_B, config.temperature, positives=config.positives, present=present)
     return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
 

@@ -22,9 +22,7 @@ class SuffMin:
     positives: Positives = added("all", neutral="all")
 
 
-def _loss(
-    config: SuffMin, z: Sequence[Tensor], labels_B: Tensor, present: Present
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     terms = {
         "suff": sufficiency_loss(z, labels_B, config.temperature, positives=config.positives, present=present),
         "min": minimality_loss(z, labels_B, present),

@@ -37,9 +37,7 @@ class SelectionSettings:
 SelectionLoss = Callable[[Any, Sequence[Tensor], Tensor, Present], tuple[Tensor, dict[str, Tensor]]]
 
 
-def _no_loss(
-    config: Any, z: Sequence[Tensor], labels_B: Tensor, present: Present
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _no_loss(config: Any, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     raise AssertionError("without Selection there is no loss")
 
 
