@@ -159,6 +159,8 @@ class Encoder(nn.Module):
 @torch.no_grad()
 def _variances(y_TD: Tensor, x_TD: Tensor) -> Tensor:
     """Of each tensor the tokens' variances over D, summed over tokens: (2,)."""
+    if not len(y_TD):  # `var` warns
+        return y_TD.new_zeros(2)
     return torch.stack([tensor_TD.var(dim=1, correction=0).sum() for tensor_TD in (y_TD, x_TD)])
 
 

@@ -78,7 +78,7 @@ def missing_chart(points: pd.DataFrame) -> Chart:
         title=f"Where samples lack modalities, batch size {points['batch_size'].iloc[0]}\n"
         f"test accuracy, {over_seeds(points['seed'].nunique())}",
         panels=[panels],
-        columns=[Axis(title="of each modality missing (%)") for _ in datasets],
+        columns=[Axis(title="probability that a modality\nis missing (%)") for _ in datasets],
         rows=[Axis(title="test accuracy (%)")],
     )
 
@@ -106,10 +106,10 @@ def _curve(points: pd.DataFrame) -> Curve:
 EXHIBIT = Exhibit(
     name="missing_modalities",
     title="Where samples lack modalities",
-    note="Test accuracy where each modality of every sample is missing with a probability, at least one stays. Encoders "
-    "are those trained on the data as they are; the probe is fitted on a training split that lacks as much, with a "
-    "column per modality that tells who lacks it (ours). At p = 1, and at p*, chosen on validation data as they are. "
-    "Means over seeds (sample standard deviation: in brackets and as bands).",
+    note="Test accuracy where each modality of every sample is missing with a probability; at least one stays. "
+    "Encoders are those trained on the data as they are; the probe is fitted on a training split that lacks as much, "
+    "with a column per modality that tells who lacks it (ours). At p = 1, and at p*, chosen on validation data as they "
+    "are. Means over seeds (sample standard deviation: in brackets and as bands).",
     reads=("rows", "missing"),
     tables=_tables,
     figures=_figures,
