@@ -122,6 +122,7 @@ def test_workers_whose_shard_lacks_a_modality_do_what_one_worker_does(
     assert ranks[0]["curve"] == alone["curve"]
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_nobody_has_a_modality(alone: dict[str, Any]) -> None:
     for job in JOBS:
         rows = alone[job]["metrics"]
