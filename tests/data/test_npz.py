@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Callable[[Arrays], None], list[str]]] = {
     "complex values": (_set("train_face", np.ones((6, 4), complex)), ["train_face", "complex128"]),
     "boolean values": (_set("train_face", np.ones((6, 4), bool)), ["train_face", "bool"]),
     "negative length": (_poke("train_audio_length", 0, -1), ["train_audio_length", "from 0 (missing) to 3", "correct"]),
-    "length beyond the steps": (_poke("valid_audio_length", 0, 4), ["valid_audio_length", "1 and 3"]),
+    "length beyond the steps": (_poke("valid_audio_length", 0, 4), ["valid_audio_length", "to 3"]),
     "float lengths": (_set("test_audio_length", np.ones(4)), ["test_audio_length", "4 integers"]),
     "too few lengths": (_set("test_audio_length", np.ones(3, int)), ["test_audio_length", "4 integers"]),
     "no plain word": (_rename("audio", "au-dio"), ["'au-dio'", "train_au-dio", "rename"]),
