@@ -16,6 +16,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from lacking import lacking
+from s3ray.api.model import Model
 from s3ray.cli import app
 from s3ray.data import Dataset, from_arrays
 from s3ray.data.dataset import Sequences
@@ -27,8 +28,9 @@ from s3ray.data.padding import padded
 from s3ray.data.standardize import standardized
 from s3ray.data.subsample import subsampled
 from s3ray.errors import UserError
-from s3ray.model import ModelConfig
+from s3ray.model import ModelConfig, Ragged, build_model
 from s3ray.stages.cost import training_bytes
+from s3ray.stages.probe import ClassifierConfig, ProbeConfig
 
 SIZES = {"train": 6, "valid": 3, "test": 4}
 
@@ -284,3 +286,26 @@ def test_dropping_and_keeping(tiny_dataset: Dataset) -> None:
     assert fewer.standardized
     assert fewer.missing.tolist() == [not keep for keep in kept]
     assert torch.equal(fewer.batch(np.flatnonzero(kept)).values_TF, left.batch(np.flatnonzero(kept)).values_TF)
+
+
+@pytest.mark.parametrize("missing", [(), (1,), (0, 1)])
+def test_a_model_represents_new_samples_without_what_they_lack(
+    missing: tuple[int, ...], tiny_model: ModelConfig
+) -> None:
+    """A batch may lack a modality throughout; the other's representation is what it was."""
+    module = build_model(tiny_model, {"left": 5, "right": 3}, 0)
+    classifier = ClassifierConfig(inverse_regularization=1.0, max_iterations=10, standardize=True)
+    probe = ProbeConfig(output="none", on_sphere=True, classifier=classifier)
+    model = Model(module, {"left": 5, "right": 3}, probe, pool=8, scope="layer")
+    rng = np.random.default_rng(0)
+    left, right = [rng.normal(size=(4, 5))] * 2, [rng.normal(size=(0 if i in missing else 2, 3)) for i in range(2)]
+    z = model.encode({"left": left, "right": right})
+    whole = model.encode({"left": left, "right": [rng.normal(size=(2, 3))] * 2})
+    np.testing.assert_array_equal(z[:, :16], whole[:, :16])
+    for i in range(2):
+        assert z[i, 16:].any() == (i not in missing)
+    ragged = {
+        "left": left,
+        "right": Ragged(torch.zeros(sum(map(len, right)), 3), torch.tensor([len(x) for x in right])),
+    }
+    assert not model.encode(ragged, 0.5)[list(missing), 16:].any()
