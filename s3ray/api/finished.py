@@ -96,6 +96,10 @@ class FinishedStore:
         """What each modality carries alone, and what the others carry without it."""
         return self.results(sweep).modalities
 
+    def missing(self, sweep: str | None = None) -> pd.DataFrame:
+        """What accuracy is left where samples lack modalities."""
+        return self.results(sweep).missing
+
     def model(
         self,
         *,

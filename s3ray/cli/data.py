@@ -32,6 +32,11 @@ class NeutralName(StrEnum):
     negative = "negative"
 
 
+class MissingRule(StrEnum):
+    declared = "declared"
+    zeros = "zeros"
+
+
 class Fill(StrEnum):
     mean = "mean"
 
@@ -52,6 +57,10 @@ def prepare(
     z_norm: Annotated[
         bool, typer.Option("--z-norm", help="Every sample and feature to mean 0, deviation 1 over its steps.")
     ] = False,
+    missing: Annotated[
+        MissingRule,
+        typer.Option("--missing", help="zeros: a sample whose vision or audio is all zeros lacks it."),
+    ] = MissingRule.declared,
 ) -> None:
     """Convert MultiBench's files once to memory-mapped datasets for `--data DIR`."""
     with user_errors():
@@ -59,7 +68,7 @@ def prepare(
         folder = local_path(root, "--root")
         target = folder if output is None else local_path(output, "--output")
         files = _files(datasets, folder)
-        options = PrepareOptions(neutral=neutral.value, z_norm=z_norm)
+        options = PrepareOptions(neutral=neutral.value, z_norm=z_norm, missing=missing.value)
 
         def one(name: str, path: Path) -> None:
             with byte_progress(path.name, console) as progress:
@@ -117,6 +126,10 @@ def import_(
     fill: Annotated[
         Fill | None, typer.Option("--fill", help="Missing values become train's means; default: refused.")
     ] = None,
+    missing: Annotated[
+        MissingRule,
+        typer.Option("--missing", help="zeros: a sample whose values of a modality are all 0 lacks it."),
+    ] = MissingRule.declared,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
     """Make the .npz that sweeps take from files of yours; what is not said is looked for, and told."""
@@ -134,6 +147,7 @@ def import_(
             split_column=split_column,
             seed=seed,
             fill=fill and fill.value,
+            missing=missing.value,
         )
         target = local_path(output, "--output")
         data = import_files([local_path(file, "FILE") for file in files], target, wanted, overwrite=overwrite)

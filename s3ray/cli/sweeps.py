@@ -37,6 +37,7 @@ from s3ray.cli.options import (
     searched,
 )
 from s3ray.data import DataFacts
+from s3ray.data.facts import told_missing
 from s3ray.data.memory import free_memory
 from s3ray.data.names import listed
 from s3ray.errors import UserError
@@ -179,6 +180,9 @@ def print_study(plan: Plan, store: Store, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        if facts.missing:
+            told = told_missing(facts.missing, facts.samples)
+            console.print(f"  {name}: {told}", highlight=False, soft_wrap=True)
         for warning in facts.warnings:
             console.print(f"  warning: {name}: {warning}", style="yellow", highlight=False, soft_wrap=True)
     for sentence in plan.undefined:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,10 @@ from torch import nn
 from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
 from s3ray.data.names import did_you_mean, listed
 from s3ray.data.values import Look, modality_warnings, scale_warnings, shared_samples
-from s3ray.errors import UserError
+from s3ray.errors import UserError, nearest
+
+# What it takes for a sample to lack a modality: to have no step of it, or none but zeros either.
+Missing = Literal["declared", "zeros"]
 
 # Per modality (n, features), (n, steps, features) or n arrays (steps, features); labels (n,).
 Samples = tuple[Mapping[str, ArrayLike | Sequence[ArrayLike]], ArrayLike]
@@ -84,26 +88,27 @@ class _InMemory:
     def _add_ragged(self, key: str, sequences: Sequence[NDArray[Any]]) -> None:
         features = next(sequence.shape[1] for sequence in sequences if sequence.ndim == 2)
         for i, sequence in enumerate(sequences):
-            if sequence.ndim != 2 or not len(sequence) or sequence.shape[1] != features:
+            if sequence.ndim != 2 or sequence.shape[1] != features:
                 raise UserError(
                     f"{self.place}: {key} holds an array of shape {sequence.shape} for sample {i}, not of (steps, "
-                    f"{features}) as others; give every sample at least one step and the same width"
+                    f"{features}) as others; give every sample the same width, and one that lacks it (0, {features})"
                 )
         lengths = np.array([len(sequence) for sequence in sequences])
         self._add(f"{key}_length", lengths)
         self._arrays[key] = np.concatenate(sequences)
-        shape = (len(lengths), int(lengths.max()), features)
+        shape = (len(lengths), max(int(lengths.max()), 1), features)
         self.entries[key] = Entry(shape, self._arrays[key].dtype, ragged=True)
 
 
-def from_arrays(name: str, *, train: Samples, valid: Samples, test: Samples) -> Dataset:
+def from_arrays(name: str, *, train: Samples, valid: Samples, test: Samples, missing: Missing = "declared") -> Dataset:
     """A dataset of the user's from arrays in memory, of one or more modalities and any number of classes.
 
     Args:
         name: a plain word, by which results know it.
         train: per modality its values, and the labels (n,), integers. Values are (n, features), one step per sample;
-            (n, steps, features); or n arrays (steps, features) of different lengths. The first split's modalities
-            fix their order.
+            (n, steps, features); or n arrays (steps, features) of different lengths, without steps where a sample
+            lacks the modality. The first split's modalities fix their order.
+        missing: `zeros`: a sample whose values of a modality are all 0 lacks it, too.
 
     Raises:
         UserError: naming split and modality (as `train_text`) and the remedy, for whatever the stages could not use.
@@ -125,7 +130,7 @@ def from_arrays(name: str, *, train: Samples, valid: Samples, test: Samples) -> 
         if unknown := [modality for modality in given if modality not in modalities]:
             raise UserError(f"{name}: {split} has modality {unknown[0]!r}, which train lacks; give it to all or none")
     standardise = "bring each feature to mean 0 and deviation 1, as train has them, first"
-    return checked_dataset(name, _InMemory(name, splits), modalities, [], standardise)
+    return checked_dataset(name, _InMemory(name, splits), modalities, [], standardise, missing)
 
 
 def split_from_arrays(place: str, modalities: Mapping[str, ArrayLike | Sequence[ArrayLike]]) -> Split:
@@ -139,7 +144,7 @@ def split_from_arrays(place: str, modalities: Mapping[str, ArrayLike | Sequence[
         found = ", ".join(f"{count} of {name}" for name, count in counts.items()) or "no modality"
         raise UserError(f"{place}: holds {found}; give every modality the same samples, one or more")
     labels = np.zeros(next(iter(counts.values())), dtype=np.int64)
-    return _read_split(_InMemory(place, {place: (modalities, labels)}), place, list(modalities), {})
+    return _read_split(_InMemory(place, {place: (modalities, labels)}), place, list(modalities), {}, "declared")
 
 
 def check_names(place: Path | str, modalities: Sequence[str]) -> None:
@@ -154,7 +159,12 @@ def check_names(place: Path | str, modalities: Sequence[str]) -> None:
 
 
 def checked_dataset(
-    name: str, arrays: Arrays, modalities: Sequence[str], warnings: Sequence[str], standardise: str
+    name: str,
+    arrays: Arrays,
+    modalities: Sequence[str],
+    warnings: Sequence[str],
+    standardise: str,
+    missing: Missing = "declared",
 ) -> Dataset:
     """The dataset that `arrays` hold, if the stages can use it.
 
@@ -162,12 +172,14 @@ def checked_dataset(
         arrays: with labels in every split.
         warnings: what was odd about the arrays before anybody looked at their values.
         standardise: how to bring features to a usual scale.
+        missing: what it takes for a sample to lack a modality.
 
     Raises:
         UserError: naming key and remedy.
     """
+    check_missing_rule(missing, "missing")
     looks: dict[str, dict[str, Look]] = {split: {} for split in SPLITS}
-    splits = {split: _read_split(arrays, split, modalities, looks[split]) for split in SPLITS}
+    splits = {split: _read_split(arrays, split, modalities, looks[split], missing) for split in SPLITS}
     train = splits["train"]
     if len(np.unique(train.labels)) < 2:
         raise UserError(f"{arrays.place}: train_label holds a single class; a probe needs at least two")
@@ -185,12 +197,14 @@ def checked_dataset(
                     f"{arrays.place}: {split_name}_{modality} has {sequences.features} features, train_{modality} "
                     f"has {expected}; give every split the same width"
                 )
+    data = Dataset(name, "user", splits["train"], splits["valid"], splits["test"])
+    data.check_missing(arrays.place)  # before anybody asks for the scale of values that are not there
     facts = {
         "warnings": [*warnings, *shared_samples(looks)],
         "modality_warnings": {m: modality_warnings(looks, m, lambda split, m: f"{split}_{m}") for m in modalities},
         "scale_warnings": {m: scale_warnings(looks["train"][m], f"train_{m}", standardise) for m in modalities},
     }
-    return Dataset(name, "user", splits["train"], splits["valid"], splits["test"], facts=facts)
+    return dataclasses.replace(data, facts=facts)
 
 
 def stems(arrays: Arrays, split: str) -> list[str]:
@@ -198,7 +212,13 @@ def stems(arrays: Arrays, split: str) -> list[str]:
     return [key.removeprefix(f"{split}_") for key in arrays.entries if key.startswith(f"{split}_")]
 
 
-def _read_split(arrays: Arrays, split: str, modalities: Sequence[str], looks: dict[str, Look]) -> Split:
+def check_missing_rule(rule: str, option: str) -> None:
+    """UserError for a rule that there is not."""
+    if rule not in get_args(Missing):
+        raise UserError(f"{option} {rule}: is not known; {nearest(rule, get_args(Missing))}")
+
+
+def _read_split(arrays: Arrays, split: str, modalities: Sequence[str], looks: dict[str, Look], rule: Missing) -> Split:
     path = arrays.place
     for key in (f"{split}_{m}" for m in modalities):
         if key not in arrays.entries:
@@ -219,7 +239,7 @@ def _read_split(arrays: Arrays, split: str, modalities: Sequence[str], looks: di
         raise UserError(f"{path}: {split}_label holds {labels.max()}, beyond int64; number the classes from 0")
     sequences = {}
     for modality in modalities:
-        sequences[modality], looks[modality] = _read_sequences(arrays, f"{split}_{modality}", len(labels))
+        sequences[modality], looks[modality] = _read_sequences(arrays, f"{split}_{modality}", len(labels), rule)
     return Split(sequences, labels.astype(np.int64))
 
 
@@ -233,7 +253,7 @@ def _label_remedy(entry: Entry) -> str:
     return "convert it with .astype(int) if it holds classes, or make classes of it, such as (y >= 0).astype(int)"
 
 
-def _read_sequences(arrays: Arrays, key: str, samples: int) -> tuple[Sequences, Look]:
+def _read_sequences(arrays: Arrays, key: str, samples: int, rule: Missing) -> tuple[Sequences, Look]:
     path, entry = arrays.place, arrays.entries[key]
     if entry.dtype.hasobject:
         raise UserError(f"{path}: {key} holds {_objects(key, entry)}")
@@ -255,6 +275,8 @@ def _read_sequences(arrays: Arrays, key: str, samples: int) -> tuple[Sequences, 
     rows = arrays[key]
     if not entry.ragged:
         rows = rows.reshape(shape)[np.arange(shape[1]) < lengths[:, None]]
+    if rule == "zeros":
+        rows, lengths = without_zeros(rows, lengths)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is said
         sequences = Sequences.from_rows(rows, lengths)
         bad = int(np.count_nonzero(~np.isfinite(sequences.values)))
@@ -293,9 +315,19 @@ def _read_lengths(arrays: Arrays, key: str, shape: tuple[int, int, int]) -> NDAr
         return np.full(samples, steps)
     entry = arrays.entries[key]
     lengths = arrays[key] if entry.shape == (samples,) and np.issubdtype(entry.dtype, np.integer) else None
-    if lengths is None or lengths.min() < 1 or lengths.max() > steps:
-        swapped = lengths is not None and steps < lengths.max() <= features and lengths.min() >= 1
+    if lengths is None or lengths.min() < 0 or lengths.max() > steps:
+        swapped = lengths is not None and steps < lengths.max() <= features and lengths.min() >= 0
         remedy = f"correct it, or swap the last two axes of {key.removesuffix('_length')}" if swapped else "correct it"
         found = f"not {entry}" if lengths is None else f"not {lengths.min()} to {lengths.max()}"
-        raise UserError(f"{arrays.place}: {key} must be {samples} integers between 1 and {steps}, {found}; {remedy}")
+        raise UserError(
+            f"{arrays.place}: {key} must be {samples} integers from 0 (missing) to {steps}, {found}; {remedy}"
+        )
     return lengths
+
+
+def without_zeros(rows: NDArray[Any], lengths: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sequences' rows (Σ lengths, features) and their lengths (n,), without those that hold zeros alone."""
+    of_row = np.repeat(np.arange(len(lengths)), lengths)
+    occupied = np.zeros(len(lengths), dtype=bool)
+    occupied[of_row[rows.any(axis=1)]] = True
+    return rows[occupied[of_row]], np.where(occupied, lengths, 0)

@@ -30,6 +30,8 @@ from s3ray.model.batch import Ragged
 if TYPE_CHECKING:
     import pandas as pd
 
+    from s3ray.data.arrays import Missing  # which makes datasets
+
 SPLITS = ("train", "valid", "test")
 
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
@@ -50,7 +52,7 @@ _MANIFEST = {
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """n sequences of one modality: row i is `values[offsets[i]:offsets[i + 1]]`."""
+    """n sequences of one modality: row i is `values[offsets[i]:offsets[i + 1]]`; without steps it is missing there."""
 
     values: NDArray[np.float32]  # (Σ lengths, features)
     offsets: NDArray[np.int64]  # (n + 1,)
@@ -84,30 +86,42 @@ class Sequences:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(n,): which samples lack the modality."""
+        return np.asarray(self.lengths == 0)
+
+    def where(self, kept: NDArray[np.bool_]) -> Self:
+        """The sequences of those samples (n,) that keep theirs; of the others it is missing."""
+        lengths = np.where(kept, self.lengths, 0)
+        values = self.values[np.repeat(kept, self.lengths)]
+        return dataclasses.replace(self, values=values, offsets=np.concatenate([[0], np.cumsum(lengths)]))
+
     def means(self) -> NDArray[np.float64]:
-        """(n, features): the mean of every sequence over its steps."""
-        means = np.empty((len(self), self.features))
+        """(n, features): the mean of every sequence over its steps; 0 of none."""
+        means = np.zeros((len(self), self.features))
         for block, values, starts in self._blocks():
             means[block] = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
-        return means / self.lengths[:, None]
+        return means / np.maximum(self.lengths, 1)[:, None]
 
     def deviations(self) -> NDArray[np.float64]:
-        """(n, features): the standard deviation of every sequence over its steps."""
-        means, squares = self.means(), np.empty((len(self), self.features))
+        """(n, features): the standard deviation of every sequence over its steps; 0 of none."""
+        means, squares = self.means(), np.zeros((len(self), self.features))
         for block, values, starts in self._blocks():
             distances = values - np.repeat(means[block], self.lengths[block], axis=0)
             squares[block] = np.add.reduceat(distances**2, starts, axis=0)
-        return np.sqrt(squares / self.lengths[:, None])
+        return np.sqrt(squares / np.maximum(self.lengths, 1)[:, None])
 
-    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
-        """Some sequences after others, their values, and where each starts in them.
+    def _blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]]:
+        """Some sequences after others, those without steps left out, their values, and where each starts in them.
 
         In double precision all at once would take a multiple of the values' own memory.
         """
         count = max(_BLOCK // max(len(self.values) // len(self) * self.features, 1), 1)
         for first in range(0, len(self), count):
             offsets = self.offsets[first : first + count + 1]
-            yield slice(first, first + count), self.values[offsets[0] : offsets[-1]], offsets[:-1] - offsets[0]
+            present = np.flatnonzero(np.diff(offsets))
+            yield first + present, self.values[offsets[0] : offsets[-1]], (offsets[:-1] - offsets[0])[present]
 
     def padded(self, steps: int | None = None) -> NDArray[np.float32]:
         """(n, steps, features), by default as many steps as the longest has: zeros behind the end of every sequence."""
@@ -179,6 +193,42 @@ class Dataset:
     def features(self) -> dict[str, int]:
         """Input width per modality, in the order that fixes which is the first."""
         return {name: sequences.features for name, sequences in self.train.modalities.items()}
+
+    @property
+    def lacking(self) -> dict[str, dict[str, int]]:
+        """Per modality that any sample lacks, how many of each split do."""
+        counts = {
+            name: {split: int(s.modalities[name].missing.sum()) for split, s in self.splits.items()}
+            for name in self.features
+        }
+        return {name: of_splits for name, of_splits in counts.items() if any(of_splits.values())}
+
+    def indicators(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.bool_]]:
+        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours).
+
+        Args:
+            names: the modalities that are asked about; by default all.
+        """
+        asked = [name for name in self.lacking if names is None or name in names]
+        return {
+            name: np.array([split.modalities[m].missing for m in asked], dtype=bool).reshape(-1, len(split)).T
+            for name, split in self.splits.items()
+        }
+
+    def check_missing(self, place: Path | str) -> None:
+        """UserError for a modality that a whole split lacks, or a sample that lacks all."""
+        for name, split in self.splits.items():
+            missing = np.array([sequences.missing for sequences in split.modalities.values()])
+            for modality in np.array(list(split.modalities))[missing.all(axis=1)]:
+                raise UserError(
+                    f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
+                    f"samples that have it"
+                )
+            if (empty := np.flatnonzero(missing.all(axis=0))).size:
+                raise UserError(
+                    f"{place}: {empty.size} of {len(split)} samples of {name} have none of "
+                    f"{', '.join(split.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
+                )
 
     @property
     def classes(self) -> int:
@@ -310,6 +360,7 @@ class Dataset:
         split_column: str | None = None,
         split: str | None = None,
         fill: str | None = None,
+        missing: Missing = "declared",
         seed: int = 0,
     ) -> Dataset:
         """A dataset from a table, read as `s3ray data import` reads one.
@@ -325,6 +376,7 @@ class Dataset:
             split_column: a column that says train, valid or test.
             split: shares of the three, 60/20/20 by default.
             fill: `mean` sets missing values to train's means.
+            missing: `zeros`: a sample whose values of a modality are all 0 lacks it.
 
         Raises:
             UserError: it cannot be read so; one sentence.
@@ -340,6 +392,7 @@ class Dataset:
             split_column=split_column,
             shares=split,
             fill=fill,
+            missing=missing,
             seed=seed,
             prefix="",
         )
@@ -355,17 +408,19 @@ class Dataset:
         modalities: Sequence[str] = (),
         split: str | None = None,
         fill: str | None = None,
+        missing: Missing = "declared",
         seed: int = 0,
     ) -> Dataset:
         """A dataset from torch's, whose samples are ({name: values}, label), or values and a label in a tuple.
 
         Args:
             name: a plain word, by which results know it.
-            train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has.
+            train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has;
+                none where it lacks the modality.
             valid: by default a part of train.
             test: if it is left out too, train is split.
             modalities: names of the values in a tuple.
-            split, fill, seed: as of `from_frame`.
+            split, fill, missing, seed: as of `from_frame`.
 
         Raises:
             UserError: it cannot be read so; one sentence.
@@ -373,7 +428,7 @@ class Dataset:
         from s3ray.data import importing
 
         splits = {"train": train, "valid": valid, "test": test}
-        wanted = importing.Wanted(shares=split, fill=fill, seed=seed, prefix="")
+        wanted = importing.Wanted(shares=split, fill=fill, missing=missing, seed=seed, prefix="")
         given = {name: samples for name, samples in splits.items() if samples is not None}
         return importing.from_torch(name, given, modalities, wanted)
 
@@ -385,7 +440,8 @@ class Dataset:
             modalities: those of the prepared ones to take, in this order; by default all.
 
         Raises:
-            UserError: the folder is no prepared dataset, is damaged, or lacks a modality.
+            UserError: the folder is no prepared dataset, is damaged, or lacks a modality; or a sample lacks all of
+                those taken, a split one of them.
         """
         try:
             manifest = json.loads((directory / "manifest.json").read_text())
@@ -438,6 +494,7 @@ class Dataset:
             facts=manifest["facts"],
         )
         object.__setattr__(opened, "digests", manifest["arrays"])
+        opened.check_missing(directory)
         return opened
 
 

@@ -33,6 +33,7 @@ class DataFacts:
     mean_steps: Mapping[str, float]  # per modality, of the training split
     most_steps: Mapping[str, int]  # per modality, of all splits
     squares: Mapping[str, int]  # per split, all modalities: pairs of tokens that attention looks at, padding included
+    missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # per modality some lack, samples by split
     label_rule: str | None = None  # how classes follow from stored labels, where that is a choice
     label_names: tuple[str, ...] = ()  # of the classes 0, 1, …, where that is known
     subsampled: Mapping[str, int] = field(default_factory=dict)  # steps per modality whose longer sequences were cut
@@ -49,9 +50,18 @@ class DataFacts:
     @property
     def padded(self) -> DataFacts:
         """Of the data as encoders see them that route padding."""
-        steps = sum(self.most_steps.values())
-        tokens = {name: samples * steps for name, samples in self.samples.items()}
-        return replace(self, tokens=tokens, mean_steps=self.most_steps)
+        tokens = {
+            name: sum(most * self._present(m, name) for m, most in self.most_steps.items()) for name in self.samples
+        }
+        mean_steps = {m: most * self.share_present(m) for m, most in self.most_steps.items()}
+        return replace(self, tokens=tokens, mean_steps=mean_steps)
+
+    def share_present(self, modality: str) -> float:
+        """Of the training split's samples those that have a modality."""
+        return self._present(modality, "train") / self.samples["train"]
+
+    def _present(self, modality: str, split: str) -> int:
+        return self.samples[split] - self.missing.get(modality, {}).get(split, 0)
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
@@ -69,9 +79,12 @@ class DataFacts:
             most_steps=longest(data),
             squares={
                 # A batch is padded to its longest sequence, which in all but small batches is about the longest of all.
-                name: sum(len(split) * int(s.lengths.max()) ** 2 for s in split.modalities.values())
+                name: sum(
+                    int(np.count_nonzero(~s.missing)) * int(s.lengths.max()) ** 2 for s in split.modalities.values()
+                )
                 for name, split in splits.items()
             },
+            missing=data.lacking,
             label_rule=data.facts.get("label_rule"),
             label_names=data.label_names,
             subsampled=data.facts.get("subsampled", {}),
@@ -80,6 +93,15 @@ class DataFacts:
             scores=data.scores_fingerprint(),
             warnings=(*data.warnings, *_one_modality(data), *_few_samples(len(data.test))),
         )
+
+
+def told_missing(missing: Mapping[str, Mapping[str, int]], samples: Mapping[str, int]) -> str:
+    """Of each modality that samples lack the share of every split's that do, in words."""
+    shares = {
+        name: ", ".join(f"{100 * count / samples[split]:.1f}% of {split}" for split, count in of_splits.items())
+        for name, of_splits in missing.items()
+    }
+    return "; ".join(f"{name} is missing in {of_splits}" for name, of_splits in shares.items())
 
 
 def _one_modality(data: Dataset) -> Iterator[str]:

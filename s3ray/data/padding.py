@@ -28,17 +28,18 @@ def padded(data: Dataset) -> Dataset:
 
 
 def padded_split(split: Split, steps: Mapping[str, int]) -> Split:
-    """A split whose sequences have as many steps as `steps` says, which no sequence exceeds."""
+    """A split whose sequences have as many steps as `steps` says, which none exceeds; what is missing stays so."""
     modalities = {
         name: dataclasses.replace(
-            Sequences.from_padded(sequences.padded(steps[name])), standardized=sequences.standardized
+            Sequences.from_padded(sequences.padded(steps[name]), np.where(sequences.missing, 0, steps[name])),
+            standardized=sequences.standardized,
         )
         for name, sequences in split.modalities.items()
     }
     expressed = {
         name: np.concatenate(
             [
-                np.pad(own, (0, steps[name] - len(own)), constant_values=PADDING)
+                np.pad(own, (0, steps[name] - len(own)), constant_values=PADDING) if len(own) else own
                 for own in np.split(factors, split.modalities[name].offsets[1:-1])
             ]
         )

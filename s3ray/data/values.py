@@ -27,7 +27,8 @@ class Look:
 
     def __init__(self, features: int) -> None:
         self.digests: list[bytes] = []  # per sample
-        self.zero: list[bool] = []  # per sample
+        self.zero: list[bool] = []  # per sample, whether it has no value but 0
+        self.missing: list[bool] = []  # per sample, whether it has no step
         self.low, self.high = np.full(features, np.inf), np.full(features, -np.inf)
         self.error = np.zeros(features)  # largest that float32 makes
         self.beyond, self.most = 0, 0.0  # values beyond LARGEST, and the value of the largest magnitude
@@ -38,9 +39,7 @@ class Look:
 
     def add(self, rows: NDArray[Any], lengths: NDArray[Any]) -> None:
         """Some samples' rows (Σ lengths, features) of finite numbers, as they are stored."""
-        if not len(rows):
-            return
-        if not self._rows:
+        if len(rows) and not self._rows:
             self._origin = rows[0].astype(np.float64)
         single = np.ascontiguousarray(rows, dtype=np.float32)
         step = max(1, _BLOCK_VALUES // rows.shape[1])
@@ -58,6 +57,7 @@ class Look:
             start, end = end, end + length
             self.digests.append(hashlib.blake2b(single[start:end].data, digest_size=16).digest())
             self.zero.append(not occupied[start:end].any())
+            self.missing.append(not length)
 
     def _add_block(self, values: NDArray[Any]) -> None:
         low, high = values.min(axis=0), values.max(axis=0)
@@ -82,6 +82,11 @@ class Look:
     @property
     def samples(self) -> int:
         return len(self.digests)
+
+    @property
+    def present(self) -> list[bytes]:
+        """The digests of the samples that have the modality."""
+        return [digest for digest, missing in zip(self.digests, self.missing, strict=True) if not missing]
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -135,13 +140,21 @@ def modality_warnings(looks: Looks, name: str, key: Callable[[str, str], str]) -
     """
     mine = {split: of[name] for split, of in looks.items()}
     nothing = [split for split, look in mine.items() if all(look.zero)]
-    same = [s for s, look in mine.items() if s not in nothing and look.samples > 1 and len(set(look.digests)) == 1]
+    same = [
+        split
+        for split, look in mine.items()
+        if split not in nothing and len(present := look.present) > 1 and len(set(present)) == 1
+    ]
     warnings = []
     if nothing:
         warnings.append(f"{name} is all zeros in every sample of {_and(nothing)}: it says nothing there")
     if same:
         warnings.append(f"{name} is the same in every sample of {_and(same)}: it says nothing there")
-    some = {split: sum(look.zero) for split, look in mine.items() if split not in nothing and any(look.zero)}
+    some = {
+        split: count
+        for split, look in mine.items()
+        if split not in nothing and (count := sum(look.zero) - sum(look.missing))
+    }
     if some:
         shares = [
             f"{n} of {mine[s].samples} samples of {s} ({100 * n / mine[s].samples:.2g} %)" for s, n in some.items()

@@ -25,7 +25,7 @@ class ClipSettings:
 class Clip(PriorModel):
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         (z,) = gather(forward([batch.shard], batch.draws))
-        return coherence_loss(z, self.settings.temperature), {}
+        return coherence_loss(z, self.settings.temperature, batch.present), {}
 
 
 METHOD = Method(
@@ -37,4 +37,5 @@ METHOD = Method(
     scales={"smoke": {"temperature": 0.2}},
     search={"temperature": 5},
     modalities=(2, math.inf),
+    missing=True,
 )

@@ -1,4 +1,7 @@
-"""A linear classifier on all modalities' z, trained with the encoders; z alone is probed (ours)."""
+"""A linear classifier on all modalities' z, trained with the encoders; z alone is probed (ours).
+
+What a sample lacks is 0 there.
+"""
 
 from __future__ import annotations
 
@@ -38,4 +41,5 @@ METHOD = Method(
     model=CrossEntropy,
     settings=CrossEntropySettings,
     uses_labels=True,
+    missing=True,
 )

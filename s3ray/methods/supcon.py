@@ -24,7 +24,7 @@ class SupConSettings:
 class SupCon(PriorModel):
     def loss(self, forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         (z,) = gather(forward([batch.shard], batch.draws))
-        return sufficiency_loss(z, batch.labels_B, self.settings.temperature), {}
+        return sufficiency_loss(z, batch.labels_B, self.settings.temperature, present=batch.present), {}
 
 
 METHOD = Method(
@@ -36,4 +36,5 @@ METHOD = Method(
     scales={"smoke": {"temperature": 0.2}},
     search={"temperature": 5},
     uses_labels=True,
+    missing=True,
 )

@@ -1,5 +1,7 @@
 """Ragged batches: only valid tokens exist, so padding can never be routed, counted or pooled.
 
+A sample without any token lacks the modality: it is no part of what its encoder computes.
+
 Shape suffixes: B samples, T valid tokens of the batch, S longest sequence, F input features, D width.
 """
 
@@ -15,15 +17,19 @@ from s3ray.model.config import Pooling
 
 
 class Layout:
-    """Where each of a batch's T valid tokens stands: its sample and its position in it."""
+    """Where each of a batch's T valid tokens stands: its sample and its position in it.
+
+    Padded are the P samples that have tokens, in their order; where none is missing, P = B.
+    """
 
     def __init__(self, lengths_B: Tensor) -> None:
         self.lengths_B = lengths_B
-        self.samples = len(lengths_B)
-        self.longest = int(lengths_B.max())
-        self.tokens = int(lengths_B.sum())
-        # Without padding, (T, ·) views as (B, S, ·) and nothing needs to be copied.
-        self.uniform = self.tokens == self.samples * self.longest
+        # One transfer for all numbers.
+        shortest, self.longest, self.tokens = torch.stack([*lengths_B.aminmax(), lengths_B.sum()]).tolist()
+        self._present_P = None if shortest else lengths_B.nonzero()[:, 0]
+        self._lengths_P: Tensor = lengths_B if self._present_P is None else lengths_B[self._present_P]
+        # Without padding, (T, ·) views as (P, S, ·) and nothing needs to be copied.
+        self.uniform: bool = self.tokens == len(self._lengths_P) * self.longest
 
     @cached_property
     def sample_T(self) -> Tensor:
@@ -36,34 +42,40 @@ class Layout:
 
     @cached_property
     def _slot_T(self) -> Tensor:
-        return self.sample_T * self.longest + self.position_T
+        slot_T: Tensor = torch.repeat_interleave(self._lengths_P) * self.longest + self.position_T
+        return slot_T
 
     @cached_property
-    def valid_BS(self) -> Tensor:
-        return torch.arange(self.longest, device=self.lengths_B.device) < self.lengths_B[:, None]
+    def valid_PS(self) -> Tensor:
+        return torch.arange(self.longest, device=self.lengths_B.device) < self._lengths_P[:, None]
 
     def pad(self, x_TD: Tensor) -> Tensor:
-        """(T, D) → (B, S, D), zeros where a sequence has ended."""
+        """(T, D) → (P, S, D), zeros where a sequence has ended."""
+        samples, width = len(self._lengths_P), x_TD.shape[1]
         if not self.uniform:
-            x_TD = x_TD.new_zeros(self.samples * self.longest, x_TD.shape[1]).index_copy(0, self._slot_T, x_TD)
-        return x_TD.view(self.samples, self.longest, -1)
+            x_TD = x_TD.new_zeros(samples * self.longest, width).index_copy(0, self._slot_T, x_TD)
+        return x_TD.view(samples, self.longest, width)
 
-    def unpad(self, x_BSD: Tensor) -> Tensor:
-        """(B, S, D) → (T, D)."""
-        x_TD = x_BSD.reshape(self.samples * self.longest, -1)
+    def unpad(self, x_PSD: Tensor) -> Tensor:
+        """(P, S, D) → (T, D)."""
+        x_TD = x_PSD.reshape(len(self._lengths_P) * self.longest, x_PSD.shape[2])
         return x_TD if self.uniform else x_TD.index_select(0, self._slot_T)
 
     def pool(self, x_TD: Tensor, pooling: Pooling) -> Tensor:
-        """(T, D) → (B, D): of each sample's valid tokens the mean, the first or the last."""
+        """(T, D) → (B, D): of each sample's valid tokens the mean, the first or the last; 0 where there are none."""
         if pooling == "mean":
-            return self.pad(x_TD).sum(1) / self.lengths_B[:, None].to(x_TD.dtype)
-        ends_B = self.lengths_B.cumsum(0)
-        return x_TD.index_select(0, ends_B - (self.lengths_B if pooling == "first" else 1))
+            z_PD = self.pad(x_TD).sum(1) / self._lengths_P[:, None].to(x_TD.dtype)
+        else:
+            ends_P = self._lengths_P.cumsum(0)
+            z_PD = x_TD.index_select(0, ends_P - (self._lengths_P if pooling == "first" else 1))
+        if self._present_P is None:
+            return z_PD
+        return z_PD.new_zeros(len(self.lengths_B), z_PD.shape[1]).index_copy(0, self._present_P, z_PD)
 
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """One modality of a batch: the samples' tokens one after another, and their lengths (all ≥ 1)."""
+    """One modality of a batch: the samples' tokens one after another, and their lengths; 0 where it is missing."""
 
     values_TF: Tensor
     lengths_B: Tensor

@@ -53,7 +53,7 @@ class Attention(nn.Module):
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         qkv = layout.pad(self.qkv(self.norm(x_TD)))
         q_BHSC, k_BHSC, v_BHSC = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = None if layout.uniform else layout.valid_BS[:, None, None, :]
+        mask = None if layout.uniform else layout.valid_PS[:, None, None, :]
         out_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BHSC, v_BHSC, attn_mask=mask)
         return layout.unpad(out_BHSC.transpose(1, 2).flatten(2))
 
@@ -159,6 +159,8 @@ class Encoder(nn.Module):
 @torch.no_grad()
 def _variances(y_TD: Tensor, x_TD: Tensor) -> Tensor:
     """Of each tensor the tokens' variances over D, summed over tokens: (2,)."""
+    if not len(y_TD):  # `var` warns
+        return y_TD.new_zeros(2)
     return torch.stack([tensor_TD.var(dim=1, correction=0).sum() for tensor_TD in (y_TD, x_TD)])
 
 

@@ -22,9 +22,9 @@ def grouped_matmul(a_PD: Tensor, b_NDE: Tensor, ends_N: Tensor) -> Tensor:
     """Rows `ends[i-1]:ends[i]` of `a` times `b[i]`: (P, D) × (N, D, E) → (P, E).
 
     `torch.nn.functional.grouped_mm` takes no float64; there, the groups are multiplied one by one, so that
-    equality tests can be exact.
+    equality tests can be exact. It has no gradient of no rows either.
     """
-    if a_PD.dtype == torch.float64:
+    if a_PD.dtype == torch.float64 or not len(a_PD):
         pieces = a_PD.tensor_split(ends_N.cpu()[:-1].long())
         return torch.cat([piece @ b for piece, b in zip(pieces, b_NDE, strict=True)])
     return F.grouped_mm(a_PD, b_NDE, offs=ends_N)

@@ -64,7 +64,7 @@ class Pruning:
         return self.scope != "layer" and 0.0 < self.ratio < 1.0
 
     def thresholds(self, weights: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-        """The least weight that is kept, per modality.
+        """The least weight that is kept, per modality that has any pair.
 
         Args:
             weights: per modality the routing weights (T, K) of each layer, where every pair was computed.
@@ -72,7 +72,8 @@ class Pruning:
         by_modality = {name: torch.cat([own_TK.reshape(-1) for own_TK in layers]) for name, layers in weights.items()}
         if self.scope == "model":
             by_modality = dict.fromkeys(by_modality, torch.cat(list(by_modality.values())))
-        return {name: _least(own_P, _share(self.ratio, len(own_P))) for name, own_P in by_modality.items()}
+        present = {name: own_P for name, own_P in by_modality.items() if len(own_P)}
+        return {name: _least(own_P, _share(self.ratio, len(own_P))) for name, own_P in present.items()}
 
 
 @dataclass(slots=True)

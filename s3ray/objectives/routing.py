@@ -85,8 +85,11 @@ def load_loss(statistics: RoutingStatistics) -> Tensor:
 
 
 def local_entropy_loss(statistics: RoutingStatistics) -> Tensor:
-    """Eq. 103: mean Shannon entropy (nats) of the tokens' routing distributions, averaged over layers."""
-    return (statistics.entropy / statistics.tokens).mean()
+    """Eq. 103: mean Shannon entropy (nats) of the tokens' routing distributions, averaged over layers.
+
+    0 without tokens, where no sample of a batch has the modality; all four losses are.
+    """
+    return (statistics.entropy / statistics.tokens.clamp_min(1.0)).mean()
 
 
 def global_entropy_loss(statistics: RoutingStatistics) -> Tensor:
@@ -95,7 +98,7 @@ def global_entropy_loss(statistics: RoutingStatistics) -> Tensor:
     An expert whose mean probability p underflows to 0 gets gradient 0. The slope of p log p is infinite there, but
     softmax passes on p times a slope: p log p, which tends to 0 with p. In floating point it would be 0 · ∞, NaN.
     """
-    mean_N = statistics.importance / statistics.tokens[..., None]
+    mean_N = statistics.importance / statistics.tokens.clamp_min(1.0)[..., None]
     # 1 log 1 is 0 as well, and `where` lets no gradient through to what it leaves out.
     entropy: Tensor = torch.special.entr(torch.where(mean_N == 0, 1.0, mean_N)).sum(-1).mean()
     return -entropy

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3ray.objectives.contrastive import cosine_logits
+from s3ray.objectives.present import Present, mean_of
 from s3ray.objectives.sphere import normalize
 
 Positives = Literal["all", "others"]
@@ -37,13 +38,22 @@ def sup_con(
         mean_positive_B = (logits_BB * positive_BB).sum(1) / positive_BB.sum(1)
         return (torch.logsumexp(logits_BB, dim=1) - mean_positive_B).mean()
     itself_BB = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
-    others_BB = positive_BB.masked_fill(itself_BB, 0.0)
-    count_B = others_BB.sum(1)
-    # Filled with a finite number: a batch of one would have no j at all, and -∞ - -∞ a gradient of NaN.
-    every_B = torch.logsumexp(logits_BB.masked_fill(itself_BB, torch.finfo(logits_BB.dtype).min), dim=1)
-    lacking_B = every_B - (logits_BB * others_BB).sum(1) / count_B.clamp_min(1)
-    anchor_B = count_B > 0
-    return torch.where(anchor_B, lacking_B, 0.0).sum() / anchor_B.sum().clamp_min(1)
+    loss, _ = _of_anchors(logits_BB, positive_BB, itself_BB)
+    return loss
+
+
+def _of_anchors(logits_AC: Tensor, positive_AC: Tensor, itself_AC: Tensor | None) -> tuple[Tensor, Tensor]:
+    """SupCon over the anchors A that have a positive among C, and how many they are; 0 of none."""
+    every_AC = logits_AC
+    if itself_AC is not None:
+        positive_AC = positive_AC.masked_fill(itself_AC, 0.0)
+        # Filled with a finite number: a batch of one would have no j at all, and -∞ - -∞ a gradient of NaN.
+        every_AC = logits_AC.masked_fill(itself_AC, torch.finfo(logits_AC.dtype).min)
+    count_A = positive_AC.sum(1)
+    lacking_A = torch.logsumexp(every_AC, dim=1) - (logits_AC * positive_AC).sum(1) / count_A.clamp_min(1)
+    anchor_A = count_A > 0
+    anchors = anchor_A.sum()
+    return torch.where(anchor_A, lacking_A, 0.0).sum() / anchors.clamp_min(1), anchors
 
 
 def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
@@ -56,22 +66,65 @@ def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def sufficiency_loss(
-    z: Sequence[Tensor], labels_B: Tensor, temperature: float, *, positives: Positives = "all"
+    z: Sequence[Tensor],
+    labels_B: Tensor,
+    temperature: float,
+    *,
+    positives: Positives = "all",
+    present: Present = None,
 ) -> Tensor:
     """Eq. 30: L_suff, of M modalities the mean of SupCon over the M² directions m→m̄, m = m̄ too; z (B, D) each.
 
     Args:
         positives: `all`, as Eq. 29 has them; `others`: within a modality a sample is none of its own, while the same
             sample in another modality stays one.
+        present: where samples lack modalities: anchors are those that have m, all others those that have m̄. An anchor
+            without positive there has no part, a direction without anchor none either.
     """
-    pairs = itertools.product(enumerate(z), repeat=2)
-    terms = [
-        sup_con(a_BD, b_BD, labels_B, temperature, without_itself=positives == "others" and m == other)
-        for (m, a_BD), (other, b_BD) in pairs
-    ]
-    return torch.stack(terms).mean()
+    directions = list(itertools.product(enumerate(z), repeat=2))
+    alone = [positives == "others" and m == other for (m, _), (other, _) in directions]
+    if present is None:
+        pairs = zip(directions, alone, strict=True)
+        return torch.stack(
+            [sup_con(a, b, labels_B, temperature, without_itself=without) for ((_, a), (_, b)), without in pairs]
+        ).mean()
+    terms, anchors = list[Tensor](), list[Tensor]()
+    for ((m, a_BD), (other, b_BD)), without in zip(directions, alone, strict=True):
+        has_a_B, has_b_B = present[m], present[other]
+        if not (has_a_B.any() and has_b_B.any()):
+            continue
+        logits_AC = cosine_logits(a_BD[has_a_B], b_BD[has_b_B], temperature)
+        positive_AC = _same_class(labels_B, has_a_B, has_b_B).to(logits_AC.dtype)
+        itself_AC = torch.eye(len(logits_AC), dtype=torch.bool, device=logits_AC.device) if without else None
+        term, count = _of_anchors(logits_AC, positive_AC, itself_AC)
+        terms.append(term)
+        anchors.append(count > 0)
+    return mean_of(terms, anchors, z)
 
 
-def minimality_loss(z: Sequence[Tensor], labels_B: Tensor) -> Tensor:
-    """Eq. 32: L_min, of M modalities the mean of compactness over the M² directions m→m̄, m = m̄ too."""
-    return torch.stack([compactness(a, b, labels_B) for a, b in itertools.product(z, repeat=2)]).mean()
+def minimality_loss(z: Sequence[Tensor], labels_B: Tensor, present: Present = None) -> Tensor:
+    """Eq. 32: L_min, of M modalities the mean of compactness over the M² directions m→m̄, m = m̄ too.
+
+    Args:
+        present: where samples lack modalities: those that have m are held against the class means of those that have
+            m̄. One whose class has no mean there has no part, a direction without any none either.
+    """
+    if present is None:
+        return torch.stack([compactness(a, b, labels_B) for a, b in itertools.product(z, repeat=2)]).mean()
+    terms, anchors = list[Tensor](), list[Tensor]()
+    for (a_BD, has_a_B), (b_BD, has_b_B) in itertools.product(zip(z, present, strict=True), repeat=2):
+        if not (has_a_B.any() and has_b_B.any()):
+            continue
+        member_AC = _same_class(labels_B, has_a_B, has_b_B)
+        center_AD = normalize(member_AC.to(b_BD.dtype) @ normalize(b_BD[has_b_B]))
+        count = member_AC.any(1).sum()
+        # Without a mean there is 0 in its place.
+        terms.append(-(normalize(a_BD[has_a_B]) * center_AD).sum() / count.clamp_min(1))
+        anchors.append(count > 0)
+    return mean_of(terms, anchors, z)
+
+
+def _same_class(labels_B: Tensor, has_a_B: Tensor, has_b_B: Tensor) -> Tensor:
+    """Whether those that have one modality are of the class of those that have another, (A, C)."""
+    same_AC: Tensor = labels_B[has_a_B][:, None] == labels_B[has_b_B]
+    return same_AC

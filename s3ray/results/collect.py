@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
 from s3ray.configuration import document
@@ -48,6 +50,7 @@ class Results:
             hold of a simulation's factors.
         modalities: per cell, branch, preservation ratio, split and modality: what it carries alone, and what is lost
             without it.
+        missing: per cell, branch, preservation ratio, share missing and split: accuracy where samples lack modalities.
         info: the sweep's name, title, exhibits and metric; its datasets, with the settings that their numbers depend
             on; counts and seconds per stage; a sentence per damaged file that was left out.
     """
@@ -59,6 +62,7 @@ class Results:
     contributions: pd.DataFrame
     factors: pd.DataFrame
     modalities: pd.DataFrame
+    missing: pd.DataFrame
     info: Mapping[str, Any]
 
     @classmethod
@@ -73,6 +77,7 @@ class Results:
             _contributions(plan, store, left_out),
             _at_ratios("factors", plan, store, left_out),
             _at_ratios("modalities", plan, store, left_out),
+            _at_ratios("missing", plan, store, left_out),
             # Last: what was left out is known by then.
             {**_info(plan), "left_out": sorted(set(left_out))},
         )
@@ -184,6 +189,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "tried": dict(plan.study.tried.get(name, {})),
                 "modalities": list(entry.facts.features),
                 "subsampled": dict(entry.facts.subsampled),
+                "missing": {name: dict(counts) for name, counts in entry.facts.missing.items()},
                 "label_rule": entry.facts.label_rule,
                 "best_accuracy": entry.facts.best_accuracy,
                 "samples": dict(entry.facts.samples),
@@ -385,9 +391,14 @@ def _probed(
     """A committed probe's rows with every metric that follows from them; what is not known is missing."""
     unknown = {field.name: None for field in fields(ClassMetrics)}
     return [
-        {**labels, **unknown, **line, **_sentiment_accuracies(line, plan, cell), **more}
+        {**labels, **unknown, **line, **_told_by_data(line, plan, cell), **more}
         for line in _measured(store, run, plan, {})
     ]
+
+
+def _told_by_data(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[str, Any]:
+    """What follows from which samples a probe gets right, and from the data."""
+    return _sentiment_accuracies(line, plan, cell) | _by_presence(line, plan, cell)
 
 
 def _sentiment_accuracies(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[str, Any]:
@@ -396,10 +407,31 @@ def _sentiment_accuracies(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -
     split = data.splits[line["split"]] if data else None
     if split is None or split.scores is None or line.get("correct") is None:
         return {field.name: None for field in fields(SentimentAccuracies)} | {"scores_fingerprint": None}
-    right_N = np.unpackbits(np.frombuffer(line["correct"], np.uint8), count=len(split)).astype(bool)
+    right_N = _right(line, len(split))
     # Of two classes, 0 and 1, whoever is wrong has said the other.
     positive_N = np.where(right_N, split.labels, 1 - split.labels) == 1
     return asdict(SentimentAccuracies.of(split.scores, positive_N)) | {"scores_fingerprint": cell.facts.scores}
+
+
+def _by_presence(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[str, Any]:
+    """Accuracy of a probe's row by what samples lack, where the data are at hand and any lack something."""
+    data = plan.study.data.get(cell.cell.dataset)
+    split = data.splits[line["split"]] if data else None
+    found: dict[str, Any] = {"accuracy_complete": None, "accuracy_lacking": None}
+    if split is None or line.get("correct") is None:
+        return found
+    missing = {m: s.missing for m, s in split.modalities.items() if s.missing.any()}
+    if missing:
+        right_N = _right(line, len(split))
+        complete = ~np.any(list(missing.values()), axis=0)
+        found["accuracy_complete"] = float(right_N[complete].mean()) if complete.any() else None
+        found["accuracy_lacking"] = json.dumps({m: float(right_N[of].mean()) for m, of in missing.items()})
+    return found
+
+
+def _right(line: Mapping[str, Any], samples: int) -> NDArray[np.bool_]:
+    """(n,): which samples a row says are right."""
+    return np.unpackbits(np.frombuffer(line["correct"], np.uint8), count=samples).astype(bool)
 
 
 def _measured(

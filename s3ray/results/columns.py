@@ -51,6 +51,11 @@ _ACC2 = {
     "acc2_nonzero": "of samples with a sentiment other than 0 the share of which it tells whether it is > 0",
     "scores_fingerprint": "hash of the data with these scores, as they were when results were collected",
 }
+_PRESENT = {
+    "accuracy_complete": "of the samples that lack no modality, 0 to 1; this and the next are empty where no sample of "
+    "the split lacks any, and this where all do",
+    "accuracy_lacking": "of the samples that lack a modality, by its name: a JSON object",
+}
 _POINT = {
     **_RATIO,
     "split": "valid or test",
@@ -59,6 +64,7 @@ _POINT = {
     "correct": _CORRECT,
     **_METRICS,
     **_ACC2,
+    **_PRESENT,
     "pairs_kept": "(token, expert) pairs computed, over layers and modalities",
     "pairs_routed": "the same before pruning",
     "encode_seconds": "to encode the split",
@@ -105,6 +111,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "correct": _CORRECT,
         **_METRICS,
         **_ACC2,
+        **_PRESENT,
         "probe_converged": "whether the probe did",
         "seconds": "of the stage",
         **PROVENANCE,
@@ -133,8 +140,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "modality": "whose representation was read; both: all of them side by side",
         "split": "valid or test",
         "value": "of the quantity",
-        "samples": "of the split; of a bound the samples per batch; of a routing weight or a share of pairs kept the "
-        "tokens that express the factor",
+        "samples": "of the split, those that have what is read; of a bound the samples per batch; of a routing weight "
+        "or a share of pairs kept the tokens that express the factor",
         "layer": "from 0, of a routing weight or a share of pairs kept; else missing",
     },
     "modalities": {
@@ -146,5 +153,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "without": "accuracy of a probe of all others' side by side; missing where there is no other",
         "samples": "of the split",
         "pairs_kept": "share of its (token, expert) pairs that is computed, over layers; missing without routing",
+    },
+    "missing": {
+        **_CELL,
+        **_RATIO,
+        "missing": "probability with which a sample of any split was made to lack each of its modalities; one stays",
+        "split": "valid or test",
+        "accuracy": "share of samples that a probe gets right which was fitted on as incomplete a train split, 0 to 1",
+        "samples": "of the split",
     },
 }

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3ray.data.dataset import SPLITS, Dataset
+from s3ray.data.facts import told_missing
 from s3ray.data.multibench import FILES
 from s3ray.data.names import listed
 from s3ray.data.npz import opened_npz, read_npz
@@ -37,6 +38,7 @@ def print_prepared(folder: Path, console: Console) -> bool:
     state = f"DAMAGED: {', '.join(damaged)}" if damaged else "all files are as they were prepared"
     console.print(f"  fingerprint {fingerprint} ({' + '.join(usual)}); {state}")
     console.print(_splits_table(data, facts.get("splits", {})))
+    _print_missing(data, console)
     _print_warnings(data, console)
     if folder.name in FILES and source:
         for line in comparison(folder.name, facts["splits"], data.kind):
@@ -76,8 +78,14 @@ def print_npz(path: Path, console: Console) -> None:
             f"{100 * data.majority_rate(name):.2f}%",
         )
     console.print(table)
+    _print_missing(data, console)
     _print_warnings(data, console)
     console.print()
+
+
+def _print_missing(data: Dataset, console: Console) -> None:
+    if data.lacking:
+        console.print(f"  {told_missing(data.lacking, {name: len(split) for name, split in data.splits.items()})}")
 
 
 def _print_warnings(data: Dataset, console: Console) -> None:
@@ -98,7 +106,8 @@ def _splits_table(data: Dataset, facts: Mapping[str, Any]) -> Table:
     known = FILES[data.name].samples if data.name in FILES else {}
     for name in SPLITS:
         split = data.splits[name]
-        lengths = next(iter(split.modalities.values())).lengths
+        # Modalities are aligned; those that a sample has are as long as the longest.
+        lengths = np.max([sequences.lengths for sequences in split.modalities.values()], axis=0)
         read = facts.get(name, {})
         replaced = read.get("non_finite", {})
         table.add_row(

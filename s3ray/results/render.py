@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from s3ray.results.chart import Chart
 from s3ray.results.collect import Results
@@ -98,10 +99,10 @@ def _data_note(results: Results) -> str:
     return "; ".join(_about_dataset(name, facts) for name, facts in results.info["datasets"].items())
 
 
-def _about_dataset(name: str, facts: Mapping[str, object]) -> str:
-    modalities = facts["modalities"]
-    assert isinstance(modalities, list)
-    text = f"{name} is {facts['kind']} data ({' + '.join(modalities)}, {facts['scale']} scale"
+def _about_dataset(name: str, facts: Mapping[str, Any]) -> str:
+    text = f"{name} is {facts['kind']} data ({' + '.join(facts['modalities'])}, {facts['scale']} scale"
+    for modality, counts in facts.get("missing", {}).items():
+        text += f", {modality} missing in {100 * counts['train'] / facts['samples']['train']:.1f}% of train"
     if facts["label_rule"]:
         text += f", {facts['label_rule']}"
     if isinstance(facts["best_accuracy"], float):

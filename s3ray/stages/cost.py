@@ -94,7 +94,10 @@ def training_bytes(model: ModelConfig, facts: DataFacts, batch_size: int, passes
     """
     kept = model.layers * (2 * model.top_k * model.width + 4 * model.ffn_width + 14 * model.width + 8 * model.experts)
     tokens = batch_size * sum(facts.mean_steps.values())
-    unequal = [most for m, most in facts.most_steps.items() if facts.mean_steps[m] < most]
+    # Those without any step are not there: only others of different lengths are padded.
+    unequal = [
+        most for m, most in facts.most_steps.items() if facts.mean_steps[m] < most * facts.share_present(m) - 1e-9
+    ]
     squares = batch_size * max(unequal, default=0) ** 2  # of one modality at a time
     per_layer = 2 * model.expansion * model.ffn_width * model.width + 3 * model.width**2
     per_layer += model.experts * (model.width + model.experts)

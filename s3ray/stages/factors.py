@@ -7,6 +7,9 @@
 - The paper's own estimates of mutual information (Eqs. 61, 75, 91), of representations that no loss has seen.
 - Routing weights, and shares of pairs kept, of the tokens that express a factor: which tokens does pruning take?
 
+Where samples lack modalities, what is read of one modality is of those that have it, a distance of those that have all
+that are compared, a bound of those that lack nothing.
+
 Shape suffixes: N, M samples, B samples of a batch, D width, F factors, T tokens, L layers.
 """
 
@@ -29,7 +32,7 @@ from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
-from s3ray.stages.probe import probing_seconds
+from s3ray.stages.probe import probing_seconds, with_indicators
 from s3ray.stages.sentiment import ridge
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -135,12 +138,18 @@ def factor_points(
         factors = data.splits[split].truth
         assert factors is not None, f"{data.name}: truth of {split} is unknown"
         truth[split] = factors
+    present = {split: {m: ~s.missing for m, s in data.splits[split].modalities.items()} for split in representations}
     reads = {TOGETHER: {split: np.concatenate(list(z.values()), axis=1) for split, z in representations.items()}}
+    known = {TOGETHER: truth}
     for modality in representations["train"]:
-        reads[modality] = {split: z[modality] for split, z in representations.items()}
+        has = {split: of[modality] for split, of in present.items()}
+        reads[modality] = {split: z[modality][has[split]] for split, z in representations.items()}
+        known[modality] = {split: factors[has[split]] for split, factors in truth.items()}
 
     def bounds(split: str, temperature: float) -> InformationBounds:
-        z, labels = list(representations[split].values()), data.splits[split].labels
+        # Of those that lack nothing: else the losses would be of fewer samples than the bounds' B.
+        whole = np.all(list(present[split].values()), axis=0)
+        z, labels = [z_ND[whole] for z_ND in representations[split].values()], data.splits[split].labels[whole]
         return information_bounds(z, labels, temperature, batch_size, seed, concentration=concentration)
 
     on_valid = {temperature: bounds("valid", temperature) for temperature in temperatures}
@@ -149,11 +158,14 @@ def factor_points(
 
     points: list[FactorPoint] = []
     for modality, features in reads.items():
-        for split, scores in factor_scores(features, truth, names).items():
-            shares = dict(zip(names, variance_shares(features[split], truth[split]).tolist(), strict=True))
+        own = known[modality]
+        # What is read from all side by side is told which are missing, as the probe is.
+        told = with_indicators(features, data) if modality == TOGETHER else features
+        for split, scores in factor_scores(told, own, names).items():
+            shares = dict(zip(names, variance_shares(features[split], own[split]).tolist(), strict=True))
             measured: dict[Quantity, dict[str, float]] = {"R2": scores, "share of variance": shares}
             points += [
-                FactorPoint(quantity, name, kinds[name], modality, split, value, len(truth[split]))
+                FactorPoint(quantity, name, kinds[name], modality, split, value, len(own[split]))
                 for quantity, values in measured.items()
                 for name, value in values.items()
             ]
@@ -162,15 +174,17 @@ def factor_points(
         for column, name in enumerate(names):
             if not kinds[name].startswith("shared"):
                 continue
-            sharing = [z_ND for modality, z_ND in z.items() if expresses(modality, name)]
-            coherence = semantic_coherence(sharing, truth[split][:, column])
+            sharing = {m: z_ND for m, z_ND in z.items() if expresses(m, name)}
+            # Pairs are formed among those that have every modality that expresses it.
+            has = np.all([present[split][m] for m in sharing], axis=0)
+            coherence = semantic_coherence([z_ND[has] for z_ND in sharing.values()], truth[split][has, column])
             distances: dict[Quantity, float] = {
                 "energy distance": coherence.distance,
                 "energy coefficient": coherence.coefficient,
                 "energy distance between values": coherence.between_values,
             }
             points += [
-                FactorPoint(q, name, kinds[name], TOGETHER, split, v, len(truth[split])) for q, v in distances.items()
+                FactorPoint(q, name, kinds[name], TOGETHER, split, v, int(has.sum())) for q, v in distances.items()
             ]
         of_input, of_label = bounds(split, tightest_input), bounds(split, tightest_label)
         estimates: dict[Quantity, float] = {
@@ -371,6 +385,8 @@ def information_bounds(
         concentration: κ of Eq. 91.
         rounds: passes over the samples, each in another order.
     """
+    if not len(labels_N):
+        return InformationBounds(0, math.nan, math.nan, math.nan, math.nan)
     z = [np.asarray(z_ND, dtype=np.float64) for z_ND in z]
     size = min(batch_size, len(labels_N))
     losses = []

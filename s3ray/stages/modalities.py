@@ -21,7 +21,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
 from s3ray.stages.cost import encoding_seconds, probe_seconds
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
-from s3ray.stages.probe import ClassifierConfig, probe
+from s3ray.stages.probe import ClassifierConfig, probe, with_indicators
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -51,21 +51,23 @@ class ModalityPoint:
 def _accuracies(
     representations: Mapping[str, Mapping[str, NDArray[Any]]],
     names: tuple[str, ...],
-    labels: Mapping[str, NDArray[np.int64]],
+    data: Dataset,
     classifier: ClassifierConfig,
 ) -> dict[str, float]:
     """Per split but train, of a probe of these modalities side by side; NaN of none."""
     if not names:
         return dict.fromkeys(representations, math.nan)
     joined = {split: np.concatenate([z[name] for name in names], axis=1) for split, z in representations.items()}
-    return {split: float(correct.mean()) for split, correct in probe(joined, labels, classifier).correct.items()}
+    labels = {name: split.labels for name, split in data.splits.items()}
+    scored = probe(with_indicators(joined, data, names), labels, classifier)
+    return {split: float(correct.mean()) for split, correct in scored.correct.items()}
 
 
 def _run(config: ModalitiesConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
     encoded = encode_measured(config, parent, data, context.begun, tokens=True)
     if not encoded:
         return Outcome([])
-    names, labels = tuple(data.features), {name: split.labels for name, split in data.splits.items()}
+    names = tuple(data.features)
     representations = {
         split: dict(zip(names, np.split(e.z, len(names), axis=1), strict=True)) for split, e in encoded.items()
     }
@@ -73,7 +75,7 @@ def _run(config: ModalitiesConfig, data: Dataset, parent: TrainedModel | None, c
     without = {name: tuple(other for other in names if other != name) for name in names}
     # Of two modalities, one alone is the other left out.
     asked = dict.fromkeys([*alone.values(), *without.values()])
-    accuracies = {subset: _accuracies(representations, subset, labels, config.classifier) for subset in asked}
+    accuracies = {subset: _accuracies(representations, subset, data, config.classifier) for subset in asked}
     points = [
         ModalityPoint(
             preservation_ratio=at_once_and_ratio(config.pruning)[1],
@@ -81,7 +83,7 @@ def _run(config: ModalitiesConfig, data: Dataset, parent: TrainedModel | None, c
             modality=name,
             alone=accuracies[alone[name]][split],
             without=accuracies[without[name]][split],
-            samples=len(labels[split]),
+            samples=len(data.splits[split]),
             pairs_kept=_kept(encoded[split].tokens, name),
         )
         for split in data.splits

@@ -1,10 +1,14 @@
-"""The linear probe: logistic regression on frozen representations, unpruned."""
+"""The linear probe: logistic regression on frozen representations, unpruned.
+
+The representation of a modality that a sample lacks is 0. So that this is not read as one that says nothing, a column
+per modality that any sample of the dataset lacks tells which do (ours).
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,6 +103,17 @@ class ProbeScore:
         return ClassMetrics.of(labels, self.predicted[split], self.probabilities[split], self.classes)
 
 
+def with_indicators(
+    features: Mapping[str, NDArray[Any]], data: Dataset, modalities: Sequence[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Features (n, width) per split, beside them a column for each of these modalities (all) that any sample lacks."""
+    lacking = data.indicators(modalities)
+    return {
+        split: np.concatenate([x, lacking[split].astype(x.dtype)], axis=1) if lacking[split].size else x
+        for split, x in features.items()
+    }
+
+
 def probe(
     features: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[np.int64]], config: ClassifierConfig
 ) -> ProbeScore:
@@ -153,7 +168,7 @@ def probed(
         return Outcome([])
     started = time.perf_counter()
     labels = {name: split.labels for name, split in data.splits.items()}
-    score = probe({name: e.z for name, e in encoded.items()}, labels, classifier)
+    score = probe(with_indicators({name: e.z for name, e in encoded.items()}, data), labels, classifier)
     seconds = time.perf_counter() - started
     count = ParameterCount.of(*model.used(output))
     points = []

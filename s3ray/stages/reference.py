@@ -13,7 +13,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import pooling_seconds, probe_seconds
-from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe
+from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe, with_indicators
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 MAJORITY, RAW = "majority class", "raw features"
@@ -42,7 +42,8 @@ def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferenceP
     """Always answering the most frequent training class, and the probe on raw features.
 
     The raw features of a sample are the means of its steps: of all modalities side by side (`raw features`), and of
-    each alone (`raw NAME`). Where there are sequences, also means and deviations over steps side by side.
+    each alone (`raw NAME`). Where there are sequences, also means and deviations over steps side by side. What a sample
+    lacks is 0, and told by indicators (ours).
     """
     labels = {name: split.labels for name, split in data.splits.items()}
     points = _points(MAJORITY, _majority(data), labels)
@@ -80,11 +81,13 @@ def _raw_features(data: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
     means = {name: {m: s.means() for m, s in split.modalities.items()} for name, split in data.splits.items()}
 
     def joined(of: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
-        return {name: np.concatenate(list(own.values()), axis=1) for name, own in of.items()}
+        return with_indicators({name: np.concatenate(list(own.values()), axis=1) for name, own in of.items()}, data)
 
     features = {RAW: joined(means)}
     if len(data.features) > 1:
-        features |= {f"raw {m}": {name: own[m] for name, own in means.items()} for m in data.features}
+        features |= {
+            f"raw {m}": with_indicators({name: own[m] for name, own in means.items()}, data, [m]) for m in data.features
+        }
     if any(sequences.lengths.max() > 1 for sequences in data.train.modalities.values()):
         deviations = {
             name: {m: s.deviations() for m, s in split.modalities.items()} for name, split in data.splits.items()

@@ -64,7 +64,7 @@ def select(config: SelectionConfig, data: Dataset, parent: TrainedModel | None, 
     def loss(forward: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         views = forward(batch.shard, batch.draws if config.noise else None)
         z = [gather_rows(encoded.z_BD) for encoded in views[0].values()]
-        total, terms = variant.loss(config.loss, z, batch.labels_B)
+        total, terms = variant.loss(config.loss, z, batch.labels_B, batch.present)
         with torch.no_grad():
             monitored = entropy_metrics(reduce_statistics(views)) | expert_shares(views)
         return total, terms | monitored

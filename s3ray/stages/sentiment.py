@@ -18,7 +18,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
 from s3ray.stages.metrics import RegressionMetrics
-from s3ray.stages.probe import probing_seconds
+from s3ray.stages.probe import probing_seconds, with_indicators
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -75,7 +75,8 @@ def _run(config: SentimentConfig, data: Dataset, parent: TrainedModel | None, co
         scores[name] = split.scores
     _, ratio = at_once_and_ratio(config.pruning)
     points = []
-    for name, predicted_N in ridge({name: e.z for name, e in encoded.items()}, scores["train"]).items():
+    features = with_indicators({name: e.z for name, e in encoded.items()}, data)
+    for name, predicted_N in ridge(features, scores["train"]).items():
         measured = RegressionMetrics.of(scores[name], predicted_N)
         points.append(SentimentPoint(ratio, name, measured.mae, measured.pearson_r, len(predicted_N)))
     return Outcome([asdict(point) for point in points])

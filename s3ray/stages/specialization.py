@@ -102,9 +102,9 @@ def specialization_loss(settings: SpecializationSettings) -> Loss:
         views = forward(batch.shard, batch.draws, passes=2 if settings.views == "dropout" else 1)
         first, second = ([gather_rows(e.z_BD) for e in view.values()] for view in (views[0], views[-1]))
         statistics = reduce_statistics(views)
-        terms = {"rep": representation_loss(first, second, settings.temperature)}
+        terms = {"rep": representation_loss(first, second, settings.temperature, batch.present)}
         if len(first) > 1:  # one modality has no other to be coherent with: there is no L_dsc, neither trained nor told
-            terms["dsc"] = coherence_loss(first, settings.temperature)
+            terms["dsc"] = coherence_loss(first, settings.temperature, batch.present)
         terms |= {
             # Appendix F defines them per router: summed over modalities, averaged over layers (ours).
             "imp": _total(importance_loss, statistics),

@@ -23,6 +23,7 @@ from s3ray.data.dataset import Split
 from s3ray.errors import UserError
 from s3ray.model import Draws, Encoded, Ragged, Source
 from s3ray.model.draws import generator, seed_of
+from s3ray.objectives.present import Present
 from s3ray.objectives.routing import RoutingStatistics, global_entropy_loss, local_entropy_loss
 from s3ray.stages.collective import average_gradients, rank, sum_over_workers, workers
 
@@ -66,11 +67,12 @@ class Monitor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A rank's shard of a global batch. Labels and draws need no communication: every rank knows the order."""
+    """A rank's shard of a global batch. The rest needs no communication: every rank knows the order."""
 
     shard: dict[str, Ragged]
     labels_B: Tensor  # of the whole global batch
     draws: dict[str, Draws]
+    present: Present = None  # which samples of the global batch have which modality
 
 
 Forward = Callable[..., list[dict[str, Encoded]]]
@@ -295,11 +297,12 @@ def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Te
 def expert_shares(views: list[dict[str, Encoded]]) -> dict[str, Tensor]:
     """Per modality and layer: the variance that the MoE adds, as a share of the residual stream's behind it.
 
-    A token's variance is that over its features, as a LayerNorm sees it; means are over tokens, views and workers.
+    A token's variance is that over its features, as a LayerNorm sees it; means are over tokens, views and workers. 0
+    without tokens.
     """
     names = list(views[0])
     added_ML2 = sum_over_workers(torch.stack([torch.stack([v[name].added_L2 for v in views]).sum(0) for name in names]))
-    shares_ML = added_ML2[..., 0] / added_ML2[..., 1]
+    shares_ML = added_ML2[..., 0] / added_ML2[..., 1].clamp_min(torch.finfo(added_ML2.dtype).tiny)
     return {
         f"expert_share/{name}/{layer}": share
         for name, shares_L in zip(names, shares_ML, strict=True)
@@ -338,7 +341,7 @@ def _remedy(parameters: Iterable[Tensor], batch: Mapping[str, Ragged], *, is_fir
     if not _are_finite(parameters):
         return "the step before made the parameters infinite: lower the learning rate"
     for name, ragged in batch.items():
-        largest = float(ragged.values_TF.abs().max())
+        largest = float(ragged.values_TF.abs().max()) if len(ragged.values_TF) else 0.0
         if not math.isfinite(largest):
             return f"features of {name} are not finite: replace them in the data"
         if largest > _HUGE:
@@ -366,9 +369,12 @@ def _shard(
     own = len(indices) // workers()
     first = rank() * own
     shard = {name: ragged.to(device, dtype) for name, ragged in data.batch(indices[first : first + own]).items()}
-    draws = {}
+    draws, present = {}, []
     for name, sequences in data.modalities.items():
-        tokens_before = np.concatenate([[0], np.cumsum(sequences.lengths[indices])])
+        lengths = sequences.lengths[indices]
+        present.append(torch.from_numpy(lengths > 0))
+        tokens_before = np.concatenate([[0], np.cumsum(lengths)])
         rows = slice(int(tokens_before[first]), int(tokens_before[first + own]))
         draws[name] = Draws(Source(seed_of("step", *key, name), device), int(tokens_before[-1]), rows)
-    return Batch(shard, torch.from_numpy(data.labels[indices]).to(device), draws)
+    labels_B = torch.from_numpy(data.labels[indices]).to(device)
+    return Batch(shard, labels_B, draws, None if all(has_B.all() for has_B in present) else present)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,10 +145,19 @@ class Study:
                     f"{cell.batch_size}, and a stage has less than {MOST_STEPS:.0e}; lower it in --config"
                 )
 
-    def is_defined(self, cell: Cell) -> bool:
-        """Whether a cell's method is defined for as many modalities as its dataset has; S3 is for any."""
-        fewest, most = METHODS[cell.method].modalities if cell.method != S3 else (1, math.inf)
-        return fewest <= len(self.entries[cell.dataset].facts.features) <= most
+    def undefined(self, cell: Cell) -> str:
+        """What of its dataset a cell's method is not defined for, and the remedy; nothing of S3, which is for all."""
+        if cell.method == S3:
+            return ""
+        facts, (fewest, most) = self.entries[cell.dataset].facts, METHODS[cell.method].modalities
+        named = list(facts.features)
+        if not fewest <= len(named) <= most:
+            count = f"{len(named)} {'modalities' if named[1:] else 'modality'} ({', '.join(named)})"
+            return f"{count} and left out; give two, of your own and prepared data with --modalities A,B"
+        if facts.missing and not METHODS[cell.method].missing:
+            lacking = f"samples that lack a modality ({', '.join(facts.missing)})"
+            return f"{lacking} and left out; take modalities that all samples have with --modalities"
+        return ""
 
 
 def _ready(data: Dataset, settings: Settings) -> Dataset:
@@ -169,6 +177,7 @@ class Asked(NamedTuple):
     factors: bool = False  # what it holds of a simulation's factors, at every ratio
     sentiment: bool = False  # how well sentiment scores can be regressed on it, at every ratio
     modalities: bool = False  # what each modality carries, at every ratio
+    missing: bool = False  # what is lost where samples lack modalities, at every ratio
 
     def __or__(self, other: Asked) -> Asked:
         return Asked(*(one or another for one, another in zip(self, other, strict=True)))
@@ -197,6 +206,7 @@ class Sweep:
         exhibits: the tables and figures that results make of its rows, by name.
         factors: also measure what representations hold of a simulation's factors.
         modalities: also probe each modality alone, and all but each.
+        missing: also probe where samples lack more and more modalities.
         probed: of the branches those that are probed at p = 1 alone; the others have pruning curves.
         readings: tables of settings, as `--config` has them, by the name under which cells ask for them; they go before
             what `--config` says. A cell may ask for several at once, joined by " + ".
@@ -216,6 +226,7 @@ class Sweep:
     exhibits: tuple[str, ...] = ()
     factors: bool = False
     modalities: bool = False
+    missing: bool = False
     probed: tuple[str, ...] = ()
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
@@ -270,12 +281,18 @@ class Sweep:
                 raise UserError(f"sweep {self.name}: yields {cell} more than once; yield each cell once")
             asked.add(cell)
             study.check(cell)
-            if not study.is_defined(cell):
+            if study.undefined(cell):
                 continue
             branches = self.branches if cell.method == S3 else tuple(METHODS[cell.method].outputs)
-            factors = self.factors and study.entries[cell.dataset].facts.truth is not None
+            facts = study.entries[cell.dataset].facts
+            factors = self.factors and facts.truth is not None
             asked_of = {
-                name: Asked(curve=name not in self.probed, factors=factors, modalities=self.modalities)
+                name: Asked(
+                    curve=name not in self.probed,
+                    factors=factors,
+                    modalities=self.modalities,
+                    missing=self.missing and len(facts.features) > 1,  # of one modality none can be lost
+                )
                 for name in branches
             }
             yield Request(cell, self.settings(study, cell), asked_of)
@@ -284,9 +301,10 @@ class Sweep:
             yield from part.requests(everywhere)
 
     def undefined(self, study: Study) -> list[str]:
-        """A sentence per dataset that has more or fewer modalities than some methods are defined for.
+        """A sentence per dataset, and what of it some methods are not defined for.
 
-        Their cells are left out: the others are no worse for it, and a figure of three modalities is worth having.
+        It has more or fewer modalities than they are for, or samples that lack one. Their cells are left out: the
+        others are no worse for it, and a figure of three modalities is worth having.
         """
 
         def cells(sweep: Sweep) -> Iterator[Cell]:
@@ -294,19 +312,14 @@ class Sweep:
             for part in sweep.parts:
                 yield from cells(part)
 
-        lacking: dict[str, list[str]] = {}
+        lacking: dict[tuple[str, str], list[str]] = {}
         for cell in cells(self):
-            if not study.is_defined(cell):
-                lacking.setdefault(cell.dataset, []).append(cell.method)
+            if what := study.undefined(cell):
+                lacking.setdefault((cell.dataset, what), []).append(cell.method)
         sentences = []
-        for dataset, methods in lacking.items():
-            named = list(study.entries[dataset].facts.features)
+        for (dataset, what), methods in lacking.items():
             which = f"{', '.join(dict.fromkeys(methods))} {'are' if len(set(methods)) > 1 else 'is'}"
-            count = f"{len(named)} {'modalities' if named[1:] else 'modality'} ({', '.join(named)})"
-            sentences.append(
-                f"{dataset}: {which} not defined for {count} and left out; give two, of your own and prepared data "
-                f"with --modalities A,B"
-            )
+            sentences.append(f"{dataset}: {which} not defined for {what}")
         return sentences
 
 

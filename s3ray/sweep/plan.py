@@ -19,6 +19,7 @@ from s3ray.model import Pruning
 from s3ray.settings import Settings
 from s3ray.stages.factors import FACTORS, FactorsConfig
 from s3ray.stages.metrics import METRICS
+from s3ray.stages.missing import MISSING, SHARES, MissingConfig
 from s3ray.stages.modalities import MODALITIES, ModalitiesConfig
 from s3ray.stages.probe import PROBE, ProbeConfig, ProbeSettings
 from s3ray.stages.reference import REFERENCE
@@ -45,6 +46,7 @@ _ORDER: tuple[Stage[Any], ...] = (
     FACTORS,
     SENTIMENT,
     MODALITIES,
+    MISSING,
     UNTRAINED,
     REFERENCE,
 )
@@ -64,6 +66,7 @@ class BranchPlan:
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
         sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
         modalities: what each modality carries, at every ratio; empty likewise.
+        missing: what is left where samples lack modalities, at every ratio; empty likewise.
     """
 
     branch: str
@@ -73,6 +76,7 @@ class BranchPlan:
     factors: tuple[StageRun, ...] = ()
     sentiment: tuple[StageRun, ...] = ()
     modalities: tuple[StageRun, ...] = ()
+    missing: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -82,7 +86,8 @@ class BranchPlan:
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
         selection = (self.selection,) if self.selection else ()
-        return [selection, self.curve, *self.controls.values(), self.factors, self.sentiment, self.modalities]
+        measured = [self.factors, self.sentiment, self.modalities, self.missing]
+        return [selection, self.curve, *self.controls.values(), *measured]
 
     @property
     def runs(self) -> list[StageRun]:
@@ -319,7 +324,23 @@ def _branch_plan(
         )
         for pruning in ([None, *prunings] if asked.modalities else [])
     ]
-    return BranchPlan(branch, trained, tuple(curve), controls, tuple(measured), tuple(regressed), tuple(carried))
+    lacking = [
+        MISSING.planned(
+            MissingConfig(
+                output=output,
+                on_sphere=probe.on_sphere,
+                classifier=probe.classifier,
+                pruning=pruning,
+                shares=SHARES,
+                seed=cell.seed,
+            ),
+            facts,
+            trained,
+        )
+        for pruning in ([None, *prunings] if asked.missing else [])
+    ]
+    groups = map(tuple, (measured, regressed, carried, lacking))
+    return BranchPlan(branch, trained, tuple(curve), controls, *groups)
 
 
 def _pruned(pruning: Pruning, *, probe: ProbeSettings, facts: DataFacts, trained: StageRun) -> StageRun:

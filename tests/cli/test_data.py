@@ -118,11 +118,11 @@ def test_progress_in_a_terminal_is_a_bar() -> None:
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("prepare", {"--root", "--datasets", "--output", "--neutral", "--z-norm"}),
+        ("prepare", {"--root", "--datasets", "--output", "--neutral", "--z-norm", "--missing"}),
         (
             "import",
             {"--output", "--modality", "--label", "--group", "--sample", "--time", "--split", "--split-column"}
-            | {"--seed", "--fill", "--overwrite"},
+            | {"--seed", "--fill", "--missing", "--overwrite"},
         ),
         ("show", set()),
         ("simulate", {"--like", "--output", "--samples", "--seed"}),

@@ -172,10 +172,6 @@ BAD: dict[str, tuple[Callable[[Splits], Any], str]] = {
         _values("test", "audio", []),
         "test_audio must be numbers of shape (n, steps, features) or (n, features), not float64 of shape (0,)",
     ),
-    "a sequence without steps": (
-        _values("valid", "audio", [np.ones((1, 2)), np.ones((0, 2)), np.ones((2, 2))]),
-        "valid_audio holds an array of shape (0, 2) for sample 1, not of (steps, 2) as others",
-    ),
     "a sequence of another width": (
         _values("valid", "audio", [np.ones((1, 2)), np.ones((1, 2)), np.ones((2, 3))]),
         "valid_audio holds an array of shape (2, 3) for sample 2, not of (steps, 2) as others",

@@ -132,7 +132,10 @@ def test_variable_length_arrays_of_hdf5_are_sequences_of_one_feature(here: Path)
     asked = {"t": "table", "acc": "acc"}
     assert "table holds objects or structs, not numbers; save it as one" in refused("f.h5", label="y", modalities=asked)
     write([*walks[:-1], np.empty(0)])
-    assert "walk" in refused("f.h5", label="y")
+    assert sum(imported("f.h5", label="y").lacking["walk"].values()) == 1
+    Path("out.npz").unlink()
+    write([np.empty(0)] * N)
+    assert "none of its 12 samples has a step; leave it out" in refused("f.h5", label="y")
 
 
 def test_three_axes_lengths_and_one_hot(here: Path) -> None:

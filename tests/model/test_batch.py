@@ -18,10 +18,10 @@ PADDED = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [4.0, 5.0, 6.0]])[:, :,
 
 def test_places_of_tokens() -> None:
     layout = Layout(LENGTHS)
-    assert (layout.samples, layout.longest, layout.tokens, layout.uniform) == (3, 3, 6, False)
+    assert (layout.longest, layout.tokens, layout.uniform) == (3, 6, False)
     assert layout.sample_T.tolist() == [0, 0, 1, 2, 2, 2]
     assert layout.position_T.tolist() == [0, 1, 0, 0, 1, 2]
-    assert layout.valid_BS.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+    assert layout.valid_PS.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
 
 
 def test_pad_fills_with_zeros_and_unpad_inverts_it() -> None:
@@ -31,7 +31,7 @@ def test_pad_fills_with_zeros_and_unpad_inverts_it() -> None:
 
 
 def test_unpad_never_reads_padding() -> None:
-    padded = PADDED.masked_fill(~Layout(LENGTHS).valid_BS[:, :, None], float("nan"))
+    padded = PADDED.masked_fill(~Layout(LENGTHS).valid_PS[:, :, None], float("nan"))
     assert torch.equal(Layout(LENGTHS).unpad(padded), TOKENS)
 
 
@@ -48,15 +48,24 @@ def test_batch_without_padding() -> None:
     assert layout.pool(TOKENS[:4], "mean").tolist() == [[1.5], [3.5]]
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
 def test_round_trip_for_any_lengths(lengths: list[int]) -> None:
+    """Samples without tokens are no part of what is padded, and pooled to 0."""
     layout = Layout(torch.tensor(lengths))
-    x_TD = torch.arange(sum(lengths) * 2.0).view(-1, 2)
+    x_TD = torch.arange(1, 1 + sum(lengths) * 2.0).view(-1, 2)
     padded = layout.pad(x_TD)
-    assert padded.shape == (len(lengths), max(lengths), 2)
+    assert padded.shape == (sum(length > 0 for length in lengths), max(lengths), 2)
     assert torch.equal(layout.unpad(padded), x_TD)
-    means = torch.stack([sample.mean(0) for sample in x_TD.split(lengths)])
+    nothing = torch.zeros(2)
+    samples = x_TD.split(lengths)
+    means = torch.stack([sample.mean(0) if len(sample) else nothing for sample in samples])
     torch.testing.assert_close(layout.pool(x_TD, "mean"), means)
+    poolings: list[tuple[Pooling, int]] = [("first", 0), ("last", -1)]
+    for pooling, place in poolings:
+        ends = torch.stack([sample[place] if len(sample) else nothing for sample in samples])
+        assert torch.equal(layout.pool(x_TD, pooling), ends)
+    assert layout.sample_T.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
+    assert layout.position_T.tolist() == [place for length in lengths for place in range(length)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
-from s3ray.model import Draws, Keep, Layout, ModelConfig, Ragged, S3Model, Source, build_model
+from s3ray.model import Draws, Keep, Layout, ModelConfig, Pruning, Ragged, S3Model, Scope, Source, build_model
 from s3ray.model.config import Pooling, RouterInput
 from s3ray.model.draws import seed_of
 
@@ -191,3 +191,51 @@ def test_router_parameters_are_the_routers_whatever_the_modalities_are_called(
     # Two encoders, two layers, two maps each: d·N + N² = 16·4 + 4² = 80 per router.
     assert len(parameters) == 8
     assert sum(p.numel() for p in parameters.values()) == 4 * 80
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+@pytest.mark.parametrize("missing", [(), (1,), (0, 2, 3), (0, 1, 2, 3)])
+def test_samples_that_lack_a_modality_are_not_there(
+    tiny_model: ModelConfig, pooling: Pooling, missing: tuple[int, ...]
+) -> None:
+    """In double precision the others' z, statistics and pairs equal those of a batch without them."""
+    model = build_model(dataclasses.replace(tiny_model, pooling=pooling), FEATURES, seed=0).double()
+    whole = {name: ragged.to(torch.device("cpu"), torch.float64) for name, ragged in _batch([3, 1, 4, 2]).items()}
+    lengths = whole["left"].lengths_B
+    has_B = torch.tensor([i not in missing for i in range(4)])
+    has_T = has_B.repeat_interleave(lengths)
+    values = whole["left"].values_TF[has_T]
+    batch = {"left": Ragged(values, torch.where(has_B, lengths, 0)), "right": whole["right"]}
+    got = model(batch)[0]
+    assert not got["left"].z_BD[~has_B].any()
+    assert torch.equal(got["right"].z_BD, model(whole)[0]["right"].z_BD)
+    if has_B.any():
+        rest = model({"left": Ragged(values, lengths[has_B]), "right": whole["right"]})[0]["left"]
+        assert torch.equal(got["left"].z_BD[has_B], rest.z_BD)
+        assert torch.equal(got["left"].statistics().pack(), rest.statistics().pack())
+        assert got["left"].pairs_routed == rest.pairs_routed
+        pruned = model(batch, keep=_keep(0.5))[0]["left"]
+        assert (
+            pruned.pairs_computed
+            == model({"left": Ragged(values, lengths[has_B]), "right": whole["right"]}, keep=_keep(0.5))[0][
+                "left"
+            ].pairs_computed
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scope", get_args(Scope))
+def test_where_nobody_has_a_modality_every_parameter_still_has_a_gradient(
+    tiny_model: ModelConfig, dtype: torch.dtype, scope: Scope
+) -> None:
+    model = build_model(tiny_model, FEATURES, seed=0).to(dtype)
+    batch = {name: ragged.to(torch.device("cpu"), dtype) for name, ragged in _batch([2, 3]).items()}
+    batch["left"] = Ragged(batch["left"].values_TF[:0], torch.zeros(2, dtype=torch.int64))
+    z = model.train()(batch, {name: Draws(Source(0), int(r.lengths_B.sum()), slice(None)) for name, r in batch.items()})
+    torch.stack([encoded.z_BD.square().sum() for encoded in z[0].values()]).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients.values())
+    assert not any(g.any() for name, g in gradients.items() if g is not None and ".left." in name)
+    pruned = model.eval().encode(batch, pruning=Pruning(ratio=0.5, pool=2, scope=scope))
+    assert not pruned.joined(on_sphere=True)[:, : tiny_model.width].any()
+    assert len(pruned.tokens()["left"]) == 0

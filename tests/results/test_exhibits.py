@@ -57,8 +57,8 @@ PROMISED = {
 }
 
 
-# Other sweeps' parts; no results; stage runs that no other sweep has (`exhibits/test_modalities.py`).
-ELSEWHERE = {"full_grid", "search_weights", "modalities"}
+# Other sweeps' parts; no results; stage runs that no other sweep has (`exhibits/test_modalities.py` and its like).
+ELSEWHERE = {"full_grid", "search_weights", "modalities", "missing_modalities"}
 
 
 def test_every_sweep_file_promises_something() -> None:
@@ -113,7 +113,7 @@ def test_what_an_exhibit_comes_to_stands_first_in_the_report(tmp_path: Path) -> 
 
 def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    names = [name for name in COLUMNS if name != "modalities"]  # which the full grid does not ask for
+    names = [name for name in COLUMNS if name not in ("modalities", "missing")]  # which the full grid does not ask for
     assert embedded.results.save(store) == [*(f"{name}.parquet" for name in names), "info.json"]
     loaded = Results.load(store)
     for name in names:

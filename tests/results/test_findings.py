@@ -36,7 +36,7 @@ def results(*rows: pd.DataFrame, controls: Sequence[pd.DataFrame] = (), referenc
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     empty = pd.DataFrame()
-    return Results(united(rows), united(controls), united(references), empty, empty, empty, empty, {})
+    return Results(united(rows), united(controls), united(references), empty, empty, empty, empty, empty, {})
 
 
 AFTER = curve({1.0: [0.70, 0.72, 0.74], 0.5: [0.75, 0.76, 0.77], 0.1: [0.6] * 3})

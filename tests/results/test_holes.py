@@ -50,6 +50,7 @@ def small(results: Any) -> Any:
         contributions,
         factors[factors["preservation_ratio"].isin(ratios)],
         pd.DataFrame(),
+        pd.DataFrame(),
         info,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from sklearn.metrics import accuracy_score, mean_absolute_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lacking import lacking
 from s3ray.data.dataset import Dataset, Split
 from s3ray.errors import UserError
 from s3ray.execution.cell import run_cell
@@ -27,6 +29,8 @@ from s3ray.results import Results
 from s3ray.results.columns import COLUMNS
 from s3ray.results.exhibits import EXHIBITS
 from s3ray.results.metrics import blank_because, by_metric
+from s3ray.results.render import render
+from s3ray.results.report import write_report
 from s3ray.stages.encode import encode_splits
 from s3ray.stages.metrics import METRICS
 from s3ray.stages.sentiment import SENTIMENT, SentimentConfig
@@ -209,6 +213,34 @@ def test_sentiments_are_regressed_on_request_alone_and_change_no_identity(
         UserError, match=r"^metric 'mae': needs sentiment scores, which none of toy has; prepare mosi or"
     ):
         plan_of(dataclasses.replace(data, **_without_scores(data)), store, "mae")
+
+
+@pytest.mark.slow
+def test_rows_tell_accuracy_by_what_samples_lack(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """From training to the table, the report and its notes; of complete data they are empty."""
+    store = Store(str(tmp_path))
+    data = lacking(tiny_dataset, train={"right": [0, 3, 8]}, test={"right": [1, 2], "left": [4]})
+    for own in (data, tiny_dataset):
+        (cell,) = plan_of(own, store).cells
+        run_cell(cell, own, store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=60.0)
+        plan = plan_of(own, store)
+        found = Results.collect(plan, store)
+        for frame in (found.rows, found.controls, found.references):
+            for _, row in frame.iterrows():
+                if own is tiny_dataset or row["split"] == "valid":
+                    assert pd.isna(row["accuracy_complete"])
+                    assert pd.isna(row["accuracy_lacking"])
+                    continue
+                right = np.unpackbits(np.frombuffer(row["correct"], np.uint8), count=9).astype(bool)
+                assert row["accuracy_complete"] == pytest.approx(right[[0, 3, 5, 6, 7, 8]].mean())
+                assert json.loads(row["accuracy_lacking"]) == {
+                    "left": float(right[4]),
+                    "right": pytest.approx(right[[1, 2]].mean()),
+                }
+        told = "right missing in 11.5% of train" in " ".join(one.note for one in render(found))
+        assert told == (own is data)
+        page = Path(write_report(found, Store(str(tmp_path / "report")))).read_text()
+        assert ("left missing in 0.0% of train, 0.0% of valid, 11.1% of test" in page) == (own is data)
 
 
 def _without_scores(data: Dataset) -> dict[str, Split]:

@@ -27,7 +27,7 @@ from s3ray.stages.variants import VARIANTS
 from s3ray.sweep import STAGES, Cell, CellPlan, curves, plan_cell
 from s3ray.sweep.grid import Asked
 
-EVERYTHING = Asked(curve=True, factors=True, sentiment=True, modalities=True)
+EVERYTHING = Asked(curve=True, factors=True, sentiment=True, modalities=True, missing=True)
 GOLDEN = Path(__file__).with_name("golden.json")
 # Every weight has a value of its own, so that two that are exchanged show.
 TINY: dict[str, Any] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lacking import lacking
 from s3ray.data import DataFacts, Dataset, Split
 from s3ray.errors import UserError
 from s3ray.methods import METHODS
@@ -68,6 +69,42 @@ def test_cells_of_methods_that_are_not_defined_are_left_out(
             assert sentence.startswith("toy: ")
             assert all(sentence.count(name) == 1 for name in left_out)
             assert f"are not defined for {count} and left out; give two, of your own and prepared data" in sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (["left"], {"clip", "disentangledssl", "factorcl", "focal", "jointopt"}),
+        (["left", "right"], {"disentangledssl", "factorcl", "focal", "jointopt"}),
+        (["left", "right", "back"], {"disentangledssl", "factorcl", "focal", "jointopt"}),
+    ],
+)
+def test_where_samples_lack_a_modality_those_take_part_whose_loss_is_defined(
+    names: list[str], left_out: set[str], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    data = lacking(tiny_dataset, valid={"right": [1]})
+    if names == ["left"]:
+        data = lacking(tiny_dataset, valid={"left": [1]})
+    plan = make_plan(SWEEP, _study(data, names), Store(str(tmp_path)))
+    assert {cell.cell.method for cell in plan.cells} == {"s3", *PRIOR} - left_out
+    told = " ".join(plan.undefined)
+    assert all(told.count(name) == 1 for name in left_out)
+    which = "right, back" if "back" in names else "right"
+    lacks = f"focal, jointopt are not defined for samples that lack a modality ({which}) and left out; take modalities"
+    assert (lacks in told) == (names == ["left", "right"])
+
+
+def test_asking_what_is_left_adds_stage_runs_where_there_is_something_to_lose(
+    tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    for names in (["left"], ["left", "right"], ["left", "right", "back"]):
+        store, study = Store(str(tmp_path)), _study(tiny_dataset, names)
+        usual, asked = (make_plan(dataclasses.replace(SWEEP, missing=m), study, store) for m in (False, True))
+        for before, after in zip(usual.cells, asked.cells, strict=True):
+            others = [run.identity for run in after.runs if run.stage.name != "missing"]
+            assert others == [run.identity for run in before.runs]
+            for branch in after.branches:
+                assert len(branch.missing) == (len(branch.curve) if names[1:] else 0)
 
 
 def test_a_sweep_of_nothing_else_is_refused(tiny_dataset: Dataset, tmp_path: Path) -> None:

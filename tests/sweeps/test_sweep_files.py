@@ -41,6 +41,7 @@ EXPECTED_CELLS = {
     "search_weights": 3 * 3,  # the scale's own configuration
     "factors": 3 * (3 + M),  # latent_factors alone has known factors
     "modalities": 3 * 2 * 2 * 3,  # the smallest and the largest χ, ranked in two ways
+    "missing_modalities": 3 * 3,  # the largest χ
     # As usual, and in every reading that changes a setting; at the smallest and the largest χ.
     "open_choices": (23 + 24 + 24) * 2 * 3,
     "full_grid": (4 + 2 + 2) * 3 * (3 + P),

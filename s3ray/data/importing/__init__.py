@@ -48,7 +48,8 @@ def import_files(paths: Sequence[Path], output: Path, wanted: Wanted, *, overwri
     place = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     with opened_files(list(dict.fromkeys(paths)), notes) as fields:
         data = build(plain(output.stem), place, fields, wanted, notes)
-    options = {name: value for name, value in dataclasses.asdict(wanted).items() if value and name != "prefix"}
+    given = {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted) if f.name != "prefix"}
+    options = {name: value for name, value in given.items() if value and value != "declared"}
     imported = {"files": [_of_file(path) for path in paths], "options": options, **data.facts["imported"]}
     data = dataclasses.replace(data, facts={**data.facts, "imported": imported})
     save_npz(data, output, replace=overwrite)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.data.arrays import check_names, from_arrays
+from s3ray.data.arrays import check_missing_rule, check_names, from_arrays
 from s3ray.data.dataset import SPLITS, Dataset
+from s3ray.data.facts import told_missing
 from s3ray.data.importing import choose, samples
 from s3ray.data.importing.choose import Choice, Wanted
 from s3ray.data.importing.fields import Field, Item, check_memory, joined, unique_names
@@ -79,6 +80,7 @@ class _Build:
             )
         if wanted.fill not in (None, "mean"):
             raise UserError(f"{wanted.option('fill')} {wanted.fill}: is not known; write mean, or leave it out")
+        check_missing_rule(wanted.missing, wanted.option("missing"))
         if not 0 <= wanted.seed < 2**32:
             raise UserError(f"{wanted.option('seed')} {wanted.seed}: must be a whole number from 0 to {2**32 - 1}")
         self._read_tables()
@@ -122,7 +124,10 @@ class _Build:
             )
         if groups is not None:
             self.warnings += shared_groups(names, groups)
-        data = from_arrays(self.name, **{s: self._samples(modalities, codes, names == s) for s in SPLITS})
+        of_splits = {s: self._samples(modalities, codes, names == s) for s in SPLITS}
+        data = from_arrays(self.name, **of_splits, missing=wanted.missing)
+        if data.lacking:
+            said.append(told_missing(data.lacking, {name: len(split) for name, split in data.splits.items()}))
         facts = {
             **data.facts,
             "warnings": [*data.facts["warnings"], *self.warnings],
@@ -356,6 +361,8 @@ class _Build:
         fixed = np.arange(one.rows.shape[1])
         for label in range(codes.max() + 1):
             of_class = one.rows[of_row == label]
+            if not len(of_class):
+                return
             fixed = fixed[(of_class[:, fixed] == of_class[0, fixed]).all(axis=0)]
         firsts = one.rows[np.unique(of_row, return_index=True)[1]][:, fixed]
         if fixed.size and len(np.unique(firsts, axis=0)) == len(firsts) and len(codes) >= 2 * len(firsts):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from s3ray.data.arrays import Missing
 from s3ray.data.importing.fields import Item
 from s3ray.data.importing.tables import as_numbers, has_lists
 from s3ray.data.names import GROUPS, LABELS, SPLITS, TIMES, likely, listed, split_named, stands_beside
@@ -31,6 +32,7 @@ class Wanted:
             row per step a sequence per sample.
         shares: of train/valid/test, where nothing is split yet.
         fill: `mean` sets values that are missing to train's means.
+        missing: `zeros`: a sample whose values of a modality are all 0 lacks it, as one without steps does.
         prefix: what stands before an option's name in complaints.
     """
 
@@ -43,6 +45,7 @@ class Wanted:
     shares: str | None = None
     seed: int = 0
     fill: str | None = None
+    missing: Missing = "declared"
     prefix: str = "--"
 
     def option(self, name: str) -> str:

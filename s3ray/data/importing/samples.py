@@ -139,10 +139,11 @@ def of_table(rows: Rows, positions: Sequence[int], option: str) -> Steps:
 
 
 def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
-    """An array (steps, features) per sample."""
-    empty = [i for i, one in enumerate(samples) if not len(one)]
-    if empty:
-        raise UserError(f"{option}: {len(empty)} samples have no step, the first is {empty[0]}; drop them first")
+    """An array (steps, features) per sample; what has no step lacks the modality."""
+    some = next((one for one in samples if one.size), None)
+    if some is None:
+        raise UserError(f"{option}: none of its {len(samples)} samples has a step; leave it out")
+    samples = [one if one.size else some[:0] for one in samples]
     shapes = [one.shape[1:] for one in samples]
     if odd := next((i for i, shape in enumerate(shapes) if shape != shapes[0] or len(shape) != 1), None):
         raise UserError(
@@ -216,7 +217,7 @@ def of_arrays(arrays: Sequence[NDArray[Any]], lengths: NDArray[np.int64] | None,
         count, steps, _ = array.shape
         if lengths is not None:
             valid = lengths[at : at + count]
-            if valid.min() < 1 or valid.max() > steps:
+            if valid.min() < 0 or valid.max() > steps:
                 raise UserError(
                     f"{option}: its lengths are {valid.min()} to {valid.max()}, its steps {steps}; correct them"
                 )

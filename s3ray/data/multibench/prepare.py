@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3ray.data.arrays import Missing, without_zeros
 from s3ray.data.dataset import Dataset, DatasetWriter
 from s3ray.data.multibench.files import FILES, MODALITIES
 from s3ray.data.multibench.layout import (
@@ -46,6 +47,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, bytes done, by
 class PrepareOptions:
     neutral: Neutral = "positive"
     z_norm: bool = False  # every sample and feature to mean 0 and deviation 1 over its steps
+    missing: Missing = "declared"  # "zeros": a sample whose vision or audio is all zeros lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ def _earlier_warnings(
     except UserError:
         return None
     facts = data.facts
-    current = facts.get("source") == source and facts.get("options") == asdict(options)
+    # Earlier versions did not ask what is missing.
+    current = facts.get("source") == source and {"missing": "declared", **facts["options"]} == asdict(options)
     # Earlier versions did not look at the values, and left the sentiments out.
     complete = "modality_warnings" in facts and (data.train.scores is not None or not FILES[name].sentiment)
     return data.warnings if current and complete else None
@@ -184,7 +187,8 @@ def _convert(
     for split, arrays in splits.items():
         samples = len(labels[split])
         kept = np.zeros(samples, dtype=bool)
-        lengths, non_finite, truncated = [], dict.fromkeys(MODALITIES, 0), 0
+        lengths: dict[str, list[NDArray[np.int64]]] = {key: [] for key in MODALITIES}
+        non_finite, truncated = dict.fromkeys(MODALITIES, 0), 0
         for start in range(0, samples, CHUNK_SAMPLES):
             window = slice(start, min(start + CHUNK_SAMPLES, samples))
             try:
@@ -192,20 +196,28 @@ def _convert(
             except OSError as error:  # HDF5 finds damage where it is read
                 raise UserError(f"{path}: {split} cannot be read ({error}); download it again") from error
             for key, values in chunk.values.items():
-                stored = _z_normalized(values, chunk.lengths) if options.z_norm else values
+                own = chunk.lengths
+                if options.missing == "zeros":
+                    values, own = without_zeros(values, own)
+                stored = _z_normalized(values, own) if options.z_norm else values
                 writer.append(f"{split}.{key}.values", stored)
-                looks[split][key].add(stored, chunk.lengths)
+                looks[split][key].add(stored, own)
+                lengths[key].append(own)
                 non_finite[key] += chunk.non_finite[key]
             kept[window] = chunk.kept
-            lengths.append(chunk.lengths)
             truncated += chunk.truncated
             progress("converting", done + sizes[split] * window.stop // samples, sum(sizes.values()))
         done += sizes[split]
         if not kept.any():
             raise UserError(f"{path}: no sample of {split} has any text; get the original file")
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         for key in MODALITIES:
-            writer.append(f"{split}.{key}.offsets", offsets)
+            own = np.concatenate(lengths[key])
+            if not own.any():
+                raise UserError(
+                    f"{path}: {key} is all zeros in every sample of {split}, so missing in all; prepare it with "
+                    f"--missing declared"
+                )
+            writer.append(f"{split}.{key}.offsets", np.concatenate([[0], np.cumsum(own)]).astype(np.int64))
         if split == "train" and len(np.unique(labels[split][kept])) < 2:
             raise UserError(f"{path}: train/labels are all of one class; get the original file")
         writer.append(f"{split}.labels", labels[split][kept])
@@ -262,6 +274,7 @@ class Chunk:
 
 def _z_normalized(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Every sample and feature to mean 0 and sample deviation 1 over its steps; what does not vary becomes 0."""
+    lengths = lengths[lengths > 0]
     if not len(lengths):
         return values
     starts = np.cumsum(lengths) - lengths

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from s3ray.configuration import added
+from s3ray.objectives.present import Present
 from s3ray.objectives.selection import Positives, sufficiency_loss
 from s3ray.stages.training import weighted_sum
 from s3ray.stages.variants.variant import Variant
@@ -20,8 +21,8 @@ class Suff:
     positives: Positives = added("all", neutral="all")
 
 
-def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    suff = sufficiency_loss(z, labels_B, config.temperature, positives=config.positives)
+def _loss(config: Suff, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
+    suff = sufficiency_loss(z, labels_B, config.temperature, positives=config.positives, present=present)
     return weighted_sum((config.lambda_suff, suff), outputs=z), {"suff": suff}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from s3ray.configuration import added
+from s3ray.objectives.present import Present
 from s3ray.objectives.selection import Positives, minimality_loss, sufficiency_loss
 from s3ray.stages.training import weighted_sum
 from s3ray.stages.variants.variant import Variant
@@ -21,10 +22,10 @@ class SuffMin:
     positives: Positives = added("all", neutral="all")
 
 
-def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(config: SuffMin, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     terms = {
-        "suff": sufficiency_loss(z, labels_B, config.temperature, positives=config.positives),
-        "min": minimality_loss(z, labels_B),
+        "suff": sufficiency_loss(z, labels_B, config.temperature, positives=config.positives, present=present),
+        "min": minimality_loss(z, labels_B, present),
     }
     return weighted_sum((config.lambda_suff, terms["suff"]), (config.lambda_min, terms["min"]), outputs=z), terms
 

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from s3ray.configuration import added, check_not_negative, check_positive
+from s3ray.objectives.present import Present
 from s3ray.objectives.selection import Positives
 from s3ray.stages.training import OptimizerConfig
 
@@ -33,10 +34,10 @@ class SelectionSettings:
         check_not_negative(self, "lambda_suff", "lambda_min")
 
 
-SelectionLoss = Callable[[Any, Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+SelectionLoss = Callable[[Any, Sequence[Tensor], Tensor, Present], tuple[Tensor, dict[str, Tensor]]]
 
 
-def _no_loss(config: Any, z: Sequence[Tensor], labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _no_loss(config: Any, z: Sequence[Tensor], labels_B: Tensor, present: Present) -> tuple[Tensor, dict[str, Tensor]]:
     raise AssertionError("without Selection there is no loss")
 
 
@@ -52,7 +53,8 @@ class Variant:
         order: among the lines of a table and the curves of a panel.
         config: type of what the loss reads, a frozen dataclass: fields that SelectionSettings has too are taken from
             there, others have defaults. None: the routers stay as Specialization left them.
-        loss: (config, z (B, D) per modality of the global batch, labels (B,)) → loss, and its terms to record.
+        loss: (config, z (B, D) per modality of the global batch, labels (B,), which samples have which modality) →
+            loss, and its terms to record.
     """
 
     name: str

@@ -146,7 +146,7 @@ def test_labels_follow_the_rule_that_is_noted(neutral: Any, labels: Any, rule: s
     data = _prepare_by_hand(tmp_path, neutral=neutral)
     assert {name: split.labels.tolist() for name, split in data.splits.items()} == labels
     assert data.facts["label_rule"] == rule
-    assert data.facts["options"] == {"neutral": neutral, "z_norm": False}
+    assert data.facts["options"] == {"neutral": neutral, "z_norm": False, "missing": "declared"}
 
 
 def test_z_norm_by_hand(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         },
-        "options": {"neutral": "positive", "z_norm": False},
+        "options": {"neutral": "positive", "z_norm": False, "missing": "declared"},
         "label_rule": "label >= 0 is positive",
         "warnings": warnings,
         "modality_warnings": {"vision": [], "audio": [], "text": []},

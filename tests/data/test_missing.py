@@ -1,0 +1,311 @@
+"""Samples that lack a modality: how they are declared, what takes zeros for it, what is refused, what is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from lacking import lacking
+from s3ray.api.model import Model
+from s3ray.cli import app
+from s3ray.data import Dataset, from_arrays
+from s3ray.data.dataset import Sequences
+from s3ray.data.facts import DataFacts, told_missing
+from s3ray.data.multibench.prepare import PrepareOptions, prepare
+from s3ray.data.multibench.simulate import simulate
+from s3ray.data.npz import read_npz, save_npz
+from s3ray.data.padding import padded
+from s3ray.data.standardize import standardized
+from s3ray.data.subsample import subsampled
+from s3ray.errors import UserError
+from s3ray.model import ModelConfig, Ragged, build_model
+from s3ray.stages.cost import training_bytes
+from s3ray.stages.probe import ClassifierConfig, ProbeConfig
+
+SIZES = {"train": 6, "valid": 3, "test": 4}
+
+
+def _arrays() -> dict[str, Any]:
+    """6 / 3 / 4 samples of audio, 3 steps, and text, one; train's second sample and test's first have zeros for audio,
+    train's fourth zeros for text."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, size in SIZES.items():
+        arrays[f"{split}_audio"] = rng.normal(size=(size, 3, 2))
+        arrays[f"{split}_text"] = rng.normal(size=(size, 4))
+        arrays[f"{split}_label"] = np.arange(size) % 2
+    arrays["train_audio"][1] = arrays["test_audio"][0] = arrays["train_text"][3] = 0.0
+    return arrays
+
+
+def _declared(**lengths: Any) -> dict[str, Any]:
+    every = {f"{split}_{name}": np.full(n, s) for split, n in SIZES.items() for name, s in (("audio", 3), ("text", 1))}
+    return _arrays() | {f"{key}_length": lengths.get(key, value) for key, value in every.items()}
+
+
+LENGTHS = {"train_audio": [3, 0, 3, 3, 3, 3], "test_audio": [0, 3, 3, 3], "train_text": [1, 1, 1, 0, 1, 1]}
+
+
+def _read(arrays: dict[str, Any], folder: Path, **options: Any) -> Dataset:
+    np.savez(folder / "mine.npz", **arrays)
+    return read_npz("mine", folder / "mine.npz", **options)
+
+
+def _splits(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {s: ({m: arrays[f"{s}_{m}"] for m in ("audio", "text")}, arrays[f"{s}_label"]) for s in SIZES}
+
+
+def test_a_length_of_0_declares_it(tmp_path: Path) -> None:
+    data = _read(_declared(**{k: np.array(v) for k, v in LENGTHS.items()}), tmp_path)
+    assert data.train.modalities["audio"].lengths.tolist() == LENGTHS["train_audio"]
+    assert data.train.modalities["text"].missing.tolist() == [False, False, False, True, False, False]
+    assert data.lacking == {
+        "audio": {"train": 1, "valid": 0, "test": 1},
+        "text": {"train": 1, "valid": 0, "test": 0},
+    }
+    assert not any("zeros" in warning for warning in data.warnings)  # what stands behind is no value
+    save_npz(data, tmp_path / "again.npz")
+    assert read_npz("mine", tmp_path / "again.npz").fingerprint() == data.fingerprint()
+    data.save(tmp_path / "saved")
+    assert Dataset.open(tmp_path / "saved").fingerprint() == data.fingerprint()
+
+
+def test_zeros_stand_for_it_where_that_is_asked(tmp_path: Path) -> None:
+    declared = _read(_declared(**{k: np.array(v) for k, v in LENGTHS.items()}), tmp_path)
+    zeros = from_arrays("mine", **_splits(_arrays()), missing="zeros")
+    assert zeros.fingerprint() == declared.fingerprint()
+    taken = from_arrays("mine", **_splits(_arrays()))
+    assert taken.lacking == {}
+    assert any("audio is all zeros in 1 of 6 samples of train" in warning for warning in taken.warnings)
+    assert taken.fingerprint() != zeros.fingerprint()
+    with pytest.raises(UserError, match="missing zero: is not known; did you mean 'zeros'"):
+        from_arrays("mine", **_splits(_arrays()), missing="zero")  # type: ignore[arg-type]
+
+
+def test_where_nothing_is_zero_the_rule_changes_nothing() -> None:
+    full = {key: value + (0 if key.endswith("label") else 5) for key, value in _arrays().items()}
+    one, other = (from_arrays("mine", **_splits(full), missing=rule) for rule in ("declared", "zeros"))
+    assert one.fingerprint() == other.fingerprint()
+    assert one.facts == other.facts
+
+
+def test_lists_declare_it_by_arrays_without_steps() -> None:
+    splits = _splits(_arrays())
+    for split, (modalities, _) in splits.items():
+        modalities["audio"] = [x[: 0 if split != "valid" and not x.any() else 3] for x in modalities["audio"]]
+    data = from_arrays("mine", **splits)
+    assert data.train.modalities["audio"].lengths.tolist() == LENGTHS["train_audio"]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a split without": (
+        {"valid_audio": np.zeros(3, int)},
+        "audio is missing in every sample of valid (length 0); leave it out, or give samples that have it",
+    ),
+    "a sample of nothing": (
+        {"train_audio": np.array([3, 0, 3, 3, 3, 3]), "train_text": np.array([1, 0, 1, 1, 1, 1])},
+        "1 of 6 samples of train have none of audio, text (first sample 1); drop them, or take more modalities",
+    ),
+    "a negative length": ({"test_text": np.array([1, -1, 1, 1])}, "test_text_length must be 4 integers from 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_nobody_can_use_is_refused(case: str, tmp_path: Path) -> None:
+    lengths, message = BAD[case]
+    with pytest.raises(UserError) as error:
+        _read(_declared(**lengths), tmp_path)
+    assert message in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path / 'mine.npz'}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_of_chosen_modalities_a_sample_has_one(tmp_path: Path) -> None:
+    arrays = _declared(train_audio=np.array([3, 0, 3, 3, 3, 3]))
+    assert len(_read(arrays, tmp_path, modalities=["text"]).features) == 1
+    with pytest.raises(UserError, match=r"1 of 6 samples of train have none of audio .first sample 1."):
+        _read(arrays, tmp_path, modalities=["audio"])
+    _read(arrays, tmp_path).save(tmp_path / "saved")
+    with pytest.raises(UserError, match="samples of train have none of audio"):
+        Dataset.open(tmp_path / "saved", ["audio"])
+
+
+@pytest.mark.parametrize("lengths", [[2, 0, 3], [0, 0, 1], [0, 2, 0], [1, 1, 1]])
+def test_means_and_deviations_of_no_steps_are_0(lengths: list[int]) -> None:
+    rows = np.random.default_rng(0).normal(size=(sum(lengths), 2))
+    sequences = Sequences.from_rows(rows, np.array(lengths))
+    samples = np.split(rows.astype(np.float32).astype(np.float64), np.cumsum(lengths)[:-1])
+    means = [sample.mean(axis=0) if len(sample) else np.zeros(2) for sample in samples]
+    deviations = [sample.std(axis=0) if len(sample) else np.zeros(2) for sample in samples]
+    np.testing.assert_allclose(sequences.means(), means, atol=1e-12)
+    np.testing.assert_allclose(sequences.deviations(), deviations, atol=1e-12)
+
+
+def test_standardising_subsampling_and_padding_leave_it_missing(tiny_dataset: Dataset) -> None:
+    data = lacking(tiny_dataset, train={"right": [0, 7]}, test={"left": [3]})
+    rest = np.concatenate([s for i, s in enumerate(_samples(data)) if i not in (0, 7)])
+    np.testing.assert_allclose(standardized(data).facts["standardized"]["right"]["mean"], rest.mean(axis=0), rtol=1e-5)
+    for changed in (standardized(data), subsampled(data, 2), padded(data)):
+        assert changed.lacking == data.lacking
+    assert set(padded(data).train.modalities["right"].lengths.tolist()) == {0, 6}
+
+
+def _samples(data: Dataset) -> list[Any]:
+    right = data.train.modalities["right"]
+    return np.split(right.values, right.offsets[1:-1])
+
+
+def test_facts_count_what_is_there(tiny_dataset: Dataset) -> None:
+    data = lacking(tiny_dataset, train={"right": [0, 7]}, test={"left": [3]})
+    facts, whole = DataFacts.of(data), DataFacts.of(tiny_dataset)
+    assert facts.missing == {
+        "left": {"train": 0, "valid": 0, "test": 1},
+        "right": {"train": 2, "valid": 0, "test": 0},
+    }
+    assert told_missing(facts.missing, facts.samples) == (
+        "left is missing in 0.0% of train, 0.0% of valid, 11.1% of test; "
+        "right is missing in 7.7% of train, 0.0% of valid, 0.0% of test"
+    )
+    gone = int(tiny_dataset.train.modalities["right"].lengths[[0, 7]].sum())
+    assert facts.tokens["train"] == whole.tokens["train"] - gone
+    assert facts.padded.tokens["train"] == 6 * (26 + 24)
+    assert facts.padded.mean_steps["right"] == pytest.approx(6 * 24 / 26)
+    assert whole.missing == {}
+    assert whole.padded.tokens["train"] == 6 * 52
+    assert facts.fingerprint != whole.fingerprint
+    # Sequences of one length, some missing, need no mask of all pairs of steps.
+    even = DataFacts.of(padded(data))
+    model = ModelConfig(width=16, heads=2, granularity=2)
+    assert training_bytes(model, even, 8) <= training_bytes(model, DataFacts.of(padded(tiny_dataset)), 8)
+
+
+def _s3ray(*arguments: object) -> Result:
+    environment = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    return CliRunner().invoke(app, ["data", *map(str, arguments)], env=environment)
+
+
+def test_an_import_takes_zeros_for_it_and_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "raw.npz", **_arrays())
+    result = _s3ray("import", tmp_path / "raw.npz", "--output", tmp_path / "out.npz", "--missing", "zeros")
+    assert result.exit_code == 0, result.output
+    told = "audio is missing in 16.7% of train, 0.0% of valid, 25.0% of test"
+    assert told in result.output
+    data = read_npz("out", tmp_path / "out.npz")
+    assert data.lacking["audio"] == {"train": 1, "valid": 0, "test": 1}
+    assert data.facts["imported"]["options"] == {"missing": "zeros"}
+    shown = _s3ray("show", tmp_path / "out.npz").output
+    assert told in " ".join(shown.split())
+    again = _s3ray("import", tmp_path / "raw.npz", "--output", tmp_path / "plain.npz")
+    assert "audio is missing" not in again.output
+    assert read_npz("plain", tmp_path / "plain.npz").lacking == {}
+
+
+def test_frames_and_torch_datasets_take_it_too() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(20, 4)), columns=["a_0", "a_1", "b_0", "b_1"]).assign(label=np.arange(20) % 2)
+    frame.loc[3, ["a_0", "a_1"]] = 0.0
+    assert sum(Dataset.from_frame("own", frame, missing="zeros").lacking["a"].values()) == 1
+    assert Dataset.from_frame("own", frame).lacking == {}
+    with pytest.raises(UserError, match="missing nothing: is not known"):
+        Dataset.from_frame("own", frame, missing="nothing")  # type: ignore[arg-type]
+
+    class Samples(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, i: int) -> Any:
+            if i >= 20:
+                raise IndexError
+            return {"a": torch.randn(0 if i == 3 else 1 + i % 2, 3), "b": torch.randn(2)}, i % 2
+
+    assert sum(Dataset.from_torch("own", Samples()).lacking["a"].values()) == 1
+
+
+@pytest.fixture(scope="module")
+def mosi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated file; vision of train's third sample is all zeros, and of all of test's in a second file."""
+    folder = tmp_path_factory.mktemp("mosi")
+    path = simulate("mosi", 30, folder, seed=0, progress=lambda what, done, total: None)
+    content = pickle.loads(path.read_bytes())
+    content["train"]["vision"][2] = 0
+    path.write_bytes(pickle.dumps(content))
+    content["test"]["vision"][:] = 0
+    (folder / "blind").mkdir()
+    (folder / "blind" / path.name).write_bytes(pickle.dumps(content))
+    return path
+
+
+def test_prepared_zeros_are_missing_where_that_is_asked(mosi: Path, tmp_path: Path) -> None:
+    declared = Dataset.open(prepare("mosi", mosi, tmp_path / "declared").directory)
+    assert declared.lacking == {}
+    zeros = Dataset.open(prepare("mosi", mosi, tmp_path / "zeros", PrepareOptions(missing="zeros")).directory)
+    assert zeros.lacking == {"vision": {"train": 1, "valid": 0, "test": 0}}
+    assert zeros.train.modalities["vision"].missing.tolist().index(True) == 1  # one before it has no text
+    for name in ("audio", "text"):
+        np.testing.assert_array_equal(zeros.train.modalities[name].values, declared.train.modalities[name].values)
+    assert zeros.fingerprint() != declared.fingerprint()
+    assert "vision is missing in " in _s3ray("show", tmp_path / "zeros").output
+    # Prepared once, whatever version wrote what was asked.
+    assert prepare("mosi", mosi, tmp_path / "zeros", PrepareOptions(missing="zeros")).reused
+    assert not prepare("mosi", mosi, tmp_path / "zeros").reused
+    manifest = tmp_path / "declared" / "mosi" / "manifest.json"
+    written = json.loads(manifest.read_text())
+    del written["facts"]["options"]["missing"]
+    manifest.write_text(json.dumps(written))
+    assert prepare("mosi", mosi, tmp_path / "declared").reused
+
+
+def test_a_prepared_split_without_a_modality_is_refused(mosi: Path, tmp_path: Path) -> None:
+    blind = mosi.parent / "blind" / mosi.name
+    with pytest.raises(UserError, match="vision is all zeros in every sample of test, so missing in all; prepare it"):
+        prepare("mosi", blind, tmp_path, PrepareOptions(missing="zeros"))
+    assert not (tmp_path / "mosi").exists()
+    assert Dataset.open(prepare("mosi", blind, tmp_path).directory).lacking == {}
+
+
+def test_z_normalised_zeros_are_missing_by_what_they_were(mosi: Path, tmp_path: Path) -> None:
+    options = PrepareOptions(missing="zeros", z_norm=True)
+    data = Dataset.open(prepare("mosi", mosi, tmp_path, options).directory)
+    assert data.lacking == {"vision": {"train": 1, "valid": 0, "test": 0}}
+
+
+def test_dropping_and_keeping(tiny_dataset: Dataset) -> None:
+    left = dataclasses.replace(tiny_dataset.test.modalities["left"], standardized=True)
+    kept = np.arange(9) != 4
+    fewer = left.where(kept)
+    assert fewer.standardized
+    assert fewer.missing.tolist() == [not keep for keep in kept]
+    assert torch.equal(fewer.batch(np.flatnonzero(kept)).values_TF, left.batch(np.flatnonzero(kept)).values_TF)
+
+
+@pytest.mark.parametrize("missing", [(), (1,), (0, 1)])
+def test_a_model_represents_new_samples_without_what_they_lack(
+    missing: tuple[int, ...], tiny_model: ModelConfig
+) -> None:
+    """A batch may lack a modality throughout; the other's representation is what it was."""
+    module = build_model(tiny_model, {"left": 5, "right": 3}, 0)
+    classifier = ClassifierConfig(inverse_regularization=1.0, max_iterations=10, standardize=True)
+    probe = ProbeConfig(output="none", on_sphere=True, classifier=classifier)
+    model = Model(module, {"left": 5, "right": 3}, probe, pool=8, scope="layer")
+    rng = np.random.default_rng(0)
+    left, right = [rng.normal(size=(4, 5))] * 2, [rng.normal(size=(0 if i in missing else 2, 3)) for i in range(2)]
+    z = model.encode({"left": left, "right": right})
+    whole = model.encode({"left": left, "right": [rng.normal(size=(2, 3))] * 2})
+    np.testing.assert_array_equal(z[:, :16], whole[:, :16])
+    for i in range(2):
+        assert z[i, 16:].any() == (i not in missing)
+    ragged = {
+        "left": left,
+        "right": Ragged(torch.zeros(sum(map(len, right)), 3), torch.tensor([len(x) for x in right])),
+    }
+    assert not model.encode(ragged, 0.5)[list(missing), 16:].any()
