@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
 from s3ray.stages.encode import Begun
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
-from s3ray.store import Store
+from s3ray.store import Claims, LeaseLostError, Store
 from s3ray.sweep import CellPlan
 
 ROWS, WEIGHTS = "rows.parquet", "weights.safetensors"  # an artifact's files
@@ -58,21 +59,27 @@ def run_cell(
     device: torch.device,
     checkpoint_interval: float,
     leaving: Callable[[], bool] | None = None,
-) -> None:
-    """Compute and commit every stage run of `plan` that the store lacks.
+    claims: Claims | None = None,
+) -> bool:
+    """Compute and commit every stage run of `plan` that the store lacks, and nobody else is at work on.
 
     Args:
         report: called on every rank with each event.
         committed: identities of the runs that the store has, the same on every rank; None: they are looked up.
         checkpoint_interval: seconds between checkpoints of a stage that trains.
         leaving: whether a node of this worker group is about to be taken away; called on every rank at once.
+        claims: rank 0 claims with them what is computed; None: nobody else is at work.
+
+    Returns:
+        Whether all is committed: False if something is left to another sweep, which works on it.
 
     Raises:
         DivergedError: a loss became NaN or infinite. What was committed before stays.
+        LeaseLostError: a claim was lost, on every rank. What was committed before stays, as do checkpoints.
     """
     if committed is None:
         committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
-    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run(committed)
+    return _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving, claims).run(committed)
 
 
 @dataclass
@@ -84,31 +91,59 @@ class _CellRunner:
     device: torch.device
     checkpoint_interval: float
     leaving: Callable[[], bool] | None
+    claims: Claims | None
 
     def __post_init__(self) -> None:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
+        self._holds: Callable[[], bool] | None = None  # on rank 0: whether what is claimed is still ours
 
-    def run(self, committed: Collection[str]) -> None:
+    def run(self, committed: Collection[str]) -> bool:
         missing = {run.identity for run in self.plan.missing(committed)}
-        # What belongs together is said together: a curve of ten ratios is one line, not ten.
-        for label, planned in groupby(_labelled(self.plan), key=lambda entry: entry[0]):
-            runs = self._not_done_meanwhile([run for _, run in planned if run.identity in missing])
-            if runs:
-                self._together(label, runs)
+        labelled = [(label, run) for label, run in _labelled(self.plan) if run.identity in missing]
+        # One claim at a time: two sweeps that meet in another order cannot wait for each other.
+        for claim, claimed in groupby(labelled, key=lambda entry: entry[1].claim):
+            # What belongs together is said together: a curve of ten ratios is one line, not ten.
+            groups = [(label, [run for _, run in group]) for label, group in groupby(claimed, key=lambda e: e[0])]
+            parents = {run.parent.identity for _, runs in groups for run in runs if run.parent}
+            if parents & missing - {claim}:  # another sweep trains it
+                continue
+            with self._claimed(claim, brief=not parents and claim != self.plan.training.identity) as ours:
+                if not ours:
+                    continue
+                runs = [run for _, group in groups for run in group]
+                done = from_rank_zero(lambda: set(self.store.markers(runs)))  # noqa: B023  # called at once
+                for label, group in groups:
+                    if left := [run for run in group if run.identity not in done]:
+                        self._together(label, left)
+                missing -= {run.identity for run in runs}
+        return not missing
 
-    def _not_done_meanwhile(self, runs: Sequence[StageRun]) -> list[StageRun]:
-        """Those that no other cell has committed by now.
+    @contextmanager
+    def _claimed(self, claim: str, *, brief: bool) -> Iterator[bool]:
+        """Whether this worker group may do what is claimed so, the same on every rank; rank 0 holds the claim.
 
-        The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes, a training
-        by readings of what comes after it.
+        What is brief is awaited: many cells share it, and doing it themselves would take them as long.
         """
-        untrained = self.plan.floors.get("untrained")
-        shared = [run for run in runs if run in (self.plan.training, self.plan.reference, untrained)]
-        done = from_rank_zero(lambda: set(self.store.markers(shared))) if shared else set()
-        return [run for run in runs if run.identity not in done]
+        if self.claims is None:
+            yield True
+            return
+        claims = self.claims
+        with ExitStack() as held:
+
+            def take() -> bool:
+                while (holds := held.enter_context(claims.take(claim))) is None and brief:
+                    time.sleep(0.5)
+                self._holds = holds
+                return holds is not None
+
+            yield from_rank_zero(take)
+
+    def _still_ours(self) -> bool:
+        """On rank 0: whether the claim is."""
+        return self._holds is not None and self._holds()
 
     def _together(self, label: str, runs: Sequence[StageRun]) -> None:
         self._event("started", label)
@@ -120,6 +155,8 @@ class _CellRunner:
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
         """Compute and commit a stage run; its seconds and rows."""
+        if self.claims is not None and not from_rank_zero(self._still_ours):
+            raise LeaseLostError
         parent = self._model(run.parent) if run.parent else None
         started = time.monotonic()
         monitor = self._monitor(run, label) if run.stage.trains else None
@@ -168,10 +205,11 @@ class _CellRunner:
         def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
             self._event("step", label, step=step, total=total, metrics=metrics)
 
+        holds = self._still_ours if self.claims is not None else None
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
         curve = Curve(self.store, self.plan.cell, run, label)
-        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving)
+        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving, holds)
 
 
 def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:

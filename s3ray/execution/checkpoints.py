@@ -16,8 +16,9 @@ from s3ray.execution.tensorboard import Curve
 from s3ray.stages.collective import rank
 from s3ray.stages.stage import StageRun
 from s3ray.stages.training import Metrics, Snapshot
-from s3ray.store import Store
+from s3ray.store import LeaseLostError, Store
 
+CLAIM_INTERVAL = 1.0  # seconds after which it is asked again whether the claim on the stage is still ours
 # Asked at these steps, since all ranks must ask at the same one; clouds give 30 to 120 seconds of notice.
 LEAVING_STEPS = 10
 LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be taken away
@@ -26,7 +27,8 @@ LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be tak
 class StageMonitor:
     """Saves a stage's progress and its curve every `interval` seconds, and reports `reports` times, evenly spread.
 
-    Once `leaving` says that a node is about to be taken away, it saves at once and then often.
+    Once `leaving` says that a node is about to be taken away, it saves at once and then often. Once `holds` says that
+    the claim on the stage is lost, it ends the stage on every rank.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class StageMonitor:
         report: Callable[[int, int, Mapping[str, float]], None],
         reports: int,
         leaving: Callable[[], bool] | None = None,
+        holds: Callable[[], bool] | None = None,
     ) -> None:
+        """`leaving` is asked on every rank at once, `holds` on rank 0 alone."""
         self._store, self._run, self._curve, self._interval = store, run, curve, interval
         self._report, self._reports = report, reports
         self._leaving = leaving
+        self._holds, self._steps, self._due, self._asked = holds, 0, 1, time.monotonic()
         self._began = self._saved = time.monotonic()
         self._earlier = 0.0  # seconds that led to the checkpoint it was resumed from
 
@@ -64,6 +69,7 @@ class StageMonitor:
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self._curve.stepped()
+        self._check_claim()
         if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
             self._report(step, total, snapshot()["metrics"][-1])
         if self._leaving and step % LEAVING_STEPS == 0 and self._leaving():
@@ -76,6 +82,21 @@ class StageMonitor:
             torch.save({"snapshot": progress, "seconds": self.seconds}, buffer)
             self._store.save_checkpoint(self._run, step, buffer.getvalue())
             self._saved = time.monotonic()
+
+    def _check_claim(self) -> None:
+        """LeaseLostError on every rank once the claim is lost. Rank 0 says after how many steps all ask again."""
+        self._steps += 1
+        if (holds := self._holds) is None or self._steps < self._due:
+            return
+
+        def ask() -> tuple[bool, int]:
+            pace = self._steps / (time.monotonic() - self._asked)
+            return holds(), max(1, min(int(CLAIM_INTERVAL * pace), 2 * self._steps))
+
+        ours, self._due = from_rank_zero(ask)
+        self._steps, self._asked = 0, time.monotonic()
+        if not ours:
+            raise LeaseLostError
 
     def finished(self, metrics: Metrics) -> None:
         """Write what is left of the curve."""

@@ -167,6 +167,11 @@ class StageRun:
             "data": self.data,
         }
 
+    @property
+    def claim(self) -> str:
+        """What its work is claimed by: the identity of the model that it trains or measures; without one, its own."""
+        return (self if self.stage.trains else self.parent or self).identity
+
     @cached_property
     def identity(self) -> str:
         """sha256 of the canonical JSON of `document`."""

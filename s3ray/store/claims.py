@@ -44,7 +44,10 @@ class HeldError(Exception):
 
 
 class LeaseLostError(Exception):
-    """The claim on what is being computed is lost: its owner could not renew it in time, or another one has it."""
+    """The claim on what is being computed is lost."""
+
+    def __init__(self) -> None:
+        super().__init__("its claim could not be renewed in time, or another sweep has taken it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from typing import Any
 from s3ray.store.claims import LEASE_SECONDS, RENEW_SECONDS, Claim, Claimant, Read, Steps
 
 # What is computed: its parent, and the claim under which it is: that of the model that it trains or measures.
-POINTS = [f"point{number}" for number in range(6)]
+POINTS = [f"point{number}" for number in range(3)]
 RUNS: dict[str, tuple[str | None, str]] = {
     "model": (None, "model"),
     "child": ("model", "child"),
     **{point: ("model", "model") for point in POINTS},
 }
-STEPS = 3  # of what trains, with a checkpoint after each; what measures has one and no checkpoint
+STEPS = 2  # of what trains, with a checkpoint after each; what measures has one and no checkpoint
 STEP_SECONDS = 2.0
 
 

@@ -61,13 +61,18 @@ for happens in ("time_out", "lose", "pause", "crash", "power_failure", "sync", "
 def interleavings(count: int, numbers_seed: int | None = None, phases=(Phase.generate,), **mutation: bool) -> None:
     machine = type("Machine", (Machine,), {"mutation": mutation})
     test = settings(
-        max_examples=count, stateful_step_count=20, phases=phases, suppress_health_check=list(HealthCheck),
-        derandomize=numbers_seed is None, deadline=None, database=None,
+        max_examples=count,
+        stateful_step_count=20,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+        derandomize=numbers_seed is None,
+        deadline=None,
+        database=None,
     )
     run_state_machine_as_test(machine, settings=test)
 
 
 def test_it() -> None:
-    t=time.time()
+    t = time.time()
     interleavings(int(os.environ.get("S3RAY_INTERLEAVINGS", 1000)))
-    print(time.time()-t)
+    print(time.time() - t)
