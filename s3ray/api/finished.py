@@ -13,7 +13,7 @@ from safetensors import torch as safetensors
 from s3ray.api.model import Model
 from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
-from s3ray.execution.cell import WEIGHTS
+from s3ray.execution.drift import WEIGHTS
 from s3ray.methods import S3
 from s3ray.model import Scope, TrainedModel
 from s3ray.results import Results

@@ -12,7 +12,7 @@ import pandas as pd
 
 from s3ray.data import Dataset
 from s3ray.data.facts import DataFacts
-from s3ray.execution.cell import ROWS
+from s3ray.execution.drift import ROWS
 from s3ray.methods import METHODS, S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.space import Search
