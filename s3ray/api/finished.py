@@ -129,7 +129,7 @@ class FinishedStore:
             pool, scope = config.pruning.pool, config.pruning.scope
         inputs, standardizers = Inputs(**marker.inputs), dict[str, Standardizer]()
         if inputs.standardized:
-            how = self.store.fetch_dataset(marker.document["data"]).facts["standardized"]
+            how = self.store.fetch_dataset(marker.document["data"], facts_alone=True).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         module = self._restored(marker).eval()
         return Model(module, inputs.features, probe, pool, scope, standardizers, inputs.subsampled, inputs.padded)

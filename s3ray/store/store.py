@@ -44,7 +44,7 @@ import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from s3ray.data.dataset import Dataset, array_digest, put_in_place
+from s3ray.data.dataset import Dataset, array_digest, manifest_digest, put_in_place
 from s3ray.errors import UserError
 from s3ray.paths import local_path, sync_folder, sync_made_folders
 from s3ray.stages.stage import Inputs, StageRun, identity_of
@@ -577,7 +577,8 @@ class Store:
     def publish_dataset(self, data: Dataset) -> None:
         """Put a dataset where every worker can fetch it by its `content()`; nothing happens if it is there and whole.
 
-        Files of a prepared dataset on the store's own disk are linked, not copied.
+        Files of a prepared dataset on the store's own disk are linked, not copied. What is there and damaged is set
+        aside: on a disk all of it is read to know; of remote storage only the manifest, whose readers look at the rest.
 
         Raises:
             UserError: it is not what was prepared.
@@ -599,50 +600,99 @@ class Store:
                     self.write(mapped.read_buffer(), "data", content, file.name)
 
     def _is_published(self, data: Dataset, content: str) -> bool:
+        if self.is_local:
+            with suppress(UserError):
+                self.fetch_dataset(content)
+                return True
+            return False
         try:
-            digests = json.loads(self.read("data", content, "manifest.json"))["arrays"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            manifest = json.loads(self.read("data", content, "manifest.json"))
+            digests = manifest["arrays"]
+            is_whole = manifest_digest(manifest) == manifest["digest"]
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return False
         if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
-        return data.file_sizes().items() <= self.sizes("data", content).items()
+        return is_whole and data.file_sizes().items() <= self.sizes("data", content).items()
 
-    def fetch_dataset(self, content: str) -> Dataset:
+    def fetch_dataset(self, content: str, *, facts_alone: bool = False) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
+
+        The first time in a process all of it is read and compared with its digests: pages that training is about to
+        read anyway, and that all processes of the machine share.
 
         Args:
             content: the dataset's `content()`.
+            facts_alone: its arrays are not going to be read.
 
         Raises:
             UserError: it is not there, or not whole.
         """
         if self.is_local:
-            return self._opened(Path(self.path("data", content)), content)
+            return self._opened(Path(self.path("data", content)), content, facts_alone)
         cached = _cache_folder() / content
         with suppress(UserError):
-            return Dataset.open(cached)
+            return _whole(cached, content, facts_alone)
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
             copy = Path(scratch) / content
             copy.mkdir()
             pafs.copy_files(self.path("data", content), str(copy), self.fs, pafs.LocalFileSystem())
-            self._opened(copy, content)
+            self._opened(copy, content, facts_alone=False)
             try:
                 os.replace(copy, cached)
             except OSError:  # another worker of this machine was first, or what is there is damaged
                 with suppress(UserError):
-                    return Dataset.open(cached)
+                    return _whole(cached, content, facts_alone)
                 put_in_place(copy, cached)
-        return Dataset.open(cached)
+        return _whole(cached, content, facts_alone)
 
-    def _opened(self, directory: Path, content: str) -> Dataset:
+    def _opened(self, directory: Path, content: str, facts_alone: bool) -> Dataset:
+        """`_whole`, and what is damaged is set aside, so that it is published again."""
         try:
-            return Dataset.open(directory)
+            return _whole(directory, content, facts_alone)
+        except DamagedError as error:
+            aside = f"{content}-{uuid.uuid4().hex[:6]}.damaged"
+            with suppress(OSError):  # another reader was first
+                if self.is_local:
+                    os.rename(directory, self.path("data", aside))
+                else:
+                    self.fs.move(self.path("data", content, "manifest.json"), self.path("data", f"{aside}.json"))
+            raise UserError(
+                f"{self.option} {self.address('data', content)}: the published dataset is damaged ({error}), and set "
+                f"aside; run the sweep again, which publishes it again"
+            ) from error
         except UserError as error:
             raise UserError(
                 f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
                 f"run the sweep again, which publishes it again"
             ) from error
+
+
+_KNOWN_WHOLE: set[tuple[int, int, int]] = set()  # data sets that this process has read, by their manifest's file
+
+
+def _whole(directory: Path, content: str, facts_alone: bool) -> Dataset:
+    """Map a published dataset; read all of it once in a process.
+
+    Raises:
+        DamagedError: it is not what its name and its manifest say; the text names the arrays.
+        UserError: it is not there, or cannot be mapped.
+    """
+    data = Dataset.open(directory)
+    try:
+        manifest = directory / "manifest.json"
+        known, is_signed = manifest.stat(), "digest" in json.loads(manifest.read_bytes())
+    except (OSError, ValueError) as error:  # it is being replaced
+        raise UserError(f"{directory}: was replaced meanwhile; open it again") from error
+    if not is_signed or data.content() != content:
+        raise DamagedError("manifest.json")
+    key = (known.st_dev, known.st_ino, known.st_mtime_ns)
+    if not facts_alone and key not in _KNOWN_WHOLE:
+        if damaged := data.damaged():
+            raise DamagedError(", ".join(damaged))
+        _KNOWN_WHOLE.add(key)
+    return data
 
 
 def _digest(plain: Mapping[str, Any]) -> str:
