@@ -676,12 +676,17 @@ def _whole(directory: Path, content: str, facts_alone: bool) -> Dataset:
     """Map a published dataset; read all of it once in a process.
 
     Raises:
-        DamagedError: it is not what its name and its manifest say; the text names the arrays.
-        UserError: it is not there, or cannot be mapped.
+        DamagedError: it is not what its name and its manifest say; the text names the files.
+        UserError: it is not there.
     """
-    data = Dataset.open(directory)
+    manifest = directory / "manifest.json"
     try:
-        manifest = directory / "manifest.json"
+        data = Dataset.open(directory)
+    except UserError as error:
+        if manifest.exists():
+            raise DamagedError(Path(str(error).partition(":")[0]).name) from error
+        raise
+    try:
         known, is_signed = manifest.stat(), "digest" in json.loads(manifest.read_bytes())
     except (OSError, ValueError) as error:  # it is being replaced
         raise UserError(f"{directory}: was replaced meanwhile; open it again") from error
