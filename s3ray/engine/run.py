@@ -30,7 +30,7 @@ from s3ray.engine.cluster import (
     waiting_for,
 )
 from s3ray.engine.metrics import SweepMetrics
-from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
@@ -75,6 +75,8 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
     with usable(plan, store, execution) as capacity:
         slots = capacity.slots(execution)
+        if warning := unguarded(store):
+            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from s3ray.data.dataset import Dataset
 from s3ray.execution.checkpoints import StageMonitor
+from s3ray.execution.drift import ROWS, WEIGHTS, record_drift
 from s3ray.execution.provenance import provenance
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
-from s3ray.stages.collective import rank
 from s3ray.stages.encode import Begun
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
-from s3ray.store import Claims, LeaseLostError, Store
+from s3ray.store import Claims, DamagedError, LeaseLostError, Marker, Store
 from s3ray.sweep import CellPlan
 
-ROWS, WEIGHTS = "rows.parquet", "weights.safetensors"  # an artifact's files
+ATTEMPTS = 3  # at a cell of which something turns out damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Event:
 
     cell: str
     dataset: str
-    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
+    state: Literal["started", "step", "finished", "damaged", "cell_finished", "cell_failed"]
     stage: str = ""
     step: int = 0
     total: int = 0
@@ -63,6 +63,8 @@ def run_cell(
 ) -> bool:
     """Compute and commit every stage run of `plan` that the store lacks, and nobody else is at work on.
 
+    What turns out damaged, or was replaced by another writer meanwhile, is computed again with all that stands on it.
+
     Args:
         report: called on every rank with each event.
         committed: identities of the runs that the store has, the same on every rank; None: they are looked up.
@@ -75,11 +77,21 @@ def run_cell(
 
     Raises:
         DivergedError: a loss became NaN or infinite. What was committed before stays.
+        DamagedError: the storage damages what it is given, again and again.
         LeaseLostError: a claim was lost, on every rank. What was committed before stays, as do checkpoints.
     """
-    if committed is None:
-        committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
-    return _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving, claims).run(committed)
+    attempts = 0
+    while True:
+        attempts += 1
+        if committed is None:
+            committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
+        try:
+            return _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving, claims).run(committed)
+        except DamagedError as error:  # the same on every rank
+            if attempts == ATTEMPTS:
+                raise
+            report(Event(str(plan.cell), plan.cell.dataset, "damaged", cause=str(error)))
+            committed = None
 
 
 @dataclass
@@ -95,6 +107,7 @@ class _CellRunner:
 
     def __post_init__(self) -> None:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
+        self._markers: dict[str, Marker] = {}  # of the results that these weights are
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
@@ -167,13 +180,29 @@ class _CellRunner:
         if monitor is not None:
             monitor.finished(outcome.rows)
             seconds = monitor.seconds
+        marker, theirs = from_rank_zero(lambda: self._committed(run, outcome, seconds))
+        if run.parent is not None and marker.parent_attempt != self._markers[run.parent.identity].attempt:
+            raise _replaced(run.parent)
         if outcome.weights is not None:
-            self._weights[run.identity] = outcome.weights
-        if rank() == 0:
-            inputs = run.inputs(self.data) if run.stage.trains else None
-            origin = provenance(self.device)
-            self.store.commit(run, _files(outcome), seconds=seconds, provenance=origin, inputs=inputs)
+            self._markers[run.identity] = marker
+            self._weights[run.identity] = outcome.weights if theirs is None else safetensors.load(theirs)
         return seconds, outcome.rows
+
+    def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
+        """Commit a result; the marker that counts, and, where another writer was first, its weights."""
+        files = _files(outcome)
+        committed = self.store.commit(
+            run,
+            files,
+            seconds=seconds,
+            provenance=provenance(self.device),
+            inputs=run.inputs(self.data) if run.stage.trains else None,
+            parent=self._markers[run.parent.identity] if run.parent else None,
+        )
+        if committed.is_first:
+            return committed.marker, None
+        record_drift(self.store, committed.marker, committed.files, files, provenance(self.device))
+        return committed.marker, committed.files.get(WEIGHTS)
 
     def _visible(self, run: StageRun) -> Dataset:
         """What the run is given of the data; kept for those of its kind, since padding copies all of them."""
@@ -194,9 +223,17 @@ class _CellRunner:
 
     def _weights_of(self, run: StageRun) -> Mapping[str, Tensor]:
         if run.identity not in self._weights:
-            content = from_rank_zero(lambda: self.store.artifact(run, WEIGHTS))
-            self._weights[run.identity] = safetensors.load(content)
+            marker, content = from_rank_zero(lambda: self._stored(run))
+            self._markers[run.identity], self._weights[run.identity] = marker, safetensors.load(content)
         return self._weights[run.identity]
+
+    def _stored(self, run: StageRun) -> tuple[Marker, bytes]:
+        """A committed run's marker and weights; they fit those of its parent that are at hand."""
+        marker = self.store.marker(run)
+        at_hand = self._markers.get(run.parent.identity) if run.parent else None
+        if marker is None or (at_hand and at_hand.attempt != marker.parent_attempt):
+            raise _replaced(run)
+        return marker, self.store.payload(marker, WEIGHTS)
 
     def _event(self, state: Any, stage: str, **more: Any) -> None:
         self.report(Event(str(self.plan.cell), self.plan.cell.dataset, state, stage, **more))
@@ -210,6 +247,12 @@ class _CellRunner:
         reports = int(self.plan.seconds[run.identity] // 30)
         curve = Curve(self.store, self.plan.cell, run, label)
         return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving, holds)
+
+
+def _replaced(run: StageRun) -> DamagedError:
+    return DamagedError(
+        f"{run.stage.name} {run.identity[:12]}: was replaced meanwhile; run again to compute what follows"
+    )
 
 
 def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:

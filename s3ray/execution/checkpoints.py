@@ -7,7 +7,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -55,17 +55,24 @@ class StageMonitor:
         """Seconds that the stage has taken, those before it was resumed included."""
         return self._earlier + time.monotonic() - self._began
 
-    def resume(self) -> Snapshot | None:
-        content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
+    def resume(self, fits: Callable[[Snapshot], bool]) -> Snapshot | None:
+        content = from_rank_zero(lambda: self._latest(fits))
+        checkpoint = _loaded(content) if content is not None else None
         snapshot: Snapshot | None = None
-        if content is not None:
-            # One that was cut short, by a power failure perhaps, is none.
-            with suppress(EOFError, RuntimeError, pickle.UnpicklingError):
-                checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-                snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
+        if checkpoint is not None:
+            snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
         if rank() == 0:
             self._curve.begin(snapshot["step"] if snapshot else 0)
         return snapshot
+
+    def _latest(self, fits: Callable[[Snapshot], bool]) -> bytes | None:
+        """The latest checkpoint that can be taken up; those that cannot are none, and in nobody's way from now on."""
+        for name, content in self._store.checkpoints(self._run):
+            checkpoint = _loaded(content)
+            if checkpoint is not None and fits(checkpoint["snapshot"]):
+                return content
+            self._store.drop_checkpoint(self._run, name)
+        return None
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self._curve.stepped()
@@ -102,3 +109,22 @@ class StageMonitor:
         """Write what is left of the curve."""
         if rank() == 0:
             self._curve.write(metrics)
+
+
+def _loaded(content: bytes) -> dict[str, Any] | None:
+    """A checkpoint as it was saved; None if it is none, such as another program's file."""
+    try:
+        checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        seconds = float(checkpoint["seconds"])
+    except (
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ):
+        return None
+    return checkpoint if isinstance(checkpoint.get("snapshot"), dict) and 0 <= seconds < math.inf else None

@@ -13,7 +13,7 @@ import optuna
 from rich.console import Console
 
 from s3ray.data import Dataset
-from s3ray.engine.preflight import Execution, check_plan
+from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
@@ -68,6 +68,8 @@ def search_all(
             from s3ray.engine.run import usable
 
             capacity = stack.enter_context(usable(anew, store, execution))
+            if warning := unguarded(store):
+                console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
             for search in lacking:
                 store.publish_dataset(data[search.dataset])
                 study = studies[search.name]

@@ -56,7 +56,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def claim_of(store: Store, key: str) -> Claim:
     """What stands in the store; read as a stranger does."""
-    found = module.conditional(store.fs, store.base).read(f"claims/{key}/claim.json")
+    found = store.conditional.read(f"claims/{key}/claim.json")
     assert found is not None
     return Claim.parse(found[0])
 
