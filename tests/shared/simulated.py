@@ -8,17 +8,18 @@ carried out, once or more often, and its reply until it arrives, if it does; any
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from s3ray.store.claims import LEASE_SECONDS, RENEW_SECONDS, Claim, Claimant, Read, Steps
+from s3ray.store.claims import RENEW_SECONDS, Claim, Claimant, Read, Steps
 
 # What is computed: its parent, and the claim under which it is: that of the model that it trains or measures.
 POINTS = [f"point{number}" for number in range(3)]
 RUNS: dict[str, tuple[str | None, str]] = {
     "model": (None, "model"),
     "child": ("model", "child"),
-    **{point: ("model", "model") for point in POINTS},
+    **dict.fromkeys(POINTS, ("model", "model")),
 }
 STEPS = 2  # of what trains, with a checkpoint after each; what measures has one and no checkpoint
 STEP_SECONDS = 2.0
@@ -133,7 +134,8 @@ class World:
     def go_on(self, number: int) -> None:
         """What is next, for one of those that can go on; if nobody can, time passes until somebody does."""
         ready = [task for task in self.tasks if task.wakes is not None and task.wakes <= self.now and _runs(task)]
-        asked = [asked for asked in self.under_way if asked.task is not None and _runs(asked.task)]
+        # What a process asked before it stood still is carried out; the reply waits for it.
+        asked = [asked for asked in self.under_way if asked.task is not None and (_runs(asked.task) or not asked.reply)]
         if not ready and not asked and number % 2:
             asked = [asked for asked in self.under_way if asked.task is None]
         if ready or asked:
@@ -149,11 +151,13 @@ class World:
             waking = [task.wakes for task in self.tasks if task.wakes is not None and _runs(task)]
             if waking:
                 self.now = max(self.now, min(waking))
+        self.check()
 
-    def reorder(self, number: int) -> None:
-        """Carry out any request, perhaps one that was before; its sender hears nothing yet."""
+    def carry_out(self, number: int) -> None:
+        """Carry out any request, also one that was before; its sender hears nothing yet."""
         if self.under_way:
             self._carry_out(self.under_way[number % len(self.under_way)])
+            self.check()
 
     def time_out(self, number: int) -> None:
         """A reply does not come. The request may still be carried out, later and more than once."""
@@ -163,6 +167,7 @@ class World:
             task, asked.task = asked.task, None
             assert task is not None
             self._resume(task, OSError("timed out"))
+            self.check()
 
     def lose(self, number: int) -> None:
         """A request or its reply is lost; whoever waits for it hears of that."""
@@ -173,6 +178,7 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
+        self.check()
 
     def pause(self, number: int) -> None:
         """Stop a process, or let it go on."""
@@ -191,13 +197,14 @@ class World:
             self.processes.remove(process)
             self.start(process.offset, process.rate)
 
-    def power_failure(self, number: int) -> None:
+    def power_failure(self) -> None:
         """The storage starts again, with what is on its disk; what was under way is lost."""
         self.store.power_failure()
         under_way, self.under_way = self.under_way, []
         for asked in under_way:
             if asked.task is not None:
                 self._fail_soon(asked)
+        self.check()
 
     def sync(self, number: int) -> None:
         """The storage's disk catches up with a key."""
@@ -213,7 +220,6 @@ class World:
             if all(task.done for task in self.tasks) and not self.under_way:
                 return
             self.go_on(turn)
-            self.check()
             self.tasks = [task for task in self.tasks if not task.done]
         raise ViolationError(f"no end: {sorted(self.store.there)}")
 
@@ -221,9 +227,9 @@ class World:
 
     def check(self) -> None:
         for claim in self.claims:
-            owners = [p.name for p in self.processes if claim in p.claimants and p.claimants[claim].holds()]
-            if len(owners) > 1:
-                raise ViolationError(f"{claim}: {owners} may work")
+            holding = [claimant for p in self.processes if (claimant := p.claimants.get(claim)) and claimant.held]
+            if len(holding) > 1 and sum(claimant.holds() for claimant in holding) > 1:
+                raise ViolationError(f"{claim}: two owners may work")
         if not self.store.changed:
             return
         self.store.changed = False
@@ -254,9 +260,8 @@ class World:
 
     def _carry_out(self, asked: Asked) -> None:
         reply = self.store.do(asked.operation, *asked.arguments)
-        if asked.task is None:
-            if asked.reply:  # of the second time nobody waits for a reply
-                self.under_way.remove(asked)
+        if asked.task is None and asked.reply:  # of the second time nobody waits for a reply
+            self.under_way.remove(asked)
         asked.reply = [reply]
 
     def _answer(self, asked: Asked) -> None:
@@ -342,21 +347,19 @@ class World:
 
     def _keep(self, claim: str, claimant: Claimant, left: Callable[[], bool]) -> Generator[Any, Any, None]:
         while not left():
-            try:
+            with suppress(OSError):
                 yield from _on(claim, claimant.renew())
-            except OSError:
-                pass
             yield RENEW_SECONDS
 
     def _work(self, claimant: Claimant, run: str, of_parent: str | None) -> Generator[Any, Any, None]:
         if (yield "read", f"marker/{run}") is not None:  # done meanwhile
             return
         done = 0
-        if run not in POINTS and (checkpoints := (yield "list", f"checkpoint/{run}/")):
-            if (found := (yield "read", checkpoints[-1])) is not None:
-                done, seen_parent = found[0]
-                if seen_parent != of_parent:
-                    raise ViolationError(f"{run}: goes on from a checkpoint of a parent that is lost")
+        checkpoints = yield "list", f"checkpoint/{run}/"
+        if checkpoints and (found := (yield "read", checkpoints[-1])) is not None:
+            done, stands_on = found[0]
+            if stands_on != of_parent:
+                raise ViolationError(f"{run}: goes on from a checkpoint of a parent that is lost")
         for step in range(done, 1 if run in POINTS else STEPS):
             yield STEP_SECONDS
             if not claimant.holds():
