@@ -198,7 +198,8 @@ def _is_free(cell: CellPlan, committed: Mapping[str, object], claims: Claims) ->
         missing = [cell.training]
     ready = {run.claim for run in missing if run.parent is None or run.parent.identity in committed}
     # All are looked at: only what was looked at for the time of a lease is known to be nobody's any more.
-    return any([claims.free(claim) for claim in sorted(ready)])
+    free = [claim for claim in ready if claims.free(claim)]
+    return bool(free)
 
 
 def cause(error: BaseException) -> str:
