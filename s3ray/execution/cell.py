@@ -116,22 +116,26 @@ class _CellRunner:
     def run(self, committed: Collection[str]) -> bool:
         missing = {run.identity for run in self.plan.missing(committed)}
         labelled = [(label, run) for label, run in _labelled(self.plan) if run.identity in missing]
+        # What belongs together is said together: a curve of ten ratios is one line, not ten.
+        together = [
+            (label, [run for _, run in group]) for label, group in groupby(labelled, key=lambda entry: entry[0])
+        ]
         # One claim at a time: two sweeps that meet in another order cannot wait for each other.
-        for claim, claimed in groupby(labelled, key=lambda entry: entry[1].claim):
-            # What belongs together is said together: a curve of ten ratios is one line, not ten.
-            groups = [(label, [run for _, run in group]) for label, group in groupby(claimed, key=lambda e: e[0])]
-            parents = {run.parent.identity for _, runs in groups for run in runs if run.parent}
-            if parents & missing - {claim}:  # another sweep trains it
-                continue
-            with self._claimed(claim, brief=not parents and claim != self.plan.training.identity) as ours:
+        for claim, claimed in groupby(together, key=lambda entry: entry[1][0].claim):
+            groups = list(claimed)
+            runs = [run for _, group in groups for run in group]
+            others = missing - {run.identity for run in runs}
+            if any(run.parent and run.parent.identity in others for run in runs):
+                continue  # another sweep is at work on what these stand on
+            with self._claimed(claim, brief=not (runs[0].stage.trains or runs[0].parent)) as ours:
                 if not ours:
                     continue
-                runs = [run for _, group in groups for run in group]
+                # Another cell may have done it: a reading trains what the usual one trains.
                 done = from_rank_zero(lambda: set(self.store.markers(runs)))  # noqa: B023  # called at once
                 for label, group in groups:
                     if left := [run for run in group if run.identity not in done]:
                         self._together(label, left)
-                missing -= {run.identity for run in runs}
+            missing -= {run.identity for run in runs}
         return not missing
 
     @contextmanager

@@ -247,6 +247,7 @@ def test_what_another_cell_has_committed_meanwhile_is_not_computed_again(
     shared = [cell.floors["untrained"], cell.reference]
     committed = store.markers(shared)
     own = cell.floors["no expert"]
+    store.drop("artifacts", own.stage.name, own.identity)
     found_before = {run.identity for run in cell.runs} - {run.identity for run in [own, *shared]}
     events: list[Event] = []
     run_cell(
