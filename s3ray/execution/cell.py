@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from s3ray.data.dataset import Dataset
 from s3ray.execution.checkpoints import StageMonitor
-from s3ray.execution.drift import ROWS, WEIGHTS, record_drift
+from s3ray.execution.drift import WEIGHTS, artifact_files, record_drift
 from s3ray.execution.provenance import provenance
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
@@ -152,7 +149,7 @@ class _CellRunner:
 
     def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
         """Commit a result; the marker that counts, and, where another writer was first, its weights."""
-        files = _files(outcome)
+        files = artifact_files(outcome)
         committed = self.store.commit(
             run,
             files,
@@ -224,15 +221,3 @@ def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
     labelled += [("controls", run) for run in plan.floors.values()]
     return [*labelled, (plan.reference.stage.name, plan.reference)]
-
-
-def _files(outcome: Outcome) -> dict[str, bytes]:
-    # All columns of all rows: where objectives take turns, a training's first rows lack those of the last.
-    columns = dict.fromkeys(name for row in outcome.rows for name in row)
-    table, buffer = pa.table({name: [row.get(name) for row in outcome.rows] for name in columns}), io.BytesIO()
-    pq.write_table(table, buffer)
-    files = {ROWS: buffer.getvalue()}
-    if outcome.weights is not None:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in outcome.weights.items()}
-        files[WEIGHTS] = safetensors.save(contiguous)
-    return files
