@@ -93,10 +93,8 @@ class Audit:
             told.append(f"{self.unnamed} attempts that no marker names: their writers died, or are at work right now")
         if self.set_aside:
             told.append(f"{self.set_aside} found damaged earlier and set aside as .damaged; delete them when you like")
-        for title, table in (
-            ("computed twice, the first result counts:", self.drifts),
-            ("computed again:", self.again),
-        ):
+        tables = {"computed twice, the first result counts:": self.drifts, "computed again:": self.again}
+        for title, table in tables.items():
             if table:
                 told += [title, pd.DataFrame(table).to_string(index=False)]
         verdict = "all is as it was committed" if self.holds else f"{len(self.faults) + len(self.beyond)} faults"
