@@ -130,6 +130,7 @@ def _distances(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]
     one, other = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     differ = ~((one == other) | (np.isnan(one) & np.isnan(other)))
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.nan_to_num(np.abs(one - other)[differ], nan=math.inf)
-        shares = np.nan_to_num(apart / np.maximum(1.0, np.abs(one[differ])), nan=math.inf)
+        apart = np.abs(one - other)[differ]
+        shares = apart / np.maximum(1.0, np.abs(one[differ]))
+    apart[np.isnan(apart)], shares[np.isnan(shares)] = math.inf, math.inf
     return float(apart.max(initial=0.0)), float(shares.max(initial=0.0))

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import save
 
 from s3ray.execution import run_cell
 from s3ray.execution.audit import Audit, Sample, audit
@@ -168,8 +170,6 @@ def test_what_a_sample_may_differ_by(like: str, difference: float, is_equal: boo
     ],
 )
 def test_differences_of_rows(change: Callable[[dict[str, list[object]]], object], expected: Difference | None) -> None:
-    import pyarrow as pa
-
     rows: dict[str, list[object]] = {"loss": [1.0, 2.0], "split": ["a", "b"], "encode_seconds": [0.1, 0.2]}
     found = Difference.of({"rows.parquet": pa.table(rows)}, {"rows.parquet": pa.table(change(rows))})
     if expected is None:
@@ -179,8 +179,6 @@ def test_differences_of_rows(change: Callable[[dict[str, list[object]]], object]
 
 
 def test_differences_of_weights() -> None:
-    from safetensors.torch import save
-
     one = {"w": torch.zeros(3), "v": torch.ones(2)}
     assert Difference.of({WEIGHTS: save(one)}, {WEIGHTS: save(one)}).is_none
     other = {**one, "w": torch.tensor([0.0, -0.5, 0.25])}
