@@ -96,6 +96,7 @@ class _CellRunner:
     def __post_init__(self) -> None:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
         self._markers: dict[str, Marker] = {}  # of the results that these weights are
+        self._second = False  # whether another writer was faster at one of the runs
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
@@ -112,10 +113,12 @@ class _CellRunner:
         """Those that no other cell has committed by now.
 
         The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes, a training
-        by readings of what comes after it.
+        by readings of what comes after it. Whoever came second once may have slept while others did all of the cell.
         """
         untrained = self.plan.floors.get("untrained")
         shared = [run for run in runs if run in (self.plan.training, self.plan.reference, untrained)]
+        if self._second:
+            shared = list(runs)
         done = from_rank_zero(lambda: set(self.store.markers(shared))) if shared else set()
         return [run for run in runs if run.identity not in done]
 
@@ -139,7 +142,8 @@ class _CellRunner:
         if monitor is not None:
             monitor.finished(outcome.rows)
             seconds = monitor.seconds
-        marker, theirs = from_rank_zero(lambda: self._committed(run, outcome, seconds))
+        marker, theirs, is_first = from_rank_zero(lambda: self._committed(run, outcome, seconds))
+        self._second |= not is_first
         if run.parent is not None and marker.parent_attempt != self._markers[run.parent.identity].attempt:
             raise _replaced(run.parent)
         if outcome.weights is not None:
@@ -147,8 +151,8 @@ class _CellRunner:
             self._weights[run.identity] = outcome.weights if theirs is None else safetensors.load(theirs)
         return seconds, outcome.rows
 
-    def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
-        """Commit a result; the marker that counts, and, where another writer was first, its weights."""
+    def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None, bool]:
+        """Commit a result; the marker that counts, the other writer's weights if it was first, and whether we were."""
         files = artifact_files(outcome)
         committed = self.store.commit(
             run,
@@ -159,9 +163,9 @@ class _CellRunner:
             parent=self._markers[run.parent.identity] if run.parent else None,
         )
         if committed.is_first:
-            return committed.marker, None
+            return committed.marker, None, True
         record_drift(self.store, committed.marker, committed.files, files, provenance(self.device))
-        return committed.marker, committed.files.get(WEIGHTS)
+        return committed.marker, committed.files.get(WEIGHTS), False
 
     def _visible(self, run: StageRun) -> Dataset:
         """What the run is given of the data; kept for those of its kind, since padding copies all of them."""

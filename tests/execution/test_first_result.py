@@ -186,7 +186,6 @@ def test_a_writer_that_was_stopped_before_its_commit_changes_nothing(tiny_sweep:
     assert store.markers(cell.runs) == before
     assert_all_follows(store, cell)
     drifts = audit(store).drifts
-    first = next(line for line in drifts if line["stage"] == "specialization")
-    assert first["kept"] != first["left"]
-    # All that it computed after it, it computed from the stored parents: rounding of another kernel apart.
-    assert all(line["rows"] < 0.05 for line in drifts if line["stage"] != "specialization"), drifts
+    (drift,) = drifts  # it does nothing more of a cell that is done
+    assert drift["stage"] == "specialization"
+    assert drift["kept"] != drift["left"]
