@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,15 +9,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from s3ray.data.dataset import Dataset
 from s3ray.execution.checkpoints import StageMonitor
-from s3ray.execution.drift import ROWS, WEIGHTS, record_drift
+from s3ray.execution.drift import WEIGHTS, artifact_files, record_drift
 from s3ray.execution.provenance import provenance
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
@@ -130,9 +127,9 @@ class _CellRunner:
             with self._claimed(claim, brief=not (runs[0].stage.trains or runs[0].parent)) as ours:
                 if not ours:
                     continue
-                # Another cell may have done it: a reading trains what the usual one trains.
-                done = from_rank_zero(lambda: set(self.store.markers(runs)))  # noqa: B023  # called at once
                 for label, group in groups:
+                    # Asked only now: another cell may have done it, or we slept while others did.
+                    done = from_rank_zero(lambda: set(self.store.markers(group)))  # noqa: B023  # called at once
                     if left := [run for run in group if run.identity not in done]:
                         self._together(label, left)
             missing -= {run.identity for run in runs}
@@ -194,7 +191,7 @@ class _CellRunner:
 
     def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
         """Commit a result; the marker that counts, and, where another writer was first, its weights."""
-        files = _files(outcome)
+        files = artifact_files(outcome)
         committed = self.store.commit(
             run,
             files,
@@ -267,15 +264,3 @@ def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
     labelled += [("controls", run) for run in plan.floors.values()]
     return [*labelled, (plan.reference.stage.name, plan.reference)]
-
-
-def _files(outcome: Outcome) -> dict[str, bytes]:
-    # All columns of all rows: where objectives take turns, a training's first rows lack those of the last.
-    columns = dict.fromkeys(name for row in outcome.rows for name in row)
-    table, buffer = pa.table({name: [row.get(name) for row in outcome.rows] for name in columns}), io.BytesIO()
-    pq.write_table(table, buffer)
-    files = {ROWS: buffer.getvalue()}
-    if outcome.weights is not None:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in outcome.weights.items()}
-        files[WEIGHTS] = safetensors.save(contiguous)
-    return files

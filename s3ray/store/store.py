@@ -99,7 +99,8 @@ class Marker:
         try:
             plain = json.loads(content)
             digest = plain.pop("digest")
-            marker = cls(**plain)
+            files = {name: (size, sha256) for name, (size, sha256) in plain["files"].items()}
+            marker = cls(**{**plain, "files": files})
             is_whole = digest == _digest(plain) and marker._is_sound(stage, identity)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             return None
