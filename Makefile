@@ -1,15 +1,16 @@
 # `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
 # every table and figure of the paper, and the report. `make paper DATA=folder`: the paper's grid on its own data.
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
-# `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
+# `make faults`: 100,000 interleavings of processes and a store that fail. `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
 # and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
+SEED ?= $(shell date +%s)
 VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep effect exhibits paper check test cluster-test clean
+.PHONY: sweep effect exhibits paper check test faults cluster-test clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -36,6 +37,10 @@ check: $(VENV)/installed-dev
 test: $(VENV)/installed-dev
 	$(LINT)
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# Other interleavings every time; SEED=number repeats those of a run.
+faults: $(VENV)/installed-dev
+	S3RAY_INTERLEAVINGS=100000 S3RAY_SEED=$(SEED) $(BIN)/python -m pytest tests/store/test_protocol.py
 
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster

@@ -1,7 +1,8 @@
-"""Paths as people type them."""
+"""Paths as people type them, and folders that outlast a power failure."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from s3ray.errors import UserError
@@ -22,3 +23,21 @@ def local_path(text: Path | str, option: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"{option} {text}: there is no such home; write the path in full, or set HOME") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Write a folder's names to the disk: a file whose name is only in memory is gone after a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_made_folders(folder: Path) -> None:
+    """Make a folder and those above it that are not there, and write their names to the disk."""
+    if folder.is_dir():
+        return
+    sync_made_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)

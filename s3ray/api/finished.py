@@ -13,7 +13,7 @@ from safetensors import torch as safetensors
 from s3ray.api.model import Model
 from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
-from s3ray.execution.cell import WEIGHTS
+from s3ray.execution.drift import WEIGHTS
 from s3ray.methods import S3
 from s3ray.model import Scope, TrainedModel
 from s3ray.results import Results
@@ -133,7 +133,7 @@ class FinishedStore:
             pool, scope = config.pruning.pool, config.pruning.scope
         inputs, standardizers = Inputs(**marker.inputs), dict[str, Standardizer]()
         if inputs.standardized:
-            how = self.store.fetch_dataset(marker.document["data"]).facts["standardized"]
+            how = self.store.fetch_dataset(marker.document["data"], facts_alone=True).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         module = self._restored(marker).eval()
         return Model(module, inputs.features, probe, pool, scope, standardizers, inputs.subsampled, inputs.padded)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
+from s3ray.paths import sync_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -455,6 +456,8 @@ class Dataset:
             raise UserError(
                 f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
             )
+        if manifest.get("digest") not in (None, manifest_digest(manifest)):
+            raise UserError(f"{directory}/manifest.json: damaged; prepare the dataset again")
         manifest.setdefault("relevant_factors", [])  # not known
         wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
         if wrong:
@@ -603,6 +606,8 @@ class DatasetWriter:
         for column in self._columns.values():
             column.file.seek(0)
             column.write_header()
+            column.file.flush()
+            os.fsync(column.file.fileno())
             column.file.close()
         manifest = {
             "format": _FORMAT,
@@ -614,12 +619,17 @@ class DatasetWriter:
             "facts": dict(facts),
             "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()} | self._linked,
         }
-        (self._staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        with (self._staging / "manifest.json").open("w") as file:
+            json.dump({**manifest, "digest": manifest_digest(manifest)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(self._staging)
         self._staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
         if replace:
             put_in_place(self._staging, self._directory)
         else:
             os.replace(self._staging, self._directory)
+        sync_folder(self._directory.parent)
 
 
 def put_in_place(staging: Path, directory: Path) -> None:
@@ -652,6 +662,13 @@ def content_of(fingerprint: str, truth: str | None, scores: str | None) -> str:
     """What names a dataset's whole content, of the fingerprints of what stages read of it."""
     beyond = [known for known in (truth, scores) if known is not None]
     return hashlib.sha256("".join(beyond).encode()).hexdigest() if len(beyond) > 1 else "".join(beyond) or fingerprint
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's fields but `digest` itself, whatever the spaces between them."""
+    # As they are read again: a tuple becomes a list, a number as a key a text.
+    plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != "digest"}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def array_digest(array: NDArray[Any]) -> str:

@@ -118,6 +118,16 @@ def check_plan(plan: Plan, store: Store, execution: Execution) -> None:
     store.check_writable()
 
 
+def unguarded(store: Store) -> str | None:
+    """What to know of storage without conditional writes; None if it has them."""
+    if store.honours_conditions:
+        return None
+    return (
+        f"{store.address()}: has no conditional writes; two sweeps at once may compute the same thing twice, and the "
+        f"later result may replace the earlier one"
+    )
+
+
 def check_memory(plan: Plan, execution: Execution, capacity: Capacity) -> None:
     """UserError if a worker would need more memory than there is. On a GPU it is the GPU's, which is not looked at."""
     if execution.gpus_per_worker or not capacity.memory:

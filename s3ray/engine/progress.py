@@ -72,7 +72,7 @@ class Progress:
                 continue
             fresh.append(event)
             self._count(event)
-            if self._live is None and (line := self._line(event)):
+            if (self._live is None or event.state == "damaged") and (line := self._line(event)):
                 self._console.print(line, soft_wrap=True, highlight=False, markup=False)
         self._waiting(bool(fresh))
         if self._watch is not None:
@@ -159,6 +159,8 @@ class Progress:
                 return f"{position} done     {event.cell}" + (f" ({eta})" if eta else "")
             case "cell_failed":
                 return f"{position} FAILED   {event.cell}: {event.cause}"
+            case "damaged":
+                return f"{position} damaged  {event.cell}: {event.cause}"
             case "finished":
                 return f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
             case "step":

@@ -30,13 +30,13 @@ from s3ray.engine.cluster import (
     waiting_for,
 )
 from s3ray.engine.metrics import SweepMetrics
-from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage
+from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
-from s3ray.store.claims import REFRESH_SECONDS
-from s3ray.sweep import Cell, Plan, make_plan, packed
+from s3ray.store.claims import RENEW_SECONDS
+from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
 
 MAX_RESTARTS = 20
@@ -75,6 +75,8 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
     with usable(plan, store, execution) as capacity:
         slots = capacity.slots(execution)
+        if warning := unguarded(store):
+            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
         for name in {cell.cell.dataset for cell in plan.pending}:
             store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -161,17 +163,10 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
     # Train reads them here, in a process that does not inherit them from a Ray that somebody else started.
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    claims, ledger = Claims(store, pack.run), Ledger(store, pack.run)
+    claims, ledger = Claims(store), Ledger(store, pack.run)
     cells, attempts, reached = list(pack.cells), 0, list[str]()
-    while cells:
-        failure: Exception | None = None
-        if free := [cell for cell in cells if claims.free(cell.identity)]:
-            try:
-                _fit(pack, store, execution, relay)
-            except Exception as error:
-                failure = error
-        else:
-            time.sleep(REFRESH_SECONDS)
+    free, failure = list[CellPlan](), None
+    while True:
         committed = store.markers(run for cell in cells for run in cell.runs)
         if failure is not None:
             last, reached = reached, [ledger.progress(cell, committed) for cell in cells]
@@ -184,6 +179,27 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
                         ledger.fail(cell, f"{known}; given up after {MAX_ATTEMPTS} attempts without progress")
         given_up = ledger.failures()
         cells = [cell for cell in cells if cell.missing(committed) and cell.identity not in given_up]
+        if not cells:
+            return
+        failure = None
+        if free := [cell for cell in cells if _is_free(cell, committed, claims)]:
+            try:
+                _fit(pack, store, execution, relay)
+            except Exception as error:
+                failure = error
+        else:
+            time.sleep(RENEW_SECONDS)
+
+
+def _is_free(cell: CellPlan, committed: Mapping[str, object], claims: Claims) -> bool:
+    """Whether some of what a cell misses can be done now: no other sweep is at work on it, nor on its parent."""
+    missing = cell.missing(committed)
+    if cell.training in missing:  # what does not wait for it takes seconds
+        missing = [cell.training]
+    ready = {run.claim for run in missing if run.parent is None or run.parent.identity in committed}
+    # All are looked at: only what was looked at for the time of a lease is known to be nobody's any more.
+    free = [claim for claim in ready if claims.free(claim)]
+    return bool(free)
 
 
 def cause(error: BaseException) -> str:

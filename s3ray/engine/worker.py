@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -18,9 +17,9 @@ import torch.distributed as dist
 from s3ray.engine.cluster import alive_nodes
 from s3ray.execution import Event, run_cell
 from s3ray.execution.ranks import from_rank_zero
-from s3ray.stages.collective import rank, workers
+from s3ray.stages.collective import workers
 from s3ray.stages.training import DivergedError
-from s3ray.store import Claims, Store
+from s3ray.store import Claims, LeaseLostError, Store
 from s3ray.sweep import CellPlan
 
 # A cell is given up when its worker group died this often without any progress in between.
@@ -109,12 +108,12 @@ def run_pack(config: dict[str, Any]) -> None:
     A diverging loss gives the cell up and the next one starts: the same inputs would diverge again, and all ranks
     meet it at the same step. Any other error may be a rank's or a disk's own: it ends the
     worker group, Train starts another, and the cell goes on from its last checkpoint, up to MAX_ATTEMPTS times
-    without progress. A cell that another sweep is at work on is left out.
+    without progress. What another sweep is at work on is left out.
     """
     pack: Pack = config["pack"]
     torch.set_num_threads(1)  # one CPU per worker; results must not depend on the machine's cores
     store = Store(pack.storage)
-    ledger = Ledger(store, pack.run)
+    ledger, claims = Ledger(store, pack.run), Claims(store)
     report = Reporter()
     given_up = from_rank_zero(ledger.failures)
     for cell in pack.cells:
@@ -122,54 +121,60 @@ def run_pack(config: dict[str, Any]) -> None:
         if cell.identity in given_up:
             report(outcome("cell_failed", cause=given_up[cell.identity]))
             continue
-        with _claimed(cell, pack, store) as ours:
-            if not ours:
-                continue
-            # Asked now: another sweep may have finished it since this pack was made.
-            committed = from_rank_zero(lambda: set(store.markers(cell.runs)))  # noqa: B023  # called at once
-            cause = _attempt(cell, committed, pack, store, ledger, report) if cell.missing(committed) else None
-        if cause is None:
-            report(outcome("cell_finished"))
+        # Asked now: another sweep may have finished it since this pack was made.
+        committed = from_rank_zero(lambda: set(store.markers(cell.runs)))  # noqa: B023  # called at once
+        try:
+            finished = not cell.missing(committed) or _attempt(cell, committed, pack, store, claims, ledger, report)
+        except _GivenUpError as error:
+            ledger.fail(cell, str(error))
+            report(outcome("cell_failed", cause=str(error)))
         else:
-            ledger.fail(cell, cause)
-            report(outcome("cell_failed", cause=cause))
+            if finished:
+                report(outcome("cell_finished"))
 
 
-@contextmanager
-def _claimed(cell: CellPlan, pack: Pack, store: Store) -> Iterator[bool]:
-    """Whether this worker group may run the cell: rank 0 claims it for the run, all ranks know."""
-    if rank() != 0:
-        yield from_rank_zero(lambda: False)
-        return
-    with Claims(store, pack.run).take(cell.identity) as taken:
-        yield from_rank_zero(lambda: taken)
+class _GivenUpError(Exception):
+    """A cell must be given up, and the cause."""
 
 
 def _attempt(
-    cell: CellPlan, committed: set[str], pack: Pack, store: Store, ledger: Ledger, report: Reporter
-) -> str | None:
-    """Run a cell; the cause if it must be given up."""
-    nodes = _nodes()
-    if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
-        error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
-        return f"{error}; given up after {MAX_ATTEMPTS} attempts without progress"
+    cell: CellPlan, committed: set[str], pack: Pack, store: Store, claims: Claims, ledger: Ledger, report: Reporter
+) -> bool:
+    """Run a cell; whether all of it is there then. Otherwise the rest is another sweep's work."""
+    noted = False
+
+    def note_and_report(event: Event) -> None:
+        nonlocal noted
+        if not noted:  # something of it is ours to do, and begins
+            noted = True
+            nodes = _nodes()
+            if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
+                error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
+                raise _GivenUpError(f"{error}; given up after {MAX_ATTEMPTS} attempts without progress")
+        report(event)
+
     try:
-        run_cell(
+        return run_cell(
             cell,
             store.fetch_dataset(cell.facts.content),
             store,
-            report,
+            note_and_report,
             committed,
             device=ray.train.torch.get_device(),
             checkpoint_interval=pack.checkpoint_interval,
             leaving=_leaving if pack.preemptible else None,
+            claims=claims,
         )
     except DivergedError as error:
-        return _sentence(error)
+        raise _GivenUpError(_sentence(error)) from error
+    except LeaseLostError as error:  # another sweep may work on it now; whoever comes next goes on from its checkpoint
+        ledger.error(cell, _sentence(error))
+        return False
+    except _GivenUpError:
+        raise
     except Exception as error:
         ledger.error(cell, _sentence(error))
         raise
-    return None
 
 
 def _nodes() -> list[str]:

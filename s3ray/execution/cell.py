@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from s3ray.data.dataset import Dataset
 from s3ray.execution.checkpoints import StageMonitor
+from s3ray.execution.drift import WEIGHTS, artifact_files, record_drift
 from s3ray.execution.provenance import provenance
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
-from s3ray.stages.collective import rank
 from s3ray.stages.encode import Begun
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
-from s3ray.store import Store
+from s3ray.store import Claims, DamagedError, LeaseLostError, Marker, Store
 from s3ray.sweep import CellPlan
 
-ROWS, WEIGHTS = "rows.parquet", "weights.safetensors"  # an artifact's files
+ATTEMPTS = 3  # at a cell of which something turns out damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Event:
 
     cell: str
     dataset: str
-    state: Literal["started", "step", "finished", "cell_finished", "cell_failed"]
+    state: Literal["started", "step", "finished", "damaged", "cell_finished", "cell_failed"]
     stage: str = ""
     step: int = 0
     total: int = 0
@@ -58,21 +56,39 @@ def run_cell(
     device: torch.device,
     checkpoint_interval: float,
     leaving: Callable[[], bool] | None = None,
-) -> None:
-    """Compute and commit every stage run of `plan` that the store lacks.
+    claims: Claims | None = None,
+) -> bool:
+    """Compute and commit every stage run of `plan` that the store lacks, and nobody else is at work on.
+
+    What turns out damaged, or was replaced by another writer meanwhile, is computed again with all that stands on it.
 
     Args:
         report: called on every rank with each event.
         committed: identities of the runs that the store has, the same on every rank; None: they are looked up.
         checkpoint_interval: seconds between checkpoints of a stage that trains.
         leaving: whether a node of this worker group is about to be taken away; called on every rank at once.
+        claims: rank 0 claims with them what is computed; None: nobody else is at work.
+
+    Returns:
+        Whether all is committed: False if something is left to another sweep, which works on it.
 
     Raises:
         DivergedError: a loss became NaN or infinite. What was committed before stays.
+        DamagedError: the storage damages what it is given, again and again.
+        LeaseLostError: a claim was lost, on every rank. What was committed before stays, as do checkpoints.
     """
-    if committed is None:
-        committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
-    _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving).run(committed)
+    attempts = 0
+    while True:
+        attempts += 1
+        if committed is None:
+            committed = from_rank_zero(lambda: set(store.markers(plan.runs)))
+        try:
+            return _CellRunner(plan, data, store, report, device, checkpoint_interval, leaving, claims).run(committed)
+        except DamagedError as error:  # the same on every rank
+            if attempts == ATTEMPTS:
+                raise
+            report(Event(str(plan.cell), plan.cell.dataset, "damaged", cause=str(error)))
+            committed = None
 
 
 @dataclass
@@ -84,31 +100,64 @@ class _CellRunner:
     device: torch.device
     checkpoint_interval: float
     leaving: Callable[[], bool] | None
+    claims: Claims | None
 
     def __post_init__(self) -> None:
         self._weights: dict[str, Mapping[str, Tensor]] = {}  # of the cell's trained models, by identity
+        self._markers: dict[str, Marker] = {}  # of the results that these weights are
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
+        self._holds: Callable[[], bool] | None = None  # on rank 0: whether what is claimed is still ours
 
-    def run(self, committed: Collection[str]) -> None:
+    def run(self, committed: Collection[str]) -> bool:
         missing = {run.identity for run in self.plan.missing(committed)}
+        labelled = [(label, run) for label, run in _labelled(self.plan) if run.identity in missing]
         # What belongs together is said together: a curve of ten ratios is one line, not ten.
-        for label, planned in groupby(_labelled(self.plan), key=lambda entry: entry[0]):
-            runs = self._not_done_meanwhile([run for _, run in planned if run.identity in missing])
-            if runs:
-                self._together(label, runs)
+        together = [
+            (label, [run for _, run in group]) for label, group in groupby(labelled, key=lambda entry: entry[0])
+        ]
+        # One claim at a time: two sweeps that meet in another order cannot wait for each other.
+        for claim, claimed in groupby(together, key=lambda entry: entry[1][0].claim):
+            groups = list(claimed)
+            runs = [run for _, group in groups for run in group]
+            others = missing - {run.identity for run in runs}
+            if any(run.parent and run.parent.identity in others for run in runs):
+                continue  # another sweep is at work on what these stand on
+            with self._claimed(claim, brief=not (runs[0].stage.trains or runs[0].parent)) as ours:
+                if not ours:
+                    continue
+                for label, group in groups:
+                    # Asked only now: another cell may have done it, or we slept while others did.
+                    done = from_rank_zero(lambda: set(self.store.markers(group)))  # noqa: B023  # called at once
+                    if left := [run for run in group if run.identity not in done]:
+                        self._together(label, left)
+            missing -= {run.identity for run in runs}
+        return not missing
 
-    def _not_done_meanwhile(self, runs: Sequence[StageRun]) -> list[StageRun]:
-        """Those that no other cell has committed by now.
+    @contextmanager
+    def _claimed(self, claim: str, *, brief: bool) -> Iterator[bool]:
+        """Whether this worker group may do what is claimed so, the same on every rank; rank 0 holds the claim.
 
-        The reference is shared by all cells of a dataset, the untrained encoder by those of all batch sizes, a training
-        by readings of what comes after it.
+        What is brief is awaited: many cells share it, and doing it themselves would take them as long.
         """
-        untrained = self.plan.floors.get("untrained")
-        shared = [run for run in runs if run in (self.plan.training, self.plan.reference, untrained)]
-        done = from_rank_zero(lambda: set(self.store.markers(shared))) if shared else set()
-        return [run for run in runs if run.identity not in done]
+        if self.claims is None:
+            yield True
+            return
+        claims = self.claims
+        with ExitStack() as held:
+
+            def take() -> bool:
+                while (holds := held.enter_context(claims.take(claim))) is None and brief:
+                    time.sleep(0.5)
+                self._holds = holds
+                return holds is not None
+
+            yield from_rank_zero(take)
+
+    def _still_ours(self) -> bool:
+        """On rank 0: whether the claim is."""
+        return self._holds is not None and self._holds()
 
     def _together(self, label: str, runs: Sequence[StageRun]) -> None:
         self._event("started", label)
@@ -120,6 +169,8 @@ class _CellRunner:
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
         """Compute and commit a stage run; its seconds and rows."""
+        if self.claims is not None and not from_rank_zero(self._still_ours):
+            raise LeaseLostError
         parent = self._model(run.parent) if run.parent else None
         started = time.monotonic()
         monitor = self._monitor(run, label) if run.stage.trains else None
@@ -130,13 +181,29 @@ class _CellRunner:
         if monitor is not None:
             monitor.finished(outcome.rows)
             seconds = monitor.seconds
+        marker, theirs = from_rank_zero(lambda: self._committed(run, outcome, seconds))
+        if run.parent is not None and marker.parent_attempt != self._markers[run.parent.identity].attempt:
+            raise _replaced(run.parent)
         if outcome.weights is not None:
-            self._weights[run.identity] = outcome.weights
-        if rank() == 0:
-            inputs = run.inputs(self.data) if run.stage.trains else None
-            origin = provenance(self.device)
-            self.store.commit(run, _files(outcome), seconds=seconds, provenance=origin, inputs=inputs)
+            self._markers[run.identity] = marker
+            self._weights[run.identity] = outcome.weights if theirs is None else safetensors.load(theirs)
         return seconds, outcome.rows
+
+    def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
+        """Commit a result; the marker that counts, and, where another writer was first, its weights."""
+        files = artifact_files(outcome)
+        committed = self.store.commit(
+            run,
+            files,
+            seconds=seconds,
+            provenance=provenance(self.device),
+            inputs=run.inputs(self.data) if run.stage.trains else None,
+            parent=self._markers[run.parent.identity] if run.parent else None,
+        )
+        if committed.is_first:
+            return committed.marker, None
+        record_drift(self.store, committed.marker, committed.files, files, provenance(self.device))
+        return committed.marker, committed.files.get(WEIGHTS)
 
     def _visible(self, run: StageRun) -> Dataset:
         """What the run is given of the data; kept for those of its kind, since padding copies all of them."""
@@ -157,9 +224,17 @@ class _CellRunner:
 
     def _weights_of(self, run: StageRun) -> Mapping[str, Tensor]:
         if run.identity not in self._weights:
-            content = from_rank_zero(lambda: self.store.artifact(run, WEIGHTS))
-            self._weights[run.identity] = safetensors.load(content)
+            marker, content = from_rank_zero(lambda: self._stored(run))
+            self._markers[run.identity], self._weights[run.identity] = marker, safetensors.load(content)
         return self._weights[run.identity]
+
+    def _stored(self, run: StageRun) -> tuple[Marker, bytes]:
+        """A committed run's marker and weights; they fit those of its parent that are at hand."""
+        marker = self.store.marker(run)
+        at_hand = self._markers.get(run.parent.identity) if run.parent else None
+        if marker is None or (at_hand and at_hand.attempt != marker.parent_attempt):
+            raise _replaced(run)
+        return marker, self.store.payload(marker, WEIGHTS)
 
     def _event(self, state: Any, stage: str, **more: Any) -> None:
         self.report(Event(str(self.plan.cell), self.plan.cell.dataset, state, stage, **more))
@@ -168,10 +243,17 @@ class _CellRunner:
         def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
             self._event("step", label, step=step, total=total, metrics=metrics)
 
+        holds = self._still_ours if self.claims is not None else None
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
         curve = Curve(self.store, self.plan.cell, run, label)
-        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving)
+        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving, holds)
+
+
+def _replaced(run: StageRun) -> DamagedError:
+    return DamagedError(
+        f"{run.stage.name} {run.identity[:12]}: was replaced meanwhile; run again to compute what follows"
+    )
 
 
 def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
@@ -182,15 +264,3 @@ def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
     labelled += [("controls", run) for run in plan.floors.values()]
     return [*labelled, (plan.reference.stage.name, plan.reference)]
-
-
-def _files(outcome: Outcome) -> dict[str, bytes]:
-    # All columns of all rows: where objectives take turns, a training's first rows lack those of the last.
-    columns = dict.fromkeys(name for row in outcome.rows for name in row)
-    table, buffer = pa.table({name: [row.get(name) for row in outcome.rows] for name in columns}), io.BytesIO()
-    pq.write_table(table, buffer)
-    files = {ROWS: buffer.getvalue()}
-    if outcome.weights is not None:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in outcome.weights.items()}
-        files[WEIGHTS] = safetensors.save(contiguous)
-    return files

@@ -7,7 +7,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -16,8 +16,9 @@ from s3ray.execution.tensorboard import Curve
 from s3ray.stages.collective import rank
 from s3ray.stages.stage import StageRun
 from s3ray.stages.training import Metrics, Snapshot
-from s3ray.store import Store
+from s3ray.store import LeaseLostError, Store
 
+CLAIM_INTERVAL = 1.0  # seconds after which it is asked again whether the claim on the stage is still ours
 # Asked at these steps, since all ranks must ask at the same one; clouds give 30 to 120 seconds of notice.
 LEAVING_STEPS = 10
 LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be taken away
@@ -26,7 +27,8 @@ LEAVING_INTERVAL = 5.0  # seconds between checkpoints on a node that will be tak
 class StageMonitor:
     """Saves a stage's progress and its curve every `interval` seconds, and reports `reports` times, evenly spread.
 
-    Once `leaving` says that a node is about to be taken away, it saves at once and then often.
+    Once `leaving` says that a node is about to be taken away, it saves at once and then often. Once `holds` says that
+    the claim on the stage is lost, it ends the stage on every rank.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class StageMonitor:
         report: Callable[[int, int, Mapping[str, float]], None],
         reports: int,
         leaving: Callable[[], bool] | None = None,
+        holds: Callable[[], bool] | None = None,
     ) -> None:
+        """`leaving` is asked on every rank at once, `holds` on rank 0 alone."""
         self._store, self._run, self._curve, self._interval = store, run, curve, interval
         self._report, self._reports = report, reports
         self._leaving = leaving
+        self._holds, self._steps, self._due, self._asked = holds, 0, 1, time.monotonic()
         self._began = self._saved = time.monotonic()
         self._earlier = 0.0  # seconds that led to the checkpoint it was resumed from
 
@@ -50,20 +55,28 @@ class StageMonitor:
         """Seconds that the stage has taken, those before it was resumed included."""
         return self._earlier + time.monotonic() - self._began
 
-    def resume(self) -> Snapshot | None:
-        content = from_rank_zero(lambda: self._store.latest_checkpoint(self._run))
+    def resume(self, fits: Callable[[Snapshot], bool]) -> Snapshot | None:
+        content = from_rank_zero(lambda: self._latest(fits))
+        checkpoint = _loaded(content) if content is not None else None
         snapshot: Snapshot | None = None
-        if content is not None:
-            # One that was cut short, by a power failure perhaps, is none.
-            with suppress(EOFError, RuntimeError, pickle.UnpicklingError):
-                checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-                snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
+        if checkpoint is not None:
+            snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
         if rank() == 0:
             self._curve.begin(snapshot["step"] if snapshot else 0)
         return snapshot
 
+    def _latest(self, fits: Callable[[Snapshot], bool]) -> bytes | None:
+        """The latest checkpoint that can be taken up; those that cannot are none, and in nobody's way from now on."""
+        for name, content in self._store.checkpoints(self._run):
+            checkpoint = _loaded(content)
+            if checkpoint is not None and fits(checkpoint["snapshot"]):
+                return content
+            self._store.drop_checkpoint(self._run, name)
+        return None
+
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self._curve.stepped()
+        self._check_claim()
         if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
             self._report(step, total, snapshot()["metrics"][-1])
         if self._leaving and step % LEAVING_STEPS == 0 and self._leaving():
@@ -77,7 +90,41 @@ class StageMonitor:
             self._store.save_checkpoint(self._run, step, buffer.getvalue())
             self._saved = time.monotonic()
 
+    def _check_claim(self) -> None:
+        """LeaseLostError on every rank once the claim is lost. Rank 0 says after how many steps all ask again."""
+        self._steps += 1
+        if (holds := self._holds) is None or self._steps < self._due:
+            return
+
+        def ask() -> tuple[bool, int]:
+            pace = self._steps / (time.monotonic() - self._asked)
+            return holds(), max(1, min(int(CLAIM_INTERVAL * pace), 2 * self._steps))
+
+        ours, self._due = from_rank_zero(ask)
+        self._steps, self._asked = 0, time.monotonic()
+        if not ours:
+            raise LeaseLostError
+
     def finished(self, metrics: Metrics) -> None:
         """Write what is left of the curve."""
         if rank() == 0:
             self._curve.write(metrics)
+
+
+def _loaded(content: bytes) -> dict[str, Any] | None:
+    """A checkpoint as it was saved; None if it is none, such as another program's file."""
+    try:
+        checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        seconds = float(checkpoint["seconds"])
+    except (
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ):
+        return None
+    return checkpoint if isinstance(checkpoint.get("snapshot"), dict) and 0 <= seconds < math.inf else None

@@ -20,7 +20,7 @@ from pyarrow import fs as pafs
 
 from s3ray.configuration import document
 from s3ray.errors import UserError
-from s3ray.execution.cell import ROWS
+from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
 from s3ray.results.columns import COLUMNS
 from s3ray.results.controlled import controlled

@@ -13,7 +13,7 @@ import optuna
 from rich.console import Console
 
 from s3ray.data import Dataset
-from s3ray.engine.preflight import Execution, check_plan
+from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
@@ -59,8 +59,7 @@ def search_all(
     check_plan(anew, store, execution)
     execution = replace(execution, memory_per_worker=largest(anew, execution.workers_per_trial)[0])
     with ExitStack() as stack:
-        for search in searches:
-            stack.enter_context(_held(search, store, say))
+        holds = {search.name: stack.enter_context(_held(search, store, say)) for search in searches}
         studies = {search.name: _opened(search, store, console) for search in searches}
         failures: dict[str, list[str]] = {}
         if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
@@ -69,6 +68,8 @@ def search_all(
             from s3ray.engine.run import usable
 
             capacity = stack.enter_context(usable(anew, store, execution))
+            if warning := unguarded(store):
+                console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
             for search in lacking:
                 store.publish_dataset(data[search.dataset])
                 study = studies[search.name]
@@ -76,7 +77,7 @@ def search_all(
                 done = counted(study)
                 at_once = min(capacity.slots(execution), trials - done)
                 say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
-                tried = Trials(search, study, store, trials=trials, seed=seed, say=say)
+                tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
                 run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
                 run_cells(tried.cells(), tried.tell, run, store, execution, capacity)
                 failures[search.name] = tried.failures
@@ -109,19 +110,18 @@ def _opened(search: Search, store: Store, console: Console) -> optuna.Study:
 
 
 @contextmanager
-def _held(search: Search, store: Store, say: Callable[[str], None]) -> Iterator[None]:
-    """The study is ours alone; UserError if another process is at work on it."""
+def _held(search: Search, store: Store, say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """The study is ours alone, as long as what it yields says so; UserError if another process is at work on it."""
 
     def waiting(holder: str) -> None:
         say(f"{search.name}: was claimed by {holder}; waiting some seconds for a sign of life")
 
-    claims = Claims(store, f"search-{uuid.uuid4().hex[:12]}")
     with ExitStack() as held:
         try:
-            held.enter_context(claims.hold(f"search-{search.name}", waiting))
+            holds = held.enter_context(Claims(store).hold(f"search-{search.name}", waiting))
         except HeldError as error:
             raise UserError(
                 f"study {search.name}: another search is at work on it ({error}); wait for it to end, then run again: "
                 f"what it has found counts"
             ) from None
-        yield
+        yield holds

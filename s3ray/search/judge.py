@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3ray.execution.cell import ROWS
+from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
 from s3ray.stages.sparsification import SPARSIFICATION
 from s3ray.stages.stage import StageRun

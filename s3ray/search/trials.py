@@ -29,7 +29,7 @@ from s3ray.search.judge import score, validation_curve
 from s3ray.search.outcome import VERDICT, value
 from s3ray.search.space import Search, noted, shown
 from s3ray.stages.training import DivergedError
-from s3ray.store import Store
+from s3ray.store import LeaseLostError, Store
 from s3ray.sweep import CellPlan
 from s3ray.sweep.timing import duration
 
@@ -81,16 +81,25 @@ class Trials:
         trials: how many the study is to have, those of earlier calls included.
         seed: of the sampler.
         say: told a line for every trial that ends.
+        holds: whether the study is still ours alone.
 
     Attributes:
         failures: causes of the trials that ended without a verdict; the next call makes up for them.
     """
 
     def __init__(
-        self, search: Search, study: optuna.Study, store: Store, *, trials: int, seed: int, say: Callable[[str], None]
+        self,
+        search: Search,
+        study: optuna.Study,
+        store: Store,
+        *,
+        trials: int,
+        seed: int,
+        say: Callable[[str], None],
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.failures: list[str] = []
-        self._search, self._study, self._store, self._say = search, study, store, say
+        self._search, self._study, self._store, self._say, self._holds = search, study, store, say, holds
         self._trials, self._before, self._started = trials, counted(study), time.monotonic()
         self._left = trials - self._before
         self._ready: deque[tuple[int, _Steps, CellPlan]] = deque()
@@ -186,8 +195,10 @@ class Trials:
     def _ours(self) -> Iterator[None]:
         """UserError if the study can no longer be told of trials."""
         try:
+            if not self._holds():
+                raise LeaseLostError
             yield
-        except UpdateFinishedTrialError:
+        except (LeaseLostError, UpdateFinishedTrialError):
             # A process that stood still for long is thought dead: another one has its trials failed and tried again.
             raise UserError(
                 f"study {self._search.name}: another search took it over while this one stood still, and runs again "

@@ -133,6 +133,11 @@ class StageRun:
     data: str
 
     @property
+    def ancestors(self) -> list[StageRun]:
+        """Its parent, that one's parent, and so on."""
+        return [self.parent, *self.parent.ancestors] if self.parent else []
+
+    @property
     def root(self) -> StageRun:
         """The run that all started with: of a trained model, the one that built it."""
         return self if self.parent is None else self.parent.root
@@ -167,8 +172,17 @@ class StageRun:
             "data": self.data,
         }
 
+    @property
+    def claim(self) -> str:
+        """What its work is claimed by: the identity of the model that it trains or measures; without one, its own."""
+        return (self if self.stage.trains else self.parent or self).identity
+
     @cached_property
     def identity(self) -> str:
-        """sha256 of the canonical JSON of `document`."""
-        canonical = json.dumps(self.document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return identity_of(self.document)
+
+
+def identity_of(document: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of a run's document."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

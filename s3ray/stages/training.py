@@ -58,8 +58,8 @@ class DivergedError(RuntimeError):
 class Monitor(Protocol):
     """What the caller wants to know of a running stage, and gives it to resume from."""
 
-    def resume(self) -> Snapshot | None:
-        """The snapshot to continue from, the same on every rank; None to start afresh."""
+    def resume(self, fits: Callable[[Snapshot], bool]) -> Snapshot | None:
+        """The latest snapshot that `fits`, to continue from, the same on every rank; None to start afresh."""
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         """Called on every rank after each step. What `snapshot()` returns is live: serialise it before returning."""
@@ -135,7 +135,7 @@ def train(
     batches = _Batches(data, batch_size, seed, next(model.parameters()))
     training = _Training(model, objectives, optimizer, len(batches) * optimizer.epochs)
     model.train()
-    start = training.resume(monitor.resume() if monitor is not None else None)
+    start = training.resume(monitor.resume(training.fits) if monitor is not None else None)
     for step in range(start, training.steps):
         training.step(step, batches)
         if monitor is not None:
@@ -184,6 +184,23 @@ class _Training:
         _require_gradients(model, self.trained)
         # DistributedDataParallel expects every parameter to get a gradient at every step.
         self.forward: Forward = DistributedDataParallel(model) if workers() > 1 and not self.in_turns else model
+
+    def fits(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot is one of this training: steps, parameters and moments are there, in the same shapes.
+
+        torch would broadcast a tensor of another shape without a word.
+        """
+        try:
+            step, rows, states = snapshot["step"], snapshot["metrics"], snapshot["solvers"]
+            moments = [solver.fits(state) for solver, state in zip(self.solvers, states, strict=True)]
+            return (
+                0 <= step <= self.steps
+                and [row["step"] for row in rows] == list(range(step))
+                and _shapes(snapshot["parameters"]) == _shapes(self.trained)
+                and all(moments)
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return False
 
     def resume(self, snapshot: Snapshot | None) -> int:
         """Take up a snapshot; the step to go on with."""
@@ -268,9 +285,25 @@ class _Solver:
     def state(self) -> Snapshot:
         return {"optimizer": self.adamw.state_dict(), "schedule": self.schedule.state_dict()}
 
+    def fits(self, state: Snapshot) -> bool:
+        """Whether a state is of these parameters, and its moments have their shapes."""
+        ours, moments = self.adamw.state_dict(), state["optimizer"]["state"]
+        shapes = [parameter.shape for parameter in self.parameters.values()]
+        return (
+            [group["params"] for group in state["optimizer"]["param_groups"]]
+            == [group["params"] for group in ours["param_groups"]]
+            and state["schedule"].keys() == self.schedule.state_dict().keys()
+            and set(moments) <= set(range(len(shapes)))
+            and all(moments[i][name].shape == shapes[i] for i in moments for name in ("exp_avg", "exp_avg_sq"))
+        )
+
     def load_state(self, state: Snapshot) -> None:
         self.adamw.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _require_gradients(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:

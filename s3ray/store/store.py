@@ -2,17 +2,22 @@
 
     artifacts/<stage>/<identity>/commit.json      the marker, written last; names the attempt that counts, its files
     artifacts/<stage>/<identity>/<attempt>/…      payload; every writer has an attempt of its own
-    checkpoints/<identity>/<step>.pt              progress of a stage that is not yet committed
+    artifacts/<stage>/<identity>/drift-….json     how far a later writer's result was from the one that counts
+    checkpoints/<identity>/<step>-<sha256>.pt     progress of a stage that is not yet committed, the latest two
     data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
     claims/<cell>/                                who is at work on a cell (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
-Two writers of one identity write different attempts; whichever marker lands last counts, and both are whole.
+Two writers of one identity write different attempts. The first marker counts for good (store/conditional.py); the
+other writer's attempt goes, and it goes on from the first one's result. Where the storage has no conditional writes, a
+marker is looked for before it is written: of two writers within one request the last one's counts.
 
-What is listed counts only if all of it is there. A marker whose payload was deleted or cut short counts as none: the
-stage runs again. A published dataset that lacks an array is published again.
+A marker counts only as a whole. It is read with its own sha256, names all files with theirs, and the attempt of its
+parent, whose marker must count and name that attempt. One that does not count may be replaced: the stage runs again.
+What is damaged is set aside under a name that ends in `.damaged`, and computed or published again. A checkpoint that is
+damaged is none.
 """
 
 from __future__ import annotations
@@ -21,31 +26,42 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from s3ray.data.dataset import Dataset, array_digest, put_in_place
+from s3ray.data.dataset import Dataset, array_digest, manifest_digest, put_in_place
 from s3ray.errors import UserError
-from s3ray.paths import local_path
-from s3ray.stages.stage import Inputs, StageRun
+from s3ray.paths import local_path, sync_folder, sync_made_folders
+from s3ray.stages.stage import Inputs, StageRun, identity_of
+from s3ray.store.conditional import Conditional, conditional
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 # What the names of URI parameters with credentials have in them.
 _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
+
+
+_CHECKPOINT = re.compile(r"(\d{9})-([0-9a-f]{64})\.pt")
+
+
+class DamagedError(UserError):
+    """A payload that is not what was committed, or is no longer there. Its marker does not count any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +71,55 @@ class Marker:
     Attributes:
         seconds: of all attempts that the result stands on, those before a resumption included.
         parent_stage: name of the stage of the document's parent, whose folder has its artifact.
+        parent_attempt: the attempt of the parent that the result was computed from.
         inputs: of a trained model, what its shape takes from the data: `features` (width per modality) and
             `classes`.
+        files: bytes and sha256 of each.
     """
 
     identity: str
     document: Mapping[str, Any]
     parent_stage: str | None
+    parent_attempt: str | None
     inputs: Mapping[str, Any] | None
     attempt: str
-    files: Mapping[str, tuple[int, str]]  # bytes and sha256
+    files: Mapping[str, tuple[int, str]]
     seconds: float
     committed_at: str
     provenance: Mapping[str, Any]
+
+    def content(self) -> bytes:
+        """The marker's file: JSON, with the sha256 of all the rest under `digest`."""
+        plain = dataclasses.asdict(self)
+        return json.dumps({**plain, "digest": _digest(plain)}, indent=1).encode()
+
+    @classmethod
+    def of(cls, content: bytes, stage: str, identity: str) -> Marker | None:
+        """The marker that `content` is, or None: damaged, of another run, or written by another version."""
+        try:
+            plain = json.loads(content)
+            digest = plain.pop("digest")
+            files = {name: (size, sha256) for name, (size, sha256) in plain["files"].items()}
+            marker = cls(**{**plain, "files": files})
+            is_whole = digest == _digest(plain) and marker._is_sound(stage, identity)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            return None
+        return marker if is_whole else None
+
+    def _is_sound(self, stage: str, identity: str) -> bool:
+        """Whether the fields are what `commit` writes; TypeError, KeyError or AttributeError where they are not."""
+        seconds, parent = float(self.seconds), self.document["parent"]
+        return (
+            (self.identity, self.stage) == (identity, stage)
+            and identity_of(self.document) == identity
+            and math.isfinite(seconds)
+            and seconds >= 0
+            and all(_is_name(name) and size >= 0 and len(sha256) == 64 for name, (size, sha256) in self.files.items())
+            and (parent is None) == (self.parent_stage is None) == (self.parent_attempt is None)
+            and all(_is_name(name) for name in (self.attempt, self.parent_stage or "x", self.parent_attempt or "x"))
+            and all(isinstance(table, dict) for table in (self.inputs or {}, self.provenance))
+            and dt.datetime.fromisoformat(self.committed_at).tzinfo is not None
+        )
 
     @property
     def stage(self) -> str:
@@ -82,6 +134,20 @@ class Marker:
     def workers(self) -> int:
         """Of the group that ran it, each for `seconds`."""
         return int(self.provenance.get("workers", 1))
+
+
+class Committed(NamedTuple):
+    """What counts after a commit.
+
+    Attributes:
+        marker: of this result, or of the one that was there first.
+        files: its payload.
+        is_first: whether it is this result.
+    """
+
+    marker: Marker
+    files: Mapping[str, bytes]
+    is_first: bool
 
 
 class Store:
@@ -117,6 +183,16 @@ class Store:
             self.fs = _PatientS3(self.fs)
         self.base = self.base.rstrip("/")
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+
+    @cached_property
+    def conditional(self) -> Conditional:
+        """Its conditional writes; keys are paths below its base."""
+        return conditional(self.fs, self.base)
+
+    @cached_property
+    def honours_conditions(self) -> bool:
+        """Whether it has conditional writes; tried once."""
+        return self.conditional.probe()
 
     @classmethod
     def open(cls, uri: str, option: str = "--storage") -> Store:
@@ -167,8 +243,12 @@ class Store:
         """Write a file that appears complete or not at all."""
         self._write({self.path(*parts): content.encode() if isinstance(content, str) else content})
 
-    def _write(self, files: Mapping[str, bytes | pa.Buffer]) -> None:
-        """Write files at these paths. On a disk none appears unless all of them could be written."""
+    def _write(self, files: Mapping[str, bytes | pa.Buffer], *, durable: bool = False) -> None:
+        """Write files at these paths. On a disk none appears unless all of them could be written.
+
+        Args:
+            durable: they outlast a power failure once this returns.
+        """
         if not self.is_local:
             # An object appears when its stream is closed, and leaving the stream early closes it too, even through
             # its destructor. In a thread of its own no Ctrl-C can come between opening and writing.
@@ -177,16 +257,26 @@ class Store:
                     pool.submit(self._upload, target, payload).result()
             return
         staged: dict[str, str] = {}
+        folders = dict.fromkeys(Path(target).parent for target in files)
         try:
             for target, payload in files.items():
-                folder = target.rpartition("/")[0]
-                self.fs.create_dir(folder, recursive=True)
+                folder = Path(target).parent
+                if durable:
+                    sync_made_folders(folder)
+                else:
+                    folder.mkdir(parents=True, exist_ok=True)
                 # Nothing of the final name, by which TensorBoard finds files.
                 staged[target] = f"{folder}/{uuid.uuid4().hex}.tmp"
-                with self.fs.open_output_stream(staged[target]) as stream:
+                with open(staged[target], "xb") as stream:
                     stream.write(payload)
+                    if durable:
+                        stream.flush()
+                        os.fsync(stream.fileno())
             for target, staging in staged.items():
-                self.fs.move(staging, target)
+                os.replace(staging, target)
+            if durable:
+                for folder in folders:
+                    sync_folder(folder)
         except BaseException:
             for staging in staged.values():
                 Path(staging).unlink(missing_ok=True)
@@ -281,48 +371,118 @@ class Store:
         seconds: float,
         provenance: Mapping[str, Any],
         inputs: Inputs | None = None,
-    ) -> None:
-        """Write a stage run's payload, then its marker, then drop the checkpoints it no longer needs."""
-        attempt = uuid.uuid4().hex[:12]
-        for name, content in files.items():
-            self.write(content, "artifacts", run.stage.name, run.identity, attempt, name)
-        marker = {
-            "identity": run.identity,
-            "document": run.document,
-            "parent_stage": run.parent.stage.name if run.parent else None,
-            "inputs": dataclasses.asdict(inputs) if inputs else None,
-            "attempt": attempt,
-            "files": {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
-            "seconds": seconds,
-            "committed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "provenance": dict(provenance),
-        }
-        self.write(json.dumps(marker, indent=1), "artifacts", run.stage.name, run.identity, "commit.json")
+        parent: Marker | None = None,
+    ) -> Committed:
+        """Write a stage run's payload, then its marker, then drop the checkpoints it no longer needs.
+
+        A marker that counts already stays; this result goes then.
+
+        Args:
+            parent: marker of the result of `run.parent` that this one was computed from.
+        """
+        assert (parent and parent.identity) == (run.parent and run.parent.identity)
+        marker = Marker(
+            identity=run.identity,
+            document=run.document,
+            parent_stage=run.parent.stage.name if run.parent else None,
+            parent_attempt=parent.attempt if parent else None,
+            inputs=dataclasses.asdict(inputs) if inputs else None,
+            attempt=uuid.uuid4().hex[:12],
+            files={name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()},
+            seconds=seconds,
+            committed_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            provenance=dict(provenance),
+        )
+        attempt = ("artifacts", run.stage.name, run.identity, marker.attempt)
+        self._write({self.path(*attempt, name): content for name, content in files.items()}, durable=True)
+        first = self._put_marker(run, marker)
+        if first is not None:
+            self.drop(*attempt)
         self.drop_checkpoints(run)
+        return first or Committed(marker, files, is_first=True)
+
+    def _put_marker(self, run: StageRun, marker: Marker) -> Committed | None:
+        """Put a marker in its place; what counts there already, if anything does."""
+        folder, content = ("artifacts", run.stage.name, run.identity), marker.content()
+        key = "/".join((*folder, "commit.json"))
+        if not self.honours_conditions:
+            if (first := self._counting(run)) is None:
+                self.write(content, key)
+            return first
+        while self.conditional.create(key, content) is None:
+            there = self.conditional.read(key)
+            if there is None:
+                continue  # somebody has just deleted it
+            if (first := self._counting(run)) is not None:
+                return first
+            if Marker.of(there[0], run.stage.name, run.identity) is None:
+                self.write(there[0], *folder, f"commit-{marker.attempt}.damaged")
+            if self.conditional.replace(key, content, there[1]) is not None:
+                break
+        return None
+
+    def _counting(self, run: StageRun) -> Committed | None:
+        """A run's result, read and compared with its digests; None if it does not count."""
+        if (marker := self.marker(run)) is None:
+            return None
+        try:
+            files = {name: self.payload(marker, name) for name in marker.files}
+        except DamagedError:
+            return None
+        return Committed(marker, files, is_first=False)
 
     def marker(self, run: StageRun) -> Marker | None:
-        """The run's commit marker, or None if its result does not count (yet), or no longer: payload is missing."""
-        return self.marker_of(run.stage.name, run.identity)
+        """The run's commit marker, or None if its result does not count: see above."""
+        return self.markers([run]).get(run.identity)
 
     def marker_of(self, stage: str, identity: str) -> Marker | None:
         """`marker` of a run that is known by name."""
+        marker = self._listed(stage, identity)
+        if marker is None or marker.parent_stage is None:
+            return marker
+        parent = self.marker_of(marker.parent_stage, marker.document["parent"])
+        return marker if parent is not None and parent.attempt == marker.parent_attempt else None
+
+    def _listed(self, stage: str, identity: str) -> Marker | None:
+        """A run's marker if it is whole and all files that it names are there, whatever became of its parent."""
+        content = self.marker_content(stage, identity)
+        marker = Marker.of(content, stage, identity) if content is not None else None
+        if marker is None:
+            return None
+        sizes = {name: size for name, (size, _) in marker.files.items()}
+        # Only now: an attempt is whole before the marker that names it appears.
+        there = self.sizes("artifacts", stage, identity, marker.attempt) if sizes else {}
+        return marker if sizes.items() <= there.items() else None
+
+    def marker_content(self, stage: str, identity: str) -> bytes | None:
+        """The marker's file, whatever is in it; None if there is none."""
         folder = ("artifacts", stage, identity)
+        if self.is_local:  # where one that was replaced has a number behind its name
+            there = self.conditional.read("/".join((*folder, "commit.json")))
+            return there[0] if there else None
         try:
-            marker = Marker(**json.loads(self.read(*folder, "commit.json")))
-            sizes = {name: int(size) for name, (size, _) in marker.files.items()}
+            return self.read(*folder, "commit.json")
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, AttributeError):  # cut off while it was written to an object store
-            return None
-        # Only now: an attempt is whole before the marker that names it appears.
-        return marker if sizes.items() <= self.sizes(*folder, marker.attempt).items() else None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
-        """Markers of those runs that are committed, by identity; UserError for a store that cannot be read."""
-        unique = list({run.identity: run for run in runs}.values())
+        """Markers of those runs whose results count, by identity; UserError for a store that cannot be read.
+
+        Those of their parents are read along, each once, since a result counts only with the one it stands on.
+        """
+        asked = {run.identity: run for run in runs}
+        unique = {part.identity: part for run in asked.values() for part in (run, *run.ancestors)}
         with self.explained("read", "check the place and your access to it"):
-            found = [marker for marker in self.parallel(self.marker, unique) if marker is not None]
-        return {marker.identity: marker for marker in found}
+            read = self.parallel(lambda run: self._listed(run.stage.name, run.identity), unique.values())
+        found = dict(zip(unique, read, strict=True))
+        counting: dict[str, Marker] = {}
+        for identity, run in asked.items():
+            line = [found[part.identity] for part in (run, *run.ancestors)]
+            attempts = [marker.attempt if marker else None for marker in line]
+            parents = [marker.parent_attempt if marker else None for marker in line]
+            if (marker := line[0]) and None not in attempts and parents == [*attempts[1:], None]:
+                counting[identity] = marker
+        return counting
 
     def parallel(self, read: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """`read` of every item, many at a time: object stores answer in tens of milliseconds."""
@@ -337,7 +497,7 @@ class Store:
 
         Raises:
             FileNotFoundError: the run is not committed.
-            UserError: the file is not the one that was committed. Its marker is gone then: the run counts as missing.
+            DamagedError: the file is not the one that was committed. The run counts as missing from now on.
         """
         marker = marker or self.marker(run)
         if marker is None:
@@ -345,40 +505,63 @@ class Store:
         return self.payload(marker, name)
 
     def payload(self, marker: Marker, name: str) -> bytes:
-        """A file that a marker names; UserError as of `artifact`."""
-        folder = ("artifacts", marker.stage, marker.identity)
-        content = self.read(*folder, marker.attempt, name)
-        if hashlib.sha256(content).hexdigest() != marker.files[name][1]:
-            with suppress(OSError):  # another reader was first
-                self.fs.delete_file(self.path(*folder, "commit.json"))
-            raise UserError(
-                f"{self.address(*folder, marker.attempt, name)}: damaged, and left out from now on; run again to "
-                f"compute it again"
-            )
-        return content
+        """A file that a marker names; DamagedError as of `artifact`."""
+        attempt = ("artifacts", marker.stage, marker.identity, marker.attempt)
+        for _ in range(2):  # what reading alone has damaged is whole the second time
+            try:
+                content = self.read(*attempt, name)
+            except FileNotFoundError as error:
+                raise DamagedError(f"{self.address(*attempt, name)}: missing; run again to compute it again") from error
+            if hashlib.sha256(content).hexdigest() == marker.files[name][1]:
+                return content
+        self._set_aside(*attempt)
+        raise DamagedError(
+            f"{self.address(*attempt, name)}: damaged, and set aside as {marker.attempt}.damaged; run again to compute "
+            f"it again"
+        )
+
+    def _set_aside(self, *attempt: str) -> None:
+        """Rename an attempt, which nobody writes any more, so that its marker no longer counts."""
+        aside = (*attempt[:-1], f"{attempt[-1]}.damaged")
+        with suppress(OSError):  # another reader was first
+            if self.is_local:
+                os.rename(self.path(*attempt), self.path(*aside))
+            else:
+                for name in self.names(*attempt):
+                    self.fs.move(self.path(*attempt, name), self.path(*aside, name))
 
     def save_checkpoint(self, run: StageRun, step: int, content: bytes) -> None:
-        """Keep `content` as the run's progress and drop earlier progress."""
-        name = f"{step:09d}.pt"
-        self.write(content, "checkpoints", run.identity, name)
-        for earlier in self.names("checkpoints", run.identity):
-            if earlier < name:
-                with suppress(OSError):  # another writer of this identity was first
-                    self.fs.delete_file(self.path("checkpoints", run.identity, earlier))
+        """Keep `content` as the run's progress, and of earlier progress the latest, should this one be damaged."""
+        name = f"{step:09d}-{hashlib.sha256(content).hexdigest()}.pt"
+        self._write({self.path("checkpoints", run.identity, name): content}, durable=True)
+        earlier = [other for other in self._checkpoints(run) if other < name]
+        for outdated in earlier[:-1]:
+            self.drop_checkpoint(run, outdated)
+
+    def _checkpoints(self, run: StageRun) -> list[str]:
+        """Names of a run's checkpoints, the latest last."""
+        return [name for name in self.names("checkpoints", run.identity) if _CHECKPOINT.fullmatch(name)]
 
     def checkpoint_step(self, run: StageRun) -> int | None:
         """Step of the latest checkpoint, or None."""
-        names = self.names("checkpoints", run.identity)
-        return int(names[-1].removesuffix(".pt")) if names else None
+        names = self._checkpoints(run)
+        return int(names[-1].partition("-")[0]) if names else None
 
-    def latest_checkpoint(self, run: StageRun) -> bytes | None:
-        step = self.checkpoint_step(run)
-        if step is None:
-            return None
-        try:
-            return self.read("checkpoints", run.identity, f"{step:09d}.pt")
-        except FileNotFoundError:  # another writer of this identity has just gone further
-            return self.latest_checkpoint(run)
+    def checkpoints(self, run: StageRun) -> Iterator[tuple[str, bytes]]:
+        """Name and content of a run's checkpoints, the latest first; those that are damaged are deleted."""
+        for name in reversed(self._checkpoints(run)):
+            try:
+                content = self.read("checkpoints", run.identity, name)
+            except FileNotFoundError:  # another writer of this identity has just gone further
+                continue
+            if name.endswith(f"-{hashlib.sha256(content).hexdigest()}.pt"):
+                yield name, content
+            else:
+                self.drop_checkpoint(run, name)
+
+    def drop_checkpoint(self, run: StageRun, name: str) -> None:
+        with suppress(OSError):  # another writer of this identity was first
+            self.fs.delete_file(self.path("checkpoints", run.identity, name))
 
     def drop_checkpoints(self, run: StageRun) -> None:
         self.drop("checkpoints", run.identity)
@@ -395,7 +578,8 @@ class Store:
     def publish_dataset(self, data: Dataset) -> None:
         """Put a dataset where every worker can fetch it by its `content()`; nothing happens if it is there and whole.
 
-        Files of a prepared dataset on the store's own disk are linked, not copied.
+        Files of a prepared dataset on the store's own disk are linked, not copied. What is there and damaged is set
+        aside: on a disk all of it is read to know; of remote storage only the manifest, whose readers look at the rest.
 
         Raises:
             UserError: it is not what was prepared.
@@ -417,50 +601,114 @@ class Store:
                     self.write(mapped.read_buffer(), "data", content, file.name)
 
     def _is_published(self, data: Dataset, content: str) -> bool:
+        if self.is_local:
+            with suppress(UserError):
+                self.fetch_dataset(content)
+                return True
+            return False
         try:
-            digests = json.loads(self.read("data", content, "manifest.json"))["arrays"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            manifest = json.loads(self.read("data", content, "manifest.json"))
+            digests = manifest["arrays"]
+            is_whole = manifest_digest(manifest) == manifest["digest"]
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return False
         if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
-        return data.file_sizes().items() <= self.sizes("data", content).items()
+        return is_whole and data.file_sizes().items() <= self.sizes("data", content).items()
 
-    def fetch_dataset(self, content: str) -> Dataset:
+    def fetch_dataset(self, content: str, *, facts_alone: bool = False) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
+
+        The first time in a process all of it is read and compared with its digests: pages that training is about to
+        read anyway, and that all processes of the machine share.
 
         Args:
             content: the dataset's `content()`.
+            facts_alone: its arrays are not going to be read.
 
         Raises:
             UserError: it is not there, or not whole.
         """
         if self.is_local:
-            return self._opened(Path(self.path("data", content)), content)
+            return self._opened(Path(self.path("data", content)), content, facts_alone)
         cached = _cache_folder() / content
         with suppress(UserError):
-            return Dataset.open(cached)
+            return _whole(cached, content, facts_alone)
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
             copy = Path(scratch) / content
             copy.mkdir()
             pafs.copy_files(self.path("data", content), str(copy), self.fs, pafs.LocalFileSystem())
-            self._opened(copy, content)
+            self._opened(copy, content, facts_alone=False)
             try:
                 os.replace(copy, cached)
             except OSError:  # another worker of this machine was first, or what is there is damaged
                 with suppress(UserError):
-                    return Dataset.open(cached)
+                    return _whole(cached, content, facts_alone)
                 put_in_place(copy, cached)
-        return Dataset.open(cached)
+        return _whole(cached, content, facts_alone)
 
-    def _opened(self, directory: Path, content: str) -> Dataset:
+    def _opened(self, directory: Path, content: str, facts_alone: bool) -> Dataset:
+        """`_whole`, and what is damaged is set aside, so that it is published again."""
         try:
-            return Dataset.open(directory)
+            return _whole(directory, content, facts_alone)
+        except DamagedError as error:
+            aside = f"{content}-{uuid.uuid4().hex[:6]}.damaged"
+            with suppress(OSError):  # another reader was first
+                if self.is_local:
+                    os.rename(directory, self.path("data", aside))
+                else:
+                    self.fs.move(self.path("data", content, "manifest.json"), self.path("data", f"{aside}.json"))
+            raise UserError(
+                f"{self.option} {self.address('data', content)}: the published dataset is damaged ({error}), and set "
+                f"aside; run the sweep again, which publishes it again"
+            ) from error
         except UserError as error:
             raise UserError(
                 f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
                 f"run the sweep again, which publishes it again"
             ) from error
+
+
+_KNOWN_WHOLE: set[tuple[int, int, int]] = set()  # data sets that this process has read, by their manifest's file
+
+
+def _whole(directory: Path, content: str, facts_alone: bool) -> Dataset:
+    """Map a published dataset; read all of it once in a process.
+
+    Raises:
+        DamagedError: it is not what its name and its manifest say; the text names the files.
+        UserError: it is not there.
+    """
+    manifest = directory / "manifest.json"
+    try:
+        data = Dataset.open(directory)
+    except UserError as error:
+        if manifest.exists():
+            raise DamagedError(Path(str(error).partition(":")[0]).name) from error
+        raise
+    try:
+        known, is_signed = manifest.stat(), "digest" in json.loads(manifest.read_bytes())
+    except (OSError, ValueError) as error:  # it is being replaced
+        raise UserError(f"{directory}: was replaced meanwhile; open it again") from error
+    if not is_signed or data.content() != content:
+        raise DamagedError("manifest.json")
+    key = (known.st_dev, known.st_ino, known.st_mtime_ns)
+    if not facts_alone and key not in _KNOWN_WHOLE:
+        if damaged := data.damaged():
+            raise DamagedError(", ".join(damaged))
+        _KNOWN_WHOLE.add(key)
+    return data
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    """sha256 of a marker's fields, whatever the spaces between them."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _is_name(text: str) -> bool:
+    """Whether it names a file or folder in a folder, and leads nowhere else."""
+    return bool(text) and not {"/", "\\", "\0"} & set(text) and text not in (".", "..")
 
 
 class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations

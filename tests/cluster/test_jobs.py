@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from heads import Head
+from s3ray.store.claims import Claim
 
 pytestmark = pytest.mark.cluster
 
@@ -113,5 +114,6 @@ def test_two_sweeps_at_once_share_the_work(head: Head, wait_for: Any, tmp_path: 
     # Two trainings, two curves of two ratios and a control below 1, no expert and untrained; the reference.
     assert len(stages) == 4 * (2 + 2 * (2 + 1) + 2) + 1
     assert len(payloads) == len(stages)
-    assert not list(storage.glob("claims/*/*"))
+    claims = [Claim.parse(file.read_bytes()) for file in storage.glob("claims/*/*")]
+    assert {claim.owner for claim in claims} == {""}  # all released
     assert not os.listdir(storage / "runs")

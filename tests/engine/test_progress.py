@@ -13,6 +13,7 @@ from s3ray.execution import Event
 from s3ray.store import Store
 from s3ray.sweep import Plan
 from s3ray.sweep.timing import duration
+from toy_runs import commit
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def plan(tiny_sweep: ModuleType, tmp_path: Path) -> Plan:
     store = Store(str(tmp_path))
     cells = tiny_sweep.tiny_plan(store, seeds=3).cells
     for run in cells[2].runs:  # one of three is cached
-        store.commit(run, {}, seconds=1.0, provenance={})
+        commit(store, run, {}, seconds=1.0, provenance={})
     return tiny_sweep.tiny_plan(store, seeds=3)
 
 

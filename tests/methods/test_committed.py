@@ -12,7 +12,8 @@ import torch
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
-from s3ray.execution.cell import ROWS, run_cell
+from s3ray.execution.cell import run_cell
+from s3ray.execution.drift import ROWS
 from s3ray.methods import METHODS
 from s3ray.model import ModelConfig
 from s3ray.settings import settings_for

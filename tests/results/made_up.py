@@ -23,6 +23,7 @@ from s3ray.stages.factors import FactorPoint
 from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, make_plan
+from toy_runs import commit_all
 
 RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 EMBEDDED = ("digits", "latent_factors")
@@ -166,13 +167,9 @@ def finished(sweep: Any, datasets: Any, folder: Any, accuracy: Any = None, overr
         for run, files in _results(cell, accuracy):
             if run.identity not in done:
                 done[run.identity] = (run, files)
-    store.parallel(lambda item: _commit(store, *item), done.values())
+    contents = [(run, {name: _parquet(table) for name, table in files.items()}) for run, files in done.values()]
+    commit_all(store, contents, seconds=lambda run: SECONDS.get(run.stage.name, 1.0), provenance=PROVENANCE)
     return make_plan(sweep, study, store), store
-
-
-def _commit(store: Any, run: Any, files: Any) -> None:
-    content = {name: _parquet(table) for name, table in files.items()}
-    store.commit(run, content, seconds=SECONDS.get(run.stage.name, 1.0), provenance=PROVENANCE)
 
 
 def _parquet(table: Any) -> Any:

@@ -20,6 +20,7 @@ from s3ray.results.curves import curve_grid
 from s3ray.settings import settings_for
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
+from toy_runs import commit
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)
 SWEEP = Sweep(
@@ -59,7 +60,10 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
         }
     )
     for cell in make_plan(SWEEP, study, store).cells:
+        commit(store, cell.training, {"rows.parquet": metrics()}, seconds=1.0)
         for branch in cell.branches:
+            if branch.selection:
+                commit(store, branch.selection, {"rows.parquet": metrics()}, seconds=2.0)
             for run in branch.curve:
                 ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
                 points = [
@@ -76,10 +80,7 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
                 ]
                 buffer = io.BytesIO()
                 pd.DataFrame(points).to_parquet(buffer)
-                store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=0.3, provenance={"torch": "2"})
-            if branch.selection:
-                store.commit(branch.selection, {"rows.parquet": metrics()}, seconds=2.0, provenance={})
-        store.commit(cell.training, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
+                commit(store, run, {"rows.parquet": buffer.getvalue()}, seconds=0.3, provenance={"torch": "2"})
     return make_plan(SWEEP, study, store), store
 
 
@@ -95,20 +96,20 @@ def controlled(tiny_dataset: Dataset, folder: Path, controls: list[str], left_ou
     sweep = Sweep(name="one", cells=lambda s: [s.cell("tiny", 8, 16, 0)], branches=("none", "suff+min"))
     (cell,) = make_plan(sweep, study, store).cells
 
-    def commit(run: Any, accuracy: float) -> None:
+    def commit_at(run: Any, accuracy: float) -> None:
         ratio = run.config.pruning.ratio if run.stage.name == "sparsification" else 1.0
         point = {"preservation_ratio": ratio, "split": "test", "accuracy": accuracy, "correct": b"\xf0"}
         buffer = io.BytesIO()
         pd.DataFrame([point]).to_parquet(buffer)
-        store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
+        commit(store, run, {"rows.parquet": buffer.getvalue()}, seconds=1.0, provenance={})
 
     for branch in cell.branches:
         for runs in branch.controls.values():
             for run in runs:
                 if left_out is None or not left_out(branch, run):
-                    commit(run, run.config.pruning.ratio)
-    commit(cell.floors["no expert"], 0.3)
-    commit(cell.floors["untrained"], 0.2)
+                    commit_at(run, run.config.pruning.ratio)
+    commit_at(cell.floors["no expert"], 0.3)
+    commit_at(cell.floors["untrained"], 0.2)
     return Results.collect(make_plan(sweep, study, store), store)
 
 
@@ -162,7 +163,7 @@ def test_prior_methods_have_neither_controls_nor_contributions(tiny_dataset: Dat
     sweep = Sweep(name="prior", cells=lambda s: [s.prior("tiny", "clip", 16, 0)])
     for cell in make_plan(sweep, study, store).cells:
         for run in cell.runs:
-            store.commit(run, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
+            commit(store, run, {"rows.parquet": metrics()}, seconds=1.0, provenance={})
     results = Results.collect(make_plan(sweep, study, store), store)
     assert len(results.rows)
     assert results.controls.empty
@@ -338,7 +339,7 @@ def commit_references(plan: Any, store: Any, *, raw_on_test: Any) -> Any:
     buffer = io.BytesIO()
     pd.DataFrame(points).to_parquet(buffer)
     (run,) = {cell.reference.identity: cell.reference for cell in plan.cells}.values()
-    store.commit(run, {"rows.parquet": buffer.getvalue()}, seconds=4.0, provenance={"torch": "2"})
+    commit(store, run, {"rows.parquet": buffer.getvalue()}, seconds=4.0, provenance={"torch": "2"})
     return make_plan(plan.sweep, plan.study, store)
 
 

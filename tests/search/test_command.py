@@ -16,7 +16,8 @@ from s3ray.search.command import search_all
 from s3ray.search.space import Search
 from s3ray.settings import read_all, read_overrides
 from s3ray.store import Claims, Store
-from s3ray.store.claims import STALE_SECONDS
+from s3ray.store import claims as claims_module
+from s3ray.store.claims import Claim
 from s3ray.sweep import CellPlan
 
 
@@ -96,7 +97,7 @@ def test_a_search_that_found_nothing_is_to_be_run_again(
 
 @pytest.mark.slow  # loads Ray
 def test_a_second_search_beside_one_is_refused(search: Search, tiny_dataset: Dataset, store: Store) -> None:
-    with Claims(store, "another").hold(f"search-{search.name}"):
+    with Claims(store).hold(f"search-{search.name}"):
         at_work = rf"another search is at work on it \(process {os.getpid()} on \S+, since .* UTC\); wait for it to end"
         with pytest.raises(UserError, match=rf"^study {search.name}: {at_work}"):
             run(tiny_dataset, store, trials=1)
@@ -104,15 +105,18 @@ def test_a_second_search_beside_one_is_refused(search: Search, tiny_dataset: Dat
 
 
 def test_the_claim_of_a_killed_search_is_awaited_and_a_cut_journal_said(
-    search: Search, tiny_dataset: Dataset, store: Store, capsys: pytest.CaptureFixture[str]
+    search: Search,
+    tiny_dataset: Dataset,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tiny_search.searched(search, store, lambda cell: 0.5, trials=1)
     with (Path(store.base) / "search" / search.name / "journal.log").open("a") as file:
         file.write('{"op_code')
-    store.write("process 1 on elsewhere", "claims", f"search-{search.name}", "1790000000.000-killed")
-    (claim,) = Path(store.base).glob("claims/*/*")
-    seen = claim.stat().st_mtime - STALE_SECONDS + 1.0
-    os.utime(claim, (seen, seen))
+    killed = Claim(1, "killed", who="process 1 on elsewhere, since 2026-09-21 13:46 UTC")
+    store.write(killed.content(), "claims", f"search-{search.name}", "claim.json")
+    monkeypatch.setattr(claims_module, "LEASE_SECONDS", 1.0)
     assert run(tiny_dataset, store, trials=1) is False
     waited, cut, *_ = capsys.readouterr().out.splitlines()
     assert waited.startswith(f"{search.name}: was claimed by process 1 on elsewhere, since ")

@@ -193,6 +193,18 @@ def test_a_search_whose_study_another_took_over_ends(search: Search, store: Stor
     assert states == ["FAIL", "FAIL", "WAITING", "WAITING"]
 
 
+def test_a_search_whose_claim_is_lost_tells_its_study_nothing_more(search: Search, store: Store) -> None:
+    study, held = opened(search, store), [True]
+    tried = Trials(search, study, store, trials=9, seed=0, say=lambda line: None, holds=lambda: held[0])
+    cells = tried.cells()
+    number, _ = next(cells)
+    held[0] = False
+    for go_on in (lambda: tried.tell(number, DIVERGED), lambda: next(cells)):
+        with pytest.raises(UserError, match=f"^study {search.name}: another search took it over while this one stood"):
+            go_on()
+    assert [trial.state.name for trial in opened(search, store).trials] == ["RUNNING"]
+
+
 def test_a_journal_that_cannot_be_written_ends_the_search(
     search: Search, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ class ObjectStorage(ThreadingHTTPServer):
     Attributes:
         fault: what befalls a request: None, DROPPED, or a status and an S3 error code. May block, which delays.
         log: every request so far, failed ones included, as (method, path).
+        conditions: whether If-Match and If-None-Match are honoured; some storage ignores them.
     """
 
     daemon_threads = True
@@ -43,6 +44,7 @@ class ObjectStorage(ThreadingHTTPServer):
         """A place of its own for a test, and nothing fails."""
         self.fault = lambda method, path: None
         self.log = []
+        self.conditions = True
         self.prefix = f"tests/{uuid.uuid4().hex[:8]}"
         self.uri = self.uri_of(f"{BUCKET}/{self.prefix}")
 
@@ -101,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         hop = ("connection", "content-length", "expect", "transfer-encoding")
         upstream = http.client.HTTPConnection(*self.server.upstream, timeout=120)
+        if not self.server.conditions:
+            hop += ("if-match", "if-none-match")
         kept = {name: value for name, value in self.headers.items() if name.lower() not in hop}
         upstream.request(self.command, self.path, body, {**kept, "Content-Length": str(len(body))})
         response = upstream.getresponse()

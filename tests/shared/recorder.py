@@ -22,8 +22,10 @@ class Recorder:
         self.at, self.stored, self.stop = at, stored, stop
         self.seen: list[tuple[int, int]] = []
 
-    def resume(self) -> Snapshot | None:
-        return torch.load(io.BytesIO(self.stored), weights_only=True) if self.stored else None
+    def resume(self, fits: Callable[[Snapshot], bool]) -> Snapshot | None:
+        snapshot = torch.load(io.BytesIO(self.stored), weights_only=True) if self.stored else None
+        assert snapshot is None or fits(snapshot)
+        return snapshot
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self.seen.append((step, total))

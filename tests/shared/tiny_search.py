@@ -10,9 +10,10 @@ from typing import Any
 import optuna
 import pandas as pd
 
+import toy_runs
 from s3ray.data import Dataset
 from s3ray.data.facts import DataFacts
-from s3ray.execution.cell import ROWS
+from s3ray.execution.drift import ROWS
 from s3ray.methods import METHODS, S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.space import Search
@@ -72,7 +73,7 @@ def commit(store: Store, cell: CellPlan, accuracies: Mapping[float, float]) -> N
         ratio = run.config.pruning.ratio if run.stage is SPARSIFICATION else 1.0
         buffer = io.BytesIO()
         rows({ratio: accuracies.get(ratio, 0.0)}).to_parquet(buffer)
-        store.commit(run, {ROWS: buffer.getvalue()}, seconds=1.0, provenance={})
+        toy_runs.commit(store, run, {ROWS: buffer.getvalue()}, seconds=1.0, provenance={})
 
 
 Result = float | str  # of a cell: its accuracy at p = 0.5, or why it failed

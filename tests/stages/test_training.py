@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import io
 import itertools
 import math
 from collections.abc import Callable
@@ -128,6 +129,51 @@ def test_a_resumed_run_ends_bit_identical(
     assert resumed.seen == [(step, STEPS) for step in range(at + 1, STEPS + 1)]  # nothing is done twice
     assert identical(state, expected)
     assert metrics == expected_metrics
+
+
+class Doubtful(Recorder):
+    """Starts afresh, and notes which of the snapshots it would have been let go on from."""
+
+    def __init__(self, snapshots: list[Snapshot]) -> None:
+        super().__init__()
+        self.snapshots, self.fitting = snapshots, list[bool]()
+
+    def resume(self, fits: Callable[[Snapshot], bool]) -> None:
+        self.fitting = [fits(snapshot) for snapshot in self.snapshots]
+
+
+@every_stage
+def test_a_snapshot_of_another_training_is_refused(name: str, tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    """torch would broadcast parameters and moments of other shapes without a word."""
+    recorder = Recorder(at=4, stop=True)
+    with pytest.raises(StoppedError):
+        _run(name, tiny_model, tiny_dataset, monitor=recorder)
+    assert recorder.stored is not None
+
+    def snapshot() -> Snapshot:
+        assert recorder.stored is not None
+        found: Snapshot = torch.load(io.BytesIO(recorder.stored), weights_only=True)
+        return found
+
+    good, flat = snapshot(), snapshot()
+    for moments in flat["solvers"][0]["optimizer"]["state"].values():
+        moments["exp_avg"] = moments["exp_avg"].mean()
+    of_doubles = {name: tensor.double() for name, tensor in good["parameters"].items()}
+    others = [
+        {**good, "parameters": {name: tensor[:1] for name, tensor in good["parameters"].items()}},
+        {**good, "parameters": {name: tensor.unsqueeze(0) for name, tensor in good["parameters"].items()}},
+        {**good, "parameters": of_doubles},
+        {**good, "parameters": {}},
+        flat,
+        {**good, "solvers": []},
+        {**good, "solvers": [{}]},
+        {**good, "step": 10**6},
+        {**good, "metrics": good["metrics"][:-1]},
+        {},
+    ]
+    doubtful = Doubtful([good, *others])
+    _run(name, tiny_model, tiny_dataset, monitor=doubtful)
+    assert doubtful.fitting == [True] + [False] * len(others)
 
 
 @every_stage

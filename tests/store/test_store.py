@@ -1,18 +1,44 @@
 import dataclasses
+import json
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import fs as pafs
 
+import toy_runs
 from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
-from s3ray.store import Store
+from s3ray.store import DamagedError, Marker, Store
 from toy_runs import toy_run
 
 RUN = toy_run()
+CHILD = toy_run(1, RUN)
+
+Harm = Callable[[bytes], bytes]
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit in the middle is another."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def zeroed(content: bytes) -> bytes:
+    """A block of the disk was never written."""
+    return content[: len(content) // 2] + bytes(min(4096, len(content) - len(content) // 2 - 1)) + content[-1:]
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+HARMS = [flipped, zeroed, cut]
 
 
 @pytest.fixture
@@ -50,14 +76,12 @@ def test_a_result_counts_once_its_marker_is_there(store: Store) -> None:
 def test_a_writer_that_dies_before_the_marker_leaves_nothing_that_counts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Store.write
 
-    def dies_at_marker(self: Store, content: bytes, *parts: str) -> None:
-        if parts[-1] == "commit.json":
-            raise KeyboardInterrupt
-        write(self, content, *parts)
+    def dies_at_marker(key: str, content: bytes) -> str:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "write", dies_at_marker)
+    monkeypatch.setattr(store.conditional, "create", dies_at_marker)
+    store.__dict__["honours_conditions"] = True  # known before
     with pytest.raises(KeyboardInterrupt):
         commit(store)
     monkeypatch.undo()
@@ -66,8 +90,8 @@ def test_a_writer_that_dies_before_the_marker_leaves_nothing_that_counts(
     assert store.artifact(RUN, "a.bin") == b"second"
 
 
-def test_two_writers_of_one_identity_never_mix(store: Store) -> None:
-    """Whoever's marker lands last, both files come from the same writer."""
+def test_of_two_writers_the_first_counts_for_good(store: Store) -> None:
+    """Whichever is first, both files come from the same writer, and the others leave nothing behind."""
     contents = [bytes([letter]) * 200_000 for letter in b"xyz"]
     for _ in range(5 if store.is_local else 2):
         threads = [threading.Thread(target=commit, args=(store, content)) for content in contents]
@@ -75,50 +99,70 @@ def test_two_writers_of_one_identity_never_mix(store: Store) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert store.artifact(RUN, "a.bin") == store.artifact(RUN, "b.bin")
-        assert store.artifact(RUN, "a.bin") in contents
+        counts = store.artifact(RUN, "a.bin")
+        assert counts == store.artifact(RUN, "b.bin")
+        assert counts in contents
+        marker = store.marker(RUN)
+        for content in contents:
+            late = store.commit(RUN, {"a.bin": content}, seconds=9.0, provenance={})
+            assert (late.is_first, late.marker) == (False, marker)
+            assert late.files == {"a.bin": counts, "b.bin": counts}
+        assert store.marker(RUN) == marker
+        attempts = store.fs.get_file_info(pafs.FileSelector(store.path("artifacts", "selection"), recursive=True))
+        assert {info.path.split("/")[-2] for info in attempts if info.base_name == "a.bin"} == {marker.attempt}
+        store.drop("artifacts")
 
 
-class FullDisk:
-    """A file system on which a finished file can no longer be put in place."""
+def test_a_write_that_fails_leaves_no_file_and_the_old_content(
+    local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished file can no longer be put in place."""
 
-    def __init__(self, fs: Any) -> None:
-        self._fs = fs
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fs, name)
-
-    def move(self, *_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError("no space left")
 
-
-def test_a_write_that_fails_leaves_no_file_and_the_old_content(local_store: Store, tmp_path: Path) -> None:
     store = local_store
     store.write("old", "folder", "name")
-    store.fs = FullDisk(store.fs)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         store.write("new", "folder", "name")
     assert [path.name for path in (tmp_path / "store" / "folder").iterdir()] == ["name"]
     assert store.read("folder", "name") == b"old"
 
 
-def test_checkpoints_keep_the_latest_and_vanish_with_the_commit(store: Store) -> None:
-    assert store.latest_checkpoint(RUN) is None
-    store.save_checkpoint(RUN, 9, b"nine")
-    store.save_checkpoint(RUN, 10, b"ten")
-    assert store.latest_checkpoint(RUN) == b"ten"
-    assert store.checkpoint_step(RUN) == 10
-    assert store.names("checkpoints", RUN.identity) == ["000000010.pt"]
+def latest(store: Store) -> bytes | None:
+    return next((content for _, content in store.checkpoints(RUN)), None)
+
+
+def test_checkpoints_keep_the_latest_two_and_vanish_with_the_commit(store: Store) -> None:
+    assert latest(store) is None
+    assert store.checkpoint_step(RUN) is None
+    for step, content in ((9, b"nine"), (10, b"ten"), (11, b"eleven")):
+        store.save_checkpoint(RUN, step, content)
+    assert [content for _, content in store.checkpoints(RUN)] == [b"eleven", b"ten"]
+    assert store.checkpoint_step(RUN) == 11
     commit(store)
-    assert store.latest_checkpoint(RUN) is None
+    assert latest(store) is None
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_checkpoint_is_none_and_the_one_before_it_serves(store: Store, harm: Harm) -> None:
+    store.save_checkpoint(RUN, 1, b"one" * 4000)
+    store.save_checkpoint(RUN, 2, b"two" * 4000)
+    name = store.names("checkpoints", RUN.identity)[-1]
+    store.write(harm(b"two" * 4000), "checkpoints", RUN.identity, name)
+    assert latest(store) == b"one" * 4000
+    assert store.checkpoint_step(RUN) == 1  # so that the next ones are later than it
+    store.save_checkpoint(RUN, 2, b"again")
+    assert latest(store) == b"again"
 
 
 def test_another_writer_may_drop_checkpoints_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save_checkpoint(RUN, 1, b"one")
-    names = store.names
-    monkeypatch.setattr(store, "names", lambda *parts: ["000000000.pt", *names(*parts)])  # listed, then gone
+    names, gone = store.names, [f"{step:09d}-{'0' * 64}.pt" for step in (0, 3)]
+    monkeypatch.setattr(store, "names", lambda *parts: sorted([*gone, *names(*parts)]))  # listed, then gone
     store.save_checkpoint(RUN, 2, b"two")
-    assert store.latest_checkpoint(RUN) == b"two"
+    assert latest(store) == b"two"
     store.drop_checkpoints(RUN)
     store.drop_checkpoints(RUN)
 
@@ -151,9 +195,129 @@ def test_a_payload_that_is_damaged_at_equal_length_is_found_and_computed_again(s
     folder = ("artifacts", RUN.stage.name, RUN.identity, store.marker(RUN).attempt)
     store.write(bytes(len(b"payload")), *folder, "b.bin")
     assert store.artifact(RUN, "a.bin") == b"payload"
-    with pytest.raises(UserError, match=r"b\.bin: damaged, and left out from now on; run again to compute it again$"):
+    with pytest.raises(DamagedError, match=r"b\.bin: damaged, and set aside as \w+\.damaged; run again to compute it"):
         store.artifact(RUN, "b.bin")
     assert store.markers([RUN]) == {}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_payload_is_set_aside_and_the_next_writer_counts(store: Store, harm: Harm) -> None:
+    commit(store, b"payload" * 2000)
+    marker = store.marker(RUN)
+    folder = ("artifacts", RUN.stage.name, RUN.identity)
+    store.write(harm(b"payload" * 2000), *folder, marker.attempt, "b.bin")
+    if store.marker(RUN) is not None:  # its length is as it was
+        with pytest.raises(DamagedError):
+            store.artifact(RUN, "b.bin")
+        assert store.names(*folder, f"{marker.attempt}.damaged") == ["a.bin", "b.bin"]
+        with pytest.raises(DamagedError, match="missing"):  # whoever still has its marker
+            store.payload(marker, "a.bin")
+    assert store.marker(RUN) is None
+    commit(store, b"again")
+    assert store.artifact(RUN, "b.bin") == b"again"
+
+
+def test_a_late_writer_that_finds_the_first_result_damaged_counts(store: Store) -> None:
+    commit(store)
+    store.write(b"PAYLOAD", "artifacts", RUN.stage.name, RUN.identity, store.marker(RUN).attempt, "b.bin")
+    assert store.commit(RUN, {"a.bin": b"late"}, seconds=1.0, provenance={}).is_first
+    assert store.artifact(RUN, "a.bin") == b"late"
+
+
+def bits(content: bytes) -> list[bytes]:
+    """`content` with one bit flipped, at 300 places."""
+    places = np.random.default_rng(0).choice(8 * len(content), 300, replace=False)
+    return [content[: p // 8] + bytes([content[p // 8] ^ 1 << p % 8]) + content[p // 8 + 1 :] for p in places]
+
+
+def test_no_flipped_bit_of_a_marker_is_taken_for_another_result(local_store: Store) -> None:
+    commit(local_store)
+    plain = local_store.marker(RUN)
+    for content in bits(local_store.marker_content(RUN.stage.name, RUN.identity)):
+        assert Marker.of(content, RUN.stage.name, RUN.identity) in (None, plain)  # a space may be another one
+
+
+def test_a_damaged_marker_is_kept_and_the_next_one_counts(store: Store) -> None:
+    commit(store)
+    folder = ("artifacts", RUN.stage.name, RUN.identity)
+    damaged = store.marker_content(RUN.stage.name, RUN.identity).replace(b'"seconds": 1.5', b'"seconds": 2.5')
+    store.write(damaged, *folder, "commit.json")
+    assert store.marker(RUN) is None
+    commit(store, b"again")
+    assert store.artifact(RUN, "a.bin") == b"again"
+    (aside,) = [name for name in store.names(*folder) if name.endswith(".damaged")]
+    assert store.read(*folder, aside) == damaged
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attempt": "../../other"},
+        {"attempt": ""},
+        {"files": {"a/b": [1, "0" * 64]}},
+        {"files": {"a": [1]}},
+        {"files": {"a": ["1", "0" * 64]}},
+        {"files": None},
+        {"seconds": -1.0},
+        {"seconds": None},
+        {"committed_at": "yesterday"},
+        {"committed_at": "2026-01-01T00:00:00"},
+        {"provenance": []},
+        {"parent_attempt": "abc"},
+        {"document": {"stage": "selection"}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_marker_that_its_digest_calls_whole_is_looked_at_all_the_same(local_store: Store, change: Any) -> None:
+    commit(local_store)
+    marker = local_store.marker(RUN)
+    if change.keys() == {"more"}:
+        content = json.dumps({**json.loads(marker.content()), **change}).encode()
+    else:
+        content = dataclasses.replace(marker, **change).content()
+    assert Marker.of(content, RUN.stage.name, RUN.identity) is None
+    assert Marker.of(marker.content(), RUN.stage.name, toy_run(9).identity) is None
+
+
+def test_a_result_counts_only_with_the_one_that_it_stands_on(store: Store) -> None:
+    """The parent was damaged, and computed again after its child."""
+    commit(store)
+    store.commit(CHILD, {"c.bin": b"child"}, seconds=1.0, provenance={}, parent=store.marker(RUN))
+    assert set(store.markers([CHILD])) == {CHILD.identity}
+    assert store.marker_of("selection", CHILD.identity) == store.marker(CHILD)
+    store.write(b"PAYLOAD", "artifacts", RUN.stage.name, RUN.identity, store.marker(RUN).attempt, "b.bin")
+    with pytest.raises(DamagedError):
+        store.artifact(RUN, "b.bin")
+    assert store.markers([RUN, CHILD]) == {}
+    commit(store, b"another")
+    assert set(store.markers([RUN, CHILD])) == {RUN.identity}
+    assert store.marker_of("selection", CHILD.identity) is None
+    again = store.commit(CHILD, {"c.bin": b"again"}, seconds=1.0, provenance={}, parent=store.marker(RUN))
+    assert again.is_first
+    assert store.artifact(CHILD, "c.bin") == b"again"
+    assert len(store.markers([CHILD, RUN, CHILD])) == 2
+
+
+def test_markers_of_thousands_of_children_read_their_parent_once(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = [toy_run(seed, RUN) for seed in range(1, 51)]
+    toy_runs.commit_all(local_store, [(run, {}) for run in children])
+    read: list[str] = []
+    content = Store.marker_content
+    monkeypatch.setattr(Store, "marker_content", lambda self, *of: (read.append(of[1]), content(self, *of))[1])
+    assert len(local_store.markers(children)) == 50
+    assert sorted(read) == sorted(run.identity for run in [RUN, *children])
+
+
+def test_without_conditional_writes_a_marker_is_looked_for(object_storage: ObjectStorage) -> None:
+    object_storage.conditions = False
+    store = Store(object_storage.uri)
+    assert not store.honours_conditions
+    commit(store)
+    assert not store.commit(RUN, {"a.bin": b"late"}, seconds=1.0, provenance={}).is_first
+    assert store.artifact(RUN, "a.bin") == b"payload"
 
 
 def test_a_list_deletes_nothing_that_is_not_ours(store: Store, tmp_path: Path) -> None:
@@ -291,13 +455,59 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(
         case "manifest of nothing":
             store.write(b"{}", "data", fingerprint, "manifest.json")
     with pytest.raises(
-        UserError, match=rf"/data/{fingerprint}: the published dataset is not whole; run the sweep again"
+        UserError,
+        match=rf"/data/{fingerprint}: the published dataset is damaged \([\w.]+\), and set aside; run the sweep",
     ):
         store.fetch_dataset(fingerprint)
     store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(fingerprint).arrays()["train.left.values"].sum() == pytest.approx(
         tiny_dataset.train.modalities["left"].values.sum()
     )
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("file", ["train.left.values.npy", "test.labels.npy", "manifest.json"])
+def test_damaged_data_are_never_used_and_published_again(
+    store: Store, tiny_dataset: Dataset, harm: Harm, file: str
+) -> None:
+    content = tiny_dataset.content()
+    store.publish_dataset(tiny_dataset)
+    whole = store.read("data", content, file)
+    store.write(harm(whole), "data", content, file)
+    with pytest.raises(UserError, match=r"the published dataset is damaged \(.+\), and set aside; run the sweep again"):
+        store.fetch_dataset(content)
+    store.publish_dataset(tiny_dataset)
+    assert store.fetch_dataset(content).damaged() == []
+    assert store.read("data", content, file) == whole
+
+
+def test_no_flipped_bit_of_a_manifest_is_used(
+    local_store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = tiny_dataset.content()
+    local_store.publish_dataset(tiny_dataset)
+    plain = Dataset.open(Path(local_store.path("data", content)))
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    for changed in bits(local_store.read("data", content, "manifest.json"))[:50]:
+        local_store.publish_dataset(tiny_dataset)
+        local_store.write(changed, "data", content, "manifest.json")
+        try:
+            found = local_store.fetch_dataset(content)
+        except UserError:
+            continue
+        assert (found.name, found.kind, found.facts, found.content()) == (plain.name, plain.kind, plain.facts, content)
+
+
+def test_a_worker_reads_all_of_a_dataset_once(
+    store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[None] = []
+    damaged = Dataset.damaged
+    monkeypatch.setattr(Dataset, "damaged", lambda self: (read.append(None), damaged(self))[1])
+    store.publish_dataset(tiny_dataset)
+    for _ in range(3):
+        store.fetch_dataset(tiny_dataset.content())
+    assert len(read) == 1
 
 
 def test_a_cached_copy_that_is_not_whole_is_fetched_again(

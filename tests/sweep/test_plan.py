@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import toy_runs
 from s3ray.configuration import document
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
@@ -66,7 +67,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def commit(store: Store, run: StageRun, seconds: float = 1.0, provenance: dict[str, str] = HERE) -> None:
-    store.commit(run, {}, seconds=seconds, provenance=provenance)
+    toy_runs.commit(store, run, {}, seconds=seconds, provenance=provenance)
 
 
 def test_each_specialization_stands_once_beside_the_naive_count(tiny_dataset: Dataset, store: Store) -> None:
@@ -462,5 +463,5 @@ def test_seconds_of_several_workers_count_for_each(tiny_dataset: Dataset, store:
     plan = make_plan(SWEEP, study_of(tiny_dataset), store)
     for cell in plan.cells[:6]:
         seconds = cell.seconds[cell.training.identity] / 4
-        store.commit(cell.training, {}, seconds=seconds, provenance={**HERE, "workers": 4})
+        toy_runs.commit(store, cell.training, {}, seconds=seconds, provenance={**HERE, "workers": 4})
     assert make_plan(SWEEP, study_of(tiny_dataset), store).speeds["specialization"] == pytest.approx(1.0)

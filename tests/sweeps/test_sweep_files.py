@@ -16,6 +16,7 @@ from s3ray.methods import METHODS, S3
 from s3ray.settings import default_scale, settings_for
 from s3ray.store import Store
 from s3ray.sweep import Plan, Study, StudyDataset, Sweep, load_sweep, make_plan
+from toy_runs import commit_all
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.py"))
@@ -122,9 +123,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: 
     def plan(name: str) -> Plan:
         return make_plan(load_sweep(ROOT / "sweeps" / f"{name}.py"), study(), store)
 
-    for cell in plan("table1_figure5").cells:
-        for run in cell.runs:
-            store.commit(run, {}, seconds=1.0, provenance={})
+    commit_all(store, [(run, {}) for cell in plan("table1_figure5").cells for run in cell.runs])
     to_run = {name: plan(name).summary()["stages"] for name in EXPECTED_CELLS if name != "full_grid"}
     for name in ("table3_selection_losses", "figure6_no_selection", "figures7_10_router_entropy"):
         assert to_run[name]["specialization"]["to_run"] == 0, name
@@ -146,9 +145,7 @@ def test_variants_of_a_finished_table_1_train_no_specialization_again(tmp_path: 
 def test_a_finished_grid_grows_by_what_is_new(tmp_path: Path, overrides: Any, cells: Any) -> None:
     store, grid = Store(str(tmp_path)), load_sweep(ROOT / "sweeps" / "full_grid.py")
     finished = make_plan(grid, study(["digits"]), store)
-    for cell in finished.cells:
-        for run in cell.runs:
-            store.commit(run, {}, seconds=1.0, provenance={})
+    commit_all(store, [(run, {}) for cell in finished.cells for run in cell.runs])
     grown = make_plan(grid, study(["digits"], **overrides), store)
     old = {cell.cell for cell in finished.cells}
     assert len(grown.pending) == cells
