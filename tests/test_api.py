@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,12 +21,14 @@ import torch
 
 import s3ray
 from s3ray import Dataset, FinishedStore, Model
+from s3ray.api.certificate import certify
 from s3ray.data.standardize import Standardizer, standardized
 from s3ray.errors import UserError
 from s3ray.execution import run_cell
 from s3ray.model import Encoding
 from s3ray.results.collect import Results
 from s3ray.stages.encode import encode_split
+from s3ray.store import Store
 
 NAME = "weights.safetensors"
 SHORT = {
@@ -430,3 +434,61 @@ def test_a_run_from_python_is_the_command_lines(finished: FinishedStore, ray_fol
     measured = ["branch", "preservation_ratio", "split", "accuracy", "pairs_kept"]
     plain = finished.rows().query("method == 's3' and seed == 0")[measured].reset_index(drop=True)
     pd.testing.assert_frame_equal(s3ray.open_store(str(tmp_path)).rows()[measured], plain)
+
+
+def test_a_certificate_leads_from_a_number_to_what_it_is_of(
+    finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Followed with nothing but hashlib, json and a Parquet reader, as its README says."""
+    finished.store.publish_dataset(tiny_dataset)
+    readme, found = certify(finished, Store(str(tmp_path)))
+    assert readme == str(tmp_path / "README.md")
+    assert found.holds
+    assert [sample.like for sample in found.samples] == ["bit for bit"] * 3
+
+    def plain(*parts: str) -> Any:
+        return json.loads(tmp_path.joinpath(*parts).read_text())
+
+    files = plain("certificate.json")["files"]
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {*files, "certificate.json"}
+    assert {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in files} == files
+    numbers = plain("numbers.json")
+    assert {number["table"] for number in numbers} == {"rows", "controls", "references"}
+    for number in numbers:
+        accuracies = []
+        for identity in number["runs"]:
+            (folder,) = tmp_path.glob(f"runs/*/{identity}")
+            content, marker = (folder / "rows.parquet").read_bytes(), json.loads((folder / "commit.json").read_text())
+            assert marker["files"]["rows.parquet"] == [len(content), hashlib.sha256(content).hexdigest()]
+            rows = pd.read_parquet(folder / "rows.parquet")
+            same = rows[rows["split"] == number["split"]]
+            same = same[same["reference"] == number["reference"]] if number["table"] == "references" else same
+            accuracies.append(same["accuracy"].item())
+            while True:
+                document = json.dumps(marker["document"], sort_keys=True, separators=(",", ":"))
+                assert hashlib.sha256(document.encode()).hexdigest() == marker["identity"]
+                environment = (tmp_path / "environments" / f"{marker['provenance']['environment']}.txt").read_text()
+                assert f"torch=={marker['provenance']['torch']}\n" in environment
+                if (parent := marker["document"]["parent"]) is None:
+                    assert f"data/{marker['document']['data']}.json" in files
+                    break
+                attempt = marker["parent_attempt"]
+                marker = plain("runs", marker["parent_stage"], parent, "commit.json")
+                assert marker["attempt"] == attempt
+        assert number["mean_accuracy"] == pytest.approx(np.mean(accuracies), abs=1e-15)
+        assert number["n"] == len(accuracies)
+    card = next((tmp_path / "models").glob("*.md")).read_text()
+    assert "| p |" in card
+    crate = {entry["@id"] for entry in plain("ro-crate-metadata.json")["@graph"]}
+    assert crate >= files.keys()
+    readme_again, _ = certify(finished, Store(str(tmp_path)), sample=0)  # takes the place of an earlier one
+    assert readme_again == readme
+
+
+def test_a_certificate_of_nothing_or_in_somebodys_folder(finished: FinishedStore, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no results of any sweep"):
+        certify(s3ray.open_store(tmp_path), Store(str(tmp_path / "out")))
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="is somebody's own; choose another folder"):
+        certify(finished, Store(str(tmp_path)), sample=0)
+    assert (tmp_path / "README.md").read_text() == "mine"

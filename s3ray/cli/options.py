@@ -40,6 +40,9 @@ ScaleOption = Annotated[
 StorageOption = Annotated[
     str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
 ]
+SweepNameOption = Annotated[
+    str | None, typer.Option("--sweep", metavar="NAME", help="Default: the sweep whose results were written last.")
+]
 ConfigOption = Annotated[
     list[str] | None,
     typer.Option(

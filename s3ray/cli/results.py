@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from s3ray.cli.console import user_errors
-from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, names_in, open_store
+from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, SweepNameOption, names_in, open_store
 from s3ray.data.sources import DEFAULT_PAIR
 from s3ray.errors import UserError
 
@@ -49,11 +49,6 @@ def params(
         TableFormat.text: lambda: frame.to_string(index=False) + "\n",
     }
     sys.stdout.write(renderers[output]())
-
-
-SweepNameOption = Annotated[
-    str | None, typer.Option("--sweep", metavar="NAME", help="Default: the sweep whose results were written last.")
-]
 
 
 def report(

@@ -263,7 +263,7 @@ def _again(
     if run is None:
         found.skipped.append(f"{name}: of another version, not computed again")
         return
-    data = next((data for data in datasets if run.data in _fingerprints(data)), None)
+    data = next((data for data in datasets if run.data in fingerprints(data)), None)
     if data is None:
         found.skipped.append(f"{name}: its data are not in the store, not computed again")
         return
@@ -314,5 +314,7 @@ def _model(store: Store, markers: Mapping[str, Marker], run: StageRun, data: Dat
     return run.stage.restore(run.config, Inputs.of(data), parent, weights)
 
 
-def _fingerprints(data: Dataset) -> set[str | None]:
-    return {data.fingerprint(), data.truth_fingerprint(), data.scores_fingerprint()}
+def fingerprints(data: Dataset) -> set[str]:
+    """By which stage runs know it."""
+    known = (data.fingerprint(), data.truth_fingerprint(), data.scores_fingerprint())
+    return {fingerprint for fingerprint in known if fingerprint is not None}

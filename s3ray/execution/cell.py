@@ -16,7 +16,7 @@ from torch import Tensor
 from s3ray.data.dataset import Dataset
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.drift import WEIGHTS, artifact_files, record_drift
-from s3ray.execution.provenance import provenance
+from s3ray.execution.provenance import environment, environment_digest, provenance
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
@@ -108,6 +108,7 @@ class _CellRunner:
         self._loaded: tuple[str, TrainedModel] | None = None  # the model at hand, and the identity of its run
         self._begun = Begun()  # of that model
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
+        self._is_noted = False  # whether the store knows the packages that this process runs with
         self._holds: Callable[[], bool] | None = None  # on rank 0: whether what is claimed is still ours
 
     def run(self, committed: Collection[str]) -> bool:
@@ -191,6 +192,7 @@ class _CellRunner:
 
     def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
         """Commit a result; the marker that counts, and, where another writer was first, its weights."""
+        self._note_environment()
         files = artifact_files(outcome)
         committed = self.store.commit(
             run,
@@ -204,6 +206,13 @@ class _CellRunner:
             return committed.marker, None
         record_drift(self.store, committed.marker, committed.files, files, provenance(self.device))
         return committed.marker, committed.files.get(WEIGHTS)
+
+    def _note_environment(self) -> None:
+        """Keep what the markers' provenance names by its digest, once per store."""
+        file = f"{environment_digest()}.txt"
+        if not self._is_noted and file not in self.store.names("environments"):
+            self.store.write(environment(), "environments", file)
+        self._is_noted = True
 
     def _visible(self, run: StageRun) -> Dataset:
         """What the run is given of the data; kept for those of its kind, since padding copies all of them."""

@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import torch
@@ -29,7 +29,19 @@ def provenance(device: torch.device) -> dict[str, str | int]:
         "machine": machine_kind(device),
         "hardware": f"{platform.machine()} {hardware}",
         "workers": workers(),
+        "environment": environment_digest(),
     }
+
+
+@functools.cache
+def environment() -> str:
+    """The packages that this process can import, with their versions, a line each, as `pip freeze` lists them."""
+    return "".join(sorted({f"{package.metadata['Name']}=={package.version}\n" for package in distributions()}))
+
+
+def environment_digest() -> str:
+    """Names `environment` in markers and in the store."""
+    return hashlib.sha256(environment().encode()).hexdigest()[:16]
 
 
 def machine_kind(device: torch.device) -> str:

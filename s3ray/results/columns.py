@@ -33,6 +33,7 @@ PROVENANCE = {
     "machine": "kind of machine: type and instruction set or compute capability",
     "hardware": "processor or accelerator",
     "workers": "of the group that ran it",
+    "environment": "digest of the packages that it ran with, listed in the store's environments/",
 }
 _RATIO = {"preservation_ratio": "p: share of (token, expert) pairs that is kept"}
 

@@ -6,6 +6,7 @@
     checkpoints/<identity>/<step>-<sha256>.pt     progress of a stage that is not yet committed, the latest two
     data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
+    environments/<digest>.txt                     packages that results ran with, named by their provenance
     claims/<cell>/                                who is at work on a cell (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
@@ -349,6 +350,11 @@ class Store:
     def names(self, *parts: str) -> list[str]:
         """Names of the files directly in a folder; empty if it is not there."""
         return sorted(self.modified(*parts))
+
+    def folders(self, *parts: str) -> list[str]:
+        """Names of the folders directly in a folder; empty if it is not there."""
+        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
+        return sorted(info.base_name for info in self.fs.get_file_info(selector) if not info.is_file)
 
     def modified(self, *parts: str) -> dict[str, float]:
         """When each file directly in a folder was written, in seconds by the storage's clock."""

@@ -1,0 +1,291 @@
+"""`s3ray certify`: a folder that lets a stranger check a sweep's numbers, without this package if need be.
+
+README.md                        how to check a number, with one worked through
+numbers.json                     every mean over seeds, with the stage runs behind it
+rows.csv, controls.csv, …        what each of these runs measured
+tables/                          the sweep's tables and figures, as they were written
+runs/<stage>/<identity>/         of every stage run behind them its commit marker, and, of what measured, its rows
+data/<fingerprint>.json          the datasets that can be fetched: digests of all arrays, facts
+environments/<digest>.txt        the packages that ran
+models/<identity>.md             a card per trained model
+audit.json                       what an audit of the store found, with runs computed again
+ro-crate-metadata.json           the same for machines, as a Process Run Crate
+certificate.json                 the sweep, and the sha256 of every other file; written last
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pandas as pd
+
+import s3ray
+from s3ray.api.finished import FinishedStore
+from s3ray.errors import UserError
+from s3ray.execution.audit import Audit, audit, fingerprints
+from s3ray.execution.drift import ROWS
+from s3ray.results import Results
+from s3ray.results.formatting import markdown
+from s3ray.results.statistics import CONFIGURATION
+from s3ray.stages.probe import PROBE
+from s3ray.stages.reference import REFERENCE
+from s3ray.stages.sentiment import SENTIMENT
+from s3ray.stages.sparsification import SPARSIFICATION
+from s3ray.stages.untrained import UNTRAINED
+from s3ray.store import Marker, Store
+
+# The tables whose lines say which run measured them, and what names a mean of each.
+_MEANS = {
+    "rows": [*CONFIGURATION, "preservation_ratio", "split"],
+    "controls": [*CONFIGURATION, "control", "preservation_ratio", "split"],
+    "references": ["dataset", "scale", "reference", "split"],
+}
+_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+
+
+def certify(
+    finished: FinishedStore, output: Store, sweep: str | None = None, sample: int = 3, seed: int = 0
+) -> tuple[str, Audit]:
+    """Write the certificate of a sweep's results.
+
+    Args:
+        sample: that many of the store's runs are computed again, drawn by `seed`.
+
+    Returns:
+        Where its README is, and what the audit found: a certificate of a store with faults says so.
+
+    Raises:
+        UserError: there are no results, what is behind them is gone, or the folder has somebody's own README.md.
+    """
+    store, results = finished.store, finished.results(sweep)
+    if "README.md" in output.names() and "certificate.json" not in output.names():
+        raise UserError(f"{output.address('README.md')}: is somebody's own; choose another folder for the certificate")
+    found = audit(store, sample, random.Random(seed))
+    markers = _with_ancestors(store, dict.fromkeys(_measured_by(results)))
+    numbers = list(_numbers(results))
+    files = dict(_tables(store, results)) | dict(_behind(store, results, markers))
+    files["numbers.json"] = json.dumps(numbers, indent=1, default=lambda number: number.item())  # NumPy's
+    files["audit.json"] = json.dumps(_audited(found), indent=1)
+    files["README.md"] = _readme(results, numbers, markers, found)
+    about = {
+        "sweep": results.info["sweep"],
+        "s3ray": s3ray.__version__,
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+    files["ro-crate-metadata.json"] = json.dumps(_crate(about, files, markers.values()), indent=1)
+    output.write_folder(files, about, listing="certificate.json")
+    return output.address("README.md"), found
+
+
+def _measured_by(results: Results) -> Iterator[tuple[str, str]]:
+    """Stage and identity of every run that measured a line of a table."""
+    for _, line in results.rows.iterrows():
+        yield (PROBE if line["preservation_ratio"] == 1.0 else SPARSIFICATION).name, line["identity"]
+        if isinstance(line["sentiment_identity"], str):
+            yield SENTIMENT.name, line["sentiment_identity"]
+    for _, line in results.controls.iterrows():
+        yield (UNTRAINED if line["control"] == "untrained" else SPARSIFICATION).name, line["identity"]
+    for _, line in results.references.iterrows():
+        yield REFERENCE.name, line["identity"]
+
+
+def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, Marker]:
+    """Markers of these runs and of all that they stand on, by identity."""
+    markers: dict[str, Marker] = {}
+    wanted = list(runs)
+    while wanted:
+        read = store.parallel(lambda run: store.marker_of(*run), wanted)
+        for (stage, identity), marker in zip(wanted, read, strict=True):
+            if marker is None:
+                raise UserError(
+                    f"{store.address('artifacts', stage, identity)}: not there, or not whole, and the results stand on "
+                    f"it; run the sweep again, then certify"
+                )
+            markers[identity] = marker
+        above = {(str(m.parent_stage), str(m.document["parent"])) for m in markers.values() if m.parent_stage}
+        wanted = sorted(run for run in above if run[1] not in markers)
+    return markers
+
+
+def _numbers(results: Results) -> Iterator[dict[str, Any]]:
+    """Every mean over seeds, and what it is the mean of."""
+    for table, names in _MEANS.items():
+        frame = results.frames[table]
+        for values, lines in frame.groupby(names, sort=False) if len(frame) else ():
+            accuracies = lines["accuracy"].dropna()
+            yield {
+                "table": table,
+                **dict(zip(names, values, strict=True)),
+                "mean_accuracy": float(accuracies.mean()) if len(accuracies) else None,
+                "n": len(accuracies),
+                "runs": lines["identity"].tolist(),
+            }
+
+
+def _tables(store: Store, results: Results) -> Iterator[tuple[str, bytes | str]]:
+    name = results.info["sweep"]
+    info = store.folder_info("results", name)
+    for file in info["files"]:
+        yield f"tables/{file}", store.read_listed(info, file, "results", name)
+    for table in _MEANS:
+        if len(frame := results.frames[table]):
+            # Bits are for programs: rows.parquet among the tables has them.
+            yield f"{table}.csv", frame.drop(columns="correct").to_csv(index=False)
+
+
+def _behind(store: Store, results: Results, markers: Mapping[str, Marker]) -> Iterator[tuple[str, bytes | str]]:
+    """What stands behind the tables: runs, models, data, packages."""
+    for marker in markers.values():
+        folder = f"runs/{marker.stage}/{marker.identity}"
+        yield f"{folder}/commit.json", marker.content()
+        if marker.inputs is None:
+            yield f"{folder}/{ROWS}", store.payload(marker, ROWS)
+        else:
+            yield f"models/{marker.identity}.md", _card(marker, results)
+    read = {str(marker.document["data"]) for marker in markers.values()}
+    for content in store.folders("data"):
+        with suppress(UserError):  # being published, or set aside; the audit tells of damage
+            for fingerprint in sorted(read & fingerprints(store.fetch_dataset(content))):
+                yield f"data/{fingerprint}.json", store.read("data", content, "manifest.json")
+    for digest in sorted({marker.provenance["environment"] for marker in markers.values()}):
+        yield f"environments/{digest}.txt", store.read("environments", f"{digest}.txt")
+
+
+def _card(marker: Marker, results: Results) -> str:
+    """A model card: what it is, what it was trained on, what it reaches, what to mind."""
+    own = results.rows[results.rows["trained_identity"] == marker.identity]
+    data = own[["dataset", "kind", "modalities"]].drop_duplicates().itertuples(index=False)
+    of = "; ".join(f"{name} ({kind} data, {modalities})" for name, kind, modalities in data)
+    means = own.pivot_table(index="preservation_ratio", columns="split", values="accuracy", sort=False)
+    reached = [
+        "Accuracy of a linear probe of its representations, by preservation ratio p:",
+        "",
+        markdown(_told(means)),
+        "",
+    ]
+    lines = [
+        f"# {marker.stage} {marker.identity[:12]}",
+        "",
+        f"Encoders of {of}." if of else "A model that others of this certificate start from.",
+        f"Trained in {marker.seconds:.0f} s on {marker.machine} ({marker.workers} workers), committed "
+        f"{marker.committed_at}. Inputs: {json.dumps(marker.inputs)}.",
+        "",
+        *(reached if of else []),
+        "Mind: what it reaches is said of these data alone. Below p = 1 pairs of tokens and experts are ranked within "
+        "a batch, so a sample's representation depends a little on the samples that it is encoded with.",
+        "",
+        "```json",
+        json.dumps(marker.document, indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _told(means: pd.DataFrame) -> pd.DataFrame:
+    return means.map(lambda mean: f"{mean:.4f}").rename_axis(index="p", columns=None).reset_index()
+
+
+def _audited(found: Audit) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "holds": found.holds}
+
+
+def _readme(results: Results, numbers: list[dict[str, Any]], markers: Mapping[str, Marker], found: Audit) -> str:
+    first = next((number for number in numbers if number["runs"]), None)
+    datasets = "; ".join(f"{name} ({about['kind']} data)" for name, about in results.info["datasets"].items())
+    lines = [
+        f"# Certificate of {results.info['sweep']}",
+        "",
+        f"Where every number of `tables/` comes from, written by s3ray {s3ray.__version__}. Data: {datasets}.",
+        "",
+        f"Audit of the store: {'all is as it was committed' if found.holds else 'FAULTS, see audit.json'}; "
+        f"{found.results} results read and compared with their digests, {len(found.samples)} computed again.",
+        "",
+        "## To check a number",
+        "",
+        "1. `certificate.json` has the sha256 of every other file: `sha256sum FILE` tells whether it is the one that "
+        "was written.",
+        "2. Find the mean in `numbers.json`: by dataset, method, χ (`granularity`), batch size, branch (the Selection "
+        "loss), p (`preservation_ratio`) and split. `runs` are the stage runs behind it, one per seed.",
+        "3. `runs/<stage>/<identity>/rows.parquet` is what such a run measured; its `accuracy` of that split is one of "
+        "the numbers whose mean it is. `commit.json` beside it has the file's sha256.",
+        "4. `commit.json` says what ran: `document` is all that its result depends on, and its `identity` is the "
+        "sha256 of that document as JSON with sorted keys and without blanks. `document.parent` and `parent_attempt` "
+        "name the run that it started from, which stands here, too.",
+        "5. `document.data` is the fingerprint of the data; `data/` has their digests. `provenance` names the code's "
+        "revision, the machine, and the `environment`, whose packages `environments/` lists.",
+        "",
+        "Verdicts, intervals and figures follow from these numbers by rules that stand in the source: "
+        "`s3ray/results/statistics.py`, `controlled.py`, `crossed.py`.",
+        "",
+    ]
+    if first is not None:
+        marker = markers[first["runs"][0]]
+        folder = f"runs/{marker.stage}/{marker.identity}"
+        named = ", ".join(
+            f"{k} {v}" for k, v in first.items() if k not in ("table", "runs", "mean_accuracy", "n") and v != ""
+        )
+        lines += [
+            "## One worked through",
+            "",
+            f"{named}: {first['mean_accuracy']}, the mean of {first['n']}. Its first run:",
+            "",
+            "```",
+            f"sha256sum {folder}/{ROWS}      # {marker.files[ROWS][1]}",
+            f"python -c \"import pandas; print(pandas.read_parquet('{folder}/{ROWS}')[['split', 'accuracy']])\"",
+            "python -c \"import hashlib, json; d = json.load(open('" + folder + "/commit.json'))['document']; "
+            "print(hashlib.sha256(json.dumps(d, sort_keys=True, separators=(',', ':')).encode()).hexdigest())\"",
+            f"# {marker.identity}",
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _crate(about: Mapping[str, str], files: Mapping[str, bytes | str], markers: Iterable[Marker]) -> dict[str, Any]:
+    """The folder as a Process Run Crate: the sweep is an action of s3ray, from data to tables."""
+    ends = sorted(marker.committed_at for marker in markers)
+
+    def refer(prefix: str) -> list[dict[str, str]]:
+        return [{"@id": name} for name in sorted(files) if name.startswith(prefix)]
+
+    tool, action = "https://pypi.org/project/s3ray/", f"#{about['sweep']}"
+    graph: list[dict[str, Any]] = [
+        {
+            "@id": "ro-crate-metadata.json",
+            "@type": "CreativeWork",
+            "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+            "about": {"@id": "./"},
+        },
+        {
+            "@id": "./",
+            "@type": "Dataset",
+            "name": f"Certificate of the sweep {about['sweep']}",
+            "description": "Every number of a sweep of S3 with the runs, data, code and packages behind it.",
+            "datePublished": about["at"],
+            "license": "see the project's own",
+            "conformsTo": {"@id": _PROFILE},
+            "hasPart": [{"@id": name} for name in sorted(files)],
+            "mentions": {"@id": action},
+        },
+        {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
+        {"@id": tool, "@type": "SoftwareApplication", "name": "s3ray", "version": about["s3ray"]},
+        {
+            "@id": action,
+            "@type": "CreateAction",
+            "name": about["sweep"],
+            "instrument": {"@id": tool},
+            "object": refer("data/"),
+            "result": refer("tables/"),
+            "startTime": ends[0] if ends else about["at"],
+            "endTime": ends[-1] if ends else about["at"],
+        },
+        *({"@id": name, "@type": "File", "name": name} for name in sorted(files)),
+    ]
+    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
