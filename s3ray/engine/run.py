@@ -182,24 +182,15 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
         if not cells:
             return
         failure = None
-        if free := [cell for cell in cells if _is_free(cell, committed, claims)]:
+        ready = {claim for cell in cells for claim in cell.ready(committed)}
+        nobodys = {claim for claim in ready if claims.free(claim)}
+        if free := [cell for cell in cells if cell.ready(committed) & nobodys]:
             try:
                 _fit(pack, store, execution, relay)
             except Exception as error:
                 failure = error
         else:
             time.sleep(RENEW_SECONDS)
-
-
-def _is_free(cell: CellPlan, committed: Mapping[str, object], claims: Claims) -> bool:
-    """Whether some of what a cell misses can be done now: no other sweep is at work on it, nor on its parent."""
-    missing = cell.missing(committed)
-    if cell.training in missing:  # what does not wait for it takes seconds
-        missing = [cell.training]
-    ready = {run.claim for run in missing if run.parent is None or run.parent.identity in committed}
-    # All are looked at: only what was looked at for the time of a lease is known to be nobody's any more.
-    free = [claim for claim in ready if claims.free(claim)]
-    return bool(free)
 
 
 def cause(error: BaseException) -> str:

@@ -97,7 +97,8 @@ class Audit:
         for title, table in tables.items():
             if table:
                 told += [title, pd.DataFrame(table).to_string(index=False)]
-        verdict = "all is as it was committed" if self.holds else f"{len(self.faults) + len(self.beyond)} faults"
+        count = len(self.faults) + len(self.beyond)
+        verdict = f"{count} fault{'s' if count > 1 else ''}" if count else "all is as it was committed"
         return [*told, *self.skipped, *self.faults, *self.beyond, verdict]
 
     @property

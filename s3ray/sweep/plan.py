@@ -125,6 +125,13 @@ class CellPlan:
         """The runs whose identities are not among those committed."""
         return [run for run in self.runs if run.identity not in committed]
 
+    def ready(self, committed: Collection[str]) -> set[str]:
+        """Claims of what can be done next: of the training until it is there, since little does not stand on it."""
+        missing = self.missing(committed)
+        if self.training in missing:
+            return {self.training.claim}
+        return {run.claim for run in missing if run.parent is None or run.parent.identity in committed}
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -135,7 +135,7 @@ def test_a_result_that_is_damaged_fails_its_trial_alone(search: Search, store: S
     payload.write_bytes(bytes(payload.stat().st_size))
     tried.tell(number, None)
     (cause,) = tried.failures
-    assert "damaged, and left out from now on; run again" in cause
+    assert "damaged, and set aside as" in cause
     assert opened(search, store).trials[0].state is TrialState.FAIL
 
 

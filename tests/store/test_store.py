@@ -210,7 +210,7 @@ def test_a_damaged_payload_is_set_aside_and_the_next_writer_counts(store: Store,
         with pytest.raises(DamagedError):
             store.artifact(RUN, "b.bin")
         assert store.names(*folder, f"{marker.attempt}.damaged") == ["a.bin", "b.bin"]
-        with pytest.raises(DamagedError, match="missing"):  # whoever still has its marker
+        with pytest.raises(DamagedError, match="damaged, and set aside"):  # whoever still has its marker
             store.payload(marker, "a.bin")
     assert store.marker(RUN) is None
     commit(store, b"again")
