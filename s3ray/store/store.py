@@ -6,7 +6,7 @@
     checkpoints/<identity>/<step>-<sha256>.pt     progress of a stage that is not yet committed, the latest two
     data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
-    claims/<cell>/                                who is at work on a cell (store/claims.py)
+    claims/<what is computed>/                    who is at work on it (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
