@@ -332,12 +332,15 @@ def _has_ended(process: str) -> bool:
     here, there = _here().split(), process.split()
     if len(there) != 4 or here[:2] != there[:2] or not there[2].isdecimal():
         return False
-    try:
+    with suppress(OSError):
         return _started(int(there[2])) != there[3]
-    except (FileNotFoundError, ProcessLookupError):
+    try:  # other users' processes can be hidden from /proc, but not from this
+        os.kill(int(there[2]), 0)
+    except ProcessLookupError:
         return True
     except OSError:
-        return False
+        pass
+    return False
 
 
 def _started(pid: int) -> str:

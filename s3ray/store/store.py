@@ -7,7 +7,7 @@
     data/<content>/                               prepared datasets
     runs/<run>/                                   attempts and failures of one call
     environments/<digest>.txt                     packages that results ran with, named by their provenance
-    claims/<cell>/                                who is at work on a cell (store/claims.py)
+    claims/<what is computed>/                    who is at work on it (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 

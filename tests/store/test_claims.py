@@ -192,6 +192,20 @@ def test_the_hosts_clocks_do_not_matter(disk: Store, monkeypatch: pytest.MonkeyP
             assert [bool(first), bool(second)] == [True, False]
 
 
+def test_without_conditional_writes_claims_still_save_work(disk: Store) -> None:
+    disk.honours_conditions = False
+    clock = Clock()
+    with Claims(disk, clock=lambda: 0.0).take("model") as first:
+        assert first is not None
+        observer = Claims(disk, clock=clock)
+        assert not observer.free("model")
+        clock.now += LEASE_SECONDS
+        with observer.take("model") as second:
+            assert second is not None
+    with Claims(disk).take("model") as third:
+        assert third is not None
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"epoch": "1", "owner": ""}', "\0" * 200])
 def test_a_damaged_claim_is_that_of_a_dead_owner(disk: Store, content: str) -> None:
     disk.write(content, "claims", "model", "claim.json")

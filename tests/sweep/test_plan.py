@@ -103,6 +103,21 @@ def test_what_is_committed_is_cached_and_costs_nothing(tiny_dataset: Dataset, st
     assert again.seconds(again.cells[1]) < plan.seconds(second)
 
 
+def test_what_is_ready_of_a_cell_is_its_training_then_what_stands_on_it(tiny_dataset: Dataset, store: Store) -> None:
+    cell = make_plan(SWEEP, study_of(tiny_dataset), store).cells[0]
+    selection = cell.branches[1].trained
+    shared = {cell.floors["untrained"].claim, cell.reference.claim}
+    committed: set[str] = set()
+    assert cell.ready(committed) == {cell.training.claim}
+    committed.add(cell.training.identity)
+    assert cell.ready(committed) == {cell.training.claim, selection.claim} | shared
+    committed |= {run.identity for run in (*cell.branches[0].runs, *cell.floors.values(), cell.reference)}
+    assert cell.ready(committed) == {selection.claim}
+    committed.add(selection.identity)
+    assert cell.ready(committed) == {selection.claim}  # its curve
+    assert cell.ready({run.identity for run in cell.runs}) == set()
+
+
 def test_measured_seconds_correct_the_estimates_of_their_stage(tiny_dataset: Dataset, store: Store) -> None:
     epochs = OptimizerConfig(epochs=2000, learning_rate=1e-3)
     long = {
