@@ -1,7 +1,7 @@
 """The one data interface: ragged sequences of one or more modalities with labels, in three splits.
 
-On disk a dataset is a folder of `.npy` files and a `manifest.json` with the sha256 of each; opening it maps the
-files, so that every trial of a node shares their pages.
+On disk a dataset is a folder of `.npy` files and a `manifest.json` with the sha256 of each and its own; opening it maps
+the files, so that every trial of a node shares their pages.
 """
 
 from __future__ import annotations
