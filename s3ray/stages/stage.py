@@ -169,6 +169,10 @@ class StageRun:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of the canonical JSON of `document`."""
-        canonical = json.dumps(self.document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return identity_of(self.document)
+
+
+def identity_of(document: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of a run's document."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

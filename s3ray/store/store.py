@@ -22,6 +22,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,10 +37,11 @@ import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
+from s3ray.configuration import MANY
 from s3ray.data.dataset import Dataset, array_digest, put_in_place
 from s3ray.errors import UserError
 from s3ray.paths import local_path
-from s3ray.stages.stage import Inputs, StageRun
+from s3ray.stages.stage import Inputs, StageRun, identity_of
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -69,6 +71,36 @@ class Marker:
     committed_at: str
     provenance: Mapping[str, Any]
 
+    @classmethod
+    def parse(cls, content: bytes) -> Marker | None:
+        """The marker that a file holds, every field of its type; None for anything else, such as one cut short."""
+        try:
+            plain = json.loads(content)
+            if not isinstance(plain, dict) or plain.keys() != {field.name for field in dataclasses.fields(cls)}:
+                return None
+            marker = cls(**plain)
+            files = {name: (size, digest) for name, (size, digest) in marker.files.items()}
+            holds = (
+                # It covers the document, whose fields need no look of their own.
+                marker.identity == identity_of(marker.document)
+                and isinstance(marker.document["stage"], str)
+                and (marker.parent_stage is None or _is_name(marker.parent_stage))
+                and (marker.parent_stage is None) == (marker.document["parent"] is None)
+                and (marker.inputs is None or _are_inputs(Inputs(**marker.inputs)))
+                and _is_name(marker.attempt)
+                and all(_is_name(name) and _is_count(size, 0) for name, (size, _) in files.items())
+                and all(re.fullmatch("[0-9a-f]{64}", digest, re.ASCII) for _, digest in files.values())
+                and type(marker.seconds) in (int, float)
+                and 0 <= marker.seconds <= MANY
+                and dt.datetime.fromisoformat(marker.committed_at).tzinfo is not None
+                and all(isinstance(value, str | int | float | None) for value in marker.provenance.values())
+                and isinstance(marker.machine, str | None)
+                and _is_count(marker.provenance.get("workers", 1))
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        return dataclasses.replace(marker, files=files) if holds else None
+
     @property
     def stage(self) -> str:
         return str(self.document["stage"])
@@ -82,6 +114,20 @@ class Marker:
     def workers(self) -> int:
         """Of the group that ran it, each for `seconds`."""
         return int(self.provenance.get("workers", 1))
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= 2**63 - 1
+
+
+def _are_inputs(inputs: Inputs) -> bool:
+    counts = (inputs.classes, *inputs.features.values(), *inputs.subsampled.values(), *inputs.padded.values())
+    return bool(inputs.features) and all(map(_is_count, counts)) and isinstance(inputs.standardized, bool)
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it names a file or folder directly in another."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value, re.ASCII) is not None
 
 
 class Store:
@@ -308,12 +354,12 @@ class Store:
         """`marker` of a run that is known by name."""
         folder = ("artifacts", stage, identity)
         try:
-            marker = Marker(**json.loads(self.read(*folder, "commit.json")))
-            sizes = {name: int(size) for name, (size, _) in marker.files.items()}
+            marker = Marker.parse(self.read(*folder, "commit.json"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, AttributeError):  # cut off while it was written to an object store
+        if marker is None or (marker.stage, marker.identity) != (stage, identity):
             return None
+        sizes = {name: size for name, (size, _) in marker.files.items()}
         # Only now: an attempt is whole before the marker that names it appears.
         return marker if sizes.items() <= self.sizes(*folder, marker.attempt).items() else None
 
