@@ -31,6 +31,7 @@ ROOMS = (
     "configuration",
     "registry",
     "paths",
+    "terminal",
     "errors",
 )
 

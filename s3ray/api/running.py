@@ -22,6 +22,7 @@ from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.timing import duration
+from s3ray.terminal import Terminal
 
 
 def study(
@@ -98,7 +99,7 @@ def run(
     return execute(
         make_plan(plan.sweep, plan.study, store.store, plan.machine),  # others may have worked meanwhile
         store.store,
-        Console(markup=False),
+        Terminal(),
         workers_per_trial=workers_per_trial,
         gpus_per_worker=gpus_per_worker,
         verbose=verbose,

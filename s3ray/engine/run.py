@@ -29,10 +29,12 @@ from s3ray.engine.cluster import (
     local_capacity,
     waiting_for,
 )
+from s3ray.engine.health import Health, Watched
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.errors import LostError
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
@@ -73,10 +75,11 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     started = time.monotonic()
     check_plan(plan, store, execution)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
-    with usable(plan, store, execution) as capacity:
+    with usable(plan, store, execution) as (capacity, health):
         slots = capacity.slots(execution)
-        for name in {cell.cell.dataset for cell in plan.pending}:
-            store.publish_dataset(data[name])
+        with store.explained("written", "make room or choose a place you may write to"):
+            for name in {cell.cell.dataset for cell in plan.pending}:
+                store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         packs = [
             Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
@@ -88,7 +91,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             highlight=False,
         )
         with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
-            errors = _tune(packs, store, slots, execution, progress)
+            errors = _tune(packs, store, slots, execution, progress, health)
         after = make_plan(plan.sweep, plan.study, store, plan.machine)
         failures = _failures(after, packs, store, errors)
         if not failures:
@@ -98,25 +101,32 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
 
 
 @contextmanager
-def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[Capacity]:
-    """A cluster that can run this with this storage, until the context is left.
+def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Capacity, Health]]:
+    """A cluster that can run this with this storage, until the context is left, and who watches that both stay.
 
     Raises:
         UserError: there is none.
+        LostError: Ray or the storage is gone; as the body asks `Health.check`.
     """
     if not ray.is_initialized() and (here := local_capacity()):
         here.slots(execution)  # before Ray is started, which takes seconds
         check_memory(plan, execution, here)
-    with connected(execution) as capacity:
-        capacity.slots(execution)
-        check_memory(plan, execution, capacity)
-        check_storage(store, capacity)
-        if not capacity.is_local:
-            check_nodes_can_write(store.uri)
-        yield capacity
+    health = Health(store)
+    try:
+        with connected(execution) as capacity, health:
+            capacity.slots(execution)
+            check_memory(plan, execution, capacity)
+            check_storage(store, capacity)
+            if not capacity.is_local:
+                check_nodes_can_write(store.uri)
+            yield capacity, health
+    finally:
+        health.over()
 
 
-def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:
+def _tune(
+    packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress, health: Health
+) -> dict[str, str]:
     """Fan the packs out; cause per pack whose trial ended in an error."""
     by_name = {pack.name: pack for pack in packs}
 
@@ -134,12 +144,14 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
             storage_path=store.path("runs", packs[0].run),
             storage_filesystem=store.fs,
             failure_config=ray.tune.FailureConfig(max_failures=2),
-            callbacks=[_Relay(progress)],
+            callbacks=[_Relay(progress), Watched(health)],
             verbose=2 if execution.verbose else 0,
         ),
     )
     try:
         results = tuner.fit()
+    except LostError:
+        raise
     except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
         return dict.fromkeys(by_name, cause(error))
     return {

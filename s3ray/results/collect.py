@@ -147,7 +147,8 @@ class Results:
         def table(frame: str) -> pd.DataFrame:
             if (file := f"{frame}.parquet") not in info["files"]:
                 return pd.DataFrame()
-            found = pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
+            content = store.read_listed(info, file, "results", name)
+            found = pd.read_parquet(io.BytesIO(content))
             # What was written before there were readings is as usual.
             return found if "reading" in found or "reading" not in COLUMNS[frame] else found.assign(reading="")
 
@@ -407,7 +408,12 @@ def _measured(
 ) -> Lines:
     """A committed run's rows, `labels` before and `more` behind what it measured."""
     content = store.artifact(run, ROWS, plan.committed[run.identity])
-    return [{**labels, **row, **more} for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
+    try:
+        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        folder = store.address("artifacts", run.stage.name, run.identity)
+        raise UserError(f"{folder}: {ROWS} is no table; delete the folder and run again to compute it again") from error
+    return [{**labels, **row, **more} for row in rows]
 
 
 def _provenance(run: StageRun, cell: CellPlan, marker: Marker) -> dict[str, Any]:

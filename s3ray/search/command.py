@@ -68,9 +68,10 @@ def search_all(
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
-            capacity = stack.enter_context(usable(anew, store, execution))
+            capacity, health = stack.enter_context(usable(anew, store, execution))
             for search in lacking:
-                store.publish_dataset(data[search.dataset])
+                with store.explained("written", "make room or choose a place you may write to"):
+                    store.publish_dataset(data[search.dataset])
                 study = studies[search.name]
                 try_again(study)
                 done = counted(study)
@@ -78,7 +79,7 @@ def search_all(
                 say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                 tried = Trials(search, study, store, trials=trials, seed=seed, say=say)
                 run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-                run_cells(tried.cells(), tried.tell, run, store, execution, capacity)
+                run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                 failures[search.name] = tried.failures
                 if not tried.failures:
                     store.drop_run(run)

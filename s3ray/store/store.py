@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import ArrowException
@@ -46,8 +46,9 @@ from s3ray.stages.stage import Inputs, StageRun, identity_of
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# What the names of URI parameters with credentials have in them.
+# What the names of URI parameters with credentials have in them, or are.
 _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
+_SECRET, _NOT_SECRET = ("sig",), ("credential_kind",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,8 @@ class Store:
             UserError: a URI that pyarrow does not know, or one with credentials in it (it would be shown in
                 dashboards).
         """
-        parts = urlsplit(uri)
-        parameters = " ".join(parse_qs(parts.query, keep_blank_values=True)).lower() if parts.scheme else ""
-        if parts.username or parts.password or any(word in parameters for word in _CREDENTIALS):
+        parts = _split(uri, option)
+        if parts.scheme and _holds_credentials(parts):
             raise UserError(
                 f"{option} {parts.scheme}://…: holds credentials, which dashboards would show; "
                 f"give them through the environment"
@@ -154,11 +154,17 @@ class Store:
             self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
         except RuntimeError:  # a user without a name, as in some containers
             raise UserError(f"{option} {uri}: there is no home folder; set HOME, or {option} to another path") from None
+        except ValueError as error:  # a zero byte
+            raise UserError(f"{option} {uri}: is no path ({error}); choose another one") from None
         with self.explained("opened", "check the place and your access to it"):
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
             except ValueError as error:
-                raise UserError(f"{option} {uri}: not a storage URI ({error}); use a path, s3://… or gs://…") from error
+                # Of a parameter that nobody knows it is not known either whether it is secret.
+                shown, reason = uri.partition("?")[0], str(error).replace(parts.query, "…") if parts.query else error
+                raise UserError(
+                    f"{option} {shown}: not a storage URI ({reason}); use a path, s3://… or gs://…"
+                ) from None
         if isinstance(self.fs, pafs.S3FileSystem):
             self.fs = _PatientS3(self.fs)
         self.base = self.base.rstrip("/")
@@ -177,7 +183,7 @@ class Store:
             uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
         elif uri.startswith("~"):
             local_path(uri, option)
-        elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
+        elif _split(uri, option).scheme not in ("", "file") and "://" not in uri:
             raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
         return cls(uri, option)
 
@@ -252,7 +258,7 @@ class Store:
     ) -> None:
         """Make a folder hold `files` and nothing of an earlier call; other people's files stay.
 
-        `listing` is written last: `info`, and under `files` the sha256 of each.
+        `listing` is written last: `info`, under `files` the sha256 of each, and the sha256 of all this itself.
         """
         try:
             earlier = self.folder_info(*parts, listing=listing)
@@ -266,7 +272,8 @@ class Store:
                 self.read_listed(earlier, name, *parts)
                 self.fs.delete_file(self.path(*parts, name))
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        self.write(json.dumps({**info, "files": digests}, indent=1), *parts, listing)
+        told = {**info, "files": digests}
+        self.write(json.dumps({**told, "sha256": _digest_of(told)}, indent=1), *parts, listing)
 
     def folder_info(self, *parts: str, listing: str = "info.json") -> dict[str, Any]:
         """What `write_folder` wrote last.
@@ -278,9 +285,9 @@ class Store:
         content = self.read(*parts, listing)
         try:
             info: dict[str, Any] = json.loads(content)
-            if not isinstance(info["files"], dict):
+            if info.pop("sha256") != _digest_of(info) or not isinstance(info["files"], dict):
                 raise ValueError
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._unlike_its_list(*parts, listing) from error
         return info
 
@@ -507,6 +514,32 @@ class Store:
                 f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
                 f"run the sweep again, which publishes it again"
             ) from error
+
+
+def _split(uri: str, option: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        start = uri.partition("//")[0]  # what follows may hold credentials
+        raise UserError(f"{option} {start}//…: not a storage URI ({error}); use a path, s3://… or gs://…") from None
+
+
+def _holds_credentials(parts: SplitResult) -> bool:
+    """Whether a URI has any: in front of its host, as a parameter, or in an address that is a parameter."""
+    parameters = {name.lower(): values for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    named = any(
+        name in _SECRET or (name not in _NOT_SECRET and any(word in name for word in _CREDENTIALS))
+        for name in parameters
+    )
+    inside = any(re.search("(^|//)[^/]*@", value) for values in parameters.values() for value in values)
+    # Of Azure's URIs a user is the account or the container.
+    user = parts.username if parts.scheme not in ("abfs", "abfss") else None
+    return bool(named or inside or user or parts.password)
+
+
+def _digest_of(info: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of what comes back when it is read."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(info)), sort_keys=True).encode()).hexdigest()
 
 
 class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations

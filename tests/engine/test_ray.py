@@ -119,6 +119,45 @@ def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep: ModuleType, t
     assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
 
 
+def _kill(name: str, process: subprocess.Popen[str], storage: Path) -> None:
+    """End one of the processes of the sweep's own Ray, or take its storage away."""
+    if name == "storage":
+        storage.rename(storage.with_name("elsewhere"))
+        storage.write_text("in its place")
+        return
+    (one,) = (p for p in psutil.Process(process.pid).children(recursive=True) if p.name() == name)
+    one.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("raylet", "Ray's raylet on this machine has died (its logs are in /tmp/"),
+        ("gcs_server", "no longer answers (Connection refused)"),
+        ("storage", "cannot be written ("),
+    ],
+)
+def test_what_a_sweep_stands_on_is_gone(
+    tiny_sweep: ModuleType, tmp_path: Path, ray_folder: Path, name: str, sentence: str
+) -> None:
+    storage = tmp_path / "storage"
+    process = start(tiny_sweep, storage, TINY_SEEDS="1", TINY_EPOCHS="1000", RAY_ADDRESS="local")
+    while "starting worker groups" not in process.stdout.readline():
+        assert process.poll() is None
+    started_by_it = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(1)
+    _kill(name, process, storage)
+    began = time.monotonic()
+    code, output = finish(process)
+    assert time.monotonic() - began < 30, output
+    assert code == 1, output
+    (line,) = [line for line in output.splitlines() if not line.startswith("[")]
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert line.endswith("; what was committed stays, run again to continue")
+    assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
+
+
 def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
     code, output = finish(start(tiny_sweep, tmp_path, "2", TINY_SEEDS="1", GLOO_SOCKET_IFNAME="no_such_interface"))
