@@ -136,6 +136,8 @@ def execute(
                 say(finding)
         for dataset, sentences in findings(results).items():
             say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
+        for sentence in results.info["collapsed"]:
+            say(f"warning: {sentence}", style="yellow")
         if left_out := results.info["left_out"]:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
             say("\n".join(lines), style="yellow")

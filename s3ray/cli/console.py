@@ -22,11 +22,11 @@ _SHUTDOWN_SECONDS = 20.0  # of an orderly end after a signal
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """One sentence and exit code 2 for bad input, 1 where Ray or the storage is gone; 128 + signal for Ctrl-C and its like.
+    """One sentence and exit code 2 for bad input, 1 if Ray or storage is gone; 128 + signal for Ctrl-C and the like.
 
     SIGTERM (schedulers, `ray job stop`, docker stop) and SIGHUP (a terminal closed) end a command as Ctrl-C does, and
-    nothing is lost. Once one came the others are ignored, so that an impatient second leaves nothing behind; an end that
-    takes too long is cut short.
+    nothing is lost. Once one came the others are ignored, so that an impatient second leaves nothing behind; an end
+    that takes too long is cut short.
     """
     with _signals() as received:
         try:

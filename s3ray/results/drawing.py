@@ -53,11 +53,8 @@ def draw(chart: Chart) -> Figure:
         for axis, panel, x in zip(row, panels, chart.columns, strict=True):
             _panel(axis, panel)
             _scale(axis, x, y)
-            axis.set_title(
-                _literal(panel.title),
-                fontsize=10,
-                pad=6 + _NOTE_POINTS * (panel.note.count("\n") + 1 if panel.note else 0),
-            )
+            note_lines = panel.note.count("\n") + 1 if panel.note else 0
+            axis.set_title(_literal(panel.title), fontsize=10, pad=6 + _NOTE_POINTS * note_lines)
         row[0].set_ylabel(_literal(y.title))
     for axis, x in zip(axes[-1], chart.columns, strict=True):
         axis.set_xlabel(_literal(x.title))

@@ -48,7 +48,7 @@ _Result = TypeVar("_Result")
 
 # What the names of URI parameters with credentials have in them, or are.
 _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
-_SECRET, _NOT_SECRET = ("sig",), ("credential_kind",)
+_SECRET, _OPEN = {"sig"}, {"credential_kind"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ class Store:
                 self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
             except ValueError as error:
                 # Of a parameter that nobody knows it is not known either whether it is secret.
-                shown, reason = uri.partition("?")[0], str(error).replace(parts.query, "…") if parts.query else error
+                shown, reason = uri.partition("?")[0], str(error)
+                reason = reason.replace(parts.query, "…") if parts.query else reason
                 raise UserError(
                     f"{option} {shown}: not a storage URI ({reason}); use a path, s3://… or gs://…"
                 ) from None
@@ -527,14 +528,11 @@ def _split(uri: str, option: str) -> SplitResult:
 def _holds_credentials(parts: SplitResult) -> bool:
     """Whether a URI has any: in front of its host, as a parameter, or in an address that is a parameter."""
     parameters = {name.lower(): values for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    named = any(
-        name in _SECRET or (name not in _NOT_SECRET and any(word in name for word in _CREDENTIALS))
-        for name in parameters
-    )
+    secret = any(name in _SECRET or any(word in name for word in _CREDENTIALS) for name in parameters.keys() - _OPEN)
     inside = any(re.search("(^|//)[^/]*@", value) for values in parameters.values() for value in values)
     # Of Azure's URIs a user is the account or the container.
     user = parts.username if parts.scheme not in ("abfs", "abfss") else None
-    return bool(named or inside or user or parts.password)
+    return bool(secret or inside or user or parts.password)
 
 
 def _digest_of(info: Mapping[str, Any]) -> str:
