@@ -388,21 +388,11 @@ class Dataset:
             UserError: the folder is no prepared dataset, is damaged, or lacks a modality.
         """
         try:
-            manifest = json.loads((directory / "manifest.json").read_text())
-            if not isinstance(manifest, dict):
-                raise ValueError("no table of fields")
+            manifest = parsed_manifest((directory / "manifest.json").read_bytes())
         except OSError as error:
             raise UserError(f"{directory}: no prepared dataset (manifest.json is missing); prepare it") from error
         except ValueError as error:
-            raise UserError(f"{directory}/manifest.json: damaged ({error}); prepare the dataset again") from error
-        if (found := manifest.get("format")) != _FORMAT:
-            raise UserError(
-                f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
-            )
-        manifest.setdefault("relevant_factors", [])  # not known
-        wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
-        if wrong:
-            raise UserError(f"{directory}/manifest.json: damaged (no {', '.join(wrong)}); prepare the dataset again")
+            raise UserError(f"{directory}/manifest.json: {error}; prepare the dataset again") from error
         chosen = manifest["modalities"] if modalities is None else list(modalities)
         for name in chosen:
             if name not in manifest["modalities"]:
@@ -557,12 +547,45 @@ class DatasetWriter:
             "facts": dict(facts),
             "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()} | self._linked,
         }
-        (self._staging / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        told = {**manifest, "sha256": _manifest_digest(manifest)}
+        (self._staging / "manifest.json").write_text(json.dumps(told, indent=1))
         self._staging.chmod(0o755)  # mkdtemp's folders are private; a store may serve several users
         if replace:
             put_in_place(self._staging, self._directory)
         else:
             os.replace(self._staging, self._directory)
+
+
+def parsed_manifest(content: bytes) -> dict[str, Any]:
+    """What `manifest.json` says of a dataset.
+
+    Raises:
+        ValueError: it is damaged, or of another format.
+    """
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"damaged ({error})") from None
+    if not isinstance(manifest, dict):
+        raise ValueError("damaged (no table of fields)")
+    if (found := manifest.get("format")) != _FORMAT:
+        raise ValueError(f"format {str(found)[:80]}, this version reads {_FORMAT}")
+    # What was prepared before manifests had one has no digest.
+    digest = manifest.pop("sha256", None)
+    if digest is not None and digest != _manifest_digest(manifest):
+        raise ValueError("damaged (it is not what was written)")
+    manifest.setdefault("relevant_factors", [])  # not known
+    wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
+    lists = ("modalities", "truth_names", "relevant_factors")
+    wrong = wrong or [key for key in lists if not all(isinstance(entry, str) for entry in manifest[key])]
+    if wrong:
+        raise ValueError(f"damaged (no {', '.join(wrong)})")
+    return manifest
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of what comes back when it is read."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode()).hexdigest()
 
 
 def put_in_place(staging: Path, directory: Path) -> None:

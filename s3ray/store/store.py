@@ -38,7 +38,7 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from s3ray.configuration import MANY
-from s3ray.data.dataset import Dataset, array_digest, put_in_place
+from s3ray.data.dataset import Dataset, array_digest, parsed_manifest, put_in_place
 from s3ray.errors import UserError
 from s3ray.paths import local_path
 from s3ray.stages.stage import Inputs, StageRun, identity_of
@@ -472,8 +472,8 @@ class Store:
 
     def _is_published(self, data: Dataset, content: str) -> bool:
         try:
-            digests = json.loads(self.read("data", content, "manifest.json"))["arrays"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            digests = parsed_manifest(self.read("data", content, "manifest.json"))["arrays"]
+        except (FileNotFoundError, ValueError):
             return False
         if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
             return False
