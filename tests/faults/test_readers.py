@@ -87,6 +87,8 @@ def as_json(draw: random.Random, value: Any) -> bytes:
     return (draw.choice(["", "\n", " \t"]) + text + draw.choice(["", "\n\n"])).encode()
 
 
+KINDS = ["U3", "S2", "c8", "?", "M8[s]", "V4", "O"]
+
 # A reader on one input: reads, and says whether what came is right. `valid`: it must be.
 Try = Callable[[], bool]
 Reader = Callable[[random.Random, bool, Path], Try]
@@ -100,7 +102,7 @@ def npz(draw: random.Random, valid: bool, folder: Path) -> Try:
     widths = {name: draw.randint(1, 4) for name in names}
     arrays: dict[str, Any] = {}
     for split, count in (("train", 2 * classes + draw.randint(2, 5)), ("valid", classes + 2), ("test", classes + 1)):
-        kind = draw.choice([np.int64, np.int8, np.uint16, ">i4", np.float64])
+        kind = draw.choice([np.int64, np.int8, np.uint16, ">i4"])
         arrays[f"{split}_label"] = (np.arange(count) % classes).astype(kind)
         for name in names:
             shape = (count, 3, widths[name]) if sequential[name] else (count, widths[name])
@@ -117,7 +119,7 @@ def npz(draw: random.Random, valid: bool, folder: Path) -> Try:
             case 0:
                 arrays[f"{key}{draw.choice(['', '_', 's', '_length', 'x'])}"] = arrays.pop(key)
             case 1:
-                arrays[key] = arrays[key].astype(draw.choice(["U3", "S2", "c8", "?", "M8[s]", "V4", "O"]), copy=True)
+                arrays[key] = arrays[key].astype(draw.choice(["S9", "O"] if key == "label_names" else KINDS))
             case 2:
                 arrays[key] = arrays[key][: draw.randrange(3)]
             case 3:
@@ -138,15 +140,13 @@ def npz(draw: random.Random, valid: bool, folder: Path) -> Try:
 
     def read() -> bool:
         data = read_npz("data", path)
-        first = names[0]
+        first, width = names[0], widths[names[0]]
         return (
             set(data.features.items()) == set(widths.items())
             and data.classes == classes
             and [len(split) for split in data.splits.values()]
             == [len(arrays[f"{split}_label"]) for split in ("train", "valid", "test")]
-            and np.allclose(
-                data.train.modalities[first].values[0], arrays[f"train_{first}"][0].reshape(-1, widths[first])[0]
-            )
+            and np.allclose(data.train.modalities[first].values[0], arrays[f"train_{first}"][:1].reshape(-1, width)[0])
         )
 
     return read
@@ -201,12 +201,17 @@ def _deep(draw: random.Random) -> Any:
 
 def _same(found: Any, expected: Any) -> bool:
     if isinstance(expected, np.ndarray):
-        return found.shape == expected.shape and found.dtype == expected.dtype and found.tolist() == expected.tolist()
+        alike = isinstance(found, np.ndarray) and found.shape == expected.shape
+        return alike and found.dtype == expected.dtype and found.tolist() == expected.tolist()
     if isinstance(expected, dict):
-        return list(found) == list(expected) and all(_same(found[key], entry) for key, entry in expected.items())
+        return (
+            isinstance(found, dict)
+            and list(found) == list(expected)
+            and all(_same(found[key], entry) for key, entry in expected.items())
+        )
     if isinstance(expected, list | tuple):
-        pairs = zip(found, expected, strict=True)
-        return type(found) is type(expected) and all(_same(one, other) for one, other in pairs)
+        alike = type(found) is type(expected) and len(found) == len(expected)
+        return alike and all(_same(one, other) for one, other in zip(found, expected, strict=True))
     return bool(found == expected)
 
 
@@ -220,7 +225,7 @@ SETTINGS: Mapping[str, Callable[[random.Random], Any]] = {
     "specialization.temperature": lambda draw: draw.choice([1, 0.07, 1e-2]),
     "specialization.optimizer.epochs": lambda draw: draw.randint(1, 500),
     "selection.optimizer.learning_rate": lambda draw: draw.choice([1e-4, 3e-3, 1]),
-    "sparsification.ratios": lambda draw: [1.0, *draw.sample([0.1, 0.5, 0.25], draw.randint(0, 3))],
+    "sparsification.ratios": lambda draw: [1.0, *draw.sample([0.1, 0.5, 0.25], draw.randint(1, 3))],
     "probe.inverse_regularization": lambda draw: draw.choice([0.1, 10, 1e5]),
 }
 
@@ -246,11 +251,11 @@ def toml(draw: random.Random, valid: bool, folder: Path) -> Try:
     def read() -> bool:
         settings = settings_for("digits", "smoke", read_all([str(path)]))
         for name, expected in given.items():
+            if name not in SETTINGS or (name == "margin" and sections):  # what stands for it is not read back
+                continue
             found: Any = settings
             for part in name.split("."):
                 found = getattr(found, part)
-            if name == "margin" and sections:
-                continue
             if (list(found) if isinstance(found, tuple) else found) != expected:
                 return False
         return True
@@ -264,9 +269,8 @@ def _dotted(draw: random.Random, name: str) -> str:
 
 def _toml(draw: random.Random, value: Any) -> str:
     if isinstance(value, list):
-        return (
-            "[" + ",\n".join(_toml(draw, entry) for entry in value) + (",]" if value and draw.random() < 0.3 else "]")
-        )
+        end = ",]" if value and draw.random() < 0.3 else "]"
+        return "[" + ",\n".join(_toml(draw, entry) for entry in value) + end
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(draw, entry)}" for key, entry in value.items()) + "}"
     return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
@@ -283,9 +287,8 @@ def command_line(draw: random.Random, valid: bool, folder: Path) -> Try:
     given = {"--format": "json"} | {name: draw.choice(options[name]) for name in draw.sample(list(options), 3)}
     given["--storage"] = given.get("--storage", str(folder / "store"))
     words = [[name, value] if draw.random() < 0.5 else [f"{name}={value}"] for name, value in given.items()]
-    words.append(
-        [str(SWEEPS / draw.choice(["table1_figure5.py", "tables4_5_parameters.py", "figure6_no_selection.py"]))]
-    )
+    sweep = "tables4_5_parameters.py" if draw.random() < 0.9 else "figure6_no_selection.py"  # which plans cells
+    words.append([str(SWEEPS / sweep)])
     command = ["plan", *(word for pair in draw.sample(words, len(words)) for word in pair)]
     if not valid:
         strange = ["", "--", "-", "\x1b[31m", "--datasets", "--datasets=,", "--dataset=a", "--dataset=a=b", "--nosuch"]
@@ -305,7 +308,7 @@ def command_line(draw: random.Random, valid: bool, folder: Path) -> Try:
             return "--help" in command or json.loads(result.stdout)["cells"]["total"] >= 0
         said = result.stderr.strip()
         assert result.exit_code == 2, said
-        assert said.isprintable() if said.startswith("error: ") else said.startswith("Usage: "), said
+        assert said.isprintable() if said.startswith("error: ") else "Error" in said, said
         raise UserError("as it should")
 
     return run
@@ -332,7 +335,7 @@ def markers(draw: random.Random, valid: bool, folder: Path) -> Try:
 
     def read() -> bool:
         found = store.marker(RUN)
-        assert found == Marker.parse(content)
+        assert found in (None, Marker.parse(content))
         if found is None:
             raise UserError("counts as none")
         if not valid:  # what is of its type may have been changed: the numbers that nothing else says
@@ -403,8 +406,7 @@ def _try(name: str, number: int, folder: Path) -> bool:
     try:
         right = read()
     except UserError as error:
-        assert str(error).isprintable()
-        return not valid
+        return not valid and str(error).isprintable()
     return right or not valid
 
 
