@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
+from s3ray.traces import tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -451,7 +452,7 @@ class DatasetWriter:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.parent.mkdir(parents=True, exist_ok=True)
-        self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-{tag()}-", dir=directory.parent))
         self._columns: dict[str, _Column] = {}
         self._linked: dict[str, str] = {}  # sha256 of each array whose file is another's too
 
@@ -593,7 +594,7 @@ def put_in_place(staging: Path, directory: Path) -> None:
     if not directory.exists():
         os.replace(staging, directory)
         return
-    earlier = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    earlier = Path(tempfile.mkdtemp(prefix=f".{directory.name}-{tag()}-", dir=directory.parent))
     os.replace(directory, earlier)  # whoever has it open keeps what is mapped
     try:
         os.replace(staging, directory)

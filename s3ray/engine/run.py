@@ -38,8 +38,10 @@ from s3ray.errors import LostError
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
+from s3ray.store.leftovers import clear_leftovers
 from s3ray.sweep import Cell, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
+from s3ray.traces import tag
 
 MAX_RESTARTS = 20
 
@@ -80,7 +82,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
-        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
         packs = [
             Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
             for i, cells in enumerate(packed(plan, slots))
@@ -117,6 +119,8 @@ def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Cap
             capacity.slots(execution)
             check_memory(plan, execution, capacity)
             check_storage(store, capacity)
+            with store.explained("cleared", "check your access to it"):
+                clear_leftovers(store)
             if not capacity.is_local:
                 check_nodes_can_write(store.uri)
             yield capacity, health

@@ -24,6 +24,7 @@ from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
 from s3ray.sweep.memory import largest
+from s3ray.traces import tag
 
 
 def search_all(
@@ -78,7 +79,7 @@ def search_all(
                 at_once = min(capacity.slots(execution), trials - done)
                 say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                 tried = Trials(search, study, store, trials=trials, seed=seed, say=say)
-                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
                 run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                 failures[search.name] = tried.failures
                 if not tried.failures:

@@ -42,6 +42,7 @@ from s3ray.data.dataset import Dataset, array_digest, parsed_manifest, put_in_pl
 from s3ray.errors import UserError
 from s3ray.paths import local_path
 from s3ray.stages.stage import Inputs, StageRun, identity_of
+from s3ray.traces import tag
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -211,7 +212,7 @@ class Store:
 
     def check_writable(self) -> None:
         """UserError unless a file can be written and deleted again."""
-        name = f".writable-{uuid.uuid4().hex}"
+        name = f".writable-{tag()}-{uuid.uuid4().hex}"
         with self.explained("written", "choose a place you may write to"):
             self.write("write check", name)
             self.fs.delete_file(self.path(name))
@@ -235,7 +236,7 @@ class Store:
                 folder = target.rpartition("/")[0]
                 self.fs.create_dir(folder, recursive=True)
                 # Nothing of the final name, by which TensorBoard finds files.
-                staged[target] = f"{folder}/{uuid.uuid4().hex}.tmp"
+                staged[target] = f"{folder}/{tag()}-{uuid.uuid4().hex}.tmp"
                 with self.fs.open_output_stream(staged[target]) as stream:
                     stream.write(payload)
             for target, staging in staged.items():
