@@ -158,11 +158,9 @@ def _tune(
         raise
     except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
         return dict.fromkeys(by_name, cause(error))
-    return {
-        result.config["pack"]: cause(result.error)
-        for result in (results[i] for i in range(len(results)))
-        if result.error is not None and result.config is not None
-    }
+    # In the order of the grid: a trial that ended before its first result has no configuration to tell it by.
+    every = zip(by_name, (results[i] for i in range(len(results))), strict=False)
+    return {name: cause(result.error) for name, result in every if result.error is not None}
 
 
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:

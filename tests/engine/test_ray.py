@@ -183,8 +183,10 @@ def test_a_killed_driver_continues_and_recomputes_nothing(
     before = store.markers(run for cell in plan.cells for run in cell.runs)
     total = len({run.identity for cell in plan.cells for run in cell.runs})
     assert len(before) < total
+    assert len(list((tmp_path / "runs").iterdir())) == 1
     code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="3"))
     assert code == 0, output
+    assert not list((tmp_path / "runs").iterdir())
     after = store.markers(run for cell in plan.cells for run in cell.runs)
     assert len(after) == total
     assert {identity: after[identity].attempt for identity in before} == {

@@ -65,9 +65,7 @@ def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
 
     for by in (dead, tag(), ELSEWHERE):
         for path in left(by):
-            store.write("x", path) if "." in path.rpartition("/")[2] and "data" not in path else store.write(
-                "x", path, "f"
-            )
+            store.write("x", path, *(["file"] if path.startswith(("runs/", "data/")) else []))
     others = {"data/.mine-old", "notes.tmp", f"{hexadecimal}.tmp", f"data/{content}", "results/grid", "claims/c"}
     for path in others:
         store.write("x", path, "file")
