@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -33,8 +34,8 @@ from s3ray.engine.health import Health, Watched
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
-from s3ray.errors import LostError
+from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack, with_memory_remedy
+from s3ray.errors import LostError, UserError
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import REFRESH_SECONDS
@@ -200,8 +201,16 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
         cells = [cell for cell in cells if cell.missing(committed) and cell.identity not in given_up]
 
 
-def cause(error: BaseException) -> str:
-    """What lies below the errors that Ray wraps around it, in one line."""
+def cause(error: BaseException | str) -> str:
+    """What lies below the errors that Ray wraps around it, in one line; of memory that was lacking, what to lower.
+
+    Args:
+        error: or the text of Tune's file of errors, which is all that is known of a trial whose process died.
+    """
+    if isinstance(error, str):
+        last = re.split(r"Failure # \d+ \(occurred at [^)]*\)", error)[-1].strip()
+        raised = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", last, re.MULTILINE)
+        return _in_one_line(raised[-1] if last.startswith("Traceback") and raised else last)
     while True:
         failures = getattr(error, "worker_failures", None)
         inner = [
@@ -214,8 +223,12 @@ def cause(error: BaseException) -> str:
         if below is None:
             break
         error = below
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + '…'}"
+    return _in_one_line(f"{type(error).__name__}: {error}")
+
+
+def _in_one_line(told: str) -> str:
+    text = " ".join(told.split())
+    return with_memory_remedy(text if len(text) <= 300 else text[:300] + "…")
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -251,7 +264,8 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
-            callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
+            # Ray annotates the V1 classes.
+            callbacks=[_Causes(pack), *([TuneReportCallback()] if relay else [])],  # type: ignore[list-item]
             # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
             # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
@@ -264,6 +278,17 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
         trainer.fit()
     finally:
         free_placement_groups()
+
+
+class _Causes(ray.train.UserCallback):
+    """Notes why a worker group ended, which the next one cannot know if a worker was killed."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._storage, self._run, self._pack = pack.storage, pack.run, pack.name
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        with suppress(OSError, UserError):
+            Ledger(Store(self._storage), self._run).note(self._pack, cause(next(iter(worker_exceptions.values()))))
 
 
 class _Relay(ray.tune.Callback):

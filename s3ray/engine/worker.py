@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -73,6 +74,16 @@ class Ledger:
     def last_error(self, cell: CellPlan) -> str | None:
         try:
             return self._store.read("runs", self._run, "errors", cell.identity).decode()
+        except FileNotFoundError:
+            return None
+
+    def note(self, pack: str, cause: str) -> None:
+        """Why a worker group of the pack ended, as Ray tells it."""
+        self._store.write(cause, "runs", self._run, "causes", pack)
+
+    def noted(self, pack: str) -> str | None:
+        try:
+            return self._store.read("runs", self._run, "causes", pack).decode()
         except FileNotFoundError:
             return None
 
@@ -151,7 +162,8 @@ def _attempt(
     """Run a cell; the cause if it must be given up."""
     nodes = _nodes()
     if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
-        error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
+        known = from_rank_zero(lambda: ledger.last_error(cell) or ledger.noted(pack.name))
+        error = known or "its worker died (out of memory?)"
         return f"{error}; given up after {MAX_ATTEMPTS} attempts without progress"
     try:
         run_cell(
@@ -187,4 +199,11 @@ def _leaving() -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return with_memory_remedy(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def with_memory_remedy(cause: str) -> str:
+    """A cause; if it is memory that was lacking, with what to lower."""
+    if not re.search(r"low on memory|out of memory|OutOfMemory|MemoryError|enough memory|allocate memory", cause):
+        return cause
+    return f"{cause}; lower batch_sizes, model.width, model.layers or --max-steps, or use machines with more memory"

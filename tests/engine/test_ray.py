@@ -170,6 +170,16 @@ def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_swe
     assert others == []
 
 
+def test_a_cell_out_of_memory_says_so_with_rays_cause_and_what_to_lower(tiny_sweep: ModuleType, tmp_path: Path) -> None:
+    memory = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="1", **memory))
+    assert code == 1, output
+    (failed,) = (line for line in output.splitlines() if line.startswith("FAILED digits"))
+    assert "low on memory" in failed
+    assert "; lower batch_sizes" in failed
+    assert [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))] == []
+
+
 def test_a_killed_driver_continues_and_recomputes_nothing(
     uninterrupted: tuple[Store, str], tiny_sweep: ModuleType, tmp_path: Path
 ) -> None:
