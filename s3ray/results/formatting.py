@@ -88,7 +88,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table."""
-    header, *rows = ([_cell(str(c)) for c in line] for line in (table.columns, *readable(table).to_numpy().tolist()))
+    header = [_cell(str(name)) for name in table.columns]
+    rows = [[_cell(cell) for cell in row] for row in readable(table).to_numpy().tolist()]
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

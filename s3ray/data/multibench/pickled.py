@@ -234,7 +234,7 @@ class _Reader:
     def _check_tuple(self, value: tuple[Any, ...]) -> None:
         seen, level = 0, [value]
         for _ in range(_MAX_DEPTH):
-            items = []
+            items: list[Any] = []
             for one in level:
                 seen += len(one)
                 if seen > _MAX_TUPLE:
