@@ -225,6 +225,7 @@ def test_a_manifest_that_names_no_relevant_factors_knows_none(simulated: Dataset
     manifest = tmp_path / "data" / "manifest.json"
     fields = json.loads(manifest.read_text())
     assert fields.pop("relevant_factors") == ["v"]
+    del fields["sha256"]
     manifest.write_text(json.dumps(fields))
     assert Dataset.open(tmp_path / "data").relevant_factors == ()
 
@@ -389,6 +390,15 @@ def test_a_manifest_of_another_format_is_refused(version: Any, folder: Path) -> 
 def test_a_broken_manifest_is_one_sentence(content: bytes, folder: Path) -> None:
     (folder / "manifest.json").write_bytes(content)
     assert "manifest.json: damaged" in _refusal(folder)
+
+
+def test_a_manifest_with_another_number_in_it_is_one_sentence(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(dict(reversed(manifest.items())), indent=3))
+    Dataset.open(folder)
+    manifest["facts"]["subsampled"] = {"left": 3}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "manifest.json: damaged (it is not what was written); prepare the dataset again" in _refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["train.left.values", "valid.right.offsets", "test.labels", "train.truth"])

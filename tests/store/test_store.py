@@ -352,7 +352,17 @@ def test_a_prepared_dataset_is_linked_into_a_store_on_its_disk(tiny_dataset: Dat
     assert data.damaged() == []
 
 
-@pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied", "manifest of nothing"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "array deleted",
+        "array cut short",
+        "manifest deleted",
+        "manifest emptied",
+        "manifest changed",
+        "manifest of nothing",
+    ],
+)
 def test_a_published_dataset_that_is_not_whole_is_published_again(
     store: Store, tiny_dataset: Dataset, harm: str
 ) -> None:
@@ -366,6 +376,11 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(
             store.write(store.read(*array)[:-1], *array)
         case "manifest emptied":
             store.write(b"", "data", fingerprint, "manifest.json")
+        case "manifest deleted":
+            store.fs.delete_file(store.path("data", fingerprint, "manifest.json"))
+        case "manifest changed":
+            manifest = store.read("data", fingerprint, "manifest.json")
+            store.write(manifest.replace(b'"simulated"', b'"user"'), "data", fingerprint, "manifest.json")
         case "manifest of nothing":
             store.write(b"{}", "data", fingerprint, "manifest.json")
     with pytest.raises(
