@@ -353,12 +353,10 @@ def test_damage_is_found(finished: FinishedStore, tmp_path: Path, stage: str) ->
         selected(store)
 
 
-def test_another_versions_model_is_refused(finished: FinishedStore, tmp_path: Path) -> None:
-    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
-    for file in Path(store.store.base, "artifacts", "selection").rglob("commit.json"):
-        file.write_text(file.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(UserError, match="of version 99 of selection, which this s3ray does not have"):
-        selected(store)
+def test_another_versions_model_is_refused(finished: FinishedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "selection", dataclasses.replace(STAGES["selection"], version=99))
+    with pytest.raises(UserError, match="of version 1 of selection, which this s3ray does not have"):
+        selected(finished)
 
 
 def test_a_studys_settings(tiny_dataset: Dataset) -> None:
