@@ -25,6 +25,7 @@ from s3ray.execution import run_cell
 from s3ray.model import Encoding
 from s3ray.results.collect import Results
 from s3ray.stages.encode import encode_split
+from s3ray.sweep import STAGES
 
 NAME = "weights.safetensors"
 SHORT = {
