@@ -9,6 +9,20 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """Bad input. One sentence that says what is wrong, where, and what to do about it."""
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
+
+
+class LostError(UserError):
+    """What a sweep stood on is gone: Ray or the storage. One sentence, too."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text with what could move a cursor, change a colour or end a line as escapes: names may come from strangers."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The sentence's remedy for a mistyped name: the closest candidate first, then all of them."""

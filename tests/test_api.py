@@ -359,9 +359,8 @@ def test_damage_is_found(finished: FinishedStore, tmp_path: Path, stage: str) ->
 
 
 def test_another_versions_model_is_refused(finished: FinishedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = dataclasses.replace(STAGES["selection"], version=99)
-    monkeypatch.setattr("s3ray.api.finished.STAGES", {**STAGES, "selection": ours})
-    with pytest.raises(UserError, match=r"of version \d of selection, which this s3ray does not have"):
+    monkeypatch.setitem(STAGES, "selection", dataclasses.replace(STAGES["selection"], version=99))
+    with pytest.raises(UserError, match="of version 1 of selection, which this s3ray does not have"):
         selected(finished)
 
 

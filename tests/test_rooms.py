@@ -31,6 +31,8 @@ ROOMS = (
     "configuration",
     "registry",
     "paths",
+    "terminal",
+    "traces",
     "errors",
 )
 

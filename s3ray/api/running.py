@@ -22,6 +22,7 @@ from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.timing import duration
+from s3ray.terminal import Terminal
 
 
 def study(
@@ -98,7 +99,7 @@ def run(
     return execute(
         make_plan(plan.sweep, plan.study, store.store, plan.machine),  # others may have worked meanwhile
         store.store,
-        Console(markup=False),
+        Terminal(),
         workers_per_trial=workers_per_trial,
         gpus_per_worker=gpus_per_worker,
         verbose=verbose,
@@ -134,6 +135,8 @@ def execute(
             say(answer)
         for dataset, sentences in findings(results).items():
             say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
+        for sentence in results.info["collapsed"]:
+            say(f"warning: {sentence}", style="yellow")
         if left_out := results.info["left_out"]:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
             say("\n".join(lines), style="yellow")

@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
-from s3ray.errors import UserError
+from s3ray.errors import LostError, UserError
 
 _SHUTDOWN_SECONDS = 20.0  # of an orderly end after a signal
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """One sentence and exit code 2 for bad input; nothing lost and exit code 128 + signal for Ctrl-C and its like.
+    """One sentence and exit code 2 for bad input, 1 if Ray or storage is gone; 128 + signal for Ctrl-C and the like.
 
-    SIGTERM (schedulers, `ray job stop`, docker stop) and SIGHUP (a terminal closed) end a command as Ctrl-C does. Once
-    one came the others are ignored, so that an impatient second leaves nothing behind; an end that takes too long is
-    cut short.
+    SIGTERM (schedulers, `ray job stop`, docker stop) and SIGHUP (a terminal closed) end a command as Ctrl-C does, and
+    nothing is lost. Once one came the others are ignored, so that an impatient second leaves nothing behind; an end
+    that takes too long is cut short.
     """
     with _signals() as received:
         try:
@@ -35,7 +35,7 @@ def user_errors() -> Iterator[None]:
             if received:
                 _interrupted(received[0])
             _say(f"error: {error}")
-            raise SystemExit(2) from None
+            raise SystemExit(1 if isinstance(error, LostError) else 2) from None
         except BaseException as error:
             # Whatever is raised on the way out follows from the signal, but for exit 0: there it is how one leaves.
             left = isinstance(error, SystemExit) and not error.code

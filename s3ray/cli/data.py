@@ -23,6 +23,7 @@ from s3ray.data.names import listed
 from s3ray.data.sources import prepared_datasets
 from s3ray.errors import UserError
 from s3ray.paths import local_path
+from s3ray.terminal import Terminal
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -42,8 +43,8 @@ class Fill(StrEnum):
 
 
 def _console() -> Console:
-    width = max(Console().width, 160)  # a table's numbers are not to be cut where output is piped
-    return Console(markup=False, highlight=False, soft_wrap=True, width=width)
+    width = max(Terminal().width, 160)  # a table's numbers are not to be cut where output is piped
+    return Terminal(highlight=False, soft_wrap=True, width=width)
 
 
 @app.command(cls=OnceCommand)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from s3ray.data import load_sources, resolve_sources
-from s3ray.errors import UserError, nearest
+from s3ray.errors import UserError, nearest, printable
 from s3ray.execution.provenance import planned_machine
 from s3ray.methods import METHODS, S3
 from s3ray.paths import local_path
@@ -138,7 +138,7 @@ def resolve(
     sources = resolve_sources(names, dataset or [], folder, chosen, sweep.datasets)
     loaded, left_out = load_sources(sources)
     for sentence in left_out:
-        print(f"warning: {sentence}", file=sys.stderr)
+        print(f"warning: {printable(sentence)}", file=sys.stderr)
     if max_steps and not any(one.kind == "user" for one in loaded.values()):
         raise UserError(
             f"--max-steps {max_steps}: is for your own data; give it with --dataset NAME=PATH, or leave it out"

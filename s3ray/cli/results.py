@@ -12,7 +12,7 @@ import typer
 from s3ray.cli.console import user_errors
 from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, SweepNameOption, names_in, open_store
 from s3ray.data.sources import DEFAULT_PAIR
-from s3ray.errors import UserError
+from s3ray.errors import UserError, printable
 
 
 class TableFormat(StrEnum):
@@ -75,7 +75,7 @@ def report(
 
 
 def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {printable(text)}", file=sys.stderr)
 
 
 def compare(
@@ -102,7 +102,7 @@ def compare(
         results = Results.load(open_store(storage), sweep)
         others = Results.load(open_store(also, "--also"), results.info["sweep"]) if also else None
         table = compare_results(results, others, also or "")
-        print(table.to_string(index=False))
+        print(printable(table.to_string(index=False), keep="\n"))
         print(summary(table))
     if differs(table):
         raise SystemExit(3)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from s3ray.cli.console import user_errors
 from s3ray.cli.options import (
@@ -32,6 +31,7 @@ from s3ray.cli.options import (
 from s3ray.cli.sweeps import print_study, run_file
 from s3ray.methods import METHODS, S3
 from s3ray.sweep import Sweep
+from s3ray.terminal import Terminal
 
 
 def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
@@ -84,7 +84,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
                 no_calibration=True,
                 max_steps=max_steps,
             )
-            plan, store, console = request.plan, request.store, Console(markup=False)
+            plan, store, console = request.plan, request.store, Terminal()
             print_study(plan, store, console)
             execution = Execution(workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose)
             limits: dict[str, Any] = {"trials": trials, "seed": seed, "console": console}

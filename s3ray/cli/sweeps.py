@@ -49,6 +49,7 @@ from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 from s3ray.sweep.memory import at_once, largest, refusal
 from s3ray.sweep.timing import duration
+from s3ray.terminal import Terminal
 
 
 class PlanFormat(StrEnum):
@@ -92,7 +93,7 @@ def run_sweep(sweep: Sweep) -> None:
                 metric=metric,
                 max_steps=max_steps,
             )
-            console = Console(markup=False)
+            console = Terminal()
             print_plan(request.plan, request.store, console, workers_per_trial)
             ran = execute(
                 request.plan,
@@ -274,4 +275,4 @@ def plan(
                 summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
-            print_plan(request.plan, request.store, Console(markup=False))
+            print_plan(request.plan, request.store, Terminal())

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
 from s3ray.paths import sync_folder
+from s3ray.traces import tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -445,23 +446,11 @@ class Dataset:
                 those taken, a split one of them.
         """
         try:
-            manifest = json.loads((directory / "manifest.json").read_text())
-            if not isinstance(manifest, dict):
-                raise ValueError("no table of fields")
+            manifest = parsed_manifest((directory / "manifest.json").read_bytes())
         except OSError as error:
             raise UserError(f"{directory}: no prepared dataset (manifest.json is missing); prepare it") from error
         except ValueError as error:
-            raise UserError(f"{directory}/manifest.json: damaged ({error}); prepare the dataset again") from error
-        if (found := manifest.get("format")) != _FORMAT:
-            raise UserError(
-                f"{directory}/manifest.json: format {found}, this version reads {_FORMAT}; prepare the dataset again"
-            )
-        if manifest.get("digest") not in (None, manifest_digest(manifest)):
-            raise UserError(f"{directory}/manifest.json: damaged; prepare the dataset again")
-        manifest.setdefault("relevant_factors", [])  # not known
-        wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
-        if wrong:
-            raise UserError(f"{directory}/manifest.json: damaged (no {', '.join(wrong)}); prepare the dataset again")
+            raise UserError(f"{directory}/manifest.json: {error}; prepare the dataset again") from error
         chosen = manifest["modalities"] if modalities is None else list(modalities)
         for name in chosen:
             if name not in manifest["modalities"]:
@@ -521,7 +510,7 @@ class DatasetWriter:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.parent.mkdir(parents=True, exist_ok=True)
-        self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-{tag()}-", dir=directory.parent))
         self._columns: dict[str, _Column] = {}
         self._linked: dict[str, str] = {}  # sha256 of each array whose file is another's too
 
@@ -632,12 +621,38 @@ class DatasetWriter:
         sync_folder(self._directory.parent)
 
 
+def parsed_manifest(content: bytes) -> dict[str, Any]:
+    """What `manifest.json` says of a dataset.
+
+    Raises:
+        ValueError: it is damaged, or of another format.
+    """
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"damaged ({error})") from None
+    if not isinstance(manifest, dict):
+        raise ValueError("damaged (no table of fields)")
+    if (found := manifest.get("format")) != _FORMAT:
+        raise ValueError(f"format {str(found)[:80]}, this version reads {_FORMAT}")
+    # What was prepared before manifests had one has no digest.
+    if manifest.get("digest") not in (None, manifest_digest(manifest)):
+        raise ValueError("damaged (it is not what was written)")
+    manifest.setdefault("relevant_factors", [])  # not known
+    wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
+    lists = ("modalities", "truth_names", "relevant_factors")
+    wrong = wrong or [key for key in lists if not all(isinstance(entry, str) for entry in manifest[key])]
+    if wrong:
+        raise ValueError(f"damaged (no {', '.join(wrong)})")
+    return manifest
+
+
 def put_in_place(staging: Path, directory: Path) -> None:
     """Move a folder to its place; whatever is there gives way, and comes back if that fails."""
     if not directory.exists():
         os.replace(staging, directory)
         return
-    earlier = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    earlier = Path(tempfile.mkdtemp(prefix=f".{directory.name}-{tag()}-", dir=directory.parent))
     os.replace(directory, earlier)  # whoever has it open keeps what is mapped
     try:
         os.replace(staging, directory)

@@ -88,6 +88,8 @@ def opened_npz(path: Path, option: str = "--dataset NAME=PATH") -> Iterator[Arch
         near = [] if not path.parent.is_dir() else [p.name for p in path.parent.iterdir()]
         close = likely(path.name, near) or likely(f"{path.name}.npz", near)
         raise UserError(f"{path}: no such file; {f'did you mean {close}? ' if close else ''}check {option}")
+    if not path.is_file():
+        raise UserError(f"{path}: a device or a pipe, not a file; save the .npz to a file and give that")
     with _one_sentence(path):
         try:
             content = np.load(path, allow_pickle=False)

@@ -134,6 +134,9 @@ def _in_folder(folder: Path, modalities: Sequence[str] | None) -> dict[str, Sour
             sources[path.stem] = Source(path.stem, _ambiguous(folder, path))
         else:
             sources[path.stem] = _npz_source(path.stem, path, modalities, beside)
+    for name in sources:
+        if not name.isprintable():
+            raise UserError(f"--data {folder}: {name!r} has characters that cannot be shown in its name; rename it")
     if not sources:
         if (folder / "manifest.json").is_file():
             raise UserError(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import ray.tune
 from ray.tune.search import Searcher
 
+from s3ray.engine.health import Health, Watched
 from s3ray.engine.preflight import Capacity, Execution
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Ledger, Pack
@@ -24,7 +25,9 @@ Cells: TypeAlias = Iterator[tuple[int, CellPlan] | None]
 Tell: TypeAlias = Callable[[int, str | None], None]
 
 
-def run_cells(cells: Cells, tell: Tell, run: str, store: Store, execution: Execution, capacity: Capacity) -> None:
+def run_cells(
+    cells: Cells, tell: Tell, run: str, store: Store, execution: Execution, capacity: Capacity, health: Health
+) -> None:
     """Run cells until there are no more, as many at a time as the cluster can hold.
 
     Args:
@@ -33,6 +36,7 @@ def run_cells(cells: Cells, tell: Tell, run: str, store: Store, execution: Execu
 
     Raises:
         UserError: as `cells` and `tell` raise it; what still runs ends with the connection.
+        LostError: Ray or the storage is gone.
     """
 
     def trial(config: dict[str, Any]) -> None:
@@ -59,6 +63,7 @@ def run_cells(cells: Cells, tell: Tell, run: str, store: Store, execution: Execu
             storage_path=store.path("runs", run),
             storage_filesystem=store.fs,
             failure_config=ray.tune.FailureConfig(max_failures=2),
+            callbacks=[Watched(health)],
             verbose=2 if execution.verbose else 0,
         ),
     )

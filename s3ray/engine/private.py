@@ -5,8 +5,9 @@ Each says which public call is missing. What is patched is given back.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,36 @@ def before_processes_end(act: Callable[[], None]) -> None:
         kill(**options)
 
     node.kill_all_processes = act_and_kill
+
+
+def missing_process() -> str | None:
+    """Which of the processes that this one is connected to no longer listens; None if all do, or none is known.
+
+    Missing: a death of its own node's raylet or of the head that Ray tells its driver of.
+    """
+    if (node := worker._global_node) is None:
+        return None
+    try:
+        with socket.socket(socket.AF_UNIX) as raylet:
+            raylet.settimeout(5)
+            raylet.connect(node.raylet_socket_name)
+    except TimeoutError:
+        pass  # busy, and there
+    except OSError:
+        return f"Ray's raylet on this machine has died (its logs are in {node.get_logs_dir_path()})"
+    host, _, port = node.gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        return f"Ray's head at {node.gcs_address} no longer answers ({error.strerror or error})"
+    return None
+
+
+def kill_processes() -> None:
+    """End the processes of a Ray that was started here, at once. Missing: `ray.shutdown` that asks nobody."""
+    if (node := worker._global_node) is not None:  # of one that it only connected to, it has none
+        with suppress(Exception):
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def placement_groups() -> list[Any]:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from s3ray.errors import printable
 from s3ray.execution import Event
 from s3ray.sweep import Plan
 from s3ray.sweep.timing import corrected, duration
@@ -181,7 +182,7 @@ class Progress:
                 Text(str(cells["failed"]), style="bold red" if cells["failed"] else ""),
             )
         lines = [
-            Text(f"  {e.cell}  {e.stage}" + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")
+            Text(printable(f"  {e.cell}  {e.stage}") + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")
             for e in list(self._running.values())  # updated by another thread than the one that draws
         ]
         elapsed = f"{duration(time.monotonic() - self._started)} elapsed"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,15 +30,19 @@ from s3ray.engine.cluster import (
     local_capacity,
     waiting_for,
 )
+from s3ray.engine.health import Health, Watched
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack
+from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack, with_memory_remedy
+from s3ray.errors import LostError, UserError
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
+from s3ray.store.leftovers import clear_leftovers
 from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
+from s3ray.traces import tag
 
 MAX_RESTARTS = 20
 
@@ -73,13 +78,14 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     started = time.monotonic()
     check_plan(plan, store, execution)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
-    with usable(plan, store, execution) as capacity:
+    with usable(plan, store, execution) as (capacity, health):
         slots = capacity.slots(execution)
         if warning := unguarded(store):
             console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-        for name in {cell.cell.dataset for cell in plan.pending}:
-            store.publish_dataset(data[name])
-        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+        with store.explained("written", "make room or choose a place you may write to"):
+            for name in {cell.cell.dataset for cell in plan.pending}:
+                store.publish_dataset(data[name])
+        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
         packs = [
             Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
             for i, cells in enumerate(packed(plan, slots))
@@ -90,7 +96,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             highlight=False,
         )
         with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
-            errors = _tune(packs, store, slots, execution, progress)
+            errors = _tune(packs, store, slots, execution, progress, health)
         after = make_plan(plan.sweep, plan.study, store, plan.machine)
         failures = _failures(after, packs, store, errors)
         if not failures:
@@ -100,25 +106,34 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
 
 
 @contextmanager
-def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[Capacity]:
-    """A cluster that can run this with this storage, until the context is left.
+def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Capacity, Health]]:
+    """A cluster that can run this with this storage, until the context is left, and who watches that both stay.
 
     Raises:
         UserError: there is none.
+        LostError: Ray or the storage is gone; as the body asks `Health.check`.
     """
     if not ray.is_initialized() and (here := local_capacity()):
         here.slots(execution)  # before Ray is started, which takes seconds
         check_memory(plan, execution, here)
-    with connected(execution) as capacity:
-        capacity.slots(execution)
-        check_memory(plan, execution, capacity)
-        check_storage(store, capacity)
-        if not capacity.is_local:
-            check_nodes_can_write(store.uri)
-        yield capacity
+    health = Health(store)
+    try:
+        with connected(execution) as capacity, health:
+            capacity.slots(execution)
+            check_memory(plan, execution, capacity)
+            check_storage(store, capacity)
+            with store.explained("cleared", "check your access to it"):
+                clear_leftovers(store)
+            if not capacity.is_local:
+                check_nodes_can_write(store.uri)
+            yield capacity, health
+    finally:
+        health.over()
 
 
-def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress) -> dict[str, str]:
+def _tune(
+    packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress, health: Health
+) -> dict[str, str]:
     """Fan the packs out; cause per pack whose trial ended in an error."""
     by_name = {pack.name: pack for pack in packs}
 
@@ -136,19 +151,19 @@ def _tune(packs: list[Pack], store: Store, slots: int, execution: Execution, pro
             storage_path=store.path("runs", packs[0].run),
             storage_filesystem=store.fs,
             failure_config=ray.tune.FailureConfig(max_failures=2),
-            callbacks=[_Relay(progress)],
+            callbacks=[_Relay(progress), Watched(health)],
             verbose=2 if execution.verbose else 0,
         ),
     )
     try:
         results = tuner.fit()
+    except LostError:
+        raise
     except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
         return dict.fromkeys(by_name, cause(error))
-    return {
-        result.config["pack"]: cause(result.error)
-        for result in (results[i] for i in range(len(results)))
-        if result.error is not None and result.config is not None
-    }
+    # In the order of the grid: a trial that ended before its first result has no configuration to tell it by.
+    every = zip(by_name, (results[i] for i in range(len(results))), strict=False)
+    return {name: cause(result.error) for name, result in every if result.error is not None}
 
 
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
@@ -193,8 +208,16 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
             time.sleep(RENEW_SECONDS)
 
 
-def cause(error: BaseException) -> str:
-    """What lies below the errors that Ray wraps around it, in one line."""
+def cause(error: BaseException | str) -> str:
+    """What lies below the errors that Ray wraps around it, in one line; of memory that was lacking, what to lower.
+
+    Args:
+        error: or the text of Tune's file of errors, which is all that is known of a trial whose process died.
+    """
+    if isinstance(error, str):
+        last = re.split(r"Failure # \d+ \(occurred at [^)]*\)", error)[-1].strip()
+        raised = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", last, re.MULTILINE)
+        return _in_one_line(raised[-1] if last.startswith("Traceback") and raised else last)
     while True:
         failures = getattr(error, "worker_failures", None)
         inner = [
@@ -207,8 +230,12 @@ def cause(error: BaseException) -> str:
         if below is None:
             break
         error = below
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + '…'}"
+    return _in_one_line(f"{type(error).__name__}: {error}")
+
+
+def _in_one_line(told: str) -> str:
+    text = " ".join(told.split())
+    return with_memory_remedy(text if len(text) <= 300 else text[:300] + "…")
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -244,7 +271,8 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
             name=f"{pack.name}-{uuid.uuid4().hex[:6]}",
             storage_path=store.path("runs", pack.run, "train"),
             storage_filesystem=store.fs,
-            callbacks=[TuneReportCallback()] if relay else [],  # type: ignore[list-item]  # ray annotates the V1 classes
+            # Ray annotates the V1 classes.
+            callbacks=[_Causes(pack), *([TuneReportCallback()] if relay else [])],  # type: ignore[list-item]
             # The ledger bounds the attempts of a cell, and nodes taken away with notice do not count at all; these
             # bounds end a group that never gets that far.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
@@ -257,6 +285,17 @@ def _fit(pack: Pack, store: Store, execution: Execution, relay: bool) -> None:
         trainer.fit()
     finally:
         free_placement_groups()
+
+
+class _Causes(ray.train.UserCallback):
+    """Notes why a worker group ended, which the next one cannot know if a worker was killed."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._storage, self._run, self._pack = pack.storage, pack.run, pack.name
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        with suppress(OSError, UserError):
+            Ledger(Store(self._storage), self._run).note(self._pack, cause(next(iter(worker_exceptions.values()))))
 
 
 class _Relay(ray.tune.Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -72,6 +73,16 @@ class Ledger:
     def last_error(self, cell: CellPlan) -> str | None:
         try:
             return self._store.read("runs", self._run, "errors", cell.identity).decode()
+        except FileNotFoundError:
+            return None
+
+    def note(self, pack: str, cause: str) -> None:
+        """Why a worker group of the pack ended, as Ray tells it."""
+        self._store.write(cause, "runs", self._run, "causes", pack)
+
+    def noted(self, pack: str) -> str | None:
+        try:
+            return self._store.read("runs", self._run, "causes", pack).decode()
         except FileNotFoundError:
             return None
 
@@ -149,7 +160,8 @@ def _attempt(
             noted = True
             nodes = _nodes()
             if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
-                error = from_rank_zero(lambda: ledger.last_error(cell)) or "its worker died (out of memory?)"
+                known = from_rank_zero(lambda: ledger.last_error(cell) or ledger.noted(pack.name))
+                error = known or "its worker died (out of memory?)"
                 raise _GivenUpError(f"{error}; given up after {MAX_ATTEMPTS} attempts without progress")
         report(event)
 
@@ -192,4 +204,11 @@ def _leaving() -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return with_memory_remedy(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def with_memory_remedy(cause: str) -> str:
+    """A cause; if it is memory that was lacking, with what to lower."""
+    if not re.search(r"low on memory|out of memory|OutOfMemory|MemoryError|enough memory|allocate memory", cause):
+        return cause
+    return f"{cause}; lower batch_sizes, model.width, model.layers or --max-steps, or use machines with more memory"

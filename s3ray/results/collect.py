@@ -22,6 +22,7 @@ from s3ray.configuration import document
 from s3ray.errors import UserError
 from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
+from s3ray.results.collapse import equal_representations, one_expert, sentences
 from s3ray.results.columns import COLUMNS
 from s3ray.results.controlled import controlled
 from s3ray.results.readings import changes, shapes
@@ -69,8 +70,9 @@ class Results:
     def collect(cls, plan: Plan, store: Store) -> Results:
         """Read what a plan's cells have committed; a damaged file is left out, and named in `info`."""
         left_out: list[str] = []
+        rows = collect(plan, store, left_out)
         return cls(
-            collect(plan, store, left_out),
+            rows,
             _controls(plan, store, left_out),
             references(plan, store, left_out),
             _entropies(plan, store, left_out),
@@ -79,7 +81,7 @@ class Results:
             _at_ratios("modalities", plan, store, left_out),
             _at_ratios("missing", plan, store, left_out),
             # Last: what was left out is known by then.
-            {**_info(plan), "left_out": sorted(set(left_out))},
+            {**_info(plan), "left_out": sorted(set(left_out)), "collapsed": sentences(rows)},
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
@@ -152,7 +154,8 @@ class Results:
         def table(frame: str) -> pd.DataFrame:
             if (file := f"{frame}.parquet") not in info["files"]:
                 return pd.DataFrame()
-            found = pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", name)))
+            content = store.read_listed(info, file, "results", name)
+            found = pd.read_parquet(io.BytesIO(content))
             # What was written before there were readings is as usual.
             return found if "reading" in found or "reading" not in COLUMNS[frame] else found.assign(reading="")
 
@@ -222,7 +225,9 @@ def collect(plan: Plan, store: Store, left_out: list[str] | None = None) -> pd.D
     """
     curves = [(cell, branch) for cell in plan.cells for branch in cell.branches if _is_whole(branch.curve, plan)]
     points = [(c, b, run, regressed) for c, b in curves for run, regressed in zip_longest(b.curve, b.sentiment)]
-    return _table(store, lambda task: _row(plan, store, *task), points, left_out)
+    trained = {branch.trained.identity: branch.trained for _, branch in curves}
+    routed = dict(_read(store, lambda run: (run.identity, _one_expert(plan, store, run)), list(trained.values()), []))
+    return _table(store, lambda task: _row(plan, store, routed, *task), points, left_out)
 
 
 def _controls(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
@@ -350,7 +355,13 @@ def _references(plan: Plan, store: Store, cell: CellPlan) -> Lines:
 
 
 def _row(
-    plan: Plan, store: Store, cell: CellPlan, branch: BranchPlan, run: StageRun, regressed: StageRun | None
+    plan: Plan,
+    store: Store,
+    routed: Mapping[str, str],
+    cell: CellPlan,
+    branch: BranchPlan,
+    run: StageRun,
+    regressed: StageRun | None,
 ) -> Lines:
     training = plan.committed.get(cell.training.identity)
     selection = plan.committed.get(branch.selection.identity) if branch.selection else None
@@ -363,6 +374,7 @@ def _row(
         **_provenance(run, cell, plan.committed[run.identity]),
     }
     labels = {"sweep": plan.sweep.name, **_cell_labels(cell, branch)}
+    on_one = routed.get(branch.trained.identity, "")
     measured = {}
     if regressed is not None and regressed.identity in plan.committed:
         measured = {line["split"]: line for line in _measured(store, regressed, plan, {})}
@@ -371,9 +383,19 @@ def _row(
             **line,
             **{field.name: measured.get(line.get("split"), {}).get(field.name) for field in fields(RegressionMetrics)},
             "sentiment_identity": regressed.identity if regressed and measured else None,
+            "spread": line.get("spread"),
+            "collapsed": "; ".join(filter(None, [equal_representations(line.get("spread")), on_one])),
         }
         for line in _probed(store, run, plan, cell, labels, more)
     ]
+
+
+def _one_expert(plan: Plan, store: Store, trained: StageRun) -> str:
+    """Of a trained model whose routing has collapsed; empty where its metrics are not there."""
+    model = getattr(trained.root.config, "model", None)
+    if model is None or trained.identity not in plan.committed:
+        return ""
+    return one_expert(_measured(store, trained, plan, {}), model.experts)
 
 
 def _cell_labels(cell: CellPlan, branch: BranchPlan) -> dict[str, Any]:
@@ -439,7 +461,12 @@ def _measured(
 ) -> Lines:
     """A committed run's rows, `labels` before and `more` behind what it measured."""
     content = store.artifact(run, ROWS, plan.committed[run.identity])
-    return [{**labels, **row, **more} for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
+    try:
+        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        folder = store.address("artifacts", run.stage.name, run.identity)
+        raise UserError(f"{folder}: {ROWS} is no table; delete the folder and run again to compute it again") from error
+    return [{**labels, **row, **more} for row in rows]
 
 
 def _provenance(run: StageRun, cell: CellPlan, marker: Marker) -> dict[str, Any]:

@@ -62,6 +62,8 @@ _POINT = {
     "split": "valid or test",
     "accuracy": "share of samples that the probe gets right, 0 to 1",
     "samples": "of the split",
+    "spread": "distance of the representations from their mean over their length, 0 (all are equal) to 1; missing "
+    "where the row was computed before it was measured",
     "correct": _CORRECT,
     **_METRICS,
     **_ACC2,
@@ -88,6 +90,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "mae": "mean absolute error of sentiments that a ridge regression predicts from the same representations; "
         "measured on request alone, as the next two are",
         "pearson_r": "correlation of these predictions with the sentiments, -1 to 1; missing where either is constant",
+        "collapsed": "why the row means nothing: all representations equal, or all tokens on one expert; else empty",
         "sentiment_identity": "hash of the stage run that measured both",
         **PROVENANCE,
     },

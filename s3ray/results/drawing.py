@@ -53,12 +53,11 @@ def draw(chart: Chart) -> Figure:
         for axis, panel, x in zip(row, panels, chart.columns, strict=True):
             _panel(axis, panel)
             _scale(axis, x, y)
-            axis.set_title(
-                panel.title, fontsize=10, pad=6 + _NOTE_POINTS * (panel.note.count("\n") + 1 if panel.note else 0)
-            )
-        row[0].set_ylabel(y.title)
+            note_lines = panel.note.count("\n") + 1 if panel.note else 0
+            axis.set_title(_literal(panel.title), fontsize=10, pad=6 + _NOTE_POINTS * note_lines)
+        row[0].set_ylabel(_literal(y.title))
     for axis, x in zip(axes[-1], chart.columns, strict=True):
-        axis.set_xlabel(x.title)
+        axis.set_xlabel(_literal(x.title))
         if x.turned:
             axis.tick_params(axis="x", rotation=90, labelsize=8)
     if chart.legend_per_row:
@@ -72,8 +71,14 @@ def draw(chart: Chart) -> Figure:
             entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
         )
     # Some 13 letters to an inch.
-    figure.suptitle("\n".join(textwrap.fill(line, int(13 * width)) for line in chart.title.split("\n")), fontsize=11)
+    title = "\n".join(textwrap.fill(line, int(13 * width)) for line in chart.title.split("\n"))
+    figure.suptitle(_literal(title), fontsize=11)
     return figure
+
+
+def _literal(words: str) -> str:
+    """Words of which nothing is a formula, whatever data are called."""
+    return words.replace("$", r"\$")
 
 
 def render(figure: Figure, suffix: str) -> bytes:
@@ -87,7 +92,7 @@ def render(figure: Figure, suffix: str) -> bytes:
 
 def _panel(axis: Axes, panel: Panel) -> None:
     for level in panel.levels:
-        label = level.label or "_level"  # matplotlib lists no label that begins so
+        label = _literal(level.label) or "_level"  # matplotlib lists no label that begins so
         style: dict[str, Any] = {"color": level.color, "linestyle": _DASHES[level.dash], "linewidth": level.width}
         axis.axhline(level.y, zorder=_LEVEL, label=label, **style)
     for number, curve in enumerate(panel.curves):
@@ -95,7 +100,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
     if panel.note:
         # Above the panel: every corner inside may hold data.
         above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-        axis.annotate(panel.note, (0, 1), (0, 3), fontsize=7, color=panel.note_color, **above)
+        axis.annotate(_literal(panel.note), (0, 1), (0, 3), fontsize=7, color=panel.note_color, **above)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -111,7 +116,7 @@ def _curve(axis: Axes, curve: Curve, zorder: float) -> None:
         "markersize": curve.size,
         "alpha": curve.opacity,
         "zorder": zorder,
-        "label": curve.label or "_curve",
+        "label": _literal(curve.label) or "_curve",
     }
     if len(spread) and curve.band:
         axis.fill_between(x, y - spread, y + spread, color=curve.color, alpha=0.2, linewidth=0)
@@ -123,14 +128,14 @@ def _curve(axis: Axes, curve: Curve, zorder: float) -> None:
 
 def _scale(axis: Axes, x: Axis, y: Axis) -> None:
     if x.ticks:
-        axis.set_xticks(list(x.ticks), list(x.ticks.values()))
+        axis.set_xticks(list(x.ticks), list(map(_literal, x.ticks.values())))
     if x.step:
         axis.xaxis.set_major_locator(MultipleLocator(x.step))
     axis.xaxis.set_inverted(x.inverted)
     if y.symlog:
         axis.set_yscale("symlog", **SYMLOG)
     if y.ticks:
-        axis.set_yticks(list(y.ticks), list(y.ticks.values()))
+        axis.set_yticks(list(y.ticks), list(map(_literal, y.ticks.values())))
     if y.limits:
         axis.set_ylim(*y.limits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
@@ -87,9 +88,19 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table."""
-    header = [str(name) for name in table.columns]
-    lines = [header, ["---"] * len(header), *readable(table).to_numpy().tolist()]
+    header = [_cell(str(name)) for name in table.columns]
+    rows = [[_cell(cell) for cell in row] for row in readable(table).to_numpy().tolist()]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def without_tags(text: str) -> str:
+    """Text in Markdown, where what looks like a tag of HTML would be one."""
+    return re.sub("<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def _cell(text: str) -> str:
+    return " ".join(without_tags(text).replace("|", r"\|").splitlines())
 
 
 def latex(table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from s3ray.results.chart import Chart
 from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.exhibits import asked_for
-from s3ray.results.formatting import latex, markdown
+from s3ray.results.formatting import latex, markdown, without_tags
 from s3ray.store import Store
 from s3ray.sweep import Plan
 
@@ -68,7 +68,8 @@ def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
         files |= {f"{name}.{suffix}": picture for suffix, picture in chart_files(chart).items()}
     for name, table in tables(rendered).items():
         files |= {f"{name}.{suffix}": text for suffix, text in table_files(table).items()}
-        files[f"{name}.md"] = f"# {table.title}\n\n{table.note}\n\n{files[f'{name}.md']!s}"
+        head = without_tags(f"# {table.title}\n\n{table.note}")
+        files[f"{name}.md"] = f"{head}\n\n{files[f'{name}.md']!s}"
     return results, results.save(store, files)
 
 

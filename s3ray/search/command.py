@@ -24,6 +24,7 @@ from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
 from s3ray.sweep.memory import largest
+from s3ray.traces import tag
 
 
 def search_all(
@@ -67,19 +68,20 @@ def search_all(
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
-            capacity = stack.enter_context(usable(anew, store, execution))
+            capacity, health = stack.enter_context(usable(anew, store, execution))
             if warning := unguarded(store):
                 console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
             for search in lacking:
-                store.publish_dataset(data[search.dataset])
+                with store.explained("written", "make room or choose a place you may write to"):
+                    store.publish_dataset(data[search.dataset])
                 study = studies[search.name]
                 try_again(study)
                 done = counted(study)
                 at_once = min(capacity.slots(execution), trials - done)
                 say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                 tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
-                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-                run_cells(tried.cells(), tried.tell, run, store, execution, capacity)
+                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+                run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                 failures[search.name] = tried.failures
                 if not tried.failures:
                     store.drop_run(run)

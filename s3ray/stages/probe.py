@@ -6,6 +6,7 @@ per modality that any sample of the dataset lacks tells which do (ours).
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,7 @@ class CurvePoint:
     split: str
     accuracy: float
     samples: int
+    spread: float  # `spread_of` the representations
     correct: bytes  # a bit per sample, in order and the first of a byte its highest: whether the probe gets it right
     balanced_accuracy: float  # this and the next three: `ClassMetrics`
     macro_f1: float
@@ -87,6 +89,18 @@ class CurvePoint:
     probe_converged: bool
     active_parameters: float  # expected per token, experts of all layers
     active_parameters_paper: float  # as Table 5 counts: experts of one layer
+
+
+def spread_of(z_NC: NDArray[Any]) -> float:
+    """How far representations lie from their mean, over their length: √(Σ‖z - z̄‖² / Σ‖z‖²).
+
+    0 where all are equal, 1 where they cancel out. One sample says nothing: NaN.
+    """
+    if len(z_NC) < 2:
+        return math.nan
+    z = z_NC.astype(np.float64)
+    length = float(np.linalg.norm(z))
+    return float(np.linalg.norm(z - z.mean(axis=0))) / length if length else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +195,7 @@ def probed(
                 split=name,
                 accuracy=float(correct.mean()),
                 samples=len(correct),
+                spread=spread_of(own.z),
                 correct=np.packbits(correct).tobytes(),
                 **asdict(score.metrics(name, labels[name])),
                 pairs_kept=own.pairs_kept,

@@ -27,7 +27,6 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
-import math
 import os
 import re
 import tempfile
@@ -39,23 +38,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from s3ray.data.dataset import Dataset, array_digest, manifest_digest, put_in_place
+from s3ray.configuration import MANY
+from s3ray.data.dataset import Dataset, array_digest, parsed_manifest, put_in_place
 from s3ray.errors import UserError
 from s3ray.paths import local_path, sync_folder, sync_made_folders
 from s3ray.stages.stage import Inputs, StageRun, identity_of
 from s3ray.store.conditional import Conditional, conditional
+from s3ray.traces import tag
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# What the names of URI parameters with credentials have in them.
+# What the names of URI parameters with credentials have in them, or are.
 _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
+_SECRET, _OPEN = {"sig"}, {"credential_kind"}
 
 
 _CHECKPOINT = re.compile(r"(\d{9})-([0-9a-f]{64})\.pt")
@@ -96,7 +98,7 @@ class Marker:
 
     @classmethod
     def of(cls, content: bytes, stage: str, identity: str) -> Marker | None:
-        """The marker that `content` is, or None: damaged, of another run, or written by another version."""
+        """The marker that `content` is, of sound fields; None: damaged, of another run or version."""
         try:
             plain = json.loads(content)
             digest = plain.pop("digest")
@@ -108,18 +110,23 @@ class Marker:
         return marker if is_whole else None
 
     def _is_sound(self, stage: str, identity: str) -> bool:
-        """Whether the fields are what `commit` writes; TypeError, KeyError or AttributeError where they are not."""
-        seconds, parent = float(self.seconds), self.document["parent"]
+        """Whether the fields are what `commit` writes; an exception where they are of other types."""
+        parent = self.document["parent"]
         return (
-            (self.identity, self.stage) == (identity, stage)
+            # The identity covers the document, whose fields need no look of their own.
+            (self.identity, self.document["stage"]) == (identity, stage)
             and identity_of(self.document) == identity
-            and math.isfinite(seconds)
-            and seconds >= 0
-            and all(_is_name(name) and size >= 0 and len(sha256) == 64 for name, (size, sha256) in self.files.items())
             and (parent is None) == (self.parent_stage is None) == (self.parent_attempt is None)
+            and (self.inputs is None or _are_inputs(Inputs(**self.inputs)))
             and all(_is_name(name) for name in (self.attempt, self.parent_stage or "x", self.parent_attempt or "x"))
-            and all(isinstance(table, dict) for table in (self.inputs or {}, self.provenance))
+            and all(_is_name(name) and _is_count(size, 0) for name, (size, _) in self.files.items())
+            and all(re.fullmatch("[0-9a-f]{64}", sha256, re.ASCII) for _, sha256 in self.files.values())
+            and type(self.seconds) in (int, float)
+            and 0 <= self.seconds <= MANY
             and dt.datetime.fromisoformat(self.committed_at).tzinfo is not None
+            and all(isinstance(value, str | int | float | None) for value in self.provenance.values())
+            and isinstance(self.machine, str | None)
+            and _is_count(self.provenance.get("workers", 1))
         )
 
     @property
@@ -135,6 +142,20 @@ class Marker:
     def workers(self) -> int:
         """Of the group that ran it, each for `seconds`."""
         return int(self.provenance.get("workers", 1))
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= 2**63 - 1
+
+
+def _are_inputs(inputs: Inputs) -> bool:
+    counts = (inputs.classes, *inputs.features.values(), *inputs.subsampled.values(), *inputs.padded.values())
+    return bool(inputs.features) and all(map(_is_count, counts)) and isinstance(inputs.standardized, bool)
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it names a file or folder directly in another."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value, re.ASCII) is not None
 
 
 class Committed(NamedTuple):
@@ -163,9 +184,8 @@ class Store:
             UserError: a URI that pyarrow does not know, or one with credentials in it (it would be shown in
                 dashboards).
         """
-        parts = urlsplit(uri)
-        parameters = " ".join(parse_qs(parts.query, keep_blank_values=True)).lower() if parts.scheme else ""
-        if parts.username or parts.password or any(word in parameters for word in _CREDENTIALS):
+        parts = _split(uri, option)
+        if parts.scheme and _holds_credentials(parts):
             raise UserError(
                 f"{option} {parts.scheme}://…: holds credentials, which dashboards would show; "
                 f"give them through the environment"
@@ -175,11 +195,18 @@ class Store:
             self.uri = uri if parts.scheme else str(Path(uri).expanduser().resolve())
         except RuntimeError:  # a user without a name, as in some containers
             raise UserError(f"{option} {uri}: there is no home folder; set HOME, or {option} to another path") from None
+        except ValueError as error:  # a zero byte
+            raise UserError(f"{option} {uri}: is no path ({error}); choose another one") from None
         with self.explained("opened", "check the place and your access to it"):
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(self.uri)
             except ValueError as error:
-                raise UserError(f"{option} {uri}: not a storage URI ({error}); use a path, s3://… or gs://…") from error
+                # Of a parameter that nobody knows it is not known either whether it is secret.
+                shown, reason = uri.partition("?")[0], str(error)
+                reason = reason.replace(parts.query, "…") if parts.query else reason
+                raise UserError(
+                    f"{option} {shown}: not a storage URI ({reason}); use a path, s3://… or gs://…"
+                ) from None
         if isinstance(self.fs, pafs.S3FileSystem):
             self.fs = _PatientS3(self.fs)
         self.base = self.base.rstrip("/")
@@ -208,7 +235,7 @@ class Store:
             uri = quote(uri, safe=":/%")  # pyarrow parses URIs strictly
         elif uri.startswith("~"):
             local_path(uri, option)
-        elif urlsplit(uri).scheme not in ("", "file") and "://" not in uri:
+        elif _split(uri, option).scheme not in ("", "file") and "://" not in uri:
             raise UserError(f"{option} {uri}: is no URI, which has :// after its scheme; write ./{uri} for a folder")
         return cls(uri, option)
 
@@ -235,7 +262,7 @@ class Store:
 
     def check_writable(self) -> None:
         """UserError unless a file can be written and deleted again."""
-        name = f".writable-{uuid.uuid4().hex}"
+        name = f".writable-{tag()}-{uuid.uuid4().hex}"
         with self.explained("written", "choose a place you may write to"):
             self.write("write check", name)
             self.fs.delete_file(self.path(name))
@@ -267,7 +294,7 @@ class Store:
                 else:
                     folder.mkdir(parents=True, exist_ok=True)
                 # Nothing of the final name, by which TensorBoard finds files.
-                staged[target] = f"{folder}/{uuid.uuid4().hex}.tmp"
+                staged[target] = f"{folder}/{tag()}-{uuid.uuid4().hex}.tmp"
                 with open(staged[target], "xb") as stream:
                     stream.write(payload)
                     if durable:
@@ -297,7 +324,7 @@ class Store:
     ) -> None:
         """Make a folder hold `files` and nothing of an earlier call; other people's files stay.
 
-        `listing` is written last: `info`, and under `files` the sha256 of each.
+        `listing` is written last: `info`, under `files` the sha256 of each, and the sha256 of all this itself.
         """
         try:
             earlier = self.folder_info(*parts, listing=listing)
@@ -311,7 +338,8 @@ class Store:
                 self.read_listed(earlier, name, *parts)
                 self.fs.delete_file(self.path(*parts, name))
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        self.write(json.dumps({**info, "files": digests}, indent=1), *parts, listing)
+        told = {**info, "files": digests}
+        self.write(json.dumps({**told, "sha256": _digest_of(told)}, indent=1), *parts, listing)
 
     def folder_info(self, *parts: str, listing: str = "info.json") -> dict[str, Any]:
         """What `write_folder` wrote last.
@@ -323,9 +351,9 @@ class Store:
         content = self.read(*parts, listing)
         try:
             info: dict[str, Any] = json.loads(content)
-            if not isinstance(info["files"], dict):
+            if info.pop("sha256") != _digest_of(info) or not isinstance(info["files"], dict):
                 raise ValueError
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._unlike_its_list(*parts, listing) from error
         return info
 
@@ -615,14 +643,13 @@ class Store:
                 return True
             return False
         try:
-            manifest = json.loads(self.read("data", content, "manifest.json"))
-            digests = manifest["arrays"]
-            is_whole = manifest_digest(manifest) == manifest["digest"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            manifest = parsed_manifest(self.read("data", content, "manifest.json"))
+        except (FileNotFoundError, ValueError):
             return False
-        if digests != {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}:
+        digests = {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}
+        if "digest" not in manifest or manifest["arrays"] != digests:
             return False
-        return is_whole and data.file_sizes().items() <= self.sizes("data", content).items()
+        return data.file_sizes().items() <= self.sizes("data", content).items()
 
     def fetch_dataset(self, content: str, *, facts_alone: bool = False) -> Dataset:
         """Map a published dataset; on remote storage, from a copy in this machine's cache.
@@ -714,9 +741,27 @@ def _digest(plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _is_name(text: str) -> bool:
-    """Whether it names a file or folder in a folder, and leads nowhere else."""
-    return bool(text) and not {"/", "\\", "\0"} & set(text) and text not in (".", "..")
+def _split(uri: str, option: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        start = uri.partition("//")[0]  # what follows may hold credentials
+        raise UserError(f"{option} {start}//…: not a storage URI ({error}); use a path, s3://… or gs://…") from None
+
+
+def _holds_credentials(parts: SplitResult) -> bool:
+    """Whether a URI has any: in front of its host, as a parameter, or in an address that is a parameter."""
+    parameters = {name.lower(): values for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    secret = any(name in _SECRET or any(word in name for word in _CREDENTIALS) for name in parameters.keys() - _OPEN)
+    inside = any(re.search("(^|//)[^/]*@", value) for values in parameters.values() for value in values)
+    # Of Azure's URIs a user is the account or the container.
+    user = parts.username if parts.scheme not in ("abfs", "abfss") else None
+    return bool(secret or inside or user or parts.password)
+
+
+def _digest_of(info: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of what comes back when it is read."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(info)), sort_keys=True).encode()).hexdigest()
 
 
 class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations

@@ -6,6 +6,11 @@ import sys
 import textwrap
 
 import pytest
+from rich.table import Table
+
+from s3ray.cli import console
+from s3ray.errors import UserError
+from s3ray.terminal import Terminal
 
 PRELUDE = """
 import os, signal, time
@@ -17,6 +22,25 @@ from s3ray.errors import UserError
 def run(program: str) -> subprocess.CompletedProcess[str]:
     code = PRELUDE + textwrap.dedent(program)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_names_cannot_move_the_cursor_or_change_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[31mred\nline\udcff\u202e"
+    shown = r"\x1b[31mred\nline\udcff\u202e"
+    with pytest.raises(SystemExit) as left, console.user_errors():
+        raise UserError(f"{name}: → is no file; give another")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"error: {shown}: → is no file; give another\n"
+    terminal = Terminal(width=100, force_terminal=True)
+    table = Table(box=None)
+    table.add_column(name)
+    table.add_row(name)
+    terminal.print(f"[b]{name}", highlight=False)
+    terminal.print(table)
+    said = capsys.readouterr().out
+    assert "\x1b[31m" not in said
+    assert said.count(r"\x1b[31mred") == 3
+    assert "[b]" in said
 
 
 @pytest.mark.slow

@@ -392,6 +392,15 @@ def test_a_broken_manifest_is_one_sentence(content: bytes, folder: Path) -> None
     assert "manifest.json: damaged" in _refusal(folder)
 
 
+def test_a_manifest_with_another_number_in_it_is_one_sentence(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(dict(reversed(manifest.items())), indent=3))
+    Dataset.open(folder)
+    manifest["facts"]["subsampled"] = {"left": 3}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "manifest.json: damaged (it is not what was written); prepare the dataset again" in _refusal(folder)
+
+
 @pytest.mark.parametrize("name", ["train.left.values", "valid.right.offsets", "test.labels", "train.truth"])
 def test_a_missing_array_is_one_sentence(name: str, folder: Path) -> None:
     (folder / f"{name}.npy").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -396,6 +397,8 @@ def test_a_file_of_torch_save_is_named(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_says_which_option_takes_it(path: Path, tmp_path: Path) -> None:
     path.mkdir()
     assert _sentence(path).endswith("a folder, not an .npz; give the .npz file itself")
+    os.mkfifo(pipe := tmp_path / "pipe.npz")
+    assert _sentence(pipe).endswith("a device or a pipe, not a file; save the .npz to a file and give that")
     np.savez(path / "own.npz", **_good())
     assert _sentence(path).endswith(f"for all that it holds, give --data {path}")
     read_npz("own", path / "own.npz").save(tmp_path / "saved")

@@ -253,6 +253,12 @@ def test_a_file_and_a_prepared_dataset_of_the_same_name(prepared: Path) -> None:
         load_sources(resolve_sources(["mustard"], [], prepared))
 
 
+def test_a_name_that_cannot_be_shown_is_refused(prepared: Path) -> None:
+    (prepared / "own.npz").rename(prepared / "\x1b[31mown.npz")
+    with pytest.raises(UserError, match=r"'\\x1b\[31mown' has characters that cannot be shown in its name; rename it$"):
+        resolve_sources([], [], prepared)
+
+
 @pytest.mark.parametrize("bad", [1, 2, 5])
 def test_a_bad_one_in_a_folder_is_said_and_the_good_ones_are_loaded(bad: int, prepared: Path) -> None:
     (prepared / "own.npz").write_text("not data")

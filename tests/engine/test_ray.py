@@ -119,6 +119,45 @@ def test_a_signal_ends_the_sweep_without_failing_cells(tiny_sweep: ModuleType, t
     assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
 
 
+def _kill(name: str, process: subprocess.Popen[str], storage: Path) -> None:
+    """End one of the processes of the sweep's own Ray, or take its storage away."""
+    if name == "storage":
+        storage.rename(storage.with_name("elsewhere"))
+        storage.write_text("in its place")
+        return
+    (one,) = (p for p in psutil.Process(process.pid).children(recursive=True) if p.name() == name)
+    one.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("raylet", "Ray's raylet on this machine has died (its logs are in /tmp/"),
+        ("gcs_server", "no longer answers (Connection refused)"),
+        ("storage", "cannot be written ("),
+    ],
+)
+def test_what_a_sweep_stands_on_is_gone(
+    tiny_sweep: ModuleType, tmp_path: Path, ray_folder: Path, name: str, sentence: str
+) -> None:
+    storage = tmp_path / "storage"
+    process = start(tiny_sweep, storage, TINY_SEEDS="1", TINY_EPOCHS="1000", RAY_ADDRESS="local")
+    while "starting worker groups" not in process.stdout.readline():
+        assert process.poll() is None
+    started_by_it = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(1)
+    _kill(name, process, storage)
+    began = time.monotonic()
+    code, output = finish(process)
+    assert time.monotonic() - began < 30, output
+    assert code == 1, output
+    (line,) = [line for line in output.splitlines() if not line.startswith("[")]
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert line.endswith("; what was committed stays, run again to continue")
+    assert psutil.wait_procs(started_by_it, timeout=30)[1] == []
+
+
 def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_sweep: ModuleType, tmp_path: Path) -> None:
     """Train forgets what such a group held; with it the next attempt had no place, and waited for a week."""
     code, output = finish(start(tiny_sweep, tmp_path, "2", TINY_SEEDS="1", GLOO_SOCKET_IFNAME="no_such_interface"))
@@ -129,6 +168,16 @@ def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_swe
     assert "given up after 3 attempts" in failed
     others = [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))]
     assert others == []
+
+
+def test_a_cell_out_of_memory_says_so_with_rays_cause_and_what_to_lower(tiny_sweep: ModuleType, tmp_path: Path) -> None:
+    memory = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="1", **memory))
+    assert code == 1, output
+    (failed,) = (line for line in output.splitlines() if line.startswith("FAILED digits"))
+    assert "low on memory" in failed
+    assert "; lower batch_sizes" in failed
+    assert [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))] == []
 
 
 def test_a_killed_driver_continues_and_recomputes_nothing(
@@ -144,8 +193,10 @@ def test_a_killed_driver_continues_and_recomputes_nothing(
     before = store.markers(run for cell in plan.cells for run in cell.runs)
     total = len({run.identity for cell in plan.cells for run in cell.runs})
     assert len(before) < total
+    assert len(list((tmp_path / "runs").iterdir())) == 1
     code, output = finish(start(tiny_sweep, tmp_path, TINY_SEEDS="3"))
     assert code == 0, output
+    assert not list((tmp_path / "runs").iterdir())
     after = store.markers(run for cell in plan.cells for run in cell.runs)
     assert len(after) == total
     assert {identity: after[identity].attempt for identity in before} == {

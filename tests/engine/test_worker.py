@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from s3ray.engine.run import cause
 from s3ray.engine.worker import Ledger
 from s3ray.store import Store
 from s3ray.sweep.plan import CellPlan
@@ -51,3 +52,30 @@ def test_the_first_error_is_kept_and_failures_are_listed(store: Store, cell: Any
     assert ledger.failures() == {}
     ledger.fail(cell, "DivergedError: [x] ü")
     assert ledger.failures() == {cell.identity: "DivergedError: [x] ü"}
+
+
+def test_memory_that_was_lacking_comes_with_what_to_lower() -> None:
+    """Of a trial whose process died Tune tells the text of a file alone."""
+    death = "Failure # 1 (occurred at 2026-11-26_19-03-20)\nConnectionError: gone\nFailure # 2 (occurred at x)\n"
+    told = cause(f"{death}1 worker(s) were killed due to the node running low on memory.\nMemory was 3.7 of 4 GB\n")
+    assert told.startswith(
+        "1 worker(s) were killed due to the node running low on memory. Memory was 3.7 of 4 GB; lower "
+    )
+    traceback = (
+        'Traceback (most recent call last):\n  File "x.py", line 1\nray.exceptions.ActorDiedError: it died.\n\tpid: 1\n'
+    )
+    assert cause(f"{death}{traceback}") == "ray.exceptions.ActorDiedError: it died."
+    assert cause(RuntimeError("CUDA out of memory. Tried\nmore")).startswith(
+        "RuntimeError: CUDA out of memory. Tried more; "
+    )
+    assert cause(ValueError("wrong")) == "ValueError: wrong"
+    assert cause("") == ""
+
+
+def test_why_a_worker_group_ended_is_noted_for_the_next(store: Store) -> None:
+    ledger = Ledger(store, "run")
+    assert ledger.noted("pack-000") is None
+    for told in ("first", "last"):
+        ledger.note("pack-000", told)
+    assert Ledger(store, "run").noted("pack-000") == "last"
+    assert ledger.noted("pack-001") is None

@@ -223,6 +223,7 @@ def _point(plan: Any, ratio: float, accuracy: Any) -> Any:
             "split": split,
             "accuracy": accuracy(ratio, split) / 100,
             "samples": plan.facts.samples[split],
+            "spread": 0.9,
             "correct": _correct(accuracy(ratio, split) / 100, plan.facts.samples[split]),
             "pairs_kept": int(1000 * ratio),
             "pairs_routed": 1000,

@@ -59,7 +59,13 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
             )
         }
     )
-    for cell in make_plan(SWEEP, study, store).cells:
+    filled(make_plan(SWEEP, study, store), store)
+    return make_plan(SWEEP, study, store), store
+
+
+def filled(plan: Any, store: Store) -> None:
+    """Commit all of a plan's cells, save the curve after Selection of seed 1's."""
+    for cell in plan.cells:
         commit(store, cell.training, {"rows.parquet": metrics()}, seconds=1.0)
         for branch in cell.branches:
             if branch.selection:
@@ -81,7 +87,6 @@ def finished(tiny_dataset: Dataset, tmp_path: Path) -> Any:
                 buffer = io.BytesIO()
                 pd.DataFrame(points).to_parquet(buffer)
                 commit(store, run, {"rows.parquet": buffer.getvalue()}, seconds=0.3, provenance={"torch": "2"})
-    return make_plan(SWEEP, study, store), store
 
 
 def controlled(tiny_dataset: Dataset, folder: Path, controls: list[str], left_out: Any = None) -> Results:
@@ -196,7 +201,7 @@ def test_an_unfinished_curve_has_no_rows_rather_than_zeros(finished: Any) -> Non
 
 
 @pytest.mark.usefixtures("without_pixels")
-@pytest.mark.parametrize("harm", ["damaged", "gone"])
+@pytest.mark.parametrize("harm", ["damaged", "gone", "committed as it is"])
 def test_a_damaged_file_is_named_and_the_others_are_read(finished: Any, harm: str) -> None:
     plan, store = finished
     whole = Results.collect(plan, store)
@@ -208,11 +213,16 @@ def test_a_damaged_file_is_named_and_the_others_are_read(finished: Any, harm: st
         path = Path(store.path("artifacts", marker.stage, marker.identity, marker.attempt, "rows.parquet"))
         if harm == "gone":
             path.unlink()
+        elif harm == "committed as it is":
+            store.fs.delete_file(store.path("artifacts", marker.stage, marker.identity, "commit.json"))
+            store.commit(run, {"rows.parquet": b"no Parquet"}, seconds=marker.seconds, provenance=marker.provenance)
         else:
             path.write_bytes(b"not what was committed")
+    plan = make_plan(SWEEP, plan.study, store) if harm == "committed as it is" else plan
     results = Results.collect(plan, store)
     lost = (whole.rows["seed"] == 0) & (whole.rows["branch"] == "suff+min") & (whole.rows["preservation_ratio"] == 0.5)
-    pd.testing.assert_frame_equal(results.rows, whole.rows[~lost].reset_index(drop=True))
+    expected = whole.rows[~lost].reset_index(drop=True)
+    pd.testing.assert_frame_equal(results.rows.drop(columns="committed_at"), expected.drop(columns="committed_at"))
     assert len(results.entropies) == len(whole.entropies) / 2
     said = results.info["left_out"]
     assert len(said) == 2
@@ -308,6 +318,23 @@ def test_results_that_are_not_whole_are_one_sentence(finished: Any, harm: Any) -
         Results.load(store)
     write_results(plan, store)
     assert len(Results.load(store).rows) == len(collect(plan, store))
+
+
+def test_what_data_are_called_is_shown_as_it_is(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """Neither a formula to matplotlib, nor a cell's end or a tag to Markdown."""
+    name = r"$\foo$ | <script>$a$"
+    store = Store(str(tmp_path))
+    overrides = {"sparsification": {"ratios": list(RATIOS)}}
+    study = Study({name: StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke", overrides))})
+    sweep = dataclasses.replace(SWEEP, cells=lambda study: [study.cell(name, 8, 16, seed) for seed in (0, 1)])
+    filled(make_plan(sweep, study, store), store)
+    write_results(make_plan(sweep, study, store), store)
+    table = store.read("results", "toy_grid", "table1.md").decode()
+    assert "<script>" not in table
+    rows = [line.replace(r"\|", "") for line in table.splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+    suffixes = [Path(file).suffix for file in store.names("results", "toy_grid")]
+    assert suffixes.count(".png") == suffixes.count(".pdf") == 3
 
 
 def test_nothing_committed_writes_nothing(tiny_dataset: Dataset, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
+import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from object_storage import ObjectStorage
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.store import DamagedError, Marker, Store
-from toy_runs import toy_run
+from toy_runs import signed, toy_run
 
 RUN = toy_run()
 CHILD = toy_run(1, RUN)
@@ -324,7 +326,10 @@ def test_a_list_deletes_nothing_that_is_not_ours(store: Store, tmp_path: Path) -
     """Somebody else's list, or one that was changed."""
     store.write("mine", "precious")
     store.write("mine", "folder", "thesis.tex")
-    store.write('{"files": {"../precious": "x", "thesis.tex": "x", "/etc/hosts": "x"}}', "folder", "info.json")
+    told = {"files": {"../precious": "x", "thesis.tex": "x", "/etc/hosts": "x"}}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    store.write(json.dumps({**told, "sha256": digest}), "folder", "info.json")
+    assert store.folder_info("folder") == told
     store.write_folder({"table.csv": "1"}, {}, "folder")
     assert store.read("precious") == store.read("folder", "thesis.tex") == b"mine"
 
@@ -334,10 +339,55 @@ def test_a_result_without_files_counts(store: Store) -> None:
     assert store.marker(RUN) is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}", b'{"files": []}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"{}", b'{"files": []}', b"[" * 100_000])
 def test_a_marker_that_is_no_marker_does_not_count(store: Store, content: bytes) -> None:
     store.write(content, "artifacts", RUN.stage.name, RUN.identity, "commit.json")
     assert store.marker(RUN) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"identity": "0" * 64},
+        {"document": {"stage": "selection"}},
+        {"attempt": "../../elsewhere"},
+        {"files": {"a.bin": [7, "not a digest"]}},
+        {"files": {"../a.bin": [7, "0" * 64]}},
+        {"files": {"a.bin": [True, "0" * 64]}},
+        {"seconds": "1.5"},
+        {"seconds": math.nan},
+        {"seconds": 10**400},
+        {"committed_at": "yesterday"},
+        {"provenance": {"workers": 0}},
+        {"provenance": {"machine": 1}},
+        {"provenance": {"torch": ["2"]}},
+        {"provenance": []},
+        {"inputs": {"features": {"left": 0}, "classes": 2}},
+        {"inputs": {"features": {"left": 1}, "classes": 2, "padded": {"left": "1"}}},
+        {"inputs": {}},
+        {"parent_stage": "specialization"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_marker_with_a_wrong_field_does_not_count(local_store: Store, changes: dict[str, Any]) -> None:
+    commit(local_store)
+    place = ("artifacts", RUN.stage.name, RUN.identity, "commit.json")
+    content = json.loads(local_store.read(*place))
+    marker = Marker.of(json.dumps(content, indent=3).encode(), RUN.stage.name, RUN.identity)
+    assert marker == local_store.marker(RUN)
+    assert marker is not None
+    local_store.write(json.dumps(signed(content | changes)), *place)
+    assert local_store.markers([RUN]) == {}
+
+
+def test_the_marker_of_another_run_does_not_count(local_store: Store) -> None:
+    commit(local_store)
+    other = toy_run(seed=1)
+    for name in ("commit.json", f"{local_store.marker(RUN).attempt}/a.bin", f"{local_store.marker(RUN).attempt}/b.bin"):
+        content = local_store.read("artifacts", RUN.stage.name, RUN.identity, name)
+        local_store.write(content, "artifacts", other.stage.name, other.identity, name)
+    assert set(local_store.markers([RUN, other])) == {RUN.identity}
 
 
 def test_a_folder_holds_one_call_and_what_is_not_ours(store: Store) -> None:
@@ -349,6 +399,18 @@ def test_a_folder_holds_one_call_and_what_is_not_ours(store: Store) -> None:
     info = store.folder_info("results", "grid")
     assert (info["sweep"], set(info["files"])) == ("two", {"table.csv", "figures/new.png"})
     assert store.read_listed(info, "table.csv", "results", "grid") == b"2"
+
+
+def test_what_a_folder_says_of_itself_comes_back_or_is_refused(store: Store) -> None:
+    store.write_folder({}, {"counts": {2: 1, 10: (1, 2)}, "name": "grid"}, "results", "grid")
+    info = store.folder_info("results", "grid")
+    assert info == {"counts": {"2": 1, "10": [1, 2]}, "name": "grid", "files": {}}
+    content = json.loads(store.read("results", "grid", "info.json"))
+    store.write(json.dumps(dict(reversed(content.items())), indent=7), "results", "grid", "info.json")
+    assert store.folder_info("results", "grid") == info
+    store.write(json.dumps(content | {"name": "grip"}), "results", "grid", "info.json")
+    with pytest.raises(UserError, match=r"results/grid/info\.json: missing, damaged"):
+        store.folder_info("results", "grid")
 
 
 @pytest.mark.parametrize("harm", ["changed", "deleted"])
@@ -392,12 +454,28 @@ def test_writable(store: Store, tmp_path: Path) -> None:
         ("s3://key:hidden@bucket/path", "holds credentials"),
         ("s3://bucket/path?secret_key=hidden", "holds credentials"),
         ("s3://bucket/path?access_key=hidden", "holds credentials"),
+        ("s3://bucket/path?endpoint_override=http://user:hidden@host:9000", "holds credentials"),
+        ("s3://bucket/path?endpoint_override=http%3A%2F%2Fuser%3Ahidden%40host", "holds credentials"),
+        ("s3://bucket/path?endpoint_override=user:hidden@host", "holds credentials"),
+        ("abfs://container:hidden@account.dfs.core.windows.net/path", "holds credentials"),
+        ("abfs://container@account.dfs.core.windows.net/path?sig=hidden", "holds credentials"),
+        ("abfs://container@account.dfs.core.windows.net/path?client_secret=hidden", "holds credentials"),
+        ("gs://bucket/path?unheard_of=hidden", "not a storage URI"),
+        ("s3://user:hidden@[bucket/path", "not a storage URI"),
+        ("store\0hidden", "is no path"),
     ],
 )
 def test_bad_uris_are_refused_without_showing_secrets(uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         Store(uri)
-    assert "hidden" not in str(refusal.value)
+    assert "is no path" in message or "hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("scheme", ["abfs", "abfss"])
+@pytest.mark.parametrize("query", ["", "?credential_kind=default"])
+def test_azures_containers_stand_where_others_have_users(scheme: str, query: str) -> None:
+    store = Store(f"{scheme}://container@account.dfs.core.windows.net/path{query}")
+    assert (store.base, store.is_local) == ("container/path", False)
 
 
 def test_published_datasets_come_back_memory_mapped(store: Store, tiny_dataset: Dataset) -> None:
@@ -438,7 +516,17 @@ def test_a_prepared_dataset_is_linked_into_a_store_on_its_disk(tiny_dataset: Dat
     assert data.damaged() == []
 
 
-@pytest.mark.parametrize("harm", ["array deleted", "array cut short", "manifest emptied", "manifest of nothing"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "array deleted",
+        "array cut short",
+        "manifest deleted",
+        "manifest emptied",
+        "manifest changed",
+        "manifest of nothing",
+    ],
+)
 def test_a_published_dataset_that_is_not_whole_is_published_again(
     store: Store, tiny_dataset: Dataset, harm: str
 ) -> None:
@@ -452,6 +540,11 @@ def test_a_published_dataset_that_is_not_whole_is_published_again(
             store.write(store.read(*array)[:-1], *array)
         case "manifest emptied":
             store.write(b"", "data", fingerprint, "manifest.json")
+        case "manifest deleted":
+            store.fs.delete_file(store.path("data", fingerprint, "manifest.json"))
+        case "manifest changed":
+            manifest = store.read("data", fingerprint, "manifest.json")
+            store.write(manifest.replace(b'"simulated"', b'"user"'), "data", fingerprint, "manifest.json")
         case "manifest of nothing":
             store.write(b"{}", "data", fingerprint, "manifest.json")
     with pytest.raises(

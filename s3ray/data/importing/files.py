@@ -43,6 +43,8 @@ def _fields(path: Path, notes: list[str], stack: ExitStack) -> list[Field]:
         raise UserError(f"{path}: no such file or folder; check the path")
     if path.is_dir():
         return [_folder(path, notes)]
+    if not path.is_file():
+        raise UserError(f"{path}: a device or a pipe, not a file; save what it gives to a file and give that")
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -52,6 +52,7 @@ _ELEMENT = str | bytes | int | float | None
 # Far above what numpy allows and files hold; below what takes time to multiply or print.
 _MAX_DIMENSIONS, _MAX_LENGTH = 32, 1 << 48
 _MAX_TUPLE = 1000  # elements of a tuple in a container, those of its tuples included
+_MAX_DEPTH = 100  # of tuples in tuples: whoever compares or prints them calls himself as often
 
 
 class _Mark:
@@ -225,20 +226,25 @@ class _Reader:
         if isinstance(value, _Span):
             return self._bytes(value)
         if isinstance(value, tuple):
-            self._check_tuple(value, [0])
+            self._check_tuple(value)
         elif isinstance(value, _Mark | _Name | _Pending):
             raise _DamagedError("an array lacks its content")
         return value
 
-    def _check_tuple(self, value: tuple[Any, ...], seen: list[int]) -> None:
-        seen[0] += len(value)
-        if seen[0] > _MAX_TUPLE:
-            raise _RefusedError(f"holds a tuple of more than {_MAX_TUPLE} elements")
-        for item in value:
-            if isinstance(item, tuple):
-                self._check_tuple(item, seen)
-            elif isinstance(item, _Span | _Mark | _Name | _Pending):
+    def _check_tuple(self, value: tuple[Any, ...]) -> None:
+        seen, level = 0, [value]
+        for _ in range(_MAX_DEPTH):
+            items: list[Any] = []
+            for one in level:
+                seen += len(one)
+                if seen > _MAX_TUPLE:
+                    raise _RefusedError(f"holds a tuple of more than {_MAX_TUPLE} elements")
+                items += one
+            if any(isinstance(item, _Span | _Mark | _Name | _Pending) for item in items):
                 raise _DamagedError("a tuple holds part of an array")
+            if not (level := [item for item in items if isinstance(item, tuple)]):
+                return
+        raise _RefusedError(f"holds tuples more than {_MAX_DEPTH} deep")
 
     def _bytes(self, span: _Span) -> bytes:
         place = self._file.tell()

@@ -438,6 +438,16 @@ def test_misused_instructions_are_refused(name: str, path: Path) -> None:
     assert word in _sentence(path, b"\x80\x04" + program if not program.startswith(b"(") else program)
 
 
+@pytest.mark.parametrize("depth", [99, 995, 100_000])
+def test_tuples_in_tuples_are_read_or_refused(depth: int, path: Path) -> None:
+    program = b"\x80\x04]" + b")" + b"\x85" * depth + b"a."
+    if depth > 99:
+        assert "holds tuples more than 100 deep" in _sentence(path, program)
+    else:
+        path.write_bytes(program)
+        assert read_pickle(path) == pickle.loads(program)
+
+
 BAD_ARRAYS: dict[str, bytes] = {
     "more values than bytes": _array(b"K\x03\x85", _dtype("f8"), _bytes(bytes(16))),
     "fewer values than bytes": _array(b"K\x01\x85", _dtype("f8"), _bytes(bytes(16))),

@@ -1,0 +1,118 @@
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from object_storage import ObjectStorage
+from s3ray.store import Store
+from s3ray.store.leftovers import clear_leftovers
+from s3ray.traces import has_died, tag
+from toy_runs import toy_run
+
+RUN = toy_run()
+ELSEWHERE = "p00000000-1-1"  # a process of another machine
+
+
+@pytest.fixture(scope="module")
+def dead() -> str:
+    """The tag of a process that has ended."""
+    program = "from s3ray.traces import tag; print(tag())"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def age(path: Path, hours: float = 25.0) -> None:
+    """It and all that is in it was written so long ago."""
+    for one in [path, *path.rglob("*")]:
+        os.utime(one, (time.time() - hours * 3600,) * 2)
+
+
+def test_a_process_is_known_to_have_died_on_its_own_machine_alone(dead: str) -> None:
+    assert re.fullmatch(r"p[0-9a-f]{8}-\d+-\d+", tag())
+    assert has_died(f"grid-20261126-181500-{tag()}-abc123") is False
+    assert has_died(f"grid-20261126-181500-{dead}-abc123") is True
+    machine, number, start = tag().split("-")
+    assert has_died(f".x-{machine}-{number}-{int(start) + 1}-y") is True  # its number was given again
+    assert has_died(f"x-{ELSEWHERE}") is None
+    assert has_died("grid-20261126-181500-abc123") is None
+
+
+def test_nothing_is_left_of_nothing(store: Store, tmp_path: Path) -> None:
+    assert clear_leftovers(store) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
+    store: Store, tmp_path: Path, dead: str
+) -> None:
+    content, hexadecimal = "a" * 64, "b" * 32
+
+    def left(by: str) -> set[str]:
+        return {
+            f"runs/grid-20261126-181500-{by}-abc123",
+            f"data/.{content}-{by}-x7",
+            f"checkpoints/c/{by}-{hexadecimal}.tmp",
+            f".writable-{by}-{hexadecimal}",
+        }
+
+    for by in (dead, tag(), ELSEWHERE):
+        for path in left(by):
+            store.write("x", path, *(["file"] if path.startswith(("runs/", "data/")) else []))
+    others = {"data/.mine-old", "notes.tmp", f"{hexadecimal}.tmp", f"data/{content}", "results/grid", "claims/c"}
+    for path in others:
+        store.write("x", path, "file")
+        age(tmp_path / path)
+    assert set(clear_leftovers(store)) == left(dead)
+    for path in left(ELSEWHERE):
+        age(tmp_path / path)
+    assert set(clear_leftovers(store)) == left(ELSEWHERE)
+    assert clear_leftovers(store) == []
+    assert all((tmp_path / path).exists() for path in left(tag()) | others)
+
+
+def test_a_run_of_another_machine_lives_while_anything_in_it_is_written(store: Store, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / f"grid-{ELSEWHERE}-abc123"
+    store.write("x", "runs", run.name, "tune", "old")
+    age(run)
+    store.write("x", "runs", run.name, "tune", "deep", "new")
+    assert clear_leftovers(store) == []
+
+
+def test_attempts_that_no_marker_names_are_cleared_after_a_day(store: Store, tmp_path: Path) -> None:
+    for _ in range(2):
+        store.commit(RUN, {"a.bin": b"payload"}, seconds=1.0, provenance={})
+    folder = tmp_path / "artifacts" / RUN.stage.name / RUN.identity
+    mine = store.marker(RUN).attempt
+    for name in ("orphan1", "orphan2"):
+        store.write("x", "artifacts", RUN.stage.name, RUN.identity, name, "a.bin")
+    store.write("x", "artifacts", RUN.stage.name, "unfinished", "orphan3", "a.bin")
+    orphans = {path for path in folder.parent.glob("*/*") if path.is_dir() and path.name != mine}
+    assert clear_leftovers(store) == []
+    age(tmp_path)
+    assert {tmp_path / path for path in clear_leftovers(store)} == orphans
+    assert store.artifact(RUN, "a.bin") == b"payload"
+
+
+def test_a_marker_that_cannot_be_read_may_name_any_attempt(store: Store, tmp_path: Path) -> None:
+    place = ("artifacts", RUN.stage.name, RUN.identity)
+    for name in ("one", "two"):
+        store.write("x", *place, name, "a.bin")
+    store.write("{", *place, "commit.json")
+    age(tmp_path)
+    assert clear_leftovers(store) == []
+
+
+def test_runs_on_object_storage(object_storage: ObjectStorage, dead: str) -> None:
+    store = Store(object_storage.uri)
+    for by in (dead, tag(), ELSEWHERE):
+        store.write("x", "runs", f"grid-{by}-abc123", "errors", "cell")
+    assert clear_leftovers(store) == [f"runs/grid-{dead}-abc123"]
+    assert {key.split("/")[1] for key in object_storage.objects()} == {f"grid-{by}-abc123" for by in (tag(), ELSEWHERE)}
