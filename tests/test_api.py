@@ -350,7 +350,7 @@ def test_damage_is_found(finished: FinishedStore, tmp_path: Path, stage: str) ->
         file.write_bytes(content)
     with pytest.raises(UserError, match=rf"/artifacts/{stage}/.*/{NAME}: damaged, and set aside as"):
         selected(store)
-    with pytest.raises(UserError, match=rf"/artifacts/{stage}/\w+: not there, or not whole; run the sweep again"):
+    with pytest.raises(UserError, match=r"/artifacts/selection/\w+: not there, or not whole; run the sweep again"):
         selected(store)
 
 

@@ -143,17 +143,17 @@ def _results(store: Store, found: Audit) -> dict[str, Marker]:
         if len(parts) >= 3:
             folders[parts[0], parts[1]].append(parts[2:])
     read = store.parallel(lambda key: _read(store, *key, folders[key]), sorted(folders))
-    markers = {marker.identity: marker for marker, _, _ in read if marker is not None}
-    for marker, faults, drifts in read:
+    markers = {marker.identity: marker for marker, *_ in read if marker is not None}
+    named = {attempt for _, attempt, _, _ in read}
+    for marker, _, faults, drifts in read:
         found.faults += faults
         found.drifts += drifts
         found.files += len(marker.files) if marker else 0
-    for (_, identity), files in folders.items():
+    for files in folders.values():
         attempts = {path[0] for path in files if len(path) > 1}
         aside = {name for name in attempts if name.endswith(".damaged")}
         found.set_aside += len(aside)
-        named = markers[identity].attempt if identity in markers else None
-        found.unnamed += len(attempts - aside - {named})
+        found.unnamed += len(attempts - aside - named)
     for marker in markers.values():
         if (parent := marker.document["parent"]) is None:
             continue
@@ -177,8 +177,8 @@ def _results(store: Store, found: Audit) -> dict[str, Marker]:
 
 def _read(
     store: Store, stage: str, identity: str, files: Sequence[Sequence[str]]
-) -> tuple[Marker | None, list[str], list[dict[str, Any]]]:
-    """A run's marker if it and its payload are whole; faults; a line per drift."""
+) -> tuple[Marker | None, str, list[str], list[dict[str, Any]]]:
+    """A run's marker if it and its payload are whole; the attempt that it names; faults; a line per drift."""
     folder = ("artifacts", stage, identity)
     faults, drifts = [], []
     for (name,) in [path for path in files if len(path) == 1 and path[0].startswith("drift-")]:
@@ -188,20 +188,20 @@ def _read(
             faults.append(f"{store.address(*folder, name)}: unreadable; no result depends on it, delete it")
     content = store.marker_content(stage, identity)
     if content is None:
-        return None, faults, drifts
+        return None, "", faults, drifts
     marker = Marker.of(content, stage, identity)
     if marker is None:
         faults.append(
             f"{store.address(*folder, 'commit.json')}: damaged, or of another version; run the sweep again, which "
             f"computes it again"
         )
-        return None, faults, drifts
+        return None, "", faults, drifts
     try:
         for name in marker.files:
             store.payload(marker, name)
     except DamagedError as error:
-        return None, [*faults, str(error)], drifts
-    return marker, faults, drifts
+        return None, marker.attempt, [*faults, str(error)], drifts
+    return marker, marker.attempt, faults, drifts
 
 
 def _drift_line(stage: str, identity: str, drift: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity
+from object_storage import ObjectStorage
+from s3ray.engine.preflight import Capacity, Execution, check_plan, check_storage, cluster_capacity, unguarded
 from s3ray.engine.run import run_plan
 from s3ray.errors import UserError
 from s3ray.store import Store
@@ -85,3 +86,12 @@ def test_a_plan_with_nothing_left_starts_nothing(tiny_sweep: ModuleType, tmp_pat
     plan = replace(tiny_sweep.tiny_plan(store, seeds=1), cells=())
     outcome = run_plan(plan, store, {}, Execution(), Console())
     assert (outcome.cells, outcome.failures, outcome.plan) == (0, {}, plan)
+
+
+def test_storage_without_conditional_writes_is_said_to_be_so(object_storage: ObjectStorage, tmp_path: Path) -> None:
+    assert unguarded(Store(str(tmp_path))) is None
+    assert unguarded(Store(object_storage.uri)) is None
+    object_storage.conditions = False
+    said = unguarded(Store(object_storage.uri))
+    assert said is not None
+    assert said.startswith(f"s3://bucket/{object_storage.prefix}: has no conditional writes; two sweeps at once may ")

@@ -60,6 +60,14 @@ def test_without_a_terminal_there_is_one_line_per_event(plan: Plan) -> None:
     assert progress.stage_seconds == 4.0
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_damage_is_named_where_a_table_is_drawn_too(plan: Plan, is_terminal: bool) -> None:
+    output, name = io.StringIO(), str(plan.pending[0].cell)
+    with Progress(plan, 2, Console(file=output, width=200, force_terminal=is_terminal)) as progress:
+        progress.update([Event(name, "digits", "damaged", cause="rows.parquet: damaged, and set aside")])
+    assert f"[1/3] damaged  {name}: rows.parquet: damaged, and set aside" in output.getvalue()
+
+
 def estimate(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
     """What the plan estimates of its cells."""
     monkeypatch.setattr(Plan, "seconds", lambda plan, cell: seconds[str(cell.cell)])

@@ -176,7 +176,7 @@ def test_weights_that_were_deleted_are_trained_again_for_another_branch(
     other = plan_cell(cell.cell, tiny_sweep.settings(), cell.facts, curves(["suff"]))
     events: list[Event] = []
     run(other, tiny_sweep.DATA, store, events.append)
-    stages = ["specialization", "selection suff", "sparsification suff"]
+    stages = ["specialization", "selection suff", "sparsification suff", "controls"]
     assert [event.stage for event in events if event.state == "finished"] == stages
     assert store.artifact(cell.training, weights.name) == plain.artifact(cell.training, weights.name)
 
