@@ -99,8 +99,9 @@ def spread_of(z_NC: NDArray[Any]) -> float:
     if len(z_NC) < 2:
         return math.nan
     z = z_NC.astype(np.float64)
-    length = float(np.linalg.norm(z))
-    return float(np.linalg.norm(z - z.mean(axis=0))) / length if length else 0.0
+    # NumPy's order of summing hangs on where an array lies in memory: the same run would give other last digits.
+    apart, length = (math.fsum(np.square(part).ravel()) for part in (z - z.mean(axis=0), z))
+    return math.sqrt(apart / length) if length else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,7 +370,7 @@ def results(draw: random.Random, valid: bool, folder: Path) -> Try:
     rows = pd.DataFrame({"seed": range(draw.randint(1, 4)), "accuracy": draw.random(), "reading": ""})
     info = {"sweep": "grid", "title": "t", "exhibits": ["table1"], "datasets": {}, "plan": {"x": [1, 2.5]}}
     empty = {name: pd.DataFrame() for name in ("controls", "references", "entropies", "contributions", "factors")}
-    Results(rows, **empty, modalities=pd.DataFrame(), info=info).save(store)
+    Results(rows, **empty, modalities=pd.DataFrame(), missing=pd.DataFrame(), info=info).save(store)
     name = "info.json" if valid or draw.random() < 0.7 else "rows.parquet"
     content = store.read("results", "grid", name)
     if name == "info.json":

@@ -37,6 +37,7 @@ PROVENANCE = {
     "machine": "cpu x86_64 AVX2",
     "hardware": "x86_64 cpu",
     "workers": 1,
+    "environment": "0123456789abcdef",
 }
 # Of a curve of ten ratios 10.
 SECONDS = {"specialization": 60.0, "selection": 20.0, "probe": 1.0, "sparsification": 1.0, "factors": 0.5}
