@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 _TAG = re.compile(r"(?:^|[.-])p([0-9a-f]{8})-(\d+)-(\d+)(?:[.-]|$)")
@@ -13,7 +14,7 @@ _TAG = re.compile(r"(?:^|[.-])p([0-9a-f]{8})-(\d+)-(\d+)(?:[.-]|$)")
 
 def tag() -> str:
     """`p<machine>-<number>-<start>`: letters, digits and dashes, for a part of a file's name."""
-    return f"p{_machine()}-{os.getpid()}-{_start(os.getpid()) or 0}"
+    return f"p{_machine()}-{os.getpid()}-{_own_start()}"
 
 
 def has_died(name: str) -> bool | None:
@@ -25,7 +26,16 @@ def has_died(name: str) -> bool | None:
     found = _TAG.search(name)
     if found is None or found[1] != _machine():
         return None
-    return _start(int(found[2])) != int(found[3])
+    number = int(found[2])
+    with suppress(OSError):
+        return _start(number) != int(found[3])
+    try:  # other users' processes can be hidden from /proc, but not from this
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return None
 
 
 @functools.cache
@@ -39,9 +49,13 @@ def _machine() -> str:
 
 
 def _start(number: int) -> int | None:
-    """When a process started, in ticks since the machine did; None if it is gone, ended ones that wait included."""
+    """When a process started, in ticks since the machine did; None if it has ended and is only not yet collected."""
+    state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
+    return None if state in "ZX" else int(fields[18])
+
+
+def _own_start() -> int:
     try:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return None
+        return _start(os.getpid()) or 0
+    except OSError:  # as `_machine`
+        return 0

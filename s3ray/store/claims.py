@@ -26,10 +26,10 @@ import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from s3ray.store.store import Store
+from s3ray.traces import has_died, tag
 
 RENEW_SECONDS = 3.0
 STOP_SECONDS = 10.0
@@ -57,7 +57,7 @@ class Claim:
         epoch: raised by whoever takes the claim.
         owner: a name that no other process has; empty: released.
         beat: the owner's renewals, failed ones included; so no content of a claim ever comes again.
-        process: where the owner runs, for others on the same machine (`_here`).
+        process: where the owner runs, for others on the same machine (`traces.tag`).
         who: the owner and since when, for people.
     """
 
@@ -273,8 +273,8 @@ class Claims:
     def _claimant(self, key: str) -> Claimant:
         if key not in self._claimants:
             who = f"process {os.getpid()} on {socket.gethostname()}, since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
-            me = Claim(0, self._owner, process=_here(), who=who)
-            self._claimants[key] = Claimant(me, self._clock, _has_ended)
+            me = Claim(0, self._owner, process=tag(), who=who)
+            self._claimants[key] = Claimant(me, self._clock, lambda process: has_died(process) is True)
         return self._claimants[key]
 
     def _done(self, key: str, steps: Steps[_T]) -> _T:
@@ -316,34 +316,3 @@ class Claims:
             return None
         self._store.write(asked.claim.content(), key)
         return hashlib.sha256(asked.claim.content()).hexdigest()
-
-
-def _here() -> str:
-    """This process, among all that ever ran on machines like it: boot, namespace, id, start; empty where unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')} {os.getpid()} {_started(os.getpid())}"
-    except OSError:
-        return ""
-
-
-def _has_ended(process: str) -> bool:
-    """Whether a process that `_here` named has ended for certain: it ran here, and does no longer."""
-    here, there = _here().split(), process.split()
-    if len(there) != 4 or here[:2] != there[:2] or not there[2].isdecimal():
-        return False
-    with suppress(OSError):
-        return _started(int(there[2])) != there[3]
-    try:  # other users' processes can be hidden from /proc, but not from this
-        os.kill(int(there[2]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the machine's ticks; of one that has ended and is only not yet collected, nothing."""
-    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return "" if state in "ZX" else fields[18]
