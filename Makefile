@@ -1,9 +1,9 @@
 # `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
 # every table and figure of the paper, and the report. `make paper DATA=folder`: the paper's grid on its own data.
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
-# `make faults`: 100,000 interleavings of processes and a store that fail. `make cluster-test`: job submission and
-# autoscaling, on heads that it starts. All build .venv first; only Python 3.11 and make are needed (the report's test:
-# chromium, chromedriver).
+# `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader.
+# `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
+# and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 SEED ?= $(shell date +%s)
@@ -33,7 +33,7 @@ LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 check: $(VENV)/installed-dev
 	$(LINT)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray and not browser and not cluster"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray and not browser and not cluster and not faults"
 
 test: $(VENV)/installed-dev
 	$(LINT)
@@ -42,6 +42,7 @@ test: $(VENV)/installed-dev
 # Other interleavings every time; SEED=number repeats those of a run.
 faults: $(VENV)/installed-dev
 	S3RAY_INTERLEAVINGS=100000 S3RAY_SEED=$(SEED) $(BIN)/python -m pytest tests/store/test_protocol.py
+	S3RAY_SEED=$(SEED) $(BIN)/python -m pytest $(PARALLEL) -m faults
 
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster

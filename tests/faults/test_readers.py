@@ -8,6 +8,7 @@ import copy
 import io
 import json
 import math
+import os
 import pickle
 import random
 import zipfile
@@ -31,7 +32,7 @@ from s3ray.store import Marker, Store
 from tiny_data import tiny_dataset
 from toy_runs import signed, toy_run
 
-SEED = 20260727
+SEED = int(os.environ.get("S3RAY_SEED", 20260727))  # without one the same in every run
 # What stands where something else should.
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**63, 10**400, 1.5, -0.0, math.nan, math.inf, "", "x", "../../x", "\0", "\x1b[31m",
