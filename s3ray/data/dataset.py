@@ -205,15 +205,16 @@ class Dataset:
         return {name: of_splits for name, of_splits in counts.items() if any(of_splits.values())}
 
     def indicators(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.bool_]]:
-        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours).
+        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours). {} of none.
 
         Args:
             names: the modalities that are asked about; by default all.
         """
         asked = [name for name in self.lacking if names is None or name in names]
+        if not asked:
+            return {}
         return {
-            name: np.array([split.modalities[m].missing for m in asked], dtype=bool).reshape(-1, len(split)).T
-            for name, split in self.splits.items()
+            name: np.stack([split.modalities[m].missing for m in asked], axis=1) for name, split in self.splits.items()
         }
 
     def check_missing(self, place: Path | str) -> None:

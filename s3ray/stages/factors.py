@@ -32,7 +32,7 @@ from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
-from s3ray.stages.probe import probing_seconds, with_indicators
+from s3ray.stages.probe import NOTHING, probing_seconds
 from s3ray.stages.sentiment import ridge
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -160,8 +160,8 @@ def factor_points(
     for modality, features in reads.items():
         own = known[modality]
         # What is read from all side by side is told which are missing, as the probe is.
-        told = with_indicators(features, data) if modality == TOGETHER else features
-        for split, scores in factor_scores(told, own, names).items():
+        told = data.indicators() if modality == TOGETHER else NOTHING
+        for split, scores in factor_scores(features, own, names, told).items():
             shares = dict(zip(names, variance_shares(features[split], own[split]).tolist(), strict=True))
             measured: dict[Quantity, dict[str, float]] = {"R2": scores, "share of variance": shares}
             points += [
@@ -247,7 +247,10 @@ def expresses(modality: str, name: str) -> bool:
 
 
 def factor_scores(
-    features: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]], names: Sequence[str]
+    features: Mapping[str, NDArray[Any]],
+    truth: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    indicators: Mapping[str, NDArray[np.bool_]] = NOTHING,
 ) -> dict[str, dict[str, float]]:
     """R² of every factor, regressed linearly on the representation: fitted on `train`, per other split.
 
@@ -262,12 +265,13 @@ def factor_scores(
         features: (n, width) per split, `train` among them.
         truth: (n, factors) per split.
         names: of the columns of `truth`.
+        indicators: as of `s3ray.stages.probe.scaled`.
     """
     # Imported here for the same reason as in `probe`: most processes of a worker group never come here.
     from sklearn.metrics import r2_score
 
     scores = {}
-    for split, predicted_NF in ridge(features, truth["train"], alpha_per_target=True).items():
+    for split, predicted_NF in ridge(features, truth["train"], indicators, alpha_per_target=True).items():
         r2_F = r2_score(truth[split], predicted_NF, multioutput="raw_values", force_finite=False)
         scores[split] = dict(zip(names, r2_F.tolist(), strict=True))
     return scores

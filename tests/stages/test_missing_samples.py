@@ -18,7 +18,7 @@ import torch
 
 from gloo_workers import be_worker, gap, run_workers
 from lacking import lacking
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, Split
 from s3ray.methods import METHODS, MethodConfig
 from s3ray.model import ModelConfig, Pruning, build_model
 from s3ray.model.draws import generator
@@ -175,14 +175,18 @@ def test_the_probe_is_told_what_is_missing(data: Dataset) -> None:
         assert not z[missing[0], :width].any()
         assert not z[missing[1], width:].any()
         assert np.linalg.norm(z[~missing[0], :width], axis=1) == pytest.approx(1.0)
-        features[name] = np.column_stack([z, *missing]).astype(np.float32)
-    expected = probe(features, labels, CLASSIFIER)
+        features[name] = z
+    told = {
+        name: np.column_stack([split.modalities[m].missing for m in ("left", "right")])
+        for name, split in data.splits.items()
+    }
+    expected = probe(features, labels, CLASSIFIER, told)
     rows = probed(model, data, CLASSIFIER, output="none", on_sphere=True).rows
     assert [row["accuracy"] for row in rows] == [expected.correct[s].mean() for s in ("valid", "test")]
-    assert data.indicators()["valid"].shape == (10, 2)  # as many columns in every split
-    alone = probe(
-        {s: np.column_stack([x[:, :width], x[:, 2 * width]]) for s, x in features.items()}, labels, CLASSIFIER
-    )
+    for name, columns in data.indicators().items():  # as many in every split
+        assert np.array_equal(columns, told[name])
+    left = {name: columns[:, :1] for name, columns in told.items()}
+    alone = probe({s: x[:, :width] for s, x in features.items()}, labels, CLASSIFIER, left)
     config = ModalitiesConfig(output="none", on_sphere=True, classifier=CLASSIFIER, pruning=None)
     (row,) = (
         row
@@ -194,27 +198,43 @@ def test_the_probe_is_told_what_is_missing(data: Dataset) -> None:
 
 
 def test_of_complete_data_there_are_no_indicators(tiny_dataset: Dataset) -> None:
-    assert {name: x.shape for name, x in tiny_dataset.indicators().items()} == {
-        "train": (26, 0),
-        "valid": (10, 0),
-        "test": (9, 0),
-    }
+    assert tiny_dataset.indicators() == {}
     assert tiny_dataset.lacking == {}
+
+
+@pytest.mark.parametrize("gone", [0, 1, 30])
+def test_the_few_that_lack_a_modality_do_not_decide_for_the_others_that_do(gone: int) -> None:
+    """Half of test lacks what none, one or more of 300 training samples lack, and is told by the other modality."""
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(300) % 3, "test": np.arange(600) % 3}
+    features = {s: 2.0 * np.eye(3)[y] + rng.normal(size=(len(y), 3)) for s, y in labels.items()}
+    told = {"train": (np.arange(300) < gone)[:, None], "test": (np.arange(600) < 300)[:, None]}
+    half = told["test"][:, 0]
+    without = probe(features, labels, CLASSIFIER).correct["test"]
+    with_them = probe(features, labels, CLASSIFIER, told).correct["test"]
+    assert with_them[half].mean() == pytest.approx(without[half].mean(), abs=0.02)
 
 
 def test_raw_features_of_what_is_missing_are_0_and_told(data: Dataset) -> None:
     points = {(p.reference, p.split): p.accuracy for p in reference_points(data, CLASSIFIER)}
     labels = {name: split.labels for name, split in data.splits.items()}
     features = {
-        name: np.column_stack([split.modalities["right"].means(), split.modalities["right"].missing])
+        name: np.array([step.mean(axis=0) if len(step) else np.zeros(3) for step in _steps(split)])
         for name, split in data.splits.items()
     }
-    assert not features["valid"][[0, 4, 5], :3].any()
-    expected = {
-        probe(features, labels, dataclasses.replace(CLASSIFIER, inverse_regularization=c)).correct["test"].mean()
+    assert not features["valid"][[0, 4, 5]].any()
+    told = {name: split.modalities["right"].missing[:, None] for name, split in data.splits.items()}
+    scores = [
+        probe(features, labels, dataclasses.replace(CLASSIFIER, inverse_regularization=c), told).correct
         for c in (1.0, 0.1, 10.0)
-    }
-    assert points["raw right", "test"] in expected
+    ]
+    best = max(scores, key=lambda correct: correct["valid"].mean())  # of equals the first
+    assert points["raw right", "test"] == best["test"].mean()
+
+
+def _steps(split: Split) -> list[np.ndarray]:
+    right = split.modalities["right"]
+    return np.split(right.values.astype(np.float64), right.offsets[1:-1])
 
 
 def test_a_sample_is_encoded_without_what_it_lacks(data: Dataset) -> None:
