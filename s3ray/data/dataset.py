@@ -205,7 +205,7 @@ class Dataset:
         return {name: of_splits for name, of_splits in counts.items() if any(of_splits.values())}
 
     def indicators(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.bool_]]:
-        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours). {} of none.
+        """Per split (n, K): a column for each of K modalities that any sample lacks, who does (ours); of none {}.
 
         Args:
             names: the modalities that are asked about; by default all.

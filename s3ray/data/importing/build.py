@@ -356,16 +356,20 @@ class _Build:
         return values, said
 
     def _refuse_classes(self, name: str, one: _Modality, codes: NDArray[np.int64]) -> None:
-        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do."""
+        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do.
+
+        Of the classes of which samples have the modality.
+        """
         of_row = np.repeat(codes, one.lengths)
         fixed = np.arange(one.rows.shape[1])
         for label in range(codes.max() + 1):
             of_class = one.rows[of_row == label]
             if not len(of_class):
-                return
+                continue
             fixed = fixed[(of_class[:, fixed] == of_class[0, fixed]).all(axis=0)]
         firsts = one.rows[np.unique(of_row, return_index=True)[1]][:, fixed]
-        if fixed.size and len(np.unique(firsts, axis=0)) == len(firsts) and len(codes) >= 2 * len(firsts):
+        told = len(firsts) > 1 and len(np.unique(firsts, axis=0)) == len(firsts)
+        if fixed.size and told and len(codes) >= 2 * len(firsts):
             telling = fixed[(firsts != firsts[0]).any(axis=0)].tolist()
             named = listed([one.names[i] if one.names else f"feature {i}" for i in telling], shown=4)
             raise UserError(
@@ -528,6 +532,6 @@ def _of_split(one: _Modality, inside: NDArray[np.bool_]) -> Any:
     rows, lengths = one.rows[np.repeat(inside, one.lengths)], one.lengths[inside]
     if not len(lengths) or (one.lengths == 1).all():
         return rows
-    if (lengths == lengths[0]).all():
+    if (lengths == lengths[0]).all() and lengths[0]:  # an array without steps would not tell how wide they are
         return rows.reshape(len(lengths), lengths[0], -1)
     return np.split(rows, np.cumsum(lengths)[:-1])
