@@ -1,9 +1,9 @@
 """Samples that lack a modality take no part in what is computed of it (ours).
 
 A direction m→m̄ compares those samples of a batch that it can compare, and adds 0 where there are none. The mean is
-over all M, M (M - 1) or M² directions, whatever a batch has of them: so the weight and the gradient of one do not depend
-on who lacks what in the others. Where no sample lacks anything, losses are told so by None, and compute what they always
-did.
+over all M, M (M - 1) or M² directions, whatever a batch has of them: so the weight and the gradient of one do not
+depend on who lacks what in the others. Where no sample lacks anything, losses are told so by None, and compute what
+they always did.
 
 Shape suffixes: B samples.
 """

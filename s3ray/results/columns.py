@@ -104,7 +104,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "scale": _CELL["scale"],
         **_DATA,
         "reference": "majority class: always the most frequent training class; raw features: the probe on "
-        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all",
+        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all; what "
+        "is missing: on which modalities a sample lacks",
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",

@@ -13,10 +13,10 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import pooling_seconds, probe_seconds
-from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe
+from s3ray.stages.probe import NOTHING, ClassifierConfig, ProbeScore, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
-MAJORITY, RAW = "majority class", "raw features"
+MAJORITY, RAW, MISSING = "majority class", "raw features", "what is missing"
 # The probe's regularisation on raw features is chosen on validation, these times the configured one; of equals the
 # first. Raw features differ in number and redundancy from representations, for which that one was chosen.
 _FACTORS = (1.0, 0.1, 10.0)
@@ -41,16 +41,19 @@ class ReferencePoint:
 
 
 def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferencePoint]:
-    """Always answering the most frequent training class, and the probe on raw features.
+    """Always answering the most frequent training class, and probes: on raw features, and on what is missing.
 
     The raw features of a sample are the means of its steps: of all modalities side by side (`raw features`), and of
     each alone (`raw NAME`). Where there are sequences, also means and deviations over steps side by side. What a sample
-    lacks is 0, and told by indicators (ours).
+    lacks is 0, and told by indicators (ours). Where samples lack modalities, these alone are a reference, too (`what is
+    missing`): who lacks what can tell the class, and whatever is above the majority there is no merit of a model.
     """
     labels = {name: split.labels for name, split in data.splits.items()}
     points = _points(MAJORITY, _majority(data), labels)
     for reference, (features, told) in _inputs(data).items():
-        scores = [probe(features, labels, _regularised(config, factor), told) for factor in _FACTORS]
+        standardize = config.standardize and reference != MISSING
+        tried = [_regularised(config, factor, standardize) for factor in _FACTORS]
+        scores = [probe(features, labels, one, told) for one in tried]
         score = max(scores, key=lambda score: score.correct["valid"].mean())
         points += _points(reference, score, labels)
     return points
@@ -70,11 +73,11 @@ def _majority(data: Dataset) -> ProbeScore:
     )
 
 
-def _regularised(config: ClassifierConfig, factor: float) -> ClassifierConfig:
+def _regularised(config: ClassifierConfig, factor: float, standardize: bool) -> ClassifierConfig:
     return ClassifierConfig(
         inverse_regularization=factor * config.inverse_regularization,
         max_iterations=config.max_iterations,
-        standardize=config.standardize,
+        standardize=standardize,
     )
 
 
@@ -93,6 +96,8 @@ def _inputs(data: Dataset) -> dict[str, _Inputs]:
         }
         both = {name: means[name] | {f"{m} deviation": d for m, d in own.items()} for name, own in deviations.items()}
         inputs["raw means and deviations"] = (_joined(both), told)
+    if told:
+        inputs[MISSING] = ({name: lacking.astype(np.float64) for name, lacking in told.items()}, NOTHING)
     return inputs
 
 
@@ -121,7 +126,10 @@ def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, c
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
-    """Pool the raw features and fit probes: on all of them, on each modality's, and on means and deviations."""
+    """Pool the raw features and fit probes: on all of them, on each modality's, and on means and deviations.
+
+    That on what is missing has few columns, and takes no time beside them.
+    """
     features = sum(facts.features.values())
     sequences = any(most > 1 for most in facts.most_steps.values())
     return len(_FACTORS) * (2 + 2 * sequences) * probe_seconds(facts, features) + pooling_seconds(facts, sequences)

@@ -29,8 +29,10 @@ from s3ray.data.standardize import standardized
 from s3ray.data.subsample import subsampled
 from s3ray.errors import UserError
 from s3ray.model import ModelConfig, Ragged, build_model
+from s3ray.results.formatting import best_raw
 from s3ray.stages.cost import training_bytes
 from s3ray.stages.probe import ClassifierConfig, ProbeConfig
+from s3ray.stages.reference import reference_points
 
 SIZES = {"train": 6, "valid": 3, "test": 4}
 
@@ -210,6 +212,76 @@ def test_an_import_takes_zeros_for_it_and_says_so(tmp_path: Path) -> None:
     assert read_npz("plain", tmp_path / "plain.npz").lacking == {}
 
 
+def _by_class(lacks: dict[int, float], size: int = 200) -> Dataset:
+    """Two classes, of which these shares lack `right` in every split."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split in SIZES:
+        labels = np.arange(size) % 2
+        rank = np.arange(size) // 2 / (size / 2)
+        gone = np.select([labels == k for k in lacks], [rank < share for share in lacks.values()])
+        right = [rng.normal(size=(0 if out else 1, 2)) for out in gone]
+        splits[split] = ({"left": rng.normal(size=(size, 2)), "right": right}, labels)
+    return from_arrays("own", **splits)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "size", "said"),
+    [
+        ({0: 0.0, 1: 0.3}, 200, "who lacks right tells of the class: 0% of class 0 and 30% of class 1 in train do"),
+        ({0: 0.3, 1: 0.3}, 200, ""),
+        ({0: 0.0, 1: 0.0}, 200, ""),
+        ({0: 0.0, 1: 1.0}, 200, "0% of class 0 and 100% of class 1"),
+        ({0: 0.0, 1: 0.3}, 12, ""),  # too few to say
+    ],
+)
+def test_that_who_lacks_a_modality_tells_the_class_is_said(lacks: dict[int, float], size: int, said: str) -> None:
+    warnings = [w for w in DataFacts.of(_by_class(lacks, size)).warnings if "who lacks" in w]
+    assert len(warnings) == bool(said)
+    assert all(said in warning for warning in warnings)
+
+
+def test_what_is_missing_is_a_reference_of_its_own() -> None:
+    probed = ClassifierConfig(inverse_regularization=1.0, max_iterations=1000, standardize=True)
+    points = reference_points(_by_class({0: 0.0, 1: 0.5}), probed)
+    found = {point.split: point.accuracy for point in points if point.reference == "what is missing"}
+    assert found == {"valid": 0.75, "test": 0.75}
+    assert best_raw(pd.DataFrame([dataclasses.asdict(point) for point in points])) != "what is missing"
+    whole = reference_points(_by_class({0: 0.0, 1: 0.0}), probed)
+    assert "what is missing" not in {point.reference for point in whole}
+
+
+@pytest.mark.parametrize("split", [None, "valid"])
+def test_a_modality_that_nobody_or_a_whole_split_lacks_is_told_of(split: str | None, tmp_path: Path) -> None:
+    """Not as a shape that cannot be."""
+    rng = np.random.default_rng(0)
+    samples = {
+        s: [
+            ({"a": torch.zeros(0 if s == split else 2, 3), "b": torch.from_numpy(rng.normal(size=2))}, i % 2)
+            for i in range(n)
+        ]
+        for s, n in {"train": 8, "valid": 4, "test": 4}.items()
+    }
+    if split is None:
+        assert Dataset.from_torch("own", **samples).lacking == {}
+        return
+    with pytest.raises(UserError, match=r"^own: a is missing in every sample of valid \(length 0\); leave it out"):
+        Dataset.from_torch("own", **samples)
+
+
+def test_features_that_tell_the_class_do_so_where_a_class_lacks_them(tmp_path: Path) -> None:
+    """Of three classes one lacks `a`, whose value is the class of the other two."""
+    labels = np.arange(60) % 3
+    samples = [
+        ({"a": torch.full((0 if label == 2 else 1, 1), float(label)), "b": torch.tensor([float(i), i % 7])}, int(label))
+        for i, label in enumerate(labels)
+    ]
+    with pytest.raises(UserError, match="modality a: feature 0 tells the class of every sample"):
+        Dataset.from_torch("own", samples)
+    alone = [({**x, "a": torch.zeros(0 if y else 1, 1)}, y) for x, y in samples]  # one class has it: nothing to compare
+    assert Dataset.from_torch("own", alone).lacking
+
+
 def test_frames_and_torch_datasets_take_it_too() -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(20, 4)), columns=["a_0", "a_1", "b_0", "b_1"]).assign(label=np.arange(20) % 2)
@@ -260,7 +332,7 @@ def test_prepared_zeros_are_missing_where_that_is_asked(mosi: Path, tmp_path: Pa
     assert not prepare("mosi", mosi, tmp_path / "zeros").reused
     manifest = tmp_path / "declared" / "mosi" / "manifest.json"
     written = json.loads(manifest.read_text())
-    del written["facts"]["options"]["missing"]
+    del written["facts"]["options"]["missing"], written["digest"]
     manifest.write_text(json.dumps(written))
     assert prepare("mosi", mosi, tmp_path / "declared").reused
 
