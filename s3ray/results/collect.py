@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -77,7 +78,7 @@ class Results:
             _contributions(plan, store, left_out),
             _at_ratios("factors", plan, store, left_out),
             _at_ratios("modalities", plan, store, left_out),
-            _at_ratios("missing", plan, store, left_out),
+            _at_ratios("lacking", plan, store, left_out),
             # Last: what was left out is known by then.
             {**_info(plan), "left_out": sorted(set(left_out))},
         )
@@ -283,6 +284,7 @@ def _entropies(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
         cell, branch, run = task
         metrics = pd.DataFrame(_measured(store, run, plan, {}))
         entropies = metrics.filter(regex="^step$|_entropy/").melt("step", value_name="entropy")
+        entropies = entropies.dropna(ignore_index=True)  # of batches in which nobody has the modality
         parts = entropies.pop("variable").str.extract("^(?P<scope>local|global)_entropy/(?P<modality>.+)$")
         labels = pd.DataFrame(_cell_labels(cell, branch), index=entropies.index)
         return pd.concat([labels, entropies, parts], axis=1)
@@ -311,7 +313,7 @@ def _contributions(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFram
             | {"modality": name.split("/")[1], "layer": int(name.split("/")[2]), "share": share}
             for after, step in steps.items()
             for name, share in metrics[step].items()
-            if name.startswith("expert_share/")
+            if name.startswith("expert_share/") and not math.isnan(share)  # nobody of the batch has the modality
         ]
 
     return _table(store, read, [task for task in tasks if task[2].identity in plan.committed], left_out)

@@ -104,8 +104,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "scale": _CELL["scale"],
         **_DATA,
         "reference": "majority class: always the most frequent training class; raw features: the probe on "
-        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all; what "
-        "is missing: on which modalities a sample lacks",
+        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all; "
+        "what is missing: on which modalities a sample lacks",
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",
@@ -159,8 +159,10 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         **_CELL,
         **_RATIO,
         "missing": "probability with which a sample of any split was made to lack each of its modalities; one stays",
+        "share_missing": "of the split's (sample, modality) pairs that are missing in truth, 0 to 1",
         "split": "valid or test",
         "accuracy": "share of samples that a probe gets right which was fitted on as incomplete a train split, 0 to 1",
         "samples": "of the split",
+        "probe_converged": "whether the probe did",
     },
 }

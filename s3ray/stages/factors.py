@@ -255,7 +255,8 @@ def factor_scores(
     """R² of every factor, regressed linearly on the representation: fitted on `train`, per other split.
 
     Ridge regression on features standardised by train's statistics. Each factor has a penalty of its own, chosen
-    by leave-one-out error on train: a fixed one would fit noise for a factor that is not there (R² ≈ -width / n).
+    by leave-one-out error on train: a fixed one would fit noise for a factor that is not there (R² ≈ -width / n). NaN
+    of a split below two samples.
 
     How to read it: nothing is clipped, and a factor that is not there scatters about 0, below it too. Where a
     factor's token may be missing, even the input allows less than 1. The label depends on the relevant factors,
@@ -270,8 +271,14 @@ def factor_scores(
     # Imported here for the same reason as in `probe`: most processes of a worker group never come here.
     from sklearn.metrics import r2_score
 
-    scores = {}
-    for split, predicted_NF in ridge(features, truth["train"], indicators, alpha_per_target=True).items():
+    unknown = dict.fromkeys(names, math.nan)
+    scores = {split: unknown for split in features if split != "train"}
+    # What one sample varies by is not defined, and without two nothing can be fitted.
+    read = {split: x for split, x in features.items() if len(x) > 1}
+    if "train" not in read:
+        return scores
+    told = {split: indicators[split] for split in read} if indicators else NOTHING
+    for split, predicted_NF in ridge(read, truth["train"], told, alpha_per_target=True).items():
         r2_F = r2_score(truth[split], predicted_NF, multioutput="raw_values", force_finite=False)
         scores[split] = dict(zip(names, r2_F.tolist(), strict=True))
     return scores
@@ -286,10 +293,10 @@ def variance_shares(z_ND: NDArray[Any], truth_NF: NDArray[Any]) -> NDArray[np.fl
     value, a representation that is one point; and below three samples.
     """
     n = len(z_ND)
-    z_ND = np.asarray(z_ND, dtype=np.float64) - z_ND.mean(axis=0, dtype=np.float64)
-    truth_NF = np.asarray(truth_NF, dtype=np.float64)
     if n < 3:
         return np.full(truth_NF.shape[1], np.nan)
+    z_ND = np.asarray(z_ND, dtype=np.float64) - z_ND.mean(axis=0, dtype=np.float64)
+    truth_NF = np.asarray(truth_NF, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # 0 / 0
         standard_NF = (truth_NF - truth_NF.mean(axis=0)) / truth_NF.std(axis=0)
         explained_F = ((standard_NF.T @ z_ND / n) ** 2).sum(axis=1) / z_ND.var(axis=0).sum()
@@ -340,10 +347,10 @@ def semantic_coherence(z: Sequence[NDArray[Any]], factor_N: NDArray[Any]) -> Coh
     """
     from sklearn.preprocessing import normalize
 
-    z = [normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in z]
     members = [factor_N == value for value in np.unique(factor_N) if np.count_nonzero(factor_N == value) > 1]
     if not members:
         return Coherence(math.nan, math.nan, math.nan)
+    z = [normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in z]
     pairs = itertools.combinations(z, 2)
     given = [_energy(a_ND[member], b_ND[member], True) for a_ND, b_ND in pairs for member in members]
     between = [

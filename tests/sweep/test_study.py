@@ -104,7 +104,7 @@ def test_asking_what_is_left_adds_stage_runs_where_there_is_something_to_lose(
             others = [run.identity for run in after.runs if run.stage.name != "missing"]
             assert others == [run.identity for run in before.runs]
             for branch in after.branches:
-                assert len(branch.missing) == (len(branch.curve) if names[1:] else 0)
+                assert len(branch.lacking) == (len(branch.curve) if names[1:] else 0)
 
 
 def test_a_sweep_of_nothing_else_is_refused(tiny_dataset: Dataset, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def import_files(paths: Sequence[Path], output: Path, wanted: Wanted, *, overwri
     with opened_files(list(dict.fromkeys(paths)), notes) as fields:
         data = build(plain(output.stem), place, fields, wanted, notes)
     given = {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted) if f.name != "prefix"}
-    options = {name: value for name, value in given.items() if value and value != "declared"}
+    options = {name: value for name, value in given.items() if value != getattr(Wanted(), name)}
     imported = {"files": [_of_file(path) for path in paths], "options": options, **data.facts["imported"]}
     data = dataclasses.replace(data, facts={**data.facts, "imported": imported})
     save_npz(data, output, replace=overwrite)

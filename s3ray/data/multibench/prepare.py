@@ -130,7 +130,7 @@ def _earlier_warnings(
         return None
     facts = data.facts
     # Earlier versions did not ask what is missing.
-    current = facts.get("source") == source and {"missing": "declared", **facts["options"]} == asdict(options)
+    current = facts.get("source") == source and {"missing": "declared", **facts.get("options", {})} == asdict(options)
     # Earlier versions did not look at the values, and left the sentiments out.
     complete = "modality_warnings" in facts and (data.train.scores is not None or not FILES[name].sentiment)
     return data.warnings if current and complete else None
