@@ -369,7 +369,7 @@ class Dataset:
 
         Args:
             name: a plain word, by which results know it.
-            frame: a row per sample; or, with `sample`, per step.
+            frame: a row per sample; or, with `sample`, per step. What is NaN throughout lacks the modality.
             modalities: per name its columns: names, or a pattern such as `acc_*`, or `cols:0-2`. By default columns
                 that begin alike are one.
             label: the column of classes, of any kind; by default what is called so.
@@ -418,7 +418,7 @@ class Dataset:
         Args:
             name: a plain word, by which results know it.
             train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has;
-                none where it lacks the modality.
+                none, None, or nothing by that name where it lacks the modality.
             valid: by default a part of train.
             test: if it is left out too, train is split.
             modalities: names of the values in a tuple.

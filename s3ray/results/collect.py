@@ -419,7 +419,7 @@ def _by_presence(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[st
     """Accuracy of a probe's row by what samples lack, where the data are at hand and any lack something."""
     data = plan.study.data.get(cell.cell.dataset)
     split = data.splits[line["split"]] if data else None
-    found: dict[str, Any] = {"accuracy_complete": None, "accuracy_lacking": None}
+    found: dict[str, Any] = dict.fromkeys(("accuracy_complete", "samples_complete", "accuracy_lacking"))
     if split is None or line.get("correct") is None:
         return found
     missing = {m: s.missing for m, s in split.modalities.items() if s.missing.any()}
@@ -427,7 +427,9 @@ def _by_presence(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[st
         right_N = _right(line, len(split))
         complete = ~np.any(list(missing.values()), axis=0)
         found["accuracy_complete"] = float(right_N[complete].mean()) if complete.any() else None
-        found["accuracy_lacking"] = json.dumps({m: float(right_N[of].mean()) for m, of in missing.items()})
+        found["samples_complete"] = int(complete.sum())
+        lacking = {m: {"accuracy": float(right_N[of].mean()), "samples": int(of.sum())} for m, of in missing.items()}
+        found["accuracy_lacking"] = json.dumps(lacking)
     return found
 
 

@@ -52,9 +52,10 @@ _ACC2 = {
     "scores_fingerprint": "hash of the data with these scores, as they were when results were collected",
 }
 _PRESENT = {
-    "accuracy_complete": "of the samples that lack no modality, 0 to 1; this and the next are empty where no sample of "
+    "accuracy_complete": "of the samples that lack no modality, 0 to 1; this and the next two are empty where none of "
     "the split lacks any, and this where all do",
-    "accuracy_lacking": "of the samples that lack a modality, by its name: a JSON object",
+    "samples_complete": "how many these are",
+    "accuracy_lacking": "of the samples that lack a modality, by its name, and how many they are: a JSON object",
 }
 _POINT = {
     **_RATIO,

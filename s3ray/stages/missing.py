@@ -3,10 +3,11 @@
 The rule, written before results: of every sample, valid and test and train alike, each modality that it has is dropped
 with the same probability, one share after another; where all would be, the one stays whose draw was the highest. Draws
 follow from the cell's seed and do not depend on the share, so that a larger one drops what a smaller one does, and
-more. Since one stays, fewer are missing than were drawn: of M modalities and a probability q a share of q - q^M / M of
-(sample, modality) pairs, on average. What is missing in truth stands beside it. What is dropped is not there: the samples are encoded again without it. The probe is fitted on the training split
-that lacks as much, so that it has seen what it is asked; the encoders stay as they were trained. No p is chosen here:
-p* is that of the usual curve, on validation data as they are.
+more. Since one stays, fewer are missing than were drawn: of M modalities and a probability q on average a share of
+q - q^M / M of all (sample, modality) pairs; the share that is missing in truth stands beside it. What is dropped is not
+there: the samples are encoded again without it. The probe is fitted on the training split that lacks as much, so that
+it has seen what it is asked; the encoders stay as they were trained. No p is chosen here: p* is that of the usual
+curve, on validation data as they are.
 
 What training itself lacks stays missing: a share of 0 is of the data as they are.
 """

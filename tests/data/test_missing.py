@@ -303,6 +303,52 @@ def test_frames_and_torch_datasets_take_it_too() -> None:
     assert sum(Dataset.from_torch("own", Samples()).lacking["a"].values()) == 1
 
 
+@pytest.mark.parametrize("gone", [(), (3,), (3, 4, 9)])
+@pytest.mark.parametrize("nothing", [None, "left out", torch.zeros(0, 3), torch.zeros(0)])
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+def test_a_torch_sample_lacks_what_it_has_no_value_for(
+    gone: tuple[int, ...], nothing: Any, shape: tuple[int, ...]
+) -> None:
+    def sample(i: int) -> Any:
+        values = {"a": nothing if i in gone else torch.full(shape, float(i)), "b": torch.tensor([float(i), -i])}
+        return {key: value for key, value in values.items() if not isinstance(value, str)}, i % 2
+
+    data = Dataset.from_torch("own", [sample(i) for i in range(20)])
+    assert sum(data.lacking.get("a", {}).values()) == len(gone)
+    kept = [split.modalities["a"].values[:, 0] for split in data.splits.values()]
+    steps = 1 if len(shape) == 1 else 2
+    assert sorted(np.concatenate(kept)) == sorted([float(i) for i in range(20) if i not in gone] * steps)
+
+
+def test_a_torch_sample_has_a_label() -> None:
+    with pytest.raises(UserError, match="own: sample 1 of train: has no label; give all samples one"):
+        Dataset.from_torch("own", [{"a": torch.ones(2), "label": 0}, {"a": torch.ones(2), "label": None}])
+
+
+@pytest.mark.parametrize("gone", [(), (3,), (3, 4, 9)])
+def test_a_row_of_a_frame_lacks_what_is_nan_throughout(gone: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(20, 4)), columns=["a_0", "a_1", "b_0", "b_1"]).assign(label=np.arange(20) % 2)
+    frame.loc[list(gone), ["a_0", "a_1"]] = np.nan
+    data = Dataset.from_frame("own", frame)
+    assert sum(data.lacking.get("a", {}).values()) == len(gone)
+    frame.loc[5, "a_0"] = np.nan  # a value that is missing of those it has
+    with pytest.raises(UserError, match=r"a: 1 of .* values are NaN or infinite, in 1 samples"):
+        Dataset.from_frame("own", frame)
+
+
+def test_a_sample_of_nan_throughout_lacks_the_modality(tmp_path: Path) -> None:
+    arrays = _arrays()
+    arrays["train_audio"][1] = arrays["test_audio"][0] = np.nan
+    arrays["train_audio"][2, 2] = np.nan  # padding
+    np.savez(tmp_path / "raw.npz", **arrays)
+    result = _s3ray("import", tmp_path / "raw.npz", "--output", tmp_path / "out.npz")
+    assert result.exit_code == 0, result.output
+    data = read_npz("out", tmp_path / "out.npz")
+    assert data.train.modalities["audio"].lengths.tolist() == [3, 0, 2, 3, 3, 3]
+    assert data.test.modalities["audio"].lengths.tolist() == [0, 3, 3, 3]
+
+
 @pytest.fixture(scope="module")
 def mosi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated file; vision of train's third sample is all zeros, and of all of test's in a second file."""

@@ -313,6 +313,7 @@ class _Build:
                 raise UserError(f"{option}: {choice} has other steps than {choices[0]}; choose what has the same")
         if len(parts) > 1:
             rows = np.concatenate([values for (values, _), _ in parts], axis=1)
+        rows, lengths = samples.without_nan(rows, lengths)
         if len(lengths) != sum(self.counts):
             raise UserError(
                 f"{option}: {choices[0].item.name} has {len(lengths)} samples, the labels are {sum(self.counts)}; give "

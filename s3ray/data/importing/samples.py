@@ -153,6 +153,16 @@ def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
     return np.concatenate(samples), np.array([len(one) for one in samples])
 
 
+def without_nan(rows: NDArray[Any], lengths: NDArray[np.int64]) -> Steps:
+    """The same without those samples' steps of which every value is NaN: these lack the modality."""
+    if rows.dtype.kind != "f":
+        return rows, lengths
+    of_row = np.repeat(np.arange(len(lengths)), lengths)
+    known = np.zeros(len(lengths), dtype=bool)
+    known[of_row[~np.isnan(rows).all(axis=1)]] = True
+    return rows[known[of_row]], np.where(known, lengths, 0)
+
+
 def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArray[Any]], str]:
     """Each part's array with samples first, and what was done to it.
 

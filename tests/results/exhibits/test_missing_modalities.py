@@ -18,8 +18,8 @@ RATIOS = {"none": (1.0,), "suff+min": (1.0, 0.5, 0.1)}
 
 
 def _results(datasets: tuple[str, ...] = ("three",), seeds: tuple[int, ...] = (0, 1, 2), χs: Any = (8,)) -> Any:
-    """80 % at p = 1, 82 % at .5 and 70 % at .1, ten points less where 61 % are missing; without Selection 4 points less.
-    Seeds a point apart."""
+    """80 % at p = 1, 82 % at .5 and 70 % at .1, ten points less where 61 % are missing; without Selection 4 points
+    less. Seeds a point apart."""
     rows, points = [], []
     for dataset, χ, branch, seed, split in itertools.product(datasets, χs, RATIOS, seeds, ("valid", "test")):
         for p in RATIOS[branch]:
