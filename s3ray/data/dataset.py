@@ -31,12 +31,12 @@ from s3ray.paths import sync_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from s3ray.data.arrays import Missing  # which makes datasets
-
 SPLITS = ("train", "valid", "test")
 
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
+# What it takes for a sample to lack a modality: to have no step of it, or none but zeros either.
+Missing = Literal["declared", "zeros"]
 
 _BLOCK = 2**20  # values that are looked at together
 _FORMAT = 2
@@ -160,6 +160,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def check_missing(self, place: Path | str, name: str) -> None:
+        """UserError for a sample that lacks all modalities."""
+        missing = np.array([sequences.missing for sequences in self.modalities.values()])
+        if (empty := np.flatnonzero(missing.all(axis=0))).size:
+            raise UserError(
+                f"{place}: {empty.size} of {len(self)} samples of {name} have none of "
+                f"{', '.join(self.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
+            )
+
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Ragged]:
         return {name: sequences.batch(indices) for name, sequences in self.modalities.items()}
 
@@ -173,6 +182,7 @@ class Dataset:
         relevant_factors: those of them that the labels depend on, where that is known.
         facts: what is known beforehand, shown in reports; no result depends on it but for `standardized` and
             `subsampled`, which say how features were brought to mean 0 and deviation 1, and sequences to fewer steps.
+            `missing` is the rule by which samples lack modalities, which new samples of its models follow.
         digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
@@ -220,17 +230,13 @@ class Dataset:
     def check_missing(self, place: Path | str) -> None:
         """UserError for a modality that a whole split lacks, or a sample that lacks all."""
         for name, split in self.splits.items():
-            missing = np.array([sequences.missing for sequences in split.modalities.values()])
-            for modality in np.array(list(split.modalities))[missing.all(axis=1)]:
-                raise UserError(
-                    f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
-                    f"samples that have it"
-                )
-            if (empty := np.flatnonzero(missing.all(axis=0))).size:
-                raise UserError(
-                    f"{place}: {empty.size} of {len(split)} samples of {name} have none of "
-                    f"{', '.join(split.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
-                )
+            for modality, sequences in split.modalities.items():
+                if sequences.missing.all():
+                    raise UserError(
+                        f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
+                        f"samples that have it"
+                    )
+            split.check_missing(place, name)
 
     @property
     def classes(self) -> int:

@@ -19,7 +19,7 @@ from lacking import lacking
 from s3ray.api.model import Model
 from s3ray.cli import app
 from s3ray.data import Dataset, from_arrays
-from s3ray.data.dataset import Sequences
+from s3ray.data.dataset import Sequences, Split
 from s3ray.data.facts import DataFacts, told_missing
 from s3ray.data.multibench.prepare import PrepareOptions, prepare
 from s3ray.data.multibench.simulate import simulate
@@ -33,6 +33,7 @@ from s3ray.results.formatting import best_raw
 from s3ray.stages.cost import training_bytes
 from s3ray.stages.probe import ClassifierConfig, ProbeConfig
 from s3ray.stages.reference import reference_points
+from s3ray.stages.stage import Inputs
 
 SIZES = {"train": 6, "valid": 3, "test": 4}
 
@@ -98,7 +99,7 @@ def test_where_nothing_is_zero_the_rule_changes_nothing() -> None:
     full = {key: value + (0 if key.endswith("label") else 5) for key, value in _arrays().items()}
     one, other = (from_arrays("mine", **_splits(full), missing=rule) for rule in ("declared", "zeros"))
     assert one.fingerprint() == other.fingerprint()
-    assert one.facts == other.facts
+    assert {**one.facts, "missing": "zeros"} == other.facts
 
 
 def test_lists_declare_it_by_arrays_without_steps() -> None:
@@ -191,6 +192,11 @@ def test_facts_count_what_is_there(tiny_dataset: Dataset) -> None:
     assert training_bytes(model, even, 8) <= training_bytes(model, DataFacts.of(padded(tiny_dataset)), 8)
 
 
+def _saved(data: Dataset, folder: Path) -> Path:
+    data.save(folder)
+    return folder
+
+
 def _s3ray(*arguments: object) -> Result:
     environment = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     return CliRunner().invoke(app, ["data", *map(str, arguments)], env=environment)
@@ -205,11 +211,16 @@ def test_an_import_takes_zeros_for_it_and_says_so(tmp_path: Path) -> None:
     data = read_npz("out", tmp_path / "out.npz")
     assert data.lacking["audio"] == {"train": 1, "valid": 0, "test": 1}
     assert data.facts["imported"]["options"] == {"missing": "zeros"}
+    assert Inputs.of(data).missing == "zeros"  # by which new samples of its models are taken
+    for saved in (Dataset.open(_saved(data, tmp_path / "saved")), standardized(subsampled(data, 2))):
+        assert Inputs.of(saved).missing == "zeros"
     shown = _s3ray("show", tmp_path / "out.npz").output
     assert told in " ".join(shown.split())
     again = _s3ray("import", tmp_path / "raw.npz", "--output", tmp_path / "plain.npz")
     assert "audio is missing" not in again.output
-    assert read_npz("plain", tmp_path / "plain.npz").lacking == {}
+    plain = read_npz("plain", tmp_path / "plain.npz")
+    assert plain.lacking == {}
+    assert Inputs.of(plain).missing == "declared"
 
 
 def _by_class(lacks: dict[int, float], size: int = 200) -> Dataset:
@@ -305,7 +316,7 @@ def test_frames_and_torch_datasets_take_it_too() -> None:
 
 @pytest.mark.parametrize("gone", [(), (3,), (3, 4, 9)])
 @pytest.mark.parametrize("nothing", [None, "left out", torch.zeros(0, 3), torch.zeros(0)])
-@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 def test_a_torch_sample_lacks_what_it_has_no_value_for(
     gone: tuple[int, ...], nothing: Any, shape: tuple[int, ...]
 ) -> None:
@@ -316,8 +327,15 @@ def test_a_torch_sample_lacks_what_it_has_no_value_for(
     data = Dataset.from_torch("own", [sample(i) for i in range(20)])
     assert sum(data.lacking.get("a", {}).values()) == len(gone)
     kept = [split.modalities["a"].values[:, 0] for split in data.splits.values()]
-    steps = 1 if len(shape) == 1 else 2
+    steps = 2 if len(shape) == 2 else 1
     assert sorted(np.concatenate(kept)) == sorted([float(i) for i in range(20) if i not in gone] * steps)
+
+
+def test_a_width_of_its_own_is_refused_beside_samples_that_lack_it() -> None:
+    samples = [{"a": torch.ones(6 if i == 2 else 3), "b": torch.ones(2) * i, "label": i % 2} for i in range(12)]
+    samples[5]["a"] = None
+    with pytest.raises(UserError, match=r"own: a has shape \(6,\) in sample 2 of train"):
+        Dataset.from_torch("own", samples)
 
 
 def test_a_torch_sample_has_a_label() -> None:
@@ -368,6 +386,7 @@ def test_prepared_zeros_are_missing_where_that_is_asked(mosi: Path, tmp_path: Pa
     assert declared.lacking == {}
     zeros = Dataset.open(prepare("mosi", mosi, tmp_path / "zeros", PrepareOptions(missing="zeros")).directory)
     assert zeros.lacking == {"vision": {"train": 1, "valid": 0, "test": 0}}
+    assert [Inputs.of(data).missing for data in (declared, zeros)] == ["declared", "zeros"]
     assert zeros.train.modalities["vision"].missing.tolist().index(True) == 1  # one before it has no text
     for name in ("audio", "text"):
         np.testing.assert_array_equal(zeros.train.modalities[name].values, declared.train.modalities[name].values)
@@ -427,3 +446,31 @@ def test_a_model_represents_new_samples_without_what_they_lack(
         "right": Ragged(torch.zeros(sum(map(len, right)), 3), torch.tensor([len(x) for x in right])),
     }
     assert not model.encode(ragged, 0.5)[list(missing), 16:].any()
+
+
+def test_a_model_of_data_whose_zeros_are_missing_takes_new_ones_so(tiny_model: ModelConfig) -> None:
+    """However they are given; a sample that lacks all is refused."""
+    module = build_model(tiny_model, {"left": 5, "right": 3}, 0)
+    classifier = ClassifierConfig(inverse_regularization=1.0, max_iterations=10, standardize=True)
+    probe = ProbeConfig(output="none", on_sphere=True, classifier=classifier)
+    as_values, as_missing = (
+        Model(module, {"left": 5, "right": 3}, probe, pool=8, scope="layer", missing=rule)
+        for rule in ("declared", "zeros")
+    )
+    rng = np.random.default_rng(0)
+    batch = {"left": rng.normal(size=(3, 5)), "right": rng.normal(size=(3, 2, 3))}
+    batch["right"][1] = 0.0
+    assert as_values.encode(batch)[1, 16:].any()
+    z = as_missing.encode(batch)
+    assert not z[1, 16:].any()
+    split = Split({name: Sequences.from_padded(x) for name, x in batch.items()}, np.zeros(3, dtype=np.int64))
+    np.testing.assert_array_equal(as_missing.encode(split), z)
+    batch["left"][1] = 0.0
+    with pytest.raises(
+        UserError, match=r"^batch: 1 of 3 samples of what is given have none of left, right .first sample 1"
+    ):
+        as_missing.encode(batch)
+    batch["right"] = [rng.normal(size=(0 if i == 2 else 2, 3)) for i in range(3)]
+    batch["left"] = [rng.normal(size=(0 if i == 2 else 1, 5)) for i in range(3)]
+    with pytest.raises(UserError, match=r"none of left, right .first sample 2"):
+        as_values.encode(batch)

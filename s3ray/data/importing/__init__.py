@@ -90,7 +90,8 @@ def _by_name(found: Mapping[str, list[dict[str, NDArray[Any]]]]) -> dict[str, di
 
     def value(key: str, item: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         one, first = item.get(key), firsts[key]
-        return np.zeros((0, first.shape[-1]), first.dtype) if one is None or (not one.size and first.ndim) else one
+        width = first.shape[-1] if first.ndim else 1
+        return one if one is not None and one.size else np.zeros((0, width), first.dtype)
 
     return {key: {split: [value(key, item) for item in of] for split, of in found.items()} for key in firsts}
 
@@ -120,9 +121,13 @@ def _of_column(name: str, key: str, splits: Mapping[str, list[NDArray[Any]]]) ->
     """A field per split: an array, or where samples have different numbers of steps a list of them."""
     every = [one for values in splits.values() for one in values]
     first = next((one for one in every if one.size), every[0])
-    if first.ndim == 1 and not all(map(np.size, every)):  # one step, of which some samples have none
-        splits = {split: [one.reshape(-1, first.shape[0]) for one in values] for split, values in splits.items()}
-        first = first[None]
+    if first.ndim < 2 and not all(map(np.size, every)):  # one step, which some samples do not have
+        own = first.shape
+        splits = {
+            split: [one.reshape(1, -1) if one.shape == own else one for one in values]
+            for split, values in splits.items()
+        }
+        first = first.reshape(1, -1)
     same = True
     for split, values in splits.items():
         for i, one in enumerate(values):

@@ -62,9 +62,8 @@ def test_without_a_curve_there_is_p_1_alone() -> None:
 
 def test_of_complete_data_there_is_no_table() -> None:
     assert present_table(_rows({"whole": ()})).empty
-    assert present_table(
-        _rows({"whole": ()}).drop(columns=["accuracy_complete", "samples_complete", "accuracy_lacking"])
-    ).empty
+    columns = ["accuracy_complete", "samples_complete", "accuracy_lacking"]
+    assert present_table(_rows({"whole": ()}).drop(columns=columns)).empty
 
 
 def test_every_sweep_has_it() -> None:
