@@ -21,6 +21,7 @@ from s3ray.cli import app
 from s3ray.data import Dataset, from_arrays
 from s3ray.data.dataset import Sequences, Split
 from s3ray.data.facts import DataFacts, told_missing
+from s3ray.data.importing import Wanted, import_files
 from s3ray.data.multibench.prepare import PrepareOptions, prepare
 from s3ray.data.multibench.simulate import simulate
 from s3ray.data.npz import read_npz, save_npz
@@ -34,6 +35,7 @@ from s3ray.stages.cost import training_bytes
 from s3ray.stages.probe import ClassifierConfig, ProbeConfig
 from s3ray.stages.reference import reference_points
 from s3ray.stages.stage import Inputs
+from s3ray.sweep import Study
 
 SIZES = {"train": 6, "valid": 3, "test": 4}
 
@@ -353,6 +355,46 @@ def test_a_row_of_a_frame_lacks_what_is_nan_throughout(gone: tuple[int, ...]) ->
     frame.loc[5, "a_0"] = np.nan  # a value that is missing of those it has
     with pytest.raises(UserError, match=r"a: 1 of .* values are NaN or infinite, in 1 samples"):
         Dataset.from_frame("own", frame)
+
+
+@pytest.mark.parametrize("gone", [(), (3,), (3, 4, 9)])
+def test_a_sample_without_a_row_in_a_table_of_steps_lacks_the_modality(gone: tuple[int, ...], tmp_path: Path) -> None:
+    labels = pd.DataFrame({"id": range(20), "text_0": np.arange(20.0) ** 2, "kind": ["a", "b"] * 10})
+    steps = pd.DataFrame({"id": np.repeat(range(20), 2), "audio_0": np.arange(40.0), "audio_1": np.arange(40.0) % 7})
+    labels[::-1].to_csv(tmp_path / "labels.csv", index=False)
+    steps[~steps["id"].isin(gone)].to_csv(tmp_path / "steps.csv", index=False)
+    wanted = Wanted(sample="id", label="kind", modalities={"text": "text_*", "audio": "audio_*"})
+    files = [tmp_path / "labels.csv", tmp_path / "steps.csv"]
+    data = import_files(files, tmp_path / "out.npz", wanted)
+    assert sum(data.lacking.get("audio", {}).values()) == len(gone)
+    for split in data.splits.values():
+        audio = split.modalities["audio"]
+        had = split.modalities["text"].values[~audio.missing, 0]
+        assert audio.values[::2, 0].tolist() == (2 * np.sqrt(had)).tolist()
+    for own in (steps[steps["id"] > 99], steps.assign(id=steps["id"] + 1)):  # nobody is there; somebody else is
+        own.to_csv(tmp_path / "steps.csv", index=False)
+        with pytest.raises(UserError):
+            import_files(files, tmp_path / "none.npz", wanted)
+
+
+def test_what_is_as_usual_is_not_told_of_an_import(tmp_path: Path) -> None:
+    """A column may be called as a default is."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a_0": rng.normal(size=20), "a_1": 1.0 * np.arange(20), "declared": ["x", "y"] * 10})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = import_files([tmp_path / "t.csv"], tmp_path / "out.npz", Wanted(label="declared", missing="declared"))
+    assert data.facts["imported"]["options"] == {"label": "declared"}
+
+
+def test_a_study_refuses_what_workers_could_not_use(tiny_dataset: Dataset) -> None:
+    """A dataset that `replace` made has passed no check."""
+    for gone, sentence in (
+        (lacking(tiny_dataset, valid={"left": range(10)}), "tiny: left is missing in every sample of valid"),
+        (lacking(tiny_dataset, test={"left": [2], "right": [2]}), "tiny: 1 of 9 samples of test have none of"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            Study.of({"tiny": gone}, "smoke", {})
+    assert Study.of({"tiny": lacking(tiny_dataset, test={"left": [2]})}, "smoke", {}).datasets == ("tiny",)
 
 
 def test_a_sample_of_nan_throughout_lacks_the_modality(tmp_path: Path) -> None:

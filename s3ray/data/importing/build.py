@@ -179,14 +179,18 @@ class _Build:
     def _ids_of(self, item: Item) -> tuple[str, ...]:
         return self.rows[item.name].ids if item.name in self.rows else self._folder_ids(item)
 
-    def _place_of(self, item: Item, option: str) -> NDArray[np.int64] | None:
-        """Where each sample stands in an item; None where it stands at its own number."""
+    def _place_of(self, item: Item, option: str, *, some: bool = False) -> NDArray[np.int64] | None:
+        """Where each sample stands in an item; None where it stands at its own number.
+
+        Args:
+            some: samples may not be there; their place is -1.
+        """
         ids = self._ids_of(item)
         if not ids and self.ids:
             self._say_order(item.name)
         if not ids or not self.ids or ids == self.ids:
             return None
-        places, odd = samples.same_ids(self.ids, ids)
+        places, odd = samples.same_ids(self.ids, ids, some=some)
         if places is None:
             raise UserError(
                 f"{option}: {item.first.file} has other samples than the labels have ({len(ids)} against "
@@ -352,7 +356,8 @@ class _Build:
             lengths = samples.lengths_beside(self.items, choice, name, self.counts)
             values, padding = samples.of_arrays(arrays, lengths, option)
             said = ", ".join(filter(None, (said, padding)))
-        if (places := self._place_of(item, option)) is not None:
+        # A sample of which a table of values has no row lacks the modality.
+        if (places := self._place_of(item, option, some=item.name in self.rows)) is not None:
             values = _reordered(values, places)
         return values, said
 
@@ -522,10 +527,11 @@ def _labels_of(array: NDArray[Any], positions: Sequence[int] | None) -> NDArray[
 
 
 def _reordered(values: Steps, places: NDArray[np.int64]) -> Steps:
+    """The samples at these places, without steps at -1."""
     rows, lengths = values
     starts = np.cumsum(lengths) - lengths
-    order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in places])
-    return rows[order], lengths[places]
+    order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i] * (i >= 0)) for i in places])
+    return rows[order], np.where(places >= 0, lengths[places], 0)
 
 
 def _of_split(one: _Modality, inside: NDArray[np.bool_]) -> Any:

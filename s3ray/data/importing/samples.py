@@ -254,17 +254,23 @@ def lengths_beside(items: Sequence[Item], choice: Choice, name: str, counts: Seq
     return None
 
 
-def same_ids(ids: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.int64] | None, list[str]]:
+def same_ids(
+    ids: Sequence[str], others: Sequence[str], *, some: bool = False
+) -> tuple[NDArray[np.int64] | None, list[str]]:
     """For each of `ids` its place in `others`; None if these are not the same names, and which only one has.
 
     Names of files may lack their suffix and their folder, and numbers their leading zeros.
+
+    Args:
+        some: `others` may lack some of the names, but not all; the place of these is -1.
     """
     mine, theirs = list(ids), list(others)
     for form in (str, _without_suffix, lambda one: _without_suffix(one).rsplit("/", 1)[-1]):
         mine, theirs = [_number(form(one)) for one in ids], [_number(form(one)) for one in others]
         places = {name: place for place, name in enumerate(theirs)}
-        if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
-            return np.array([places[name] for name in mine]), []
+        known = len(set(mine)) == len(mine) and len(places) == len(theirs) and set(places) <= set(mine)
+        if known and (len(places) == len(mine) or (some and places)):
+            return np.array([places.get(name, -1) for name in mine]), []
     twice = [name for names in (mine, theirs) for name, count in Counter(names).items() if count > 1]
     return None, sorted(set(mine) - set(theirs)) or sorted(set(theirs) - set(mine)) or twice
 
