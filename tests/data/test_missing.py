@@ -379,11 +379,11 @@ def test_a_sample_without_a_row_in_a_table_of_steps_lacks_the_modality(gone: tup
 
 def test_what_is_as_usual_is_not_told_of_an_import(tmp_path: Path) -> None:
     """A column may be called as a default is."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a_0": rng.normal(size=20), "a_1": 1.0 * np.arange(20), "declared": ["x", "y"] * 10})
+    frame = pd.DataFrame({"a_0": np.arange(20) % 7, "a_1": np.arange(20.0), "declared": ["x", "y"] * 10})
     frame.to_csv(tmp_path / "t.csv", index=False)
-    data = import_files([tmp_path / "t.csv"], tmp_path / "out.npz", Wanted(label="declared", missing="declared"))
-    assert data.facts["imported"]["options"] == {"label": "declared"}
+    wanted = Wanted(label="declared", missing="declared", modalities={"a": "a_*"})
+    data = import_files([tmp_path / "t.csv"], tmp_path / "out.npz", wanted)
+    assert data.facts["imported"]["options"] == {"label": "declared", "modalities": {"a": "a_*"}}
 
 
 def test_a_study_refuses_what_workers_could_not_use(tiny_dataset: Dataset) -> None:
