@@ -136,7 +136,17 @@ class FinishedStore:
             how = self.store.fetch_dataset(marker.document["data"], facts_alone=True).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         module = self._restored(marker).eval()
-        return Model(module, inputs.features, probe, pool, scope, standardizers, inputs.subsampled, inputs.padded)
+        return Model(
+            module,
+            inputs.features,
+            probe,
+            pool,
+            scope,
+            standardizers,
+            inputs.subsampled,
+            inputs.padded,
+            inputs.missing,
+        )
 
     def _marker(self, stage: str, identity: str) -> Marker:
         marker = self.store.marker_of(stage, identity)

@@ -10,8 +10,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s3ray.data.arrays import split_from_arrays
-from s3ray.data.dataset import Dataset, Split
+from s3ray.data.arrays import split_from_arrays, split_without_zeros
+from s3ray.data.dataset import Dataset, Missing, Split
 from s3ray.data.padding import padded_split
 from s3ray.data.standardize import Standardizer, standardized_split
 from s3ray.data.subsample import subsampled_split
@@ -37,6 +37,7 @@ class Model:
         standardizers: per modality how its sweep brought features to mean 0 and deviation 1; nothing if it did not.
         max_steps: per modality to how many steps its sweep subsampled longer sequences; nothing if it did not.
         padded: per modality to how many steps sequences are padded with zeros; nothing if padding is not routed.
+        missing: `zeros`: of its data a sample whose values of a modality were all 0 lacked it, and new ones do, too.
     """
 
     module: TrainedModel
@@ -47,6 +48,7 @@ class Model:
     standardizers: Mapping[str, Standardizer] = field(default_factory=dict)
     max_steps: Mapping[str, int] = field(default_factory=dict)
     padded: Mapping[str, int] = field(default_factory=dict)
+    missing: Missing = "declared"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -95,8 +97,8 @@ class Model:
             (n, D), the modalities' representations side by side; of a dataset one such array per split.
 
         Raises:
-            UserError: a modality is missing or has another width, the values cannot be read, the ratio is outside
-                [0, 1], or below 1 for a prior method, whose encoders have no experts to leave out.
+            UserError: a modality is not given or has another width, a sample lacks all, the values cannot be read, the
+                ratio is outside [0, 1], or below 1 for a prior method, whose encoders have no experts to leave out.
         """
         pruning = None
         if preservation_ratio != 1.0:
@@ -133,6 +135,9 @@ class Model:
                     f"was trained with, or correct the names of {', '.join(self.features)}"
                 )
         own = dataclasses.replace(split, modalities={name: split.modalities[name] for name in self.features})
+        if self.missing == "zeros":
+            own = split_without_zeros(own)
+        own.check_missing(place, "what is given")
         known = standardized_split(subsampled_split(own, self.max_steps), self.standardizers)
         for name, steps in self.padded.items():
             if (given := int(known.modalities[name].lengths.max(initial=0))) > steps:

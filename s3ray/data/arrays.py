@@ -6,19 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from s3ray.data.dataset import SPLITS, Dataset, Sequences, Split
+from s3ray.data.dataset import SPLITS, Dataset, Missing, Sequences, Split
 from s3ray.data.names import did_you_mean, listed
 from s3ray.data.values import Look, modality_warnings, scale_warnings, shared_samples
 from s3ray.errors import UserError, nearest
-
-# What it takes for a sample to lack a modality: to have no step of it, or none but zeros either.
-Missing = Literal["declared", "zeros"]
 
 # Per modality (n, features), (n, steps, features) or n arrays (steps, features); labels (n,).
 Samples = tuple[Mapping[str, ArrayLike | Sequence[ArrayLike]], ArrayLike]
@@ -203,6 +200,7 @@ def checked_dataset(
         "warnings": [*warnings, *shared_samples(looks)],
         "modality_warnings": {m: modality_warnings(looks, m, lambda split, m: f"{split}_{m}") for m in modalities},
         "scale_warnings": {m: scale_warnings(looks["train"][m], f"train_{m}", standardise) for m in modalities},
+        "missing": missing,
     }
     return dataclasses.replace(data, facts=facts)
 
@@ -331,3 +329,12 @@ def without_zeros(rows: NDArray[Any], lengths: NDArray[Any]) -> tuple[NDArray[An
     occupied = np.zeros(len(lengths), dtype=bool)
     occupied[of_row[rows.any(axis=1)]] = True
     return rows[occupied[of_row]], np.where(occupied, lengths, 0)
+
+
+def split_without_zeros(split: Split) -> Split:
+    """The same, whose samples lack what is 0 throughout."""
+    modalities = {}
+    for name, sequences in split.modalities.items():
+        _, lengths = without_zeros(sequences.values, sequences.lengths)
+        modalities[name] = sequences.where(lengths > 0)
+    return dataclasses.replace(split, modalities=modalities)

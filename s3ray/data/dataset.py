@@ -32,12 +32,12 @@ from s3ray.traces import tag
 if TYPE_CHECKING:
     import pandas as pd
 
-    from s3ray.data.arrays import Missing  # which makes datasets
-
 SPLITS = ("train", "valid", "test")
 
 # embedded: real data that ships with a dependency; simulated: generated; user: brought along.
 DataKind = Literal["embedded", "simulated", "multibench", "user"]
+# What it takes for a sample to lack a modality: to have no step of it, or none but zeros either.
+Missing = Literal["declared", "zeros"]
 
 _BLOCK = 2**20  # values that are looked at together
 _FORMAT = 2
@@ -161,6 +161,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def check_missing(self, place: Path | str, name: str) -> None:
+        """UserError for a sample that lacks all modalities."""
+        missing = np.array([sequences.missing for sequences in self.modalities.values()])
+        if (empty := np.flatnonzero(missing.all(axis=0))).size:
+            raise UserError(
+                f"{place}: {empty.size} of {len(self)} samples of {name} have none of "
+                f"{', '.join(self.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
+            )
+
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Ragged]:
         return {name: sequences.batch(indices) for name, sequences in self.modalities.items()}
 
@@ -174,6 +183,7 @@ class Dataset:
         relevant_factors: those of them that the labels depend on, where that is known.
         facts: what is known beforehand, shown in reports; no result depends on it but for `standardized` and
             `subsampled`, which say how features were brought to mean 0 and deviation 1, and sequences to fewer steps.
+            `missing` is the rule by which samples lack modalities, which new samples of its models follow.
         digests: sha256 per array of a dataset that was opened; one made of it by `replace` has other arrays.
     """
 
@@ -206,31 +216,28 @@ class Dataset:
         return {name: of_splits for name, of_splits in counts.items() if any(of_splits.values())}
 
     def indicators(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.bool_]]:
-        """Per split (n, K): a column for each of K modalities that any sample lacks, which samples do (ours).
+        """Per split (n, K): a column for each of K modalities that any sample lacks, who does (ours); of none {}.
 
         Args:
             names: the modalities that are asked about; by default all.
         """
         asked = [name for name in self.lacking if names is None or name in names]
+        if not asked:
+            return {}
         return {
-            name: np.array([split.modalities[m].missing for m in asked], dtype=bool).reshape(-1, len(split)).T
-            for name, split in self.splits.items()
+            name: np.stack([split.modalities[m].missing for m in asked], axis=1) for name, split in self.splits.items()
         }
 
     def check_missing(self, place: Path | str) -> None:
         """UserError for a modality that a whole split lacks, or a sample that lacks all."""
         for name, split in self.splits.items():
-            missing = np.array([sequences.missing for sequences in split.modalities.values()])
-            for modality in np.array(list(split.modalities))[missing.all(axis=1)]:
-                raise UserError(
-                    f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
-                    f"samples that have it"
-                )
-            if (empty := np.flatnonzero(missing.all(axis=0))).size:
-                raise UserError(
-                    f"{place}: {empty.size} of {len(split)} samples of {name} have none of "
-                    f"{', '.join(split.modalities)} (first sample {empty[0]}); drop them, or take more modalities"
-                )
+            for modality, sequences in split.modalities.items():
+                if sequences.missing.all():
+                    raise UserError(
+                        f"{place}: {modality} is missing in every sample of {name} (length 0); leave it out, or give "
+                        f"samples that have it"
+                    )
+            split.check_missing(place, name)
 
     @property
     def classes(self) -> int:
@@ -369,7 +376,7 @@ class Dataset:
 
         Args:
             name: a plain word, by which results know it.
-            frame: a row per sample; or, with `sample`, per step.
+            frame: a row per sample; or, with `sample`, per step. What is NaN throughout lacks the modality.
             modalities: per name its columns: names, or a pattern such as `acc_*`, or `cols:0-2`. By default columns
                 that begin alike are one.
             label: the column of classes, of any kind; by default what is called so.
@@ -418,7 +425,7 @@ class Dataset:
         Args:
             name: a plain word, by which results know it.
             train: has a length. A sample's values are (features,) or (steps, features), with as many steps as it has;
-                none where it lacks the modality.
+                none, None, or nothing by that name where it lacks the modality.
             valid: by default a part of train.
             test: if it is left out too, train is split.
             modalities: names of the values in a tuple.

@@ -3,6 +3,11 @@
 The rule on few test samples, written before results: an accuracy of 75 % on n test samples is known to ± 1.96 ·
 √(0.75 · 0.25 / n) (95 % interval of a proportion, normal approximation). Where that is above 10 points, for n up to
 72, a warning says so. Seeds do not help: they are of the same samples.
+
+The rule on who lacks a modality, written before results: whether a training sample lacks it and its class are held
+against each other by Pearson's chi-square test of independence, without correction. Where p is below 0.001, a warning
+says so, and in which classes the share that lacks it is the smallest and the largest. The test is not asked where it
+does not hold (Cochran): an expected count is below 1, or more than a fifth of them are below 5.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from s3ray.data.padding import longest
 
 _USUAL = 0.75  # accuracy at which the rule is applied
 _UNKNOWN = 10.0  # points either way
+_TELLS = 0.001  # level of the test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,7 @@ class DataFacts:
             best_accuracy=data.facts.get("best_accuracy"),
             truth=data.truth_fingerprint(),
             scores=data.scores_fingerprint(),
-            warnings=(*data.warnings, *_one_modality(data), *_few_samples(len(data.test))),
+            warnings=(*data.warnings, *_one_modality(data), *_few_samples(len(data.test)), *_telling(data)),
         )
 
 
@@ -102,6 +108,35 @@ def told_missing(missing: Mapping[str, Mapping[str, int]], samples: Mapping[str,
         for name, of_splits in missing.items()
     }
     return "; ".join(f"{name} is missing in {of_splits}" for name, of_splits in shares.items())
+
+
+def _telling(data: Dataset) -> Iterator[str]:
+    """By the rule above."""
+    if not data.lacking:
+        return
+    from scipy.stats import chi2_contingency  # takes a while to import, and few data lack anything
+
+    classes, code_N = np.unique(data.train.labels, return_inverse=True)
+    samples_K = np.bincount(code_N)
+    for name, of_splits in data.lacking.items():
+        if not 0 < of_splits["train"] < len(data.train):
+            continue
+        lacks_K = np.bincount(code_N[data.train.modalities[name].missing], minlength=len(classes))
+        test = chi2_contingency([lacks_K, samples_K - lacks_K], correction=False)
+        if test.expected_freq.min() < 1 or (test.expected_freq < 5).mean() > 0.2 or test.pvalue >= _TELLS:
+            continue
+        share_K = lacks_K / samples_K
+        least, most = (
+            f"{share_K[k]:.0%} of class {_called(data, classes[k])}" for k in (share_K.argmin(), share_K.argmax())
+        )
+        yield (
+            f"who lacks {name} tells of the class: {least} and {most} in train do (chi-square test, p < {_TELLS}); "
+            f"hold accuracies against the reference on what is missing"
+        )
+
+
+def _called(data: Dataset, label: int) -> str:
+    return data.label_names[label] if 0 <= label < len(data.label_names) else str(label)
 
 
 def _one_modality(data: Dataset) -> Iterator[str]:

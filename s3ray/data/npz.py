@@ -235,6 +235,8 @@ def _about(archive: Archive, data: Dataset) -> dict[str, Any]:
         if not isinstance(imported, dict):
             raise UserError(f"{archive.place}: imported is not what s3ray data import writes; drop the key")
         facts["imported"] = imported
+        if isinstance(options := imported.get("options"), dict) and options.get("missing") == "zeros":
+            facts["missing"] = "zeros"
     return facts
 
 

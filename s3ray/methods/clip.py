@@ -37,5 +37,5 @@ METHOD = Method(
     scales={"smoke": {"temperature": 0.2}},
     search={"temperature": 5},
     modalities=(2, math.inf),
-    missing=True,
+    takes_missing=True,
 )

@@ -41,5 +41,5 @@ METHOD = Method(
     model=CrossEntropy,
     settings=CrossEntropySettings,
     uses_labels=True,
-    missing=True,
+    takes_missing=True,
 )

@@ -52,7 +52,7 @@ class Method:
         uses_labels: labels train its encoders.
         search: of its own settings those that a search varies, and by which factor either way (`space`).
         modalities: the fewest and the most of them that its authors define it for; sweeps leave out cells of others.
-        missing: its loss is defined where samples lack modalities; else sweeps leave out cells of such data.
+        takes_missing: its loss is defined where samples lack modalities; else sweeps leave out cells of such data.
         passes: over the training split, in units of Specialization's: views, and objectives that take turns.
     """
 
@@ -65,7 +65,7 @@ class Method:
     search: Mapping[str, float] = field(default_factory=dict)
     uses_labels: bool = False
     modalities: tuple[float, float] = (1, math.inf)
-    missing: bool = False
+    takes_missing: bool = False
     passes: float = 1.0
 
     @property

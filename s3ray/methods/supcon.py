@@ -36,5 +36,5 @@ METHOD = Method(
     scales={"smoke": {"temperature": 0.2}},
     search={"temperature": 5},
     uses_labels=True,
-    missing=True,
+    takes_missing=True,
 )

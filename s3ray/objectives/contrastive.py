@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from s3ray.objectives.present import Present, mean_of
+from s3ray.objectives.present import Present, mean_over
 from s3ray.objectives.sphere import normalize
 
 
@@ -36,8 +36,8 @@ def representation_loss(
 
     Args:
         z, z_views: (B, D) per modality.
-        present: where samples lack modalities: a direction runs over those that have its own, and is left out where
-            there are none.
+        present: where samples lack modalities: a direction runs over those that have its own, and adds 0 to the mean
+            over all M where there are none. One sample alone has nothing to be told from: its InfoNCE is 0 as well.
     """
     pairs = list(zip(z, z_views, strict=True))
     if present is None:
@@ -50,7 +50,8 @@ def coherence_loss(z: Sequence[Tensor], temperature: float, present: Present = N
 
     Args:
         z: (B, D) per modality, of which there are two or more: one alone has no other to be coherent with.
-        present: where samples lack modalities: a direction runs over those that have both of its own.
+        present: where samples lack modalities: a direction runs over those that have both of its own, and adds 0 to the
+            mean over all M (M - 1) where there are none.
     """
     pairs = list(itertools.permutations(z, 2))
     if present is None:
@@ -66,4 +67,4 @@ def _mean_of_present(
         has_B = has_a_B & has_b_B
         if has_B.any():
             terms.append(info_nce(a_BD[has_B], b_BD[has_B], temperature))
-    return mean_of(terms, [True] * len(terms), [z_BD for pair in pairs for z_BD in pair])
+    return mean_over(len(pairs), terms, [z_BD for pair in pairs for z_BD in pair])

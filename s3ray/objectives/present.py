@@ -1,7 +1,9 @@
 """Samples that lack a modality take no part in what is computed of it (ours).
 
-A direction m→m̄ compares those samples of a batch that it can compare, and is left out where there are none. Where no
-sample lacks anything, losses are told so by None, and compute what they always did.
+A direction m→m̄ compares those samples of a batch that it can compare, and adds 0 where there are none. The mean is
+over all M, M (M - 1) or M² directions, whatever a batch has of them: so the weight and the gradient of one do not
+depend on who lacks what in the others. Where no sample lacks anything, losses are told so by None, and compute what
+they always did.
 
 Shape suffixes: B samples.
 """
@@ -17,15 +19,12 @@ from torch import Tensor
 Present = Sequence[Tensor] | None
 
 
-def mean_of(terms: Sequence[Tensor], counted: Sequence[Tensor | bool], z: Sequence[Tensor]) -> Tensor:
-    """The mean of those terms that are counted, 0 of none.
+def mean_over(directions: int, terms: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
+    """The mean over all directions, those that are left out among them: they count as 0.
 
     Args:
-        counted: per term whether it compares any sample.
+        terms: of the directions that compare any sample.
         z: of all modalities. Each gets a gradient, if only 0: DistributedDataParallel counts on it.
     """
-    total = torch.stack([(0.0 * z_BD).sum() for z_BD in z]).sum()
-    if not terms:
-        return total
-    counted_K = torch.stack([torch.as_tensor(one, device=total.device) for one in counted]).to(total.dtype)
-    return total + (torch.stack(list(terms)) * counted_K).sum() / counted_K.sum().clamp_min(1.0)
+    nothing = torch.stack([(0.0 * z_BD).sum() for z_BD in z]).sum()
+    return sum(terms, start=nothing) / directions

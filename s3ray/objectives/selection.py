@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3ray.objectives.contrastive import cosine_logits
-from s3ray.objectives.present import Present, mean_of
+from s3ray.objectives.present import Present, mean_over
 from s3ray.objectives.sphere import normalize
 
 Positives = Literal["all", "others"]
@@ -38,12 +38,11 @@ def sup_con(
         mean_positive_B = (logits_BB * positive_BB).sum(1) / positive_BB.sum(1)
         return (torch.logsumexp(logits_BB, dim=1) - mean_positive_B).mean()
     itself_BB = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
-    loss, _ = _of_anchors(logits_BB, positive_BB, itself_BB)
-    return loss
+    return _of_anchors(logits_BB, positive_BB, itself_BB)
 
 
-def _of_anchors(logits_AC: Tensor, positive_AC: Tensor, itself_AC: Tensor | None) -> tuple[Tensor, Tensor]:
-    """SupCon over the anchors A that have a positive among C, and how many they are; 0 of none."""
+def _of_anchors(logits_AC: Tensor, positive_AC: Tensor, itself_AC: Tensor | None) -> Tensor:
+    """SupCon over the anchors A that have a positive among C; 0 of none."""
     every_AC = logits_AC
     if itself_AC is not None:
         positive_AC = positive_AC.masked_fill(itself_AC, 0.0)
@@ -52,8 +51,7 @@ def _of_anchors(logits_AC: Tensor, positive_AC: Tensor, itself_AC: Tensor | None
     count_A = positive_AC.sum(1)
     lacking_A = torch.logsumexp(every_AC, dim=1) - (logits_AC * positive_AC).sum(1) / count_A.clamp_min(1)
     anchor_A = count_A > 0
-    anchors = anchor_A.sum()
-    return torch.where(anchor_A, lacking_A, 0.0).sum() / anchors.clamp_min(1), anchors
+    return torch.where(anchor_A, lacking_A, 0.0).sum() / anchor_A.sum().clamp_min(1)
 
 
 def compactness(a_BD: Tensor, b_BD: Tensor, labels_B: Tensor) -> Tensor:
@@ -79,7 +77,7 @@ def sufficiency_loss(
         positives: `all`, as Eq. 29 has them; `others`: within a modality a sample is none of its own, while the same
             sample in another modality stays one.
         present: where samples lack modalities: anchors are those that have m, all others those that have m̄. An anchor
-            without positive there has no part, a direction without anchor none either.
+            without positive there has no part; a direction without anchor adds 0 to the mean over all M².
     """
     directions = list(itertools.product(enumerate(z), repeat=2))
     alone = [positives == "others" and m == other for (m, _), (other, _) in directions]
@@ -88,7 +86,7 @@ def sufficiency_loss(
         return torch.stack(
             [sup_con(a, b, labels_B, temperature, without_itself=without) for ((_, a), (_, b)), without in pairs]
         ).mean()
-    terms, anchors = list[Tensor](), list[Tensor]()
+    terms = list[Tensor]()
     for ((m, a_BD), (other, b_BD)), without in zip(directions, alone, strict=True):
         has_a_B, has_b_B = present[m], present[other]
         if not (has_a_B.any() and has_b_B.any()):
@@ -96,10 +94,8 @@ def sufficiency_loss(
         logits_AC = cosine_logits(a_BD[has_a_B], b_BD[has_b_B], temperature)
         positive_AC = _same_class(labels_B, has_a_B, has_b_B).to(logits_AC.dtype)
         itself_AC = torch.eye(len(logits_AC), dtype=torch.bool, device=logits_AC.device) if without else None
-        term, count = _of_anchors(logits_AC, positive_AC, itself_AC)
-        terms.append(term)
-        anchors.append(count > 0)
-    return mean_of(terms, anchors, z)
+        terms.append(_of_anchors(logits_AC, positive_AC, itself_AC))
+    return mean_over(len(directions), terms, z)
 
 
 def minimality_loss(z: Sequence[Tensor], labels_B: Tensor, present: Present = None) -> Tensor:
@@ -107,11 +103,11 @@ def minimality_loss(z: Sequence[Tensor], labels_B: Tensor, present: Present = No
 
     Args:
         present: where samples lack modalities: those that have m are held against the class means of those that have
-            m̄. One whose class has no mean there has no part, a direction without any none either.
+            m̄. One whose class has no mean there has no part; a direction without any adds 0 to the mean over all M².
     """
     if present is None:
         return torch.stack([compactness(a, b, labels_B) for a, b in itertools.product(z, repeat=2)]).mean()
-    terms, anchors = list[Tensor](), list[Tensor]()
+    terms = list[Tensor]()
     for (a_BD, has_a_B), (b_BD, has_b_B) in itertools.product(zip(z, present, strict=True), repeat=2):
         if not (has_a_B.any() and has_b_B.any()):
             continue
@@ -120,8 +116,7 @@ def minimality_loss(z: Sequence[Tensor], labels_B: Tensor, present: Present = No
         count = member_AC.any(1).sum()
         # Without a mean there is 0 in its place.
         terms.append(-(normalize(a_BD[has_a_B]) * center_AD).sum() / count.clamp_min(1))
-        anchors.append(count > 0)
-    return mean_of(terms, anchors, z)
+    return mean_over(len(z) ** 2, terms, z)
 
 
 def _same_class(labels_B: Tensor, has_a_B: Tensor, has_b_B: Tensor) -> Tensor:

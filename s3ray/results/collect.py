@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -79,7 +80,7 @@ class Results:
             _contributions(plan, store, left_out),
             _at_ratios("factors", plan, store, left_out),
             _at_ratios("modalities", plan, store, left_out),
-            _at_ratios("missing", plan, store, left_out),
+            _at_ratios("lacking", plan, store, left_out),
             # Last: what was left out is known by then.
             {**_info(plan), "left_out": sorted(set(left_out)), "collapsed": sentences(rows)},
         )
@@ -288,6 +289,7 @@ def _entropies(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
         cell, branch, run = task
         metrics = pd.DataFrame(_measured(store, run, plan, {}))
         entropies = metrics.filter(regex="^step$|_entropy/").melt("step", value_name="entropy")
+        entropies = entropies.dropna(ignore_index=True)  # of batches in which nobody has the modality
         parts = entropies.pop("variable").str.extract("^(?P<scope>local|global)_entropy/(?P<modality>.+)$")
         labels = pd.DataFrame(_cell_labels(cell, branch), index=entropies.index)
         return pd.concat([labels, entropies, parts], axis=1)
@@ -316,7 +318,7 @@ def _contributions(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFram
             | {"modality": name.split("/")[1], "layer": int(name.split("/")[2]), "share": share}
             for after, step in steps.items()
             for name, share in metrics[step].items()
-            if name.startswith("expert_share/")
+            if name.startswith("expert_share/") and not math.isnan(share)  # nobody of the batch has the modality
         ]
 
     return _table(store, read, [task for task in tasks if task[2].identity in plan.committed], left_out)
@@ -439,7 +441,7 @@ def _by_presence(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[st
     """Accuracy of a probe's row by what samples lack, where the data are at hand and any lack something."""
     data = plan.study.data.get(cell.cell.dataset)
     split = data.splits[line["split"]] if data else None
-    found: dict[str, Any] = {"accuracy_complete": None, "accuracy_lacking": None}
+    found: dict[str, Any] = dict.fromkeys(("accuracy_complete", "samples_complete", "accuracy_lacking"))
     if split is None or line.get("correct") is None:
         return found
     missing = {m: s.missing for m, s in split.modalities.items() if s.missing.any()}
@@ -447,7 +449,9 @@ def _by_presence(line: Mapping[str, Any], plan: Plan, cell: CellPlan) -> dict[st
         right_N = _right(line, len(split))
         complete = ~np.any(list(missing.values()), axis=0)
         found["accuracy_complete"] = float(right_N[complete].mean()) if complete.any() else None
-        found["accuracy_lacking"] = json.dumps({m: float(right_N[of].mean()) for m, of in missing.items()})
+        found["samples_complete"] = int(complete.sum())
+        lacking = {m: {"accuracy": float(right_N[of].mean()), "samples": int(of.sum())} for m, of in missing.items()}
+        found["accuracy_lacking"] = json.dumps(lacking)
     return found
 
 

@@ -53,9 +53,10 @@ _ACC2 = {
     "scores_fingerprint": "hash of the data with these scores, as they were when results were collected",
 }
 _PRESENT = {
-    "accuracy_complete": "of the samples that lack no modality, 0 to 1; this and the next are empty where no sample of "
+    "accuracy_complete": "of the samples that lack no modality, 0 to 1; this and the next two are empty where none of "
     "the split lacks any, and this where all do",
-    "accuracy_lacking": "of the samples that lack a modality, by its name: a JSON object",
+    "samples_complete": "how many these are",
+    "accuracy_lacking": "of the samples that lack a modality, by its name, and how many they are: a JSON object",
 }
 _POINT = {
     **_RATIO,
@@ -108,7 +109,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "scale": _CELL["scale"],
         **_DATA,
         "reference": "majority class: always the most frequent training class; raw features: the probe on "
-        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all",
+        "features averaged over steps, of all modalities; raw NAME: of one; raw means and deviations: both, of all; "
+        "what is missing: on which modalities a sample lacks",
         "split": "valid or test",
         "accuracy": "0 to 1",
         "samples": "of the split",
@@ -162,8 +164,10 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         **_CELL,
         **_RATIO,
         "missing": "probability with which a sample of any split was made to lack each of its modalities; one stays",
+        "share_missing": "of the split's (sample, modality) pairs that are missing in truth, 0 to 1",
         "split": "valid or test",
         "accuracy": "share of samples that a probe gets right which was fitted on as incomplete a train split, 0 to 1",
         "samples": "of the split",
+        "probe_converged": "whether the probe did",
     },
 }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from s3ray.results import labels
 from s3ray.stages.metrics import METRICS, Metric
-from s3ray.stages.reference import MAJORITY
+from s3ray.stages.reference import MAJORITY, MISSING
 
 _ACCURACY = METRICS["accuracy"]
 
@@ -75,7 +75,7 @@ def references_on_test(references: pd.DataFrame, dataset: str) -> dict[str, floa
 
 def best_raw(references: pd.DataFrame) -> str | None:
     """Of a dataset's references the one on raw features that is best on validation, of equals the first; if any."""
-    valid = references[(references["split"] == "valid") & (references["reference"] != MAJORITY)]
+    valid = references[(references["split"] == "valid") & ~references["reference"].isin([MAJORITY, MISSING])]
     accuracies = valid.set_index("reference")["accuracy"].dropna()
     return str(accuracies.idxmax()) if len(accuracies) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from s3ray.methods import METHODS, S3
 from s3ray.results.published import published_table
+from s3ray.stages.reference import MISSING
 from s3ray.stages.variants import VARIANTS
 
 SELECTED, UNSELECTED, REFERENCE, STAR = VARIANTS["suff+min"].color, VARIANTS["none"].color, "#2e7d32", "#c0392b"
@@ -84,6 +85,8 @@ def reference_title(reference: str) -> str:
 
 def inputs_title(reference: str) -> str:
     """What a reference is called where all of them stand, by its inputs."""
+    if reference == MISSING:
+        return "logistic regression on which modalities are missing"
     if reference in _REFERENCES and reference != BEST_RAW:
         return _REFERENCES[reference]
     inputs = reference.removeprefix("raw ")

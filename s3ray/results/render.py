@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from s3ray.data.facts import told_missing
 from s3ray.results.chart import Chart
 from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
@@ -102,8 +103,8 @@ def _data_note(results: Results) -> str:
 
 def _about_dataset(name: str, facts: Mapping[str, Any]) -> str:
     text = f"{name} is {facts['kind']} data ({' + '.join(facts['modalities'])}, {facts['scale']} scale"
-    for modality, counts in facts.get("missing", {}).items():
-        text += f", {modality} missing in {100 * counts['train'] / facts['samples']['train']:.1f}% of train"
+    if facts.get("missing"):
+        text += f", {told_missing(facts['missing'], facts['samples'])}"
     if facts["label_rule"]:
         text += f", {facts['label_rule']}"
     if isinstance(facts["best_accuracy"], float):

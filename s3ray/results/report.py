@@ -11,6 +11,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 import s3ray
+from s3ray.data.facts import told_missing
 from s3ray.errors import UserError
 from s3ray.results.collect import Results
 from s3ray.results.columns import PROVENANCE
@@ -72,6 +73,7 @@ def _page(
     shown = tables(on_page) | beside
     return environment.get_template("report.html.j2").render(
         info=info,
+        told_missing=told_missing,
         answers=answers(results),
         findings=findings(results),
         cost=cost,

@@ -32,7 +32,7 @@ from s3ray.model import Pruning, TrainedModel
 from s3ray.objectives.contrastive import coherence_loss
 from s3ray.objectives.selection import minimality_loss, sufficiency_loss
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
-from s3ray.stages.probe import probing_seconds, with_indicators
+from s3ray.stages.probe import NOTHING, probing_seconds
 from s3ray.stages.sentiment import ridge
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
@@ -160,8 +160,8 @@ def factor_points(
     for modality, features in reads.items():
         own = known[modality]
         # What is read from all side by side is told which are missing, as the probe is.
-        told = with_indicators(features, data) if modality == TOGETHER else features
-        for split, scores in factor_scores(told, own, names).items():
+        told = data.indicators() if modality == TOGETHER else NOTHING
+        for split, scores in factor_scores(features, own, names, told).items():
             shares = dict(zip(names, variance_shares(features[split], own[split]).tolist(), strict=True))
             measured: dict[Quantity, dict[str, float]] = {"R2": scores, "share of variance": shares}
             points += [
@@ -247,12 +247,16 @@ def expresses(modality: str, name: str) -> bool:
 
 
 def factor_scores(
-    features: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]], names: Sequence[str]
+    features: Mapping[str, NDArray[Any]],
+    truth: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    indicators: Mapping[str, NDArray[np.bool_]] = NOTHING,
 ) -> dict[str, dict[str, float]]:
     """R² of every factor, regressed linearly on the representation: fitted on `train`, per other split.
 
     Ridge regression on features standardised by train's statistics. Each factor has a penalty of its own, chosen
-    by leave-one-out error on train: a fixed one would fit noise for a factor that is not there (R² ≈ -width / n).
+    by leave-one-out error on train: a fixed one would fit noise for a factor that is not there (R² ≈ -width / n). NaN
+    of a split below two samples.
 
     How to read it: nothing is clipped, and a factor that is not there scatters about 0, below it too. Where a
     factor's token may be missing, even the input allows less than 1. The label depends on the relevant factors,
@@ -262,12 +266,19 @@ def factor_scores(
         features: (n, width) per split, `train` among them.
         truth: (n, factors) per split.
         names: of the columns of `truth`.
+        indicators: as of `s3ray.stages.probe.scaled`.
     """
     # Imported here for the same reason as in `probe`: most processes of a worker group never come here.
     from sklearn.metrics import r2_score
 
-    scores = {}
-    for split, predicted_NF in ridge(features, truth["train"], alpha_per_target=True).items():
+    unknown = dict.fromkeys(names, math.nan)
+    scores = {split: unknown for split in features if split != "train"}
+    # What one sample varies by is not defined, and without two nothing can be fitted.
+    read = {split: x for split, x in features.items() if len(x) > 1}
+    if "train" not in read:
+        return scores
+    told = {split: indicators[split] for split in read} if indicators else NOTHING
+    for split, predicted_NF in ridge(read, truth["train"], told, alpha_per_target=True).items():
         r2_F = r2_score(truth[split], predicted_NF, multioutput="raw_values", force_finite=False)
         scores[split] = dict(zip(names, r2_F.tolist(), strict=True))
     return scores
@@ -282,10 +293,10 @@ def variance_shares(z_ND: NDArray[Any], truth_NF: NDArray[Any]) -> NDArray[np.fl
     value, a representation that is one point; and below three samples.
     """
     n = len(z_ND)
-    z_ND = np.asarray(z_ND, dtype=np.float64) - z_ND.mean(axis=0, dtype=np.float64)
-    truth_NF = np.asarray(truth_NF, dtype=np.float64)
     if n < 3:
         return np.full(truth_NF.shape[1], np.nan)
+    z_ND = np.asarray(z_ND, dtype=np.float64) - z_ND.mean(axis=0, dtype=np.float64)
+    truth_NF = np.asarray(truth_NF, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # 0 / 0
         standard_NF = (truth_NF - truth_NF.mean(axis=0)) / truth_NF.std(axis=0)
         explained_F = ((standard_NF.T @ z_ND / n) ** 2).sum(axis=1) / z_ND.var(axis=0).sum()
@@ -336,10 +347,10 @@ def semantic_coherence(z: Sequence[NDArray[Any]], factor_N: NDArray[Any]) -> Coh
     """
     from sklearn.preprocessing import normalize
 
-    z = [normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in z]
     members = [factor_N == value for value in np.unique(factor_N) if np.count_nonzero(factor_N == value) > 1]
     if not members:
         return Coherence(math.nan, math.nan, math.nan)
+    z = [normalize(np.asarray(z_ND, dtype=np.float64)) for z_ND in z]
     pairs = itertools.combinations(z, 2)
     given = [_energy(a_ND[member], b_ND[member], True) for a_ND, b_ND in pairs for member in members]
     between = [

@@ -21,7 +21,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
 from s3ray.stages.cost import encoding_seconds, probe_seconds
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
-from s3ray.stages.probe import ClassifierConfig, probe, with_indicators
+from s3ray.stages.probe import ClassifierConfig, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -59,7 +59,7 @@ def _accuracies(
         return dict.fromkeys(representations, math.nan)
     joined = {split: np.concatenate([z[name] for name in names], axis=1) for split, z in representations.items()}
     labels = {name: split.labels for name, split in data.splits.items()}
-    scored = probe(with_indicators(joined, data, names), labels, classifier)
+    scored = probe(joined, labels, classifier, data.indicators(names))
     return {split: float(correct.mean()) for split, correct in scored.correct.items()}
 
 

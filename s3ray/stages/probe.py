@@ -1,7 +1,9 @@
 """The linear probe: logistic regression on frozen representations, unpruned.
 
 The representation of a modality that a sample lacks is 0. So that this is not read as one that says nothing, a column
-per modality that any sample of the dataset lacks tells which do (ours).
+per modality that any sample of the dataset lacks tells which do (ours). These indicators are 0 or 1 and are not
+standardised: brought to deviation 1, that of a single one of n training samples would be √n there, and its class would
+be said of every other that lacks the modality.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,8 @@ from s3ray.stages.cost import encoding_seconds, probe_seconds
 from s3ray.stages.encode import SAMPLES_AT_ONCE, Begun, encode_splits
 from s3ray.stages.metrics import ClassMetrics
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
+
+NOTHING: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})  # the indicators of complete data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,43 +123,54 @@ class ProbeScore:
         return ClassMetrics.of(labels, self.predicted[split], self.probabilities[split], self.classes)
 
 
-def with_indicators(
-    features: Mapping[str, NDArray[Any]], data: Dataset, modalities: Sequence[str] | None = None
+def scaled(
+    features: Mapping[str, NDArray[Any]], indicators: Mapping[str, NDArray[np.bool_]] = NOTHING, *, standardize: bool
 ) -> dict[str, NDArray[Any]]:
-    """Features (n, width) per split, beside them a column for each of these modalities (all) that any sample lacks."""
-    lacking = data.indicators(modalities)
+    """Features by train's statistics, and beside them the indicators as they are.
+
+    Args:
+        features: (n, width) per split, `train` among them.
+        indicators: (n, K) per split, 1 where a sample lacks the modality; none of complete data.
+    """
+    # Imported here: most processes of a worker group never probe, and this import takes a second.
+    from sklearn.preprocessing import StandardScaler
+
+    if standardize:
+        scaler = StandardScaler().fit(features["train"])
+        features = {split: scaler.transform(x) for split, x in features.items()}
     return {
-        split: np.concatenate([x, lacking[split].astype(x.dtype)], axis=1) if lacking[split].size else x
+        split: np.concatenate([x, indicators[split].astype(x.dtype)], axis=1) if indicators else x
         for split, x in features.items()
     }
 
 
 def probe(
-    features: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[np.int64]], config: ClassifierConfig
+    features: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[np.int64]],
+    config: ClassifierConfig,
+    indicators: Mapping[str, NDArray[np.bool_]] = NOTHING,
 ) -> ProbeScore:
     """Fit on `train`; score every other split.
 
     Args:
-        features: (n, width) per split, `train` among them.
+        features, indicators: as of `scaled`.
         labels: (n,) per split.
     """
-    # Imported here: most processes of a worker group never probe, and this import takes a second.
+    # Imported here for the same reason as in `scaled`.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     classifier = LogisticRegression(C=config.inverse_regularization, max_iter=config.max_iterations)
-    pipeline = make_pipeline(StandardScaler(), classifier) if config.standardize else make_pipeline(classifier)
+    features = scaled(features, indicators, standardize=config.standardize)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        pipeline.fit(features["train"], labels["train"])
+        classifier.fit(features["train"], labels["train"])
     scored = [split for split in features if split != "train"]
-    predicted = {split: pipeline.predict(features[split]) for split in scored}
+    predicted = {split: classifier.predict(features[split]) for split in scored}
     return ProbeScore(
         correct={split: predicted[split] == labels[split] for split in scored},
         predicted=predicted,
-        probabilities={split: pipeline.predict_proba(features[split]) for split in scored},
+        probabilities={split: classifier.predict_proba(features[split]) for split in scored},
         classes=classifier.classes_,
         converged=bool((classifier.n_iter_ < config.max_iterations).all()),
     )
@@ -183,7 +199,7 @@ def probed(
         return Outcome([])
     started = time.perf_counter()
     labels = {name: split.labels for name, split in data.splits.items()}
-    score = probe(with_indicators({name: e.z for name, e in encoded.items()}, data), labels, classifier)
+    score = probe({name: e.z for name, e in encoded.items()}, labels, classifier, data.indicators())
     seconds = time.perf_counter() - started
     count = ParameterCount.of(*model.used(output))
     points = []

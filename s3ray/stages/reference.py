@@ -13,13 +13,15 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import TrainedModel
 from s3ray.stages.collective import rank
 from s3ray.stages.cost import pooling_seconds, probe_seconds
-from s3ray.stages.probe import ClassifierConfig, ProbeScore, probe, with_indicators
+from s3ray.stages.probe import NOTHING, ClassifierConfig, ProbeScore, probe
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
-MAJORITY, RAW = "majority class", "raw features"
+MAJORITY, RAW, MISSING = "majority class", "raw features", "what is missing"
 # The probe's regularisation on raw features is chosen on validation, these times the configured one; of equals the
 # first. Raw features differ in number and redundancy from representations, for which that one was chosen.
 _FACTORS = (1.0, 0.1, 10.0)
+# Features and indicators per split, as of `s3ray.stages.probe.scaled`.
+_Inputs = tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,19 @@ class ReferencePoint:
 
 
 def reference_points(data: Dataset, config: ClassifierConfig) -> list[ReferencePoint]:
-    """Always answering the most frequent training class, and the probe on raw features.
+    """Always answering the most frequent training class, and probes: on raw features, and on what is missing.
 
     The raw features of a sample are the means of its steps: of all modalities side by side (`raw features`), and of
     each alone (`raw NAME`). Where there are sequences, also means and deviations over steps side by side. What a sample
-    lacks is 0, and told by indicators (ours).
+    lacks is 0, and told by indicators (ours). Where samples lack modalities, these alone are a reference, too (`what is
+    missing`): who lacks what can tell the class, and whatever is above the majority there is no merit of a model.
     """
     labels = {name: split.labels for name, split in data.splits.items()}
     points = _points(MAJORITY, _majority(data), labels)
-    for reference, features in _raw_features(data).items():
-        scores = [probe(features, labels, _regularised(config, factor)) for factor in _FACTORS]
+    for reference, (features, told) in _inputs(data).items():
+        standardize = config.standardize and reference != MISSING
+        tried = [_regularised(config, factor, standardize) for factor in _FACTORS]
+        scores = [probe(features, labels, one, told) for one in tried]
         score = max(scores, key=lambda score: score.correct["valid"].mean())
         points += _points(reference, score, labels)
     return points
@@ -68,33 +73,36 @@ def _majority(data: Dataset) -> ProbeScore:
     )
 
 
-def _regularised(config: ClassifierConfig, factor: float) -> ClassifierConfig:
+def _regularised(config: ClassifierConfig, factor: float, standardize: bool) -> ClassifierConfig:
     return ClassifierConfig(
         inverse_regularization=factor * config.inverse_regularization,
         max_iterations=config.max_iterations,
-        standardize=config.standardize,
+        standardize=standardize,
     )
 
 
-def _raw_features(data: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Per reference and split (n, width)."""
+def _inputs(data: Dataset) -> dict[str, _Inputs]:
+    """Per reference what its probe reads."""
     means = {name: {m: s.means() for m, s in split.modalities.items()} for name, split in data.splits.items()}
-
-    def joined(of: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
-        return with_indicators({name: np.concatenate(list(own.values()), axis=1) for name, own in of.items()}, data)
-
-    features = {RAW: joined(means)}
+    told = data.indicators()
+    inputs: dict[str, _Inputs] = {RAW: (_joined(means), told)}
     if len(data.features) > 1:
-        features |= {
-            f"raw {m}": with_indicators({name: own[m] for name, own in means.items()}, data, [m]) for m in data.features
+        inputs |= {
+            f"raw {m}": ({name: own[m] for name, own in means.items()}, data.indicators([m])) for m in data.features
         }
     if any(sequences.lengths.max() > 1 for sequences in data.train.modalities.values()):
         deviations = {
             name: {m: s.deviations() for m, s in split.modalities.items()} for name, split in data.splits.items()
         }
         both = {name: means[name] | {f"{m} deviation": d for m, d in own.items()} for name, own in deviations.items()}
-        features["raw means and deviations"] = joined(both)
-    return features
+        inputs["raw means and deviations"] = (_joined(both), told)
+    if told:
+        inputs[MISSING] = ({name: lacking.astype(np.float64) for name, lacking in told.items()}, NOTHING)
+    return inputs
+
+
+def _joined(of: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.concatenate(list(own.values()), axis=1) for name, own in of.items()}
 
 
 def _points(reference: str, score: ProbeScore, labels: Mapping[str, NDArray[np.int64]]) -> list[ReferencePoint]:
@@ -118,7 +126,10 @@ def _run(config: ClassifierConfig, data: Dataset, parent: TrainedModel | None, c
 
 
 def _estimate(run: StageRun, facts: DataFacts) -> float:
-    """Pool the raw features and fit probes: on all of them, on each modality's, and on means and deviations."""
+    """Pool the raw features and fit probes: on all of them, on each modality's, and on means and deviations.
+
+    That on what is missing has few columns, and takes no time beside them.
+    """
     features = sum(facts.features.values())
     sequences = any(most > 1 for most in facts.most_steps.values())
     return len(_FACTORS) * (2 + 2 * sequences) * probe_seconds(facts, features) + pooling_seconds(facts, sequences)

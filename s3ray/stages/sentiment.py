@@ -18,7 +18,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.model import Pruning, TrainedModel
 from s3ray.stages.encode import at_once_and_ratio, encode_measured
 from s3ray.stages.metrics import RegressionMetrics
-from s3ray.stages.probe import probing_seconds, with_indicators
+from s3ray.stages.probe import NOTHING, probing_seconds, scaled
 from s3ray.stages.stage import Context, Outcome, Stage, StageRun
 
 
@@ -43,26 +43,30 @@ class SentimentPoint:
 
 
 def ridge(
-    features: Mapping[str, NDArray[Any]], targets_N: NDArray[Any], *, alpha_per_target: bool = False
+    features: Mapping[str, NDArray[Any]],
+    targets_N: NDArray[Any],
+    indicators: Mapping[str, NDArray[np.bool_]] = NOTHING,
+    *,
+    alpha_per_target: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """What a ridge regression, fitted on `train`, predicts per other split.
 
     Features are standardised by train's statistics. The penalty is chosen by leave-one-out error on train.
 
     Args:
-        features: (n, width) per split, `train` among them.
+        features, indicators: as of `s3ray.stages.probe.scaled`.
         targets_N: of train, (n,) or (n, targets).
         alpha_per_target: every target has a penalty of its own.
     """
     # Imported here for the same reason as in `probe`: most processes of a worker group never come here.
     from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    regression = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 6, 9), alpha_per_target=alpha_per_target))
+    regression = RidgeCV(np.logspace(-2, 6, 9), alpha_per_target=alpha_per_target)
     # In double precision: with a small penalty and collinear features, single precision decides the fit.
-    regression.fit(features["train"].astype(np.float64), targets_N.astype(np.float64))
-    return {split: regression.predict(x.astype(np.float64)) for split, x in features.items() if split != "train"}
+    double = {split: x.astype(np.float64) for split, x in features.items()}
+    ready = scaled(double, indicators, standardize=True)
+    regression.fit(ready["train"], targets_N.astype(np.float64))
+    return {split: regression.predict(x) for split, x in ready.items() if split != "train"}
 
 
 def _run(config: SentimentConfig, data: Dataset, parent: TrainedModel | None, context: Context) -> Outcome:
@@ -75,8 +79,8 @@ def _run(config: SentimentConfig, data: Dataset, parent: TrainedModel | None, co
         scores[name] = split.scores
     _, ratio = at_once_and_ratio(config.pruning)
     points = []
-    features = with_indicators({name: e.z for name, e in encoded.items()}, data)
-    for name, predicted_N in ridge(features, scores["train"]).items():
+    features = {name: e.z for name, e in encoded.items()}
+    for name, predicted_N in ridge(features, scores["train"], data.indicators()).items():
         measured = RegressionMetrics.of(scores[name], predicted_N)
         points.append(SentimentPoint(ratio, name, measured.mae, measured.pearson_r, len(predicted_N)))
     return Outcome([asdict(point) for point in points])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from s3ray.configuration import document, restored
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, Missing
 from s3ray.data.facts import DataFacts
 from s3ray.data.padding import longest, padded
 from s3ray.model.config import ModelConfig
@@ -110,12 +110,14 @@ class Inputs:
     standardized: bool = False  # features were, as the published data's facts say: new samples are, too
     subsampled: Mapping[str, int] = field(default_factory=dict)  # steps per modality whose longer sequences were cut
     padded: Mapping[str, int] = field(default_factory=dict)  # steps per modality, where the encoders route padding
+    missing: Missing = "declared"  # the rule by which samples lack modalities: new ones follow it, too
 
     @classmethod
     def of(cls, data: Dataset | DataFacts) -> Inputs:
         facts = data.facts if isinstance(data, Dataset) else {}
         subsampled = dict(facts.get("subsampled", {}))
-        return cls(dict(data.features), data.classes, "standardized" in facts, subsampled)
+        rule = facts.get("missing", "declared")
+        return cls(dict(data.features), data.classes, "standardized" in facts, subsampled, missing=rule)
 
 
 @dataclass(frozen=True)

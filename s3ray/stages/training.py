@@ -322,20 +322,25 @@ def reduce_statistics(views: list[dict[str, Encoded]]) -> dict[str, RoutingStati
 
 
 def entropy_metrics(statistics: Mapping[str, RoutingStatistics]) -> dict[str, Tensor]:
-    """Local and global router entropy (nats) per modality: Figures 7–10."""
-    local = {f"local_entropy/{name}": local_entropy_loss(s) for name, s in statistics.items()}
-    return local | {f"global_entropy/{name}": -global_entropy_loss(s) for name, s in statistics.items()}
+    """Local and global router entropy (nats) per modality: Figures 7–10. NaN without tokens."""
+
+    def known(value: Tensor, s: RoutingStatistics) -> Tensor:
+        return torch.where((s.tokens > 0).all(), value, math.nan)
+
+    local = {f"local_entropy/{name}": known(local_entropy_loss(s), s) for name, s in statistics.items()}
+    return local | {f"global_entropy/{name}": known(-global_entropy_loss(s), s) for name, s in statistics.items()}
 
 
 def expert_shares(views: list[dict[str, Encoded]]) -> dict[str, Tensor]:
     """Per modality and layer: the variance that the MoE adds, as a share of the residual stream's behind it.
 
-    A token's variance is that over its features, as a LayerNorm sees it; means are over tokens, views and workers. 0
+    A token's variance is that over its features, as a LayerNorm sees it; means are over tokens, views and workers. NaN
     without tokens.
     """
     names = list(views[0])
     added_ML2 = sum_over_workers(torch.stack([torch.stack([v[name].added_L2 for v in views]).sum(0) for name in names]))
-    shares_ML = added_ML2[..., 0] / added_ML2[..., 1].clamp_min(torch.finfo(added_ML2.dtype).tiny)
+    behind_ML = added_ML2[..., 1]
+    shares_ML = torch.where(behind_ML > 0, added_ML2[..., 0] / behind_ML, math.nan)
     return {
         f"expert_share/{name}/{layer}": share
         for name, shares_L in zip(names, shares_ML, strict=True)

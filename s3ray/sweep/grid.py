@@ -63,13 +63,15 @@ class Study:
             scale, overrides, source: as of `s3ray.settings.settings_of`.
 
         Raises:
-            UserError: of `settings_of`.
+            UserError: of `settings_of`; or a whole split lacks a modality, a sample lacks all.
         """
         settings = settings_of(data, scale, overrides, source)
         ready = {
             name: _ready(dataset, settings[name][1]) if dataset.kind == "user" else dataset
             for name, dataset in data.items()
         }
+        for name, dataset in ready.items():
+            dataset.check_missing(name)  # one made by `replace` has passed no check yet
         entries = {name: StudyDataset(DataFacts.of(dataset), *settings[name]) for name, dataset in ready.items()}
         return cls(entries, data=ready, given=(scale, overrides, source))
 
@@ -154,10 +156,14 @@ class Study:
         if not fewest <= len(named) <= most:
             count = f"{len(named)} {'modalities' if named[1:] else 'modality'} ({', '.join(named)})"
             return f"{count} and left out; give two, of your own and prepared data with --modalities A,B"
-        if facts.missing and not METHODS[cell.method].missing:
+        if facts.missing and not _takes_missing(cell.method):
             lacking = f"samples that lack a modality ({', '.join(facts.missing)})"
             return f"{lacking} and left out; take modalities that all samples have with --modalities"
         return ""
+
+
+def _takes_missing(method: str) -> bool:
+    return method == S3 or METHODS[method].takes_missing
 
 
 def _ready(data: Dataset, settings: Settings) -> Dataset:
@@ -291,7 +297,8 @@ class Sweep:
                     curve=name not in self.probed,
                     factors=factors,
                     modalities=self.modalities,
-                    missing=self.missing and len(facts.features) > 1,  # of one modality none can be lost
+                    # Of one modality none can be lost, and not every prior method is defined where some are.
+                    missing=self.missing and len(facts.features) > 1 and _takes_missing(cell.method),
                 )
                 for name in branches
             }

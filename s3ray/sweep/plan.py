@@ -66,7 +66,7 @@ class BranchPlan:
         factors: what is measured of a simulation's factors, at every ratio; empty if nothing is.
         sentiment: the regressions of sentiment scores, one per point of the curve and in its order; empty likewise.
         modalities: what each modality carries, at every ratio; empty likewise.
-        missing: what is left where samples lack modalities, at every ratio; empty likewise.
+        lacking: what is left where samples lack modalities, at every ratio; empty likewise.
     """
 
     branch: str
@@ -76,7 +76,7 @@ class BranchPlan:
     factors: tuple[StageRun, ...] = ()
     sentiment: tuple[StageRun, ...] = ()
     modalities: tuple[StageRun, ...] = ()
-    missing: tuple[StageRun, ...] = ()
+    lacking: tuple[StageRun, ...] = ()
 
     @property
     def selection(self) -> StageRun | None:
@@ -86,7 +86,7 @@ class BranchPlan:
     def groups(self) -> list[tuple[StageRun, ...]]:
         """What belongs together and is run, and said, together; parents first."""
         selection = (self.selection,) if self.selection else ()
-        measured = [self.factors, self.sentiment, self.modalities, self.missing]
+        measured = [self.factors, self.sentiment, self.modalities, self.lacking]
         return [selection, self.curve, *self.controls.values(), *measured]
 
     @property

@@ -58,8 +58,8 @@ def test_contrastive_losses_are_those_of_the_pairs_that_exist(case: str, z: list
                 info_nce(z[m][both], z[2 - other if m == other else other][both], TAU).item()
             )
     views = z[::-1]
-    assert representation_loss(z, views, TAU, present).item() == pytest.approx(_mean(own), rel=1e-12)
-    assert coherence_loss(z, TAU, present).item() == pytest.approx(_mean(across), rel=1e-12)
+    assert representation_loss(z, views, TAU, present).item() == pytest.approx(sum(own) / 3, rel=1e-12)
+    assert coherence_loss(z, TAU, present).item() == pytest.approx(sum(across) / 6, rel=1e-12)
 
 
 def _naive_sup_con(a: Tensor, b: Tensor, has_a: Tensor, has_b: Tensor, without_itself: bool) -> list[float]:
@@ -84,7 +84,7 @@ def test_sufficiency_is_of_anchors_that_have_positives(case: str, positives: Pos
         if losses := _naive_sup_con(z[m], z[other], present[m], present[other], without):
             terms.append(_mean(losses))
     loss = sufficiency_loss(z, LABELS, TAU, positives=positives, present=present)
-    assert loss.item() == pytest.approx(_mean(terms), rel=1e-12)
+    assert loss.item() == pytest.approx(sum(terms) / 9, rel=1e-12)
 
 
 @every_case
@@ -100,7 +100,7 @@ def test_minimality_is_of_samples_whose_class_has_a_mean(case: str, z: list[Tens
                 losses.append(-float(a[i] @ (members.mean(0) / members.mean(0).norm())))
         if losses:
             terms.append(_mean(losses))
-    assert minimality_loss(z, LABELS, present).item() == pytest.approx(_mean(terms), rel=1e-12)
+    assert minimality_loss(z, LABELS, present).item() == pytest.approx(sum(terms) / 9, rel=1e-12)
 
 
 def test_where_nothing_is_missing_they_are_what_they_are_without_being_told(z: list[Tensor]) -> None:
@@ -133,6 +133,21 @@ def test_what_is_missing_gets_gradient_0_and_the_rest_that_of_the_pairs_alone(ca
             assert torch.isfinite(gradient).all()
             assert not gradient[~has_B].any()
             torch.testing.assert_close(gradient, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("having", ["11000000", "10000000", "00000000"])
+def test_the_others_weigh_the_same_however_few_have_a_modality(having: str, z: list[Tensor]) -> None:
+    """The gradient of the first two modalities is that of losses over all three, whoever has the third."""
+    views = [x.detach().flip(0) for x in z]
+    told = [*_present("all")[:2], torch.tensor([flag == "1" for flag in having])]
+    whole = torch.autograd.grad(representation_loss(z, views, TAU), z)
+    some = torch.autograd.grad(representation_loss(z, views, TAU, told), z)
+    for gradient, expected in zip(some[:2], whole[:2], strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+    (pair,) = torch.autograd.grad(coherence_loss(z[:2], TAU), z[:1])
+    nobody = [*_present("all")[:2], torch.zeros(8, dtype=torch.bool)]
+    (alone,) = torch.autograd.grad(coherence_loss(z, TAU, nobody), z[:1])
+    torch.testing.assert_close(6 * alone, 2 * pair, rtol=1e-12, atol=1e-14)
 
 
 def test_of_nobody_they_are_0_with_gradient_0(z: list[Tensor]) -> None:

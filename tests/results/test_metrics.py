@@ -230,17 +230,20 @@ def test_rows_tell_accuracy_by_what_samples_lack(tiny_dataset: Dataset, tmp_path
                 if own is tiny_dataset or row["split"] == "valid":
                     assert pd.isna(row["accuracy_complete"])
                     assert pd.isna(row["accuracy_lacking"])
+                    assert pd.isna(row["samples_complete"])
                     continue
                 right = np.unpackbits(np.frombuffer(row["correct"], np.uint8), count=9).astype(bool)
                 assert row["accuracy_complete"] == pytest.approx(right[[0, 3, 5, 6, 7, 8]].mean())
+                assert row["samples_complete"] == 6
                 assert json.loads(row["accuracy_lacking"]) == {
-                    "left": float(right[4]),
-                    "right": pytest.approx(right[[1, 2]].mean()),
+                    "left": {"accuracy": float(right[4]), "samples": 1},
+                    "right": {"accuracy": pytest.approx(right[[1, 2]].mean()), "samples": 2},
                 }
-        told = "right missing in 11.5% of train" in " ".join(one.note for one in render(found))
+        sentence = "right is missing in 11.5% of train, 0.0% of valid, 22.2% of test"
+        told = sentence in " ".join(one.note for one in render(found))
         assert told == (own is data)
         page = Path(write_report(found, Store(str(tmp_path / "report")))).read_text()
-        assert ("left missing in 0.0% of train, 0.0% of valid, 11.1% of test" in page) == (own is data)
+        assert ("left is missing in 0.0% of train, 0.0% of valid, 11.1% of test" in page) == (own is data)
 
 
 def _without_scores(data: Dataset) -> dict[str, Split]:

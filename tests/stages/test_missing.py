@@ -10,9 +10,13 @@ import pytest
 from lacking import lacking
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded.three_modalities import three_modalities
+from s3ray.data.facts import DataFacts
 from s3ray.model import ModelConfig, Pruning, build_model
+from s3ray.stages.cost import encoding_seconds, probe_seconds
+from s3ray.stages.encode import SAMPLES_AT_ONCE
 from s3ray.stages.missing import MISSING, SHARES, MissingConfig, dropped
 from s3ray.stages.probe import ClassifierConfig, probed
+from s3ray.stages.specialization import SPECIALIZATION, SpecializationConfig, SpecializationSettings
 from s3ray.stages.stage import Context
 
 CLASSIFIER = ClassifierConfig(inverse_regularization=1.0, max_iterations=1000, standardize=True)
@@ -38,6 +42,25 @@ def test_a_share_is_dropped_and_one_modality_stays(three: Dataset) -> None:
         assert missing.mean(axis=0) == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 1000))
         before = missing
     assert not _missing(dropped(three, 0.0, 0)).any()
+
+
+def test_an_estimate_probes_as_often_as_there_are_shares(three: Dataset) -> None:
+    """What is missing is not encoded; the columns of a probe are there all the same."""
+    model = ModelConfig(width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2)
+    training = SpecializationConfig(model=model, training=SpecializationSettings(), batch_size=8, seed=0)
+    facts = DataFacts.of(three)
+    parent = SPECIALIZATION.planned(training, facts)
+
+    def seconds(*shares: float) -> float:
+        config = MissingConfig(
+            output="none", on_sphere=True, classifier=CLASSIFIER, pruning=None, shares=shares, seed=0
+        )
+        return MISSING.planned(config, facts, parent).estimate(facts)
+
+    encoding, probing = encoding_seconds(model, facts, SAMPLES_AT_ONCE), probe_seconds(facts, 16 * 3)
+    assert seconds(0.0) == pytest.approx(encoding + probing)
+    assert seconds(0.0, 0.75) == pytest.approx(encoding * (2 - 0.75 + 0.75**3 / 3) + 2 * probing)
+    assert seconds() == 0.0
 
 
 def test_draws_follow_from_the_seed_and_the_split(three: Dataset) -> None:
@@ -73,7 +96,9 @@ def test_it_is_the_usual_probe_of_what_is_left(
         expected = probed(model, left, CLASSIFIER, output="none", on_sphere=True, pruning=pruning).rows
         assert [row["accuracy"] for row in own] == [row["accuracy"] for row in expected]
         assert {row["preservation_ratio"] for row in own} == {pruning.ratio if pruning else 1.0}
+        for row, probe in zip(own, expected, strict=True):
+            assert row["share_missing"] == _missing(left, row["split"]).mean()
+            assert row["probe_converged"] == probe["probe_converged"]
     usual = probed(model, tiny_dataset, CLASSIFIER, output="none", on_sphere=True, pruning=pruning).rows
     assert [row["accuracy"] for row in rows[:2]] == [row["accuracy"] for row in usual]
-    assert dataclasses.replace(config, shares=()).shares == ()
     assert MISSING.run(dataclasses.replace(config, shares=()), tiny_dataset, model, Context()).rows == []

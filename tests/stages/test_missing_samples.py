@@ -18,7 +18,7 @@ import torch
 
 from gloo_workers import be_worker, gap, run_workers
 from lacking import lacking
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, Split
 from s3ray.methods import METHODS, MethodConfig
 from s3ray.model import ModelConfig, Pruning, build_model
 from s3ray.model.draws import generator
@@ -37,7 +37,7 @@ BATCH = 12  # of 26 samples: two steps an epoch
 MODEL = ModelConfig(width=16, layers=2, granularity=2, expansion=2, ffn_multiple=2, heads=2, dropout=0.1)
 OPTIMIZER = OptimizerConfig(epochs=3, learning_rate=1e-3)
 CLASSIFIER = ClassifierConfig(inverse_regularization=1.0, max_iterations=1000, standardize=True)
-TAKING_PART = tuple(name for name, method in METHODS.items() if method.missing)
+TAKING_PART = tuple(name for name, method in METHODS.items() if method.takes_missing)
 JOBS = ("specialization", "specialization, dropout views", "selection", *TAKING_PART)
 PRUNINGS = (None, Pruning(ratio=0.4, pool=3), Pruning(ratio=0.4, pool=3, scope="model"))
 
@@ -118,7 +118,7 @@ def test_workers_whose_shard_lacks_a_modality_do_what_one_worker_does(
         assert gap(ranks[0][job]["weights"], expected) < 1e-9
         assert gap(ranks[1][job]["weights"], ranks[0][job]["weights"]) == 0.0
         for row, wanted in zip(ranks[0][job]["metrics"], alone[job]["metrics"], strict=True):
-            assert row == pytest.approx(wanted, rel=1e-8, abs=1e-8)
+            assert row == pytest.approx(wanted, rel=1e-8, abs=1e-8, nan_ok=True)
     assert ranks[0]["curve"] == alone["curve"]
 
 
@@ -127,13 +127,17 @@ def test_training_goes_on_where_nobody_has_a_modality(alone: dict[str, Any]) -> 
     for job in JOBS:
         rows = alone[job]["metrics"]
         assert len(rows) == 6
-        assert all(math.isfinite(value) for row in rows for value in row.values())
-    # The second step is that in which nobody has `right`: nothing is across, no token is routed.
+        measured = ("local_entropy/", "global_entropy/", "expert_share/")
+        assert all(math.isfinite(v) for row in rows for name, v in row.items() if not name.startswith(measured))
+    # The second step is that in which nobody has `right`: nothing is across, no token is routed, and
+    # what is told of its routers is not known.
     first, second = alone["specialization"]["metrics"][:2]
     assert first["dsc"] > 0.0
     assert second["dsc"] == 0.0
-    assert second["local_entropy/right"] == 0.0
-    assert second["expert_share/right/0"] == 0.0
+    for name in ("local_entropy/right", "global_entropy/right", "expert_share/right/0"):
+        assert math.isnan(second[name])
+        assert math.isfinite(first[name])
+        assert math.isfinite(second[name.replace("right", "left")])
 
 
 @pytest.mark.parametrize("variant", [name for name, variant in VARIANTS.items() if variant.config])
@@ -175,14 +179,18 @@ def test_the_probe_is_told_what_is_missing(data: Dataset) -> None:
         assert not z[missing[0], :width].any()
         assert not z[missing[1], width:].any()
         assert np.linalg.norm(z[~missing[0], :width], axis=1) == pytest.approx(1.0)
-        features[name] = np.column_stack([z, *missing]).astype(np.float32)
-    expected = probe(features, labels, CLASSIFIER)
+        features[name] = z
+    told = {
+        name: np.column_stack([split.modalities[m].missing for m in ("left", "right")])
+        for name, split in data.splits.items()
+    }
+    expected = probe(features, labels, CLASSIFIER, told)
     rows = probed(model, data, CLASSIFIER, output="none", on_sphere=True).rows
     assert [row["accuracy"] for row in rows] == [expected.correct[s].mean() for s in ("valid", "test")]
-    assert data.indicators()["valid"].shape == (10, 2)  # as many columns in every split
-    alone = probe(
-        {s: np.column_stack([x[:, :width], x[:, 2 * width]]) for s, x in features.items()}, labels, CLASSIFIER
-    )
+    for name, columns in data.indicators().items():  # as many in every split
+        assert np.array_equal(columns, told[name])
+    left = {name: columns[:, :1] for name, columns in told.items()}
+    alone = probe({s: x[:, :width] for s, x in features.items()}, labels, CLASSIFIER, left)
     config = ModalitiesConfig(output="none", on_sphere=True, classifier=CLASSIFIER, pruning=None)
     (row,) = (
         row
@@ -194,27 +202,43 @@ def test_the_probe_is_told_what_is_missing(data: Dataset) -> None:
 
 
 def test_of_complete_data_there_are_no_indicators(tiny_dataset: Dataset) -> None:
-    assert {name: x.shape for name, x in tiny_dataset.indicators().items()} == {
-        "train": (26, 0),
-        "valid": (10, 0),
-        "test": (9, 0),
-    }
+    assert tiny_dataset.indicators() == {}
     assert tiny_dataset.lacking == {}
+
+
+@pytest.mark.parametrize("gone", [0, 1, 30])
+def test_the_few_that_lack_a_modality_do_not_decide_for_the_others_that_do(gone: int) -> None:
+    """Half of test lacks what none, one or more of 300 training samples lack, and is told by the other modality."""
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(300) % 3, "test": np.arange(600) % 3}
+    features = {s: 2.0 * np.eye(3)[y] + rng.normal(size=(len(y), 3)) for s, y in labels.items()}
+    told = {"train": (np.arange(300) < gone)[:, None], "test": (np.arange(600) < 300)[:, None]}
+    half = told["test"][:, 0]
+    without = probe(features, labels, CLASSIFIER).correct["test"]
+    with_them = probe(features, labels, CLASSIFIER, told).correct["test"]
+    assert with_them[half].mean() == pytest.approx(without[half].mean(), abs=0.02)
 
 
 def test_raw_features_of_what_is_missing_are_0_and_told(data: Dataset) -> None:
     points = {(p.reference, p.split): p.accuracy for p in reference_points(data, CLASSIFIER)}
     labels = {name: split.labels for name, split in data.splits.items()}
     features = {
-        name: np.column_stack([split.modalities["right"].means(), split.modalities["right"].missing])
+        name: np.array([step.mean(axis=0) if len(step) else np.zeros(3) for step in _steps(split)])
         for name, split in data.splits.items()
     }
-    assert not features["valid"][[0, 4, 5], :3].any()
-    expected = {
-        probe(features, labels, dataclasses.replace(CLASSIFIER, inverse_regularization=c)).correct["test"].mean()
+    assert not features["valid"][[0, 4, 5]].any()
+    told = {name: split.modalities["right"].missing[:, None] for name, split in data.splits.items()}
+    scores = [
+        probe(features, labels, dataclasses.replace(CLASSIFIER, inverse_regularization=c), told).correct
         for c in (1.0, 0.1, 10.0)
-    }
-    assert points["raw right", "test"] in expected
+    ]
+    best = max(scores, key=lambda correct: correct["valid"].mean())  # of equals the first
+    assert points["raw right", "test"] == best["test"].mean()
+
+
+def _steps(split: Split) -> list[np.ndarray]:
+    right = split.modalities["right"]
+    return np.split(right.values.astype(np.float64), right.offsets[1:-1])
 
 
 def test_a_sample_is_encoded_without_what_it_lacks(data: Dataset) -> None:
@@ -236,14 +260,33 @@ def _facts(data: Dataset) -> Any:
     return DataFacts.of(data)
 
 
-def test_factors_are_read_of_those_that_have_the_modality(data: Dataset) -> None:
+def _factor_rows(data: Dataset) -> list[dict[str, Any]]:
     def known(split: Any) -> Any:
         return dataclasses.replace(split, truth=(2.0 * (split.labels[:, None] % 2) - 1.0).astype(np.float32))
 
     splits = {name: known(split) for name, split in data.splits.items()}
     simulated = dataclasses.replace(data, **splits, truth_names=("shared_0",), relevant_factors=("shared_0",))
     config = FactorsConfig(output="none", on_sphere=True, pruning=None)
-    rows = FACTORS.run(config, simulated, build_model(MODEL, data.features, 0), Context()).rows
+    return FACTORS.run(config, simulated, build_model(MODEL, data.features, 0), Context()).rows
+
+
+@pytest.mark.parametrize("both", [0, 1])
+def test_factors_of_too_few_samples_are_not_known(both: int, tiny_dataset: Dataset) -> None:
+    """One sample of test has `right`; nobody, or that one, has both."""
+    few = lacking(tiny_dataset, test={"right": range(1, 9), "left": [] if both else [0]})
+    rows = [row for row in _factor_rows(few) if row["split"] == "test"]
+    told = {(row["quantity"], row["modality"]): (row["value"], row["samples"]) for row in rows}
+    for quantity, modality, samples in (
+        ("R2", "right", 1), ("share of variance", "right", 1), ("energy distance", "both", both)
+    ):  # fmt: skip
+        value, found = told[quantity, modality]
+        assert math.isnan(value)
+        assert found == samples
+    assert math.isfinite(told["R2", "both"][0])
+
+
+def test_factors_are_read_of_those_that_have_the_modality(data: Dataset) -> None:
+    rows = _factor_rows(data)
     samples = {row["modality"]: row["samples"] for row in rows if row["split"] == "test" and row["quantity"] == "R2"}
     assert samples == {"both": 9, "left": 8, "right": 7}
     (distance,) = (row for row in rows if row["split"] == "test" and row["quantity"] == "energy distance")

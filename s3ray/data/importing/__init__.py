@@ -49,7 +49,7 @@ def import_files(paths: Sequence[Path], output: Path, wanted: Wanted, *, overwri
     with opened_files(list(dict.fromkeys(paths)), notes) as fields:
         data = build(plain(output.stem), place, fields, wanted, notes)
     given = {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted) if f.name != "prefix"}
-    options = {name: value for name, value in given.items() if value and value != "declared"}
+    options = {name: value for name, value in given.items() if value != getattr(Wanted(), name)}
     imported = {"files": [_of_file(path) for path in paths], "options": options, **data.facts["imported"]}
     data = dataclasses.replace(data, facts={**data.facts, "imported": imported})
     save_npz(data, output, replace=overwrite)
@@ -63,21 +63,37 @@ def from_frame(name: str, frame: pd.DataFrame, wanted: Wanted) -> Dataset:
 
 def from_torch(name: str, splits: Mapping[str, Any], modalities: Sequence[str], wanted: Wanted) -> Dataset:
     """The dataset of torch's: `Dataset.from_torch`."""
-    columns: dict[str, dict[str, list[NDArray[Any]]]] = {}  # by modality, then split
+    found: dict[str, list[dict[str, NDArray[Any]]]] = {}  # by split, a sample's values by name
     for split, given in splits.items():
+        found[split] = []
         for i in range(len(given)):
             place = f"{name}: sample {i} of {split}"
-            item = _of_item(place, given[i], modalities)
-            if columns and (odd := sorted(set(columns) ^ set(item))):
-                raise UserError(f"{place}: {odd[0]} is not in every sample; give all samples the same")
-            for key, value in item.items():
-                columns.setdefault(key, {}).setdefault(split, []).append(_as_array(f"{place}, {key}", value))
+            item = {key: value for key, value in _of_item(place, given[i], modalities).items() if value is not None}
+            if "label" not in item:
+                raise UserError(f"{place}: has no label; give all samples one")
+            found[split].append({key: _as_array(f"{place}, {key}", value) for key, value in item.items()})
         if not len(given):
             raise UserError(f"{name}: {split} has no samples; give it some")
+    columns = _by_name(found)
     # Alone, the samples are still to be split.
     fields = [field for key, of in columns.items() for field in _of_column(name, key, of)]
     named = {key: key for key in columns if key != "label"}
     return build(name, name, fields, dataclasses.replace(wanted, modalities=named, label="label"))
+
+
+def _by_name(found: Mapping[str, list[dict[str, NDArray[Any]]]]) -> dict[str, dict[str, list[NDArray[Any]]]]:
+    """By name, then split, a value per sample: of one without steps where that lacks it."""
+    firsts: dict[str, NDArray[Any]] = {}
+    for samples in found.values():
+        for item in samples:
+            firsts |= {key: one for key, one in item.items() if key not in firsts or not firsts[key].size}
+
+    def value(key: str, item: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        one, first = item.get(key), firsts[key]
+        width = first.shape[-1] if first.ndim else 1
+        return one if one is not None and one.size else np.zeros((0, width), first.dtype)
+
+    return {key: {split: [value(key, item) for item in of] for split, of in found.items()} for key in firsts}
 
 
 def _of_item(place: str, item: Any, modalities: Sequence[str]) -> dict[str, Any]:
@@ -103,7 +119,15 @@ def _as_array(place: str, value: Any) -> NDArray[Any]:
 
 def _of_column(name: str, key: str, splits: Mapping[str, list[NDArray[Any]]]) -> Iterator[Field]:
     """A field per split: an array, or where samples have different numbers of steps a list of them."""
-    first = next(iter(splits.values()))[0]
+    every = [one for values in splits.values() for one in values]
+    first = next((one for one in every if one.size), every[0])
+    if first.ndim < 2 and not all(map(np.size, every)):  # one step, which some samples do not have
+        own = first.shape
+        splits = {
+            split: [one.reshape(1, -1) if one.shape == own else one for one in values]
+            for split, values in splits.items()
+        }
+        first = first.reshape(1, -1)
     same = True
     for split, values in splits.items():
         for i, one in enumerate(values):

@@ -179,14 +179,18 @@ class _Build:
     def _ids_of(self, item: Item) -> tuple[str, ...]:
         return self.rows[item.name].ids if item.name in self.rows else self._folder_ids(item)
 
-    def _place_of(self, item: Item, option: str) -> NDArray[np.int64] | None:
-        """Where each sample stands in an item; None where it stands at its own number."""
+    def _place_of(self, item: Item, option: str, *, some: bool = False) -> NDArray[np.int64] | None:
+        """Where each sample stands in an item; None where it stands at its own number.
+
+        Args:
+            some: samples may not be there; their place is -1.
+        """
         ids = self._ids_of(item)
         if not ids and self.ids:
             self._say_order(item.name)
         if not ids or not self.ids or ids == self.ids:
             return None
-        places, odd = samples.same_ids(self.ids, ids)
+        places, odd = samples.same_ids(self.ids, ids, some=some)
         if places is None:
             raise UserError(
                 f"{option}: {item.first.file} has other samples than the labels have ({len(ids)} against "
@@ -313,6 +317,7 @@ class _Build:
                 raise UserError(f"{option}: {choice} has other steps than {choices[0]}; choose what has the same")
         if len(parts) > 1:
             rows = np.concatenate([values for (values, _), _ in parts], axis=1)
+        rows, lengths = samples.without_nan(rows, lengths)
         if len(lengths) != sum(self.counts):
             raise UserError(
                 f"{option}: {choices[0].item.name} has {len(lengths)} samples, the labels are {sum(self.counts)}; give "
@@ -351,21 +356,26 @@ class _Build:
             lengths = samples.lengths_beside(self.items, choice, name, self.counts)
             values, padding = samples.of_arrays(arrays, lengths, option)
             said = ", ".join(filter(None, (said, padding)))
-        if (places := self._place_of(item, option)) is not None:
+        # A sample of which a table of values has no row lacks the modality.
+        if (places := self._place_of(item, option, some=item.name in self.rows)) is not None:
             values = _reordered(values, places)
         return values, said
 
     def _refuse_classes(self, name: str, one: _Modality, codes: NDArray[np.int64]) -> None:
-        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do."""
+        """UserError if features that do not change within any class tell the classes apart, alone or as one-hot do.
+
+        Of the classes of which samples have the modality.
+        """
         of_row = np.repeat(codes, one.lengths)
         fixed = np.arange(one.rows.shape[1])
         for label in range(codes.max() + 1):
             of_class = one.rows[of_row == label]
             if not len(of_class):
-                return
+                continue
             fixed = fixed[(of_class[:, fixed] == of_class[0, fixed]).all(axis=0)]
         firsts = one.rows[np.unique(of_row, return_index=True)[1]][:, fixed]
-        if fixed.size and len(np.unique(firsts, axis=0)) == len(firsts) and len(codes) >= 2 * len(firsts):
+        told = len(firsts) > 1 and len(np.unique(firsts, axis=0)) == len(firsts)
+        if fixed.size and told and len(codes) >= 2 * len(firsts):
             telling = fixed[(firsts != firsts[0]).any(axis=0)].tolist()
             named = listed([one.names[i] if one.names else f"feature {i}" for i in telling], shown=4)
             raise UserError(
@@ -517,10 +527,11 @@ def _labels_of(array: NDArray[Any], positions: Sequence[int] | None) -> NDArray[
 
 
 def _reordered(values: Steps, places: NDArray[np.int64]) -> Steps:
+    """The samples at these places, without steps at -1."""
     rows, lengths = values
     starts = np.cumsum(lengths) - lengths
-    order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in places])
-    return rows[order], lengths[places]
+    order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i] * (i >= 0)) for i in places])
+    return rows[order], np.where(places >= 0, lengths[places], 0)
 
 
 def _of_split(one: _Modality, inside: NDArray[np.bool_]) -> Any:
@@ -528,6 +539,6 @@ def _of_split(one: _Modality, inside: NDArray[np.bool_]) -> Any:
     rows, lengths = one.rows[np.repeat(inside, one.lengths)], one.lengths[inside]
     if not len(lengths) or (one.lengths == 1).all():
         return rows
-    if (lengths == lengths[0]).all():
+    if (lengths == lengths[0]).all() and lengths[0]:  # an array without steps would not tell how wide they are
         return rows.reshape(len(lengths), lengths[0], -1)
     return np.split(rows, np.cumsum(lengths)[:-1])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from s3ray.data.arrays import Missing
+from s3ray.data.dataset import Missing
 from s3ray.data.importing.fields import Item
 from s3ray.data.importing.tables import as_numbers, has_lists
 from s3ray.data.names import GROUPS, LABELS, SPLITS, TIMES, likely, listed, split_named, stands_beside

@@ -153,6 +153,16 @@ def of_list(samples: Sequence[NDArray[Any]], option: str) -> Steps:
     return np.concatenate(samples), np.array([len(one) for one in samples])
 
 
+def without_nan(rows: NDArray[Any], lengths: NDArray[np.int64]) -> Steps:
+    """The same without those samples' steps of which every value is NaN: these lack the modality."""
+    if rows.dtype.kind != "f":
+        return rows, lengths
+    of_row = np.repeat(np.arange(len(lengths)), lengths)
+    known = np.zeros(len(lengths), dtype=bool)
+    known[of_row[~np.isnan(rows).all(axis=1)]] = True
+    return rows[known[of_row]], np.where(known, lengths, 0)
+
+
 def oriented(item: Item, counts: Sequence[int], option: str) -> tuple[list[NDArray[Any]], str]:
     """Each part's array with samples first, and what was done to it.
 
@@ -244,17 +254,23 @@ def lengths_beside(items: Sequence[Item], choice: Choice, name: str, counts: Seq
     return None
 
 
-def same_ids(ids: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.int64] | None, list[str]]:
+def same_ids(
+    ids: Sequence[str], others: Sequence[str], *, some: bool = False
+) -> tuple[NDArray[np.int64] | None, list[str]]:
     """For each of `ids` its place in `others`; None if these are not the same names, and which only one has.
 
     Names of files may lack their suffix and their folder, and numbers their leading zeros.
+
+    Args:
+        some: `others` may lack some of the names, but not all; the place of these is -1.
     """
     mine, theirs = list(ids), list(others)
     for form in (str, _without_suffix, lambda one: _without_suffix(one).rsplit("/", 1)[-1]):
         mine, theirs = [_number(form(one)) for one in ids], [_number(form(one)) for one in others]
         places = {name: place for place, name in enumerate(theirs)}
-        if len(places) == len(theirs) == len(mine) and set(mine) == set(places):
-            return np.array([places[name] for name in mine]), []
+        known = len(set(mine)) == len(mine) and len(places) == len(theirs) and set(places) <= set(mine)
+        if known and (len(places) == len(mine) or (some and places)):
+            return np.array([places.get(name, -1) for name in mine]), []
     twice = [name for names in (mine, theirs) for name, count in Counter(names).items() if count > 1]
     return None, sorted(set(mine) - set(theirs)) or sorted(set(theirs) - set(mine)) or twice
 

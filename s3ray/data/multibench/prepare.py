@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3ray.data.arrays import Missing, without_zeros
-from s3ray.data.dataset import Dataset, DatasetWriter
+from s3ray.data.arrays import without_zeros
+from s3ray.data.dataset import Dataset, DatasetWriter, Missing
 from s3ray.data.multibench.files import FILES, MODALITIES
 from s3ray.data.multibench.layout import (
     Neutral,
@@ -107,6 +107,7 @@ def prepare(
                 facts = {
                     "source": source,
                     "options": asdict(options),
+                    "missing": options.missing,
                     "label_rule": label_rule(name, options.neutral),
                     "warnings": [*warnings, *shared_samples(looks)],
                     "modality_warnings": {
@@ -130,7 +131,7 @@ def _earlier_warnings(
         return None
     facts = data.facts
     # Earlier versions did not ask what is missing.
-    current = facts.get("source") == source and {"missing": "declared", **facts["options"]} == asdict(options)
+    current = facts.get("source") == source and {"missing": "declared", **facts.get("options", {})} == asdict(options)
     # Earlier versions did not look at the values, and left the sentiments out.
     complete = "modality_warnings" in facts and (data.train.scores is not None or not FILES[name].sentiment)
     return data.warnings if current and complete else None

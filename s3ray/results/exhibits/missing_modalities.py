@@ -27,7 +27,10 @@ def _figures(results: Results) -> dict[str, Chart]:
 
 
 def on_test(results: Results) -> pd.DataFrame:
-    """Test accuracies in percent of what is shown of every branch, p = 1 and p*: `shown`, `order`, `p`."""
+    """Test accuracies in percent of what is shown of every branch, p = 1 and p*: `shown`, `order`, `p`, `gone`.
+
+    `gone` is the share that is missing in truth, in percent: of a dataset's draws with one probability the mean.
+    """
     points = results.missing
     stars = best_ratios(results.rows)[[*CONFIGURATION, "p_star"]]
     test = points[points["split"] == "test"].merge(stars, how="left")
@@ -43,12 +46,13 @@ def on_test(results: Results) -> pd.DataFrame:
         order=[2 * position + at for position, at in zip(positions, pruned, strict=True)],
         p=[f"p* {p:g}" if p < 1.0 else "1" for p in chosen["preservation_ratio"]],
         accuracy=100 * chosen["accuracy"].astype(float),
+        gone=100 * chosen.groupby(["dataset", "missing"])["share_missing"].transform("mean"),
     )
 
 
 def missing_table(points: pd.DataFrame) -> pd.DataFrame:
     """A line per (dataset, batch size, χ, branch, p = 1 and p*): test accuracy per share missing, `mean (std)`."""
-    lines = []
+    lines, heads = [], dict[str, float]()
     for (dataset, kind, batch_size, granularity, _), own in points.groupby([*_PLACE, "order"]):
         line = {
             "dataset": f"{dataset} ({kind} data)",
@@ -57,10 +61,13 @@ def missing_table(points: pd.DataFrame) -> pd.DataFrame:
             "method": f"S3, {own['shown'].iloc[0].removesuffix(', at p*')}",
             "p": own["p"].iloc[0],
         }
-        for share, values in own.groupby("missing")["accuracy"]:
-            line[f"{100 * float(str(share)):g}% missing"] = mean_std(values.mean(), values.std(ddof=1))
+        for share, values in own.groupby("gone")["accuracy"]:
+            heads[head := f"{float(str(share)):.0f}% missing"] = float(str(share))
+            line[head] = mean_std(values.mean(), values.std(ddof=1))
         lines.append(line | {"n": own["seed"].nunique()})
-    return pd.DataFrame(lines)
+    # Data of other numbers of modalities have other shares.
+    places = ["dataset", "batch size", "χ", "method", "p", *sorted(heads, key=lambda head: heads[head]), "n"]
+    return pd.DataFrame(lines, columns=places)
 
 
 def missing_chart(points: pd.DataFrame) -> Chart:
@@ -78,21 +85,20 @@ def missing_chart(points: pd.DataFrame) -> Chart:
         title=f"Where samples lack modalities, batch size {points['batch_size'].iloc[0]}\n"
         f"test accuracy, {over_seeds(points['seed'].nunique())}",
         panels=[panels],
-        columns=[Axis(title="probability that a modality\nis missing (%)") for _ in datasets],
+        columns=[Axis(title="share of modalities\nthat is missing (%)") for _ in datasets],
         rows=[Axis(title="test accuracy (%)")],
     )
 
 
 def _curve(points: pd.DataFrame) -> Curve:
     branch, name = points["branch"].iloc[0], points["shown"].iloc[0]
-    values = points.groupby("missing")["accuracy"].agg(["mean", "std", "count"])
+    values = points.groupby("gone")["accuracy"].agg(["mean", "std", "count"])
     pruned = points["preservation_ratio"].iloc[0] < 1.0
     hover = [
-        told(name, f"{100 * share:g}% missing", *own)
-        for share, own in zip(values.index, values.to_numpy(), strict=True)
+        told(name, f"{share:.0f}% missing", *own) for share, own in zip(values.index, values.to_numpy(), strict=True)
     ]
     return Curve(
-        x=[100 * share for share in values.index],
+        x=list(map(float, values.index)),
         y=list(values["mean"]),
         spread=list(values["std"]),
         band=True,
@@ -106,7 +112,8 @@ def _curve(points: pd.DataFrame) -> Curve:
 EXHIBIT = Exhibit(
     name="missing_modalities",
     title="Where samples lack modalities",
-    note="Test accuracy where each modality of every sample is missing with a probability; at least one stays. "
+    note="Test accuracy where each modality of every sample is dropped with one probability and at least one stays; a "
+    "share is that of all samples' modalities that is missing then. "
     "Encoders are those trained on the data as they are; the probe is fitted on a training split that lacks as much, "
     "with a column per modality that tells who lacks it (ours). At p = 1, and at p*, chosen on validation data as they "
     "are. Means over seeds (sample standard deviation: in brackets and as bands).",

@@ -271,6 +271,7 @@ def test_the_manifest_says_what_was_read_and_done(tmp_path: Path) -> None:
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         },
         "options": {"neutral": "positive", "z_norm": False, "missing": "declared"},
+        "missing": "declared",
         "label_rule": "label >= 0 is positive",
         "warnings": warnings,
         "modality_warnings": {"vision": [], "audio": [], "text": []},

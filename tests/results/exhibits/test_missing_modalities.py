@@ -18,8 +18,8 @@ RATIOS = {"none": (1.0,), "suff+min": (1.0, 0.5, 0.1)}
 
 
 def _results(datasets: tuple[str, ...] = ("three",), seeds: tuple[int, ...] = (0, 1, 2), χs: Any = (8,)) -> Any:
-    """80 % at p = 1, 82 % at .5 and 70 % at .1, ten points less where half is missing; without Selection 4 points less.
-    Seeds a point apart."""
+    """80 % at p = 1, 82 % at .5 and 70 % at .1, ten points less where 61 % are missing; without Selection 4 points
+    less. Seeds a point apart."""
     rows, points = [], []
     for dataset, χ, branch, seed, split in itertools.product(datasets, χs, RATIOS, seeds, ("valid", "test")):
         for p in RATIOS[branch]:
@@ -30,7 +30,11 @@ def _results(datasets: tuple[str, ...] = ("three",), seeds: tuple[int, ...] = (0
             }  # fmt: skip
             height = {1.0: 80, 0.5: 82, 0.1: 70}[p] + seed - 1 - 4 * (branch == "none") - (χ == 2)
             rows.append(cell | {"accuracy": height / 100})
-            points += [cell | {"missing": q, "accuracy": (height - 20 * q) / 100} for q in (0.0, 0.1, 0.5)]
+            gone = {0.0: 0.0, 0.1: 0.1, 0.75: 0.61 + (seed - 1) / 100}  # one modality stays: fewer than were drawn
+            points += [
+                cell | {"missing": q, "share_missing": share, "accuracy": (height - 20 * (q == 0.75) / 2) / 100}
+                for q, share in gone.items()
+            ]
     return cast(Any, SimpleNamespace(rows=pd.DataFrame(rows), missing=pd.DataFrame(points)))
 
 
@@ -39,7 +43,7 @@ def test_a_line_per_stage_and_a_column_per_share() -> None:
     assert table["p"].tolist() == ["1", "1", "p* 0.5"]
     assert table["method"].tolist() == ["S3, after Specialization", "S3, after Selection", "S3, after Selection"]
     assert table["0% missing"].tolist() == ["76.00 (1.00)", "80.00 (1.00)", "82.00 (1.00)"]
-    assert table["50% missing"].tolist() == ["66.00 (1.00)", "70.00 (1.00)", "72.00 (1.00)"]
+    assert table["61% missing"].tolist() == ["66.00 (1.00)", "70.00 (1.00)", "72.00 (1.00)"]
     assert set(table["n"]) == {3}
 
 
@@ -51,8 +55,8 @@ def test_a_panel_per_dataset_with_three_curves_of_the_largest_granularity(datase
     for panel in panels:
         curves = {curve.label: curve for curve in panel.curves}
         assert list(curves) == ["after Specialization", "after Selection", "after Selection, at p*"]
-        assert list(curves["after Selection, at p*"].x) == [0.0, 10.0, 50.0]
-        assert list(curves["after Selection, at p*"].y) == pytest.approx([82, 80, 72])
+        assert list(curves["after Selection, at p*"].x) == pytest.approx([0, 10, 61])
+        assert list(curves["after Selection, at p*"].y) == pytest.approx([82, 82, 72])
 
 
 def test_of_one_seed_and_without_a_finished_curve() -> None:

@@ -24,13 +24,15 @@ def _rows(
     for (dataset, lacking), seed, p, split in itertools.product(missing.items(), seeds, ratios, ("valid", "test")):
         height = ({1.0: 80, 0.5: 82}[p] + seed - 1) / 100
         told = lacking if split == "test" else ()
+        by_name = {name: {"accuracy": height - 0.1, "samples": 7} for name in told}
         rows.append(
             {
                 "dataset": dataset, "method": "s3", "kind": "user", "scale": "smoke", "granularity": 8,
                 "batch_size": 64, "branch": "suff+min", "reading": "", "seed": seed, "preservation_ratio": p,
                 "split": split, "samples": 100, "accuracy": height,
                 "accuracy_complete": height + 0.02 if told else None,
-                "accuracy_lacking": json.dumps(dict.fromkeys(told, height - 0.1)) if told else None,
+                "samples_complete": 60 if told else None,
+                "accuracy_lacking": json.dumps(by_name) if told else None,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -43,6 +45,8 @@ def test_a_line_at_p_1_and_at_p_star() -> None:
     assert table["complete (%)"].tolist() == ["82.00 (1.00)", "84.00 (1.00)"]
     assert table["without second (%)"].tolist() == ["70.00 (1.00)", "72.00 (1.00)"]
     assert set(table["n"]) == {3}
+    counts = table[["samples", "complete samples", "samples without first", "samples without second"]].drop_duplicates()
+    assert counts.to_numpy().tolist() == [[100, 60, 7, 7]]
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
@@ -58,7 +62,8 @@ def test_without_a_curve_there_is_p_1_alone() -> None:
 
 def test_of_complete_data_there_is_no_table() -> None:
     assert present_table(_rows({"whole": ()})).empty
-    assert present_table(_rows({"whole": ()}).drop(columns=["accuracy_complete", "accuracy_lacking"])).empty
+    columns = ["accuracy_complete", "samples_complete", "accuracy_lacking"]
+    assert present_table(_rows({"whole": ()}).drop(columns=columns)).empty
 
 
 def test_every_sweep_has_it() -> None:
