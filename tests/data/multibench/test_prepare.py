@@ -244,7 +244,7 @@ def test_what_an_earlier_version_prepared_without_sentiments_is_prepared_again(t
     for split in ("train", "valid", "test"):
         del manifest["arrays"][f"{split}.scores"]
         (prepared.directory / f"{split}.scores.npy").unlink()
-    del manifest["sha256"]
+    del manifest["digest"]
     (prepared.directory / "manifest.json").write_text(json.dumps(manifest))
     before = Dataset.open(prepared.directory).fingerprint()
     assert not prepare("mosi", path, tmp_path / "output").reused
@@ -339,7 +339,7 @@ def test_what_an_earlier_version_prepared_without_a_look_at_its_values_is_prepar
     expected = _state(tmp_path / "output")
     manifest = json.loads((prepared.directory / "manifest.json").read_text())
     del manifest["facts"]["modality_warnings"]
-    del manifest["sha256"]
+    del manifest["digest"]
     (prepared.directory / "manifest.json").write_text(json.dumps(manifest))
     assert not prepare("mosi", path, tmp_path / "output").reused
     assert {k: v[1] for k, v in _state(tmp_path / "output").items()} == {k: v[1] for k, v in expected.items()}
