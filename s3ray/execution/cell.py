@@ -256,7 +256,8 @@ class _CellRunner:
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
         curve = Curve(self.store, self.plan.cell, run, label)
-        return StageMonitor(self.store, run, curve, self.checkpoint_interval, report, reports, self.leaving, holds)
+        parent, interval = self._markers[run.parent.identity].attempt if run.parent else None, self.checkpoint_interval
+        return StageMonitor(self.store, run, parent, curve, interval, report, reports, self.leaving, holds)
 
 
 def _replaced(run: StageRun) -> DamagedError:

@@ -35,6 +35,7 @@ class StageMonitor:
         self,
         store: Store,
         run: StageRun,
+        parent: str | None,
         curve: Curve,
         interval: float,
         report: Callable[[int, int, Mapping[str, float]], None],
@@ -42,8 +43,11 @@ class StageMonitor:
         leaving: Callable[[], bool] | None = None,
         holds: Callable[[], bool] | None = None,
     ) -> None:
-        """`leaving` is asked on every rank at once, `holds` on rank 0 alone."""
+        """`parent`: the attempt of the parent's result that the stage starts from; a checkpoint that another led to is
+        none. `leaving` is asked on every rank at once, `holds` on rank 0 alone.
+        """
         self._store, self._run, self._curve, self._interval = store, run, curve, interval
+        self._parent = parent
         self._report, self._reports = report, reports
         self._leaving = leaving
         self._holds, self._steps, self._due, self._asked = holds, 0, 1, time.monotonic()
@@ -69,7 +73,7 @@ class StageMonitor:
         """The latest checkpoint that can be taken up; those that cannot are none, and in nobody's way from now on."""
         for name, content in self._store.checkpoints(self._run):
             checkpoint = _loaded(content)
-            if checkpoint is not None and fits(checkpoint["snapshot"]):
+            if checkpoint is not None and checkpoint.get("parent") == self._parent and fits(checkpoint["snapshot"]):
                 return content
             self._store.drop_checkpoint(self._run, name)
         return None
@@ -86,7 +90,7 @@ class StageMonitor:
         if rank() == 0 and step < total and time.monotonic() - self._saved >= self._interval:
             progress, buffer = snapshot(), io.BytesIO()
             self._curve.write(progress["metrics"])  # first: what no checkpoint covers is written again
-            torch.save({"snapshot": progress, "seconds": self.seconds}, buffer)
+            torch.save({"snapshot": progress, "seconds": self.seconds, "parent": self._parent}, buffer)
             self._store.save_checkpoint(self._run, step, buffer.getvalue())
             self._saved = time.monotonic()
 

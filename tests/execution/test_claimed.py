@@ -20,6 +20,7 @@ from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
 from s3ray.stages.collective import rank
 from s3ray.stages.stage import StageRun
+from s3ray.stages.training import Metrics
 from s3ray.store import Claims, LeaseLostError, Store
 from s3ray.store import claims as module
 from s3ray.store.claims import LEASE_SECONDS, Claim
@@ -114,7 +115,13 @@ def test_a_lost_claim_stops_the_training(
 
 
 class _NoCurve:
+    def begin(self, step: int) -> None:
+        pass
+
     def stepped(self) -> None:
+        pass
+
+    def write(self, metrics: Metrics) -> None:
         pass
 
 
@@ -124,6 +131,7 @@ def _steps_until_lost(data: Dataset) -> dict[str, Any]:
     monitor = StageMonitor(
         Store("/nowhere"),
         toy_run(),
+        None,
         cast("Curve", _NoCurve()),
         1e9,
         lambda step, total, metrics: None,
@@ -137,6 +145,19 @@ def _steps_until_lost(data: Dataset) -> dict[str, Any]:
         except LeaseLostError:
             return {"step": step}
     return {"step": 0}
+
+
+def test_a_checkpoint_serves_only_who_starts_from_the_same_result(tmp_path: Path) -> None:
+    """The parent's weights were found damaged and computed again meanwhile, elsewhere perhaps."""
+    store, run = Store(str(tmp_path)), toy_run(1, toy_run())
+
+    def monitor(parent: str) -> StageMonitor:
+        return StageMonitor(store, run, parent, cast("Curve", _NoCurve()), 0.0, lambda *_: None, 0)
+
+    snapshot = {"step": 3, "metrics": []}
+    monitor("first attempt").stepped(3, 10, lambda: snapshot)
+    assert monitor("first attempt").resume(lambda _: True) == snapshot
+    assert monitor("second attempt").resume(lambda _: True) is None
 
 
 def test_all_ranks_stop_at_the_same_step(tiny_dataset: Dataset, tmp_path: Path) -> None:
