@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -480,8 +481,25 @@ def test_a_certificate_leads_from_a_number_to_what_it_is_of(
     assert "| p |" in card
     crate = {entry["@id"] for entry in plain("ro-crate-metadata.json")["@graph"]}
     assert crate >= files.keys()
+    assert "Not in the store any more" not in (tmp_path / "README.md").read_text()
     readme_again, _ = certify(finished, Store(str(tmp_path)), sample=0)  # takes the place of an earlier one
     assert readme_again == readme
+
+
+def test_tables_that_are_not_what_the_store_has_are_not_certified(finished: FinishedStore, tmp_path: Path) -> None:
+    """Its probe was lost, and computed again on another machine, since the tables were written."""
+    shutil.copytree(finished.store.base, tmp_path / "copy")
+    store = s3ray.open_store(tmp_path / "copy")
+    marker = store.store.marker_of("probe", store.rows().iloc[0]["identity"])
+    assert marker is not None
+    rows = pd.read_parquet(io.BytesIO(store.store.payload(marker, "rows.parquet")))
+    rows.assign(accuracy=0.123).to_parquet(other := io.BytesIO())
+    files = {"rows.parquet": (len(other.getvalue()), hashlib.sha256(other.getvalue()).hexdigest())}
+    store.store.write(other.getvalue(), "artifacts", "probe", marker.identity, marker.attempt, "rows.parquet")
+    again = dataclasses.replace(marker, files=files)
+    store.store.write(again.content(), "artifacts", "probe", marker.identity, "commit.json")
+    with pytest.raises(UserError, match=r"rows of run \w+ are not what the store has of it now; run the sweep again"):
+        certify(store, Store(str(tmp_path / "out")), sample=0)
 
 
 def test_a_certificate_of_nothing_or_in_somebodys_folder(finished: FinishedStore, tmp_path: Path) -> None:

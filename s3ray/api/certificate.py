@@ -19,6 +19,7 @@ import dataclasses
 import datetime as dt
 import json
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -29,7 +30,7 @@ import s3ray
 from s3ray.api.finished import FinishedStore
 from s3ray.errors import UserError
 from s3ray.execution.audit import Audit, audit, fingerprints
-from s3ray.execution.drift import ROWS
+from s3ray.execution.drift import ROWS, rows_of
 from s3ray.results import Results
 from s3ray.results.formatting import markdown
 from s3ray.results.statistics import CONFIGURATION
@@ -46,40 +47,50 @@ _MEANS = {
     "controls": [*CONFIGURATION, "control", "preservation_ratio", "split"],
     "references": ["dataset", "scale", "reference", "split"],
 }
+_CONTENT = re.compile("[0-9a-f]{64}")
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 
 
 def certify(
-    finished: FinishedStore, output: Store, sweep: str | None = None, sample: int = 3, seed: int = 0
+    finished: FinishedStore, output: Store, sweep: str | None = None, sample: int = 3, seed: int | None = None
 ) -> tuple[str, Audit]:
     """Write the certificate of a sweep's results.
 
     Args:
-        sample: that many of the store's runs are computed again, drawn by `seed`.
+        sample: that many of the runs behind the numbers are computed again.
+        seed: of drawing them; by default another each time. The certificate names it.
 
     Returns:
         Where its README is, and what the audit found: a certificate of a store with faults says so.
 
     Raises:
-        UserError: there are no results, what is behind them is gone, or the folder has somebody's own README.md.
+        UserError: there are no results, what is behind them is gone or is not what they say, the folder has somebody's
+            own README.md, or it cannot be written.
     """
     store, results = finished.store, finished.results(sweep)
-    if "README.md" in output.names() and "certificate.json" not in output.names():
-        raise UserError(f"{output.address('README.md')}: is somebody's own; choose another folder for the certificate")
-    found = audit(store, sample, random.Random(seed))
-    markers = _with_ancestors(store, dict.fromkeys(_measured_by(results)))
-    numbers = list(_numbers(results))
-    files = dict(_tables(store, results)) | dict(_behind(store, results, markers))
+    with output.explained("written", "make room or choose a place you may write to"):
+        if "README.md" in output.names() and "certificate.json" not in output.names():
+            raise UserError(
+                f"{output.address('README.md')}: is somebody's own; choose another folder for the certificate"
+            )
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    with store.explained("read", "check the place and your access to it"):
+        markers = _with_ancestors(store, dict.fromkeys(_measured_by(results)))
+        found = audit(store, sample, random.Random(seed), among=markers.keys())
+        _check(store, results, markers)
+        numbers = list(_numbers(results))
+        files = dict(_tables(store, results)) | dict(_behind(store, results, markers))
     files["numbers.json"] = json.dumps(numbers, indent=1, default=lambda number: number.item())  # NumPy's
-    files["audit.json"] = json.dumps(_audited(found), indent=1)
-    files["README.md"] = _readme(results, numbers, markers, found)
+    files["audit.json"] = json.dumps(_audited(found, seed), indent=1)
+    files["README.md"] = _readme(results, numbers, markers, found, files)
     about = {
         "sweep": results.info["sweep"],
         "s3ray": s3ray.__version__,
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
     files["ro-crate-metadata.json"] = json.dumps(_crate(about, files, markers.values()), indent=1)
-    output.write_folder(files, about, listing="certificate.json")
+    with output.explained("written", "make room or choose a place you may write to"):
+        output.write_folder(files, about, listing="certificate.json")
     return output.address("README.md"), found
 
 
@@ -111,6 +122,25 @@ def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, 
         above = {(str(m.parent_stage), str(m.document["parent"])) for m in markers.values() if m.parent_stage}
         wanted = sorted(run for run in above if run[1] not in markers)
     return markers
+
+
+def _check(store: Store, results: Results, markers: Mapping[str, Marker]) -> None:
+    """UserError unless every line of the tables is what its run measured: a run may have been computed anew since."""
+    measured = store.parallel(lambda m: rows_of(store.payload(m, ROWS)).to_pylist(), _that_measure(markers))
+    by_run = dict(zip([marker.identity for marker in _that_measure(markers)], measured, strict=True))
+    for table in _MEANS:
+        for _, line in results.frames[table].iterrows():
+            of = {name: line[name] for name in ("split", "reference") if name in line}
+            rows = [row for row in by_run[line["identity"]] if of.items() <= row.items()]
+            if [row["accuracy"] for row in rows] not in ([line["accuracy"]], [None]):
+                raise UserError(
+                    f"{store.address('results', results.info['sweep'])}: {table} of run {line['identity'][:12]} are "
+                    f"not what the store has of it now; run the sweep again, which writes its tables anew"
+                )
+
+
+def _that_measure(markers: Mapping[str, Marker]) -> list[Marker]:
+    return [marker for marker in markers.values() if marker.inputs is None]
 
 
 def _numbers(results: Results) -> Iterator[dict[str, Any]]:
@@ -150,7 +180,9 @@ def _behind(store: Store, results: Results, markers: Mapping[str, Marker]) -> It
             yield f"models/{marker.identity}.md", _card(marker, results)
     read = {str(marker.document["data"]) for marker in markers.values()}
     for content in store.folders("data"):
-        with suppress(UserError):  # being published, or set aside; the audit tells of damage
+        if not _CONTENT.fullmatch(content):  # being published, or set aside
+            continue
+        with suppress(UserError):  # the audit tells of damage
             for fingerprint in sorted(read & fingerprints(store.fetch_dataset(content))):
                 yield f"data/{fingerprint}.json", store.read("data", content, "manifest.json")
     for digest in sorted({marker.provenance["environment"] for marker in markers.values()}):
@@ -192,20 +224,32 @@ def _told(means: pd.DataFrame) -> pd.DataFrame:
     return means.map(lambda mean: f"{mean:.4f}").rename_axis(index="p", columns=None).reset_index()
 
 
-def _audited(found: Audit) -> dict[str, Any]:
-    return {**dataclasses.asdict(found), "holds": found.holds}
+def _audited(found: Audit, seed: int) -> dict[str, Any]:
+    told = {**dataclasses.asdict(found), "holds": found.holds, "seed": seed}
+    plain: dict[str, Any] = json.loads(json.dumps(told), parse_constant=str)  # JSON has no word for infinity
+    return plain
 
 
-def _readme(results: Results, numbers: list[dict[str, Any]], markers: Mapping[str, Marker], found: Audit) -> str:
+def _readme(
+    results: Results,
+    numbers: list[dict[str, Any]],
+    markers: Mapping[str, Marker],
+    found: Audit,
+    files: Iterable[str],
+) -> str:
     first = next((number for number in numbers if number["runs"]), None)
+    data = {str(marker.document["data"]) for marker in markers.values()}
+    absent = sorted(name[:12] for name in data if f"data/{name}.json" not in files)
     datasets = "; ".join(f"{name} ({about['kind']} data)" for name, about in results.info["datasets"].items())
     lines = [
         f"# Certificate of {results.info['sweep']}",
         "",
-        f"Where every number of `tables/` comes from, written by s3ray {s3ray.__version__}. Data: {datasets}.",
+        f"Where the accuracies of `tables/` come from, written by s3ray {s3ray.__version__}. Data: {datasets}.",
         "",
         f"Audit of the store: {'all is as it was committed' if found.holds else 'FAULTS, see audit.json'}; "
-        f"{found.results} results read and compared with their digests, {len(found.samples)} computed again.",
+        f"{found.results} results read and compared with their digests; of those behind these tables "
+        f"{len(found.samples)} computed again and compared (`audit.json`).",
+        *([f"Not in the store any more, and so not here: the data {', '.join(absent)}."] if absent else []),
         "",
         "## To check a number",
         "",
@@ -218,8 +262,13 @@ def _readme(results: Results, numbers: list[dict[str, Any]], markers: Mapping[st
         "4. `commit.json` says what ran: `document` is all that its result depends on, and its `identity` is the "
         "sha256 of that document as JSON with sorted keys and without blanks. `document.parent` and `parent_attempt` "
         "name the run that it started from, which stands here, too.",
-        "5. `document.data` is the fingerprint of the data; `data/` has their digests. `provenance` names the code's "
-        "revision, the machine, and the `environment`, whose packages `environments/` lists.",
+        "5. `document.data` is the fingerprint of the data; `data/` has the digests of their arrays, of which "
+        "`Dataset.fingerprint` makes it. `provenance` names the code's revision, the machine, and the `environment`, "
+        "whose packages `environments/` lists.",
+        "",
+        "Other metrics stand in the same rows. Tables of factors, entropies, modalities and what is missing are "
+        "enclosed as they were written, without the runs behind them. Digests tell that nothing was changed since; who "
+        "wrote it they do not tell.",
         "",
         "Verdicts, intervals and figures follow from these numbers by rules that stand in the source: "
         "`s3ray/results/statistics.py`, `controlled.py`, `crossed.py`.",

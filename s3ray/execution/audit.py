@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -116,11 +116,14 @@ class Audit:
         ]
 
 
-def audit(store: Store, sample: int = 0, draw: random.Random | None = None) -> Audit:
+def audit(
+    store: Store, sample: int = 0, draw: random.Random | None = None, among: Collection[str] | None = None
+) -> Audit:
     """Read all that counts in a store and compare it with its digests; what is damaged is set aside.
 
     Args:
         sample: compute that many committed runs again, drawn by `draw`.
+        among: identities of the runs that are drawn from; by default all.
 
     Raises:
         UserError: the store cannot be read.
@@ -130,7 +133,8 @@ def audit(store: Store, sample: int = 0, draw: random.Random | None = None) -> A
         markers = _results(store, found)
         datasets = _datasets(store, found)
         _tables(store, found)
-        drawn = (draw or random.Random()).sample(sorted(markers), min(sample, len(markers)))
+        known = sorted(markers if among is None else markers.keys() & set(among))
+        drawn = (draw or random.Random()).sample(known, min(sample, len(known)))
         for identity in drawn:
             _again(store, markers, identity, datasets, found)
     return found

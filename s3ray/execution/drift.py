@@ -26,7 +26,7 @@ ROWS, WEIGHTS = "rows.parquet", "weights.safetensors"  # an artifact's files
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of two results; 0 if they are equal, infinite where a number stands beside none, or shapes differ.
+    """Of two results; 0 if they are equal, infinite where a number stands beside none, or columns or shapes differ.
 
     Attributes:
         rows: largest absolute difference of two numbers in the same place of the rows; seconds are left out.
@@ -59,6 +59,8 @@ class Difference:
         for name in weights[0].keys() & weights[1].keys():
             largest = max(largest, _distances(weights[0][name], weights[1][name])[0])
         rows, share = (max((both[i] for both in numbers.values()), default=0.0) for i in range(2))
+        if first.keys() != second.keys():
+            rows = share = math.inf
         return cls(rows, column if rows else "", share, largest, tuple(unlike))
 
 

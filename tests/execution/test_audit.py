@@ -164,7 +164,7 @@ def test_what_a_sample_may_differ_by(like: str, difference: float, is_equal: boo
         (lambda rows: {**rows, "loss": [1.0, 4.0]}, Difference(rows=2.0, column="loss", share=1.0)),
         (lambda rows: {**rows, "encode_seconds": [9.0, 9.0]}, Difference()),
         (lambda rows: {**rows, "split": ["a", "c"]}, Difference(unlike=("split",))),
-        (lambda rows: {**rows, "more": [1, 2]}, Difference(unlike=("more",))),
+        (lambda rows: {**rows, "more": [1, 2]}, Difference(float("inf"), "loss", float("inf"), unlike=("more",))),
         (lambda rows: {**rows, "loss": [1.0, None]}, Difference(float("inf"), "loss", float("inf"))),
         (lambda rows: {k: v[:1] for k, v in rows.items()}, None),
     ],
