@@ -4,6 +4,7 @@ import http.client
 import logging
 import threading
 import uuid
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class ObjectStorage(ThreadingHTTPServer):
         fault: what befalls a request: None, DROPPED, or a status and an S3 error code. May block, which delays.
         log: every request so far, failed ones included, as (method, path).
         conditions: whether If-Match and If-None-Match are honoured; some storage ignores them.
+        turn: one conditional write at a time: moto looks and writes in two steps, where storage does it in one.
     """
 
     daemon_threads = True
@@ -33,6 +35,7 @@ class ObjectStorage(ThreadingHTTPServer):
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._moto.start()
+        self.turn = threading.Lock()
         self.upstream = self._moto.get_host_and_port()
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -106,9 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.conditions:
             hop += ("if-match", "if-none-match")
         kept = {name: value for name, value in self.headers.items() if name.lower() not in hop}
-        upstream.request(self.command, self.path, body, {**kept, "Content-Length": str(len(body))})
-        response = upstream.getresponse()
-        content = response.read()
+        with self.server.turn if self.command == "PUT" else nullcontext():
+            upstream.request(self.command, self.path, body, {**kept, "Content-Length": str(len(body))})
+            response = upstream.getresponse()
+            content = response.read()
         length = response.headers.get("Content-Length", 0) if self.command == "HEAD" else len(content)
         headers = [(name, value) for name, value in response.getheaders() if name.lower() not in hop]
         upstream.close()
