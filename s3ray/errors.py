@@ -17,6 +17,10 @@ class LostError(UserError):
     """What a sweep stood on is gone: Ray or the storage. One sentence, too."""
 
 
+class DamagedError(UserError):
+    """Something stored that is not what was written, or no longer there. One sentence, too."""
+
+
 def printable(text: str, keep: str = "") -> str:
     """Text with what could move a cursor, change a colour or end a line as escapes: names may come from strangers."""
     if text.isprintable():

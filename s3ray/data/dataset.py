@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s3ray.errors import UserError, nearest
+from s3ray.errors import DamagedError, UserError, nearest
 from s3ray.model.batch import Ragged
 from s3ray.paths import sync_folder
 from s3ray.traces import tag
@@ -50,6 +50,10 @@ _MANIFEST = {
     "facts": dict,
     "arrays": dict,
 }
+
+
+class FormatError(UserError):
+    """A dataset that another version wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,15 +453,19 @@ class Dataset:
             modalities: those of the prepared ones to take, in this order; by default all.
 
         Raises:
-            UserError: the folder is no prepared dataset, is damaged, or lacks a modality; or a sample lacks all of
+            DamagedError: a file is missing, cut short or of other content.
+            FormatError: another version wrote it.
+            UserError: the folder is no prepared dataset, cannot be read, or lacks a modality; or a sample lacks all of
                 those taken, a split one of them.
         """
         try:
             manifest = parsed_manifest((directory / "manifest.json").read_bytes())
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{directory}: no prepared dataset (manifest.json is missing); prepare it") from error
-        except ValueError as error:
-            raise UserError(f"{directory}/manifest.json: {error}; prepare the dataset again") from error
+        except OSError as error:
+            raise _unreadable(directory / "manifest.json", error) from error
+        except (DamagedError, FormatError) as error:
+            raise type(error)(f"{directory}/manifest.json: {error}; prepare the dataset again") from error
         chosen = manifest["modalities"] if modalities is None else list(modalities)
         for name in chosen:
             if name not in manifest["modalities"]:
@@ -466,8 +474,10 @@ class Dataset:
         def load(name: str) -> NDArray[Any]:
             try:
                 array: NDArray[Any] = np.load(directory / f"{name}.npy", mmap_mode="r")
-            except (OSError, ValueError, EOFError) as error:
-                raise UserError(f"{directory}/{name}.npy: damaged ({error}); prepare the dataset again") from error
+            except (FileNotFoundError, ValueError, EOFError) as error:
+                raise DamagedError(f"{directory}/{name}.npy: damaged ({error}); prepare the dataset again") from error
+            except OSError as error:
+                raise _unreadable(directory / f"{name}.npy", error) from error
             return array
 
         standardized = manifest["facts"].get("standardized", {})
@@ -493,7 +503,12 @@ class Dataset:
             facts=manifest["facts"],
         )
         object.__setattr__(opened, "digests", manifest["arrays"])
-        opened.check_missing(directory)
+        try:
+            opened.check_missing(directory)
+        except ValueError as error:
+            if damaged := opened.damaged():
+                raise DamagedError(f"{directory}/{damaged[0]}.npy: damaged; prepare the dataset again") from error
+            raise
         return opened
 
 
@@ -632,25 +647,26 @@ def parsed_manifest(content: bytes) -> dict[str, Any]:
     """What `manifest.json` says of a dataset.
 
     Raises:
-        ValueError: it is damaged, or of another format.
+        DamagedError: it is not what was written.
+        FormatError: another version wrote it.
     """
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"damaged ({error})") from None
+        raise DamagedError(f"damaged ({error})") from None
     if not isinstance(manifest, dict):
-        raise ValueError("damaged (no table of fields)")
-    if (found := manifest.get("format")) != _FORMAT:
-        raise ValueError(f"format {str(found)[:80]}, this version reads {_FORMAT}")
+        raise DamagedError("damaged (no table of fields)")
     # What was prepared before manifests had one has no digest.
-    if manifest.get("digest") not in (None, manifest_digest(manifest)):
-        raise ValueError("damaged (it is not what was written)")
+    if "format" not in manifest or manifest.get("digest") not in (None, manifest_digest(manifest)):
+        raise DamagedError("damaged (it is not what was written)")
+    if (found := manifest["format"]) != _FORMAT:
+        raise FormatError(f"format {str(found)[:80]}, this version reads {_FORMAT}")
     manifest.setdefault("relevant_factors", [])  # not known
     wrong = sorted(key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), kind))
     lists = ("modalities", "truth_names", "relevant_factors")
     wrong = wrong or [key for key in lists if not all(isinstance(entry, str) for entry in manifest[key])]
     if wrong:
-        raise ValueError(f"damaged (no {', '.join(wrong)})")
+        raise DamagedError(f"damaged (no {', '.join(wrong)})")
     return manifest
 
 
@@ -667,6 +683,12 @@ def put_in_place(staging: Path, directory: Path) -> None:
         os.replace(earlier, directory)
         raise
     shutil.rmtree(earlier)
+
+
+def _unreadable(file: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{file}: cannot be read ({error.strerror or error}); check your access to it and this machine's limits"
+    )
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

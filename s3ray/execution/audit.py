@@ -220,16 +220,17 @@ def _drift_line(stage: str, identity: str, drift: Mapping[str, Any]) -> dict[str
     }
 
 
-def _datasets(store: Store, found: Audit) -> list[Dataset]:
-    datasets = []
+def _datasets(store: Store, found: Audit) -> dict[str, str]:
+    """Content of the datasets that are whole, by each fingerprint. None is kept open: every array is an open file."""
+    datasets: dict[str, str] = {}
     names = {parts[0] for parts in _below(store, "data")}
     found.set_aside += sum(".damaged" in name for name in names)
     for name in sorted(name for name in names if ".damaged" not in name and not name.startswith(".")):
         try:
-            datasets.append(store.fetch_dataset(name))
+            datasets |= dict.fromkeys(fingerprints(store.fetch_dataset(name)), name)
+            found.datasets += 1
         except UserError as error:
             found.faults.append(str(error))
-    found.datasets = len(datasets)
     return datasets
 
 
@@ -259,7 +260,7 @@ def _below(store: Store, folder: str) -> Iterable[list[str]]:
 
 
 def _again(
-    store: Store, markers: Mapping[str, Marker], identity: str, datasets: Iterable[Dataset], found: Audit
+    store: Store, markers: Mapping[str, Marker], identity: str, datasets: Mapping[str, str], found: Audit
 ) -> None:
     """Compute a run again and compare."""
     marker = markers[identity]
@@ -268,10 +269,10 @@ def _again(
     if run is None:
         found.skipped.append(f"{name}: of another version, not computed again")
         return
-    data = next((data for data in datasets if run.data in fingerprints(data)), None)
-    if data is None:
+    if run.data not in datasets:
         found.skipped.append(f"{name}: its data are not in the store, not computed again")
         return
+    data = store.fetch_dataset(datasets[run.data])
     on_cuda = (marker.machine or "").startswith("cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if on_cuda else "cpu")
     threads = torch.get_num_threads()

@@ -3,13 +3,16 @@
     runs/<run>/                              with the tag of the process that ran it in its name (s3ray/traces.py)
     data/.<content>-<tag>-…/                 a dataset that was being published
     .writable-<tag>-…, **/<tag>-….tmp        a file that was being written
+    .conditions-…, **/<hex>.tmp              the same, of a conditional write; without a tag
     artifacts/<stage>/<identity>/<attempt>/  that no marker names
+
+A store may lie in a folder with other things: only names that we give, whole, are looked at.
 
 What proves that nobody needs them any more, the rules:
 
 - A process of this machine and of our space of process numbers lives or does not; the system says which. A number that
   was given again is told apart by when its process started. Of a run the driver counts: its workers end with it.
-- Of any other process, and of an attempt, which may be any worker's: nothing in it has been written for 24 hours by the
+- Of any other process, and of what has no tag, such as an attempt: nothing in it has been written for 24 hours by the
   storage's own clock. All of these are written for seconds, or every few seconds. One that was stopped for a day and
   goes on finds its file gone, and fails with a sentence or begins again: no result depends on one.
 
@@ -19,6 +22,7 @@ looked for on a disk alone: an object appears when it is complete, and listing a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,23 +34,26 @@ from s3ray.store.store import Marker, Store
 from s3ray.traces import has_died, tag
 
 HOURS = 24.0
-# Of the names that may be there what is ours: a store may lie in a folder with other things.
-_FOLDERS = ("artifacts", "checkpoints", "claims", "data", "results", "search", "tensorboard")
-_STAGED = re.compile(r"\.[0-9a-f]{64}-")
-_UNFINISHED = re.compile(r"(p[0-9a-f]{8}-\d+-\d+-)?[0-9a-f]{32}\.tmp")
+_FOLDERS = ("artifacts", "checkpoints", "claims", "data", "environments", "results", "search", "tensorboard")
+_TAGGED = r"(p[0-9a-f]{8}-\d+-\d+-)?"
+_RUN = re.compile(rf".+-\d{{8}}-\d{{6}}-{_TAGGED}[0-9a-f]{{6}}", re.ASCII)
+_STAGED = re.compile(rf"\.[0-9a-f]{{64}}-{_TAGGED}[a-z0-9_]{{8}}", re.ASCII)
+_PROBE = re.compile(rf"\.writable-{_TAGGED}([0-9a-f]{{32}}|now)|\.conditions-[0-9a-f]{{32}}(\.~\d+)?", re.ASCII)
+_UNFINISHED = re.compile(rf"{_TAGGED}[0-9a-f]{{32}}\.tmp", re.ASCII)
+_IDENTITY, _ATTEMPT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{12}")
 
 
 def clear_leftovers(store: Store) -> list[str]:
-    """Delete them; returns what they were, as paths within the store."""
+    """Delete them; returns what they were, as paths within the store. What cannot be looked at or deleted stays."""
     now = _now(store)
     cleared = []
-    for found, tagged in _candidates(store):
-        died = has_died(found.rpartition("/")[2]) if tagged else None
-        if died is None:
-            written = _last_written(store, found)
-            died = written is not None and now - written > HOURS * 3600
-        if died:
-            with suppress(OSError):  # another sweep clears it, too
+    for found in _candidates(store):
+        with suppress(OSError):  # another sweep clears it, too, or it is somebody else's
+            died = has_died(found.rpartition("/")[2])
+            if died is None:
+                written = _last_written(store, found)
+                died = written is not None and now - written > HOURS * 3600
+            if died:
                 is_file = store.fs.get_file_info(store.path(found)).is_file
                 (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
                 cleared.append(found)
@@ -57,45 +64,60 @@ def _now(store: Store) -> float:
     """By the storage's clock."""
     name = f".writable-{tag()}-now"
     store.write("", name)
-    now = store.modified()[name]
+    now: float = store.fs.get_file_info(store.path(name)).mtime_ns / 1e9
     store.fs.delete_file(store.path(name))
     return now
 
 
-def _candidates(store: Store) -> Iterator[tuple[str, bool]]:
-    """Paths within the store, and whether their names should have a tag."""
+def _candidates(store: Store) -> Iterator[str]:
+    """Paths within the store."""
     for name in _entries(store, "runs"):
-        yield f"runs/{name}", True
-    for name in _entries(store, "."):
-        if name.startswith(".writable-"):
-            yield name, True
+        if _RUN.fullmatch(name):
+            yield f"runs/{name}"
+    for name in _entries(store):
+        if _PROBE.fullmatch(name):
+            yield name
     if not store.is_local:
         return
     base = Path(store.base)
-    for staging in (base / "data").glob(".*-*"):
-        if _STAGED.match(staging.name):
-            yield f"data/{staging.name}", True
+    for name in _entries(store, "data"):
+        if _STAGED.fullmatch(name):
+            yield f"data/{name}"
+    for name in _entries(store):
+        if _UNFINISHED.fullmatch(name) and (base / name).is_file():
+            yield name
     for folder in _FOLDERS:
-        for file in (base / folder).rglob("*.tmp"):
-            if _UNFINISHED.fullmatch(file.name) and file.is_file():
-                yield file.relative_to(base).as_posix(), True
-    for identity in base.glob("artifacts/*/*"):
-        # What is damaged stays as evidence.
-        attempts = {path.name for path in identity.iterdir() if path.is_dir() and path.suffix != ".damaged"}
-        # Nearly all have one attempt and its marker, which need not be read.
-        if len(attempts) == 1 and (identity / "commit.json").exists():
-            continue
-        stage, of = identity.parts[-2:]
-        if (content := store.marker_content(stage, of)) is not None:
-            marker = Marker.of(content, stage, of)
-            attempts -= {marker.attempt} if marker else attempts  # one that cannot be read may name any of them
-        for attempt in attempts:
-            yield f"{identity.relative_to(base).as_posix()}/{attempt}", False
+        # Unlike rglob it goes on where a folder vanishes or cannot be read.
+        for place, _, names in os.walk(base / folder):
+            yield from ((Path(place) / n).relative_to(base).as_posix() for n in names if _UNFINISHED.fullmatch(n))
+    for stage in _entries(store, "artifacts"):
+        for identity in filter(_IDENTITY.fullmatch, _entries(store, "artifacts", stage)):
+            with suppress(OSError):
+                yield from (f"artifacts/{stage}/{identity}/{a}" for a in _unnamed(store, stage, identity))
 
 
-def _entries(store: Store, folder: str) -> list[str]:
-    selector = pafs.FileSelector(store.path(folder) if folder != "." else store.base, allow_not_found=True)
-    return [info.base_name for info in store.fs.get_file_info(selector)]
+def _unnamed(store: Store, stage: str, identity: str) -> set[str]:
+    """Attempts on a disk that no marker names. What is damaged stays as evidence: its name ends otherwise."""
+    folder = Path(store.path("artifacts", stage, identity))
+    names = _entries(store, "artifacts", stage, identity)
+    attempts = {name for name in names if _ATTEMPT.fullmatch(name) and (folder / name).is_dir()}
+    # Nearly all have one attempt and its marker, which need not be read.
+    if not attempts or (len(attempts) == 1 and "commit.json" in names):
+        return set()
+    if (content := store.marker_content(stage, identity)) is None:
+        return attempts
+    marker = Marker.of(content, stage, identity)
+    return attempts - {marker.attempt} if marker else set()  # one that cannot be read may name any of them
+
+
+def _entries(store: Store, *folder: str) -> list[str]:
+    """Names in a folder; none if it is not there or, on a disk, cannot be read."""
+    place = store.path(*folder) if folder else store.base
+    if store.is_local:
+        with suppress(OSError):
+            return os.listdir(place)
+        return []
+    return [info.base_name for info in store.fs.get_file_info(pafs.FileSelector(place, allow_not_found=True))]
 
 
 def _last_written(store: Store, found: str) -> float | None:

@@ -45,8 +45,8 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from s3ray.configuration import MANY
-from s3ray.data.dataset import Dataset, array_digest, parsed_manifest, put_in_place
-from s3ray.errors import UserError
+from s3ray.data.dataset import Dataset, FormatError, array_digest, parsed_manifest, put_in_place
+from s3ray.errors import DamagedError, UserError
 from s3ray.paths import local_path, sync_folder, sync_made_folders
 from s3ray.stages.stage import Inputs, StageRun, identity_of
 from s3ray.store.conditional import Conditional, conditional
@@ -61,10 +61,6 @@ _SECRET, _OPEN = {"sig"}, {"credential_kind"}
 
 
 _CHECKPOINT = re.compile(r"(\d{9})-([0-9a-f]{64})\.pt")
-
-
-class DamagedError(UserError):
-    """A payload that is not what was committed, or is no longer there. Its marker does not count any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -618,13 +614,19 @@ class Store:
         aside: on a disk all of it is read to know; of remote storage only the manifest, whose readers look at the rest.
 
         Raises:
-            UserError: it is not what was prepared.
+            UserError: it is not what was prepared, or what is there cannot be read or is of another version.
         """
         content = data.content()
         if self._is_published(data, content):
             return
         if self.is_local:
-            data.save(Path(self.path("data", content)), replace=True, link=True)
+            place = Path(self.path("data", content))
+            try:
+                data.save(place, link=True)  # what another publisher has put there meanwhile stays
+            except OSError:
+                if not place.exists() or (place / "manifest.json").exists():
+                    raise
+                data.save(place, replace=True, link=True)  # a folder without its manifest is in the way
             return
         with tempfile.TemporaryDirectory() as scratch:
             prepared = Path(scratch) / content
@@ -638,14 +640,16 @@ class Store:
 
     def _is_published(self, data: Dataset, content: str) -> bool:
         if self.is_local:
-            with suppress(UserError):
+            with suppress(DamagedError):
                 self.fetch_dataset(content)
                 return True
             return False
         try:
             manifest = parsed_manifest(self.read("data", content, "manifest.json"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, DamagedError):
             return False
+        except FormatError as error:
+            raise self._of_another_version(content) from error
         digests = {name: data.digests.get(name) or array_digest(array) for name, array in data.arrays().items()}
         if "digest" not in manifest or manifest["arrays"] != digests:
             return False
@@ -662,49 +666,92 @@ class Store:
             facts_alone: its arrays are not going to be read.
 
         Raises:
-            UserError: it is not there, or not whole.
+            DamagedError: it is not there, or not whole, and set aside.
+            UserError: it cannot be read, or another version published it; it stays as it is.
         """
         if self.is_local:
-            return self._opened(Path(self.path("data", content)), content, facts_alone)
+            place = Path(self.path("data", content))
+            return self._looked_at(lambda: _whole(place, content, facts_alone), content)
         cached = _cache_folder() / content
         with suppress(UserError):
             return _whole(cached, content, facts_alone)
         cached.parent.mkdir(parents=True, exist_ok=True)
+        self._looked_at(lambda: self._copy(cached, content), content)
+        return _whole(cached, content, facts_alone)
+
+    def _copy(self, cached: Path, content: str) -> None:
+        """Copy a published dataset from remote storage to this machine's cache; exceptions as of `_whole`."""
         with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
             copy = Path(scratch) / content
             copy.mkdir()
             pafs.copy_files(self.path("data", content), str(copy), self.fs, pafs.LocalFileSystem())
-            self._opened(copy, content, facts_alone=False)
+            _whole(copy, content, facts_alone=False)
             try:
                 os.replace(copy, cached)
             except OSError:  # another worker of this machine was first, or what is there is damaged
                 with suppress(UserError):
-                    return _whole(cached, content, facts_alone)
+                    _whole(cached, content, facts_alone=False)
+                    return
                 put_in_place(copy, cached)
-        return _whole(cached, content, facts_alone)
 
-    def _opened(self, directory: Path, content: str, facts_alone: bool) -> Dataset:
-        """`_whole`, and what is damaged is set aside, so that it is published again."""
-        try:
-            return _whole(directory, content, facts_alone)
-        except DamagedError as error:
-            aside = f"{content}-{uuid.uuid4().hex[:6]}.damaged"
-            with suppress(OSError):  # another reader was first
-                if self.is_local:
-                    os.rename(directory, self.path("data", aside))
-                else:
-                    self.fs.move(self.path("data", content, "manifest.json"), self.path("data", f"{aside}.json"))
-            raise UserError(
-                f"{self.option} {self.address('data', content)}: the published dataset is damaged ({error}), and set "
-                f"aside; run the sweep again, which publishes it again"
-            ) from error
-        except UserError as error:
-            raise UserError(
-                f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
-                f"run the sweep again, which publishes it again"
-            ) from error
+    def _looked_at(self, look: Callable[[], _Result], content: str) -> _Result:
+        """What `look` gives. What is damaged is set aside, so that it is published again.
+
+        That takes two looks in a row at the same manifest: reading alone may have damaged it, and whoever publishes it
+        at the same time may have replaced it. Any other failure says nothing of the data.
+        """
+        judged = None
+        for _ in range(_LOOKS):
+            version = self._published_version(content)
+            try:
+                return look()
+            except FormatError as error:
+                raise self._of_another_version(content) from error
+            except DamagedError as error:
+                if version is None:
+                    raise DamagedError(
+                        f"{self.option} {self.address('data', content)}: the published dataset is not whole; "
+                        f"run the sweep again, which publishes it again"
+                    ) from error
+                if version == judged == self._published_version(content):
+                    self._set_dataset_aside(content)
+                    raise DamagedError(
+                        f"{self.option} {self.address('data', content)}: the published dataset is damaged ({error}), "
+                        f"and set aside; run the sweep again, which publishes it again"
+                    ) from error
+                judged = version
+        raise UserError(
+            f"{self.option} {self.address('data', content)}: the published dataset is being replaced; run the sweep "
+            f"again"
+        )
+
+    def _published_version(self, content: str) -> tuple[int, ...] | None:
+        """What another manifest in the same place differs in; None if there is none that can be seen."""
+        manifest = self.path("data", content, "manifest.json")
+        with suppress(OSError):
+            if self.is_local:
+                known = os.stat(manifest)
+                return known.st_dev, known.st_ino, known.st_mtime_ns
+            info = self.fs.get_file_info(manifest)
+            return (info.size, info.mtime_ns or 0) if info.is_file else None
+        return None
+
+    def _set_dataset_aside(self, content: str) -> None:
+        aside = f"{content}-{uuid.uuid4().hex[:6]}.damaged"
+        with suppress(OSError):  # another reader was first
+            if self.is_local:
+                os.rename(self.path("data", content), self.path("data", aside))
+            else:
+                self.fs.move(self.path("data", content, "manifest.json"), self.path("data", f"{aside}.json"))
+
+    def _of_another_version(self, content: str) -> UserError:
+        return UserError(
+            f"{self.option} {self.address('data', content)}: another version of s3ray published this dataset; choose "
+            f"another place, or delete this folder and run the sweep again, which publishes it again"
+        )
 
 
+_LOOKS = 6
 _KNOWN_WHOLE: set[tuple[int, int, int]] = set()  # data sets that this process has read, by their manifest's file
 
 
@@ -712,22 +759,27 @@ def _whole(directory: Path, content: str, facts_alone: bool) -> Dataset:
     """Map a published dataset; read all of it once in a process.
 
     Raises:
-        DamagedError: it is not what its name and its manifest say; the text names the files.
-        UserError: it is not there.
+        DamagedError: it is not there, or not what its name and its manifest say; the text names the files.
+        FormatError: another version published it.
+        UserError: it cannot be read.
     """
     manifest = directory / "manifest.json"
     try:
+        known = manifest.stat()
         data = Dataset.open(directory)
+        is_signed = "digest" in parsed_manifest(manifest.read_bytes())
+    except DamagedError as error:
+        raise DamagedError(Path(str(error).partition(":")[0]).name) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedError(manifest.name) from error
     except UserError as error:
-        if manifest.exists():
-            raise DamagedError(Path(str(error).partition(":")[0]).name) from error
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):  # it went between the two
+            raise DamagedError(manifest.name) from error
         raise
-    try:
-        known, is_signed = manifest.stat(), "digest" in json.loads(manifest.read_bytes())
-    except (OSError, ValueError) as error:  # it is being replaced
-        raise UserError(f"{directory}: was replaced meanwhile; open it again") from error
+    except OSError as error:
+        raise UserError(f"{manifest}: cannot be read ({error.strerror}); check your access to it") from error
     if not is_signed or data.content() != content:
-        raise DamagedError("manifest.json")
+        raise DamagedError(manifest.name)
     key = (known.st_dev, known.st_ino, known.st_mtime_ns)
     if not facts_alone and key not in _KNOWN_WHOLE:
         if damaged := data.damaged():

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split
+from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split, manifest_digest
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 
@@ -372,7 +372,8 @@ def _refusal(folder: Path) -> str:
 @pytest.mark.parametrize("version", [1, 3, "2", None])
 def test_a_manifest_of_another_format_is_refused(version: Any, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": version}))
+    manifest["format"] = version
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
     assert f"manifest.json: format {version}, this version reads 2; " in _refusal(folder)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save
 
+from s3ray.data.dataset import Dataset
 from s3ray.execution import run_cell
 from s3ray.execution.audit import Audit, Sample, audit
 from s3ray.execution.drift import WEIGHTS, Difference
@@ -54,6 +57,24 @@ def test_one_marker_and_what_a_dead_writer_left(tmp_path: Path) -> None:
     assert (found.holds, found.results, found.unnamed) == (True, 1, 1)
     (skipped,) = found.skipped  # no stage that is known
     assert skipped.endswith("of another version, not computed again")
+
+
+def test_no_dataset_stays_open(tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    for seed in range(3):
+        labels = np.roll(tiny_dataset.train.labels, seed)
+        data = dataclasses.replace(tiny_dataset, train=dataclasses.replace(tiny_dataset.train, labels=labels))
+        store.publish_dataset(data)
+    maps: list[int] = []
+    fetch = Store.fetch_dataset
+
+    def counted(self: Store, content: str) -> Dataset:
+        maps.append(Path("/proc/self/maps").read_text().count(str(tmp_path)))
+        return fetch(self, content)
+
+    monkeypatch.setattr(Store, "fetch_dataset", counted)
+    assert audit(store).datasets == 3
+    assert maps == [0, 0, 0]
 
 
 @pytest.mark.slow

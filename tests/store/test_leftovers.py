@@ -1,8 +1,11 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,11 @@ from toy_runs import toy_run
 
 RUN = toy_run()
 ELSEWHERE = "p00000000-1-1"  # a process of another machine
+HEXADECIMAL = "b" * 32
+
+
+def run_name(by: str) -> str:
+    return f"grid-20261126-181500-{by}-abc123"
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +61,21 @@ def test_nothing_is_left_of_nothing(store: Store, tmp_path: Path) -> None:
 def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
     store: Store, tmp_path: Path, dead: str
 ) -> None:
-    content, hexadecimal = "a" * 64, "b" * 32
+    content = "a" * 64
 
     def left(by: str) -> set[str]:
         return {
-            f"runs/grid-20261126-181500-{by}-abc123",
-            f"data/.{content}-{by}-x7",
-            f"checkpoints/c/{by}-{hexadecimal}.tmp",
-            f".writable-{by}-{hexadecimal}",
+            f"runs/{run_name(by)}",
+            f"data/.{content}-{by}-ab_cd_12",
+            f"checkpoints/c/{by}-{HEXADECIMAL}.tmp",
+            f".writable-{by}-{HEXADECIMAL}",
+            f"{by}-{HEXADECIMAL}.tmp",
         }
 
     for by in (dead, tag(), ELSEWHERE):
         for path in left(by):
             store.write("x", path, *(["file"] if path.startswith(("runs/", "data/")) else []))
-    others = {"data/.mine-old", "notes.tmp", f"{hexadecimal}.tmp", f"data/{content}", "results/grid", "claims/c"}
+    others = {"data/.mine-old", "notes.tmp", f"{HEXADECIMAL}.tmp", f"data/{content}", "results/grid", "claims/c"}
     for path in others:
         store.write("x", path, "file")
         age(tmp_path / path)
@@ -79,7 +88,7 @@ def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
 
 
 def test_a_run_of_another_machine_lives_while_anything_in_it_is_written(store: Store, tmp_path: Path) -> None:
-    run = tmp_path / "runs" / f"grid-{ELSEWHERE}-abc123"
+    run = tmp_path / "runs" / run_name(ELSEWHERE)
     store.write("x", "runs", run.name, "tune", "old")
     age(run)
     store.write("x", "runs", run.name, "tune", "deep", "new")
@@ -91,9 +100,9 @@ def test_attempts_that_no_marker_names_are_cleared_after_a_day(store: Store, tmp
         store.commit(RUN, {"a.bin": b"payload"}, seconds=1.0, provenance={})
     folder = tmp_path / "artifacts" / RUN.stage.name / RUN.identity
     mine = store.marker(RUN).attempt
-    for name in ("orphan1", "orphan2"):
+    for name in ("0123456789a1", "0123456789a2"):
         store.write("x", "artifacts", RUN.stage.name, RUN.identity, name, "a.bin")
-    store.write("x", "artifacts", RUN.stage.name, "unfinished", "orphan3", "a.bin")
+    store.write("x", "artifacts", RUN.stage.name, "f" * 64, "0123456789a3", "a.bin")
     orphans = {path for path in folder.parent.glob("*/*") if path.is_dir() and path.name != mine}
     assert clear_leftovers(store) == []
     age(tmp_path)
@@ -103,16 +112,81 @@ def test_attempts_that_no_marker_names_are_cleared_after_a_day(store: Store, tmp
 
 def test_a_marker_that_cannot_be_read_may_name_any_attempt(store: Store, tmp_path: Path) -> None:
     place = ("artifacts", RUN.stage.name, RUN.identity)
-    for name in ("one", "two"):
+    for name in ("0123456789a1", "0123456789a2"):
         store.write("x", *place, name, "a.bin")
     store.write("{", *place, "commit.json")
     age(tmp_path)
     assert clear_leftovers(store) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs/Nov20_myhost",  # TensorBoard's own
+        "runs/grid-20261126-181500-abc1234",
+        "artifacts/mlmodel/v1/weights",
+        f"artifacts/mlmodel/{'a' * 64}/weights",
+        "artifacts/mlmodel/v1/0123456789ab",
+        f"data/.{'a' * 64}-mine",
+        ".writable-mine",
+        ".conditions-mine",
+        "results/notes.tmp",
+    ],
+)
+def test_other_peoples_files_stay(path: str, store: Store, tmp_path: Path) -> None:
+    store.write("x", path, *([] if path.startswith((".", "results")) else ["file"]))
+    age(tmp_path)
+    assert clear_leftovers(store) == []
+    assert (tmp_path / path).exists()
+
+
+def test_what_a_killed_conditional_write_left_is_cleared_after_a_day(store: Store, tmp_path: Path) -> None:
+    names = {f".conditions-{HEXADECIMAL}", f".conditions-{HEXADECIMAL}.~1", f"{HEXADECIMAL}.tmp"}
+    for name in names:
+        store.write("x", name)
+    assert clear_leftovers(store) == []
+    age(tmp_path)
+    assert set(clear_leftovers(store)) == names
+
+
+@pytest.mark.parametrize("stray", ["runs", "data", "artifacts", "artifacts/probe", f"artifacts/probe/{'a' * 64}"])
+def test_a_stray_file_in_a_folders_place_stops_nothing(stray: str, store: Store, tmp_path: Path) -> None:
+    store.write("x", stray)
+    age(tmp_path)
+    assert clear_leftovers(store) == []
+
+
+def test_files_beside_runs_and_attempts_stop_nothing(store: Store, tmp_path: Path) -> None:
+    orphan = f"artifacts/probe/{'a' * 64}/0123456789ab"
+    for folder in ("artifacts", "artifacts/probe", f"artifacts/probe/{'a' * 64}", "runs", "data", orphan):
+        store.write("x", folder, ".DS_Store")
+    age(tmp_path)
+    assert clear_leftovers(store) == [orphan]
+
+
+def test_folders_that_vanish_meanwhile_stop_nothing(store: Store, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def make_and_drop() -> None:
+        while not done.is_set():
+            for folder in ("claims/c/d", f"artifacts/probe/{'a' * 64}/0123456789ab", f"runs/{run_name(ELSEWHERE)}/x"):
+                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            for folder in ("claims/c", "artifacts/probe", f"runs/{run_name(ELSEWHERE)}"):
+                shutil.rmtree(tmp_path / folder)
+
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(make_and_drop)
+        try:
+            for _ in range(100):
+                assert clear_leftovers(store) == []
+        finally:
+            done.set()
+        made.result()
+
+
 def test_runs_on_object_storage(object_storage: ObjectStorage, dead: str) -> None:
     store = Store(object_storage.uri)
     for by in (dead, tag(), ELSEWHERE):
-        store.write("x", "runs", f"grid-{by}-abc123", "errors", "cell")
-    assert clear_leftovers(store) == [f"runs/grid-{dead}-abc123"]
-    assert {key.split("/")[1] for key in object_storage.objects()} == {f"grid-{by}-abc123" for by in (tag(), ELSEWHERE)}
+        store.write("x", "runs", run_name(by), "errors", "cell")
+    assert clear_leftovers(store) == [f"runs/{run_name(dead)}"]
+    assert {key.split("/")[1] for key in object_storage.objects()} == {run_name(by) for by in (tag(), ELSEWHERE)}

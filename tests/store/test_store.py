@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import json
 import math
@@ -14,7 +15,7 @@ from pyarrow import fs as pafs
 
 import toy_runs
 from object_storage import ObjectStorage
-from s3ray.data.dataset import Dataset
+from s3ray.data.dataset import Dataset, manifest_digest
 from s3ray.errors import UserError
 from s3ray.store import DamagedError, Marker, Store
 from toy_runs import signed, toy_run
@@ -570,6 +571,118 @@ def test_damaged_data_are_never_used_and_published_again(
     store.publish_dataset(tiny_dataset)
     assert store.fetch_dataset(content).damaged() == []
     assert store.read("data", content, file) == whole
+
+
+def once(original: Callable[..., Any], first: Callable[[], Any]) -> Callable[..., Any]:
+    """Does `first` at its first call, and what it should from then on."""
+    left = [first]
+    return lambda *args, **options: left.pop()() if left else original(*args, **options)
+
+
+def fails(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EACCES, errno.EIO])
+def test_published_data_that_cannot_be_read_now_are_not_damaged(
+    store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    content = tiny_dataset.content()
+    store.publish_dataset(tiny_dataset)
+
+    def there() -> set[tuple[str, int, int]]:
+        infos = store.fs.get_file_info(pafs.FileSelector(store.path("data"), recursive=True))
+        return {(info.path, info.size, info.mtime_ns) for info in infos}
+
+    before = there()
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "load", fails(OSError(number, os.strerror(number))))
+        with pytest.raises(UserError, match=rf"\.npy: cannot be read \({os.strerror(number)}\); check"):
+            store.fetch_dataset(content)
+        if store.is_local:
+            with pytest.raises(UserError, match="cannot be read"):
+                store.publish_dataset(tiny_dataset)
+    assert there() == before
+    assert store.fetch_dataset(content).content() == content
+
+
+def test_data_that_another_version_published_stay(store: Store, tiny_dataset: Dataset) -> None:
+    store.publish_dataset(tiny_dataset)
+    place = ("data", tiny_dataset.content(), "manifest.json")
+    manifest = {**json.loads(store.read(*place)), "format": 3}
+    theirs = json.dumps(manifest | {"digest": manifest_digest(manifest)})
+    store.write(theirs, *place)
+    for use in (lambda: store.fetch_dataset(place[1]), lambda: store.publish_dataset(tiny_dataset)):
+        with pytest.raises(UserError, match=f"{place[1]}: another version of s3ray published this dataset; choose"):
+            use()
+    assert store.read(*place).decode() == theirs
+    assert store.folders("data") == [place[1]]
+
+
+@pytest.mark.parametrize("fault", ["a file is missing", "a file is cut short", "a bit differs"])
+def test_data_that_are_damaged_at_one_look_alone_stay(
+    store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    store.publish_dataset(tiny_dataset)
+    match fault:
+        case "a file is missing":
+            monkeypatch.setattr(np, "load", once(np.load, fails(FileNotFoundError(errno.ENOENT, "No such file"))))
+        case "a file is cut short":
+            monkeypatch.setattr(np, "load", once(np.load, fails(ValueError("mmap length is greater than file size"))))
+        case "a bit differs":
+            wrong = once(Dataset.damaged, lambda: ["test.labels"])
+            monkeypatch.setattr(Dataset, "damaged", lambda self: wrong(self))
+    assert store.fetch_dataset(tiny_dataset.content()).content() == tiny_dataset.content()
+    assert store.folders("data") == [tiny_dataset.content()]
+
+
+def test_offsets_of_zeros_are_damage_and_no_samples_that_lack_all(store: Store, tiny_dataset: Dataset) -> None:
+    content = tiny_dataset.content()
+    store.publish_dataset(tiny_dataset)
+    for modality in tiny_dataset.features:
+        file = ("data", content, f"test.{modality}.offsets.npy")
+        store.write(store.read(*file)[:128] + bytes(8 * (len(tiny_dataset.test) + 1)), *file)
+    with pytest.raises(UserError, match=r"damaged \(test\.\w+\.offsets\.npy\), and set aside"):
+        store.fetch_dataset(content)
+
+
+def test_a_dataset_that_another_publisher_put_there_meanwhile_stays(
+    local_store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Path(local_store.path("data", tiny_dataset.content(), "manifest.json"))
+    save, first = Dataset.save, []
+
+    def late(self: Dataset, *args: Any, **options: Any) -> None:
+        save(self, manifest.parent)
+        first.append(manifest.stat().st_ino)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(Dataset, "save", late)
+    local_store.publish_dataset(tiny_dataset)
+    assert [manifest.stat().st_ino] == first
+    assert [path.name for path in manifest.parent.parent.iterdir()] == [tiny_dataset.content()]
+
+
+def test_a_dataset_that_is_replaced_between_two_looks_is_not_set_aside(
+    local_store: Store, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, damaged = tiny_dataset.content(), Dataset.damaged
+    local_store.publish_dataset(tiny_dataset)
+    looks: list[None] = []
+
+    def replaced(self: Dataset) -> list[str]:
+        looks.append(None)
+        if len(looks) > 2:
+            return damaged(self)
+        tiny_dataset.save(Path(local_store.path("data", content)), replace=True)
+        return ["test.labels"]
+
+    monkeypatch.setattr(Dataset, "damaged", replaced)
+    assert local_store.fetch_dataset(content).content() == content
+    assert local_store.folders("data") == [content]
 
 
 def test_no_flipped_bit_of_a_manifest_is_used(
