@@ -95,6 +95,8 @@ def run(
 
     Raises:
         UserError: the plan cannot run on this cluster or with this storage, or the results cannot be written.
+        LostError: Ray or the storage was lost during the run. If Ray still holds this process eight seconds later, it
+            ends, with the sentence and exit code 1, and a notebook's kernel with it: it would hang for good.
     """
     return execute(
         make_plan(plan.sweep, plan.study, store.store, plan.machine),  # others may have worked meanwhile

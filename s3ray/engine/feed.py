@@ -42,7 +42,15 @@ def run_cells(
     def trial(config: dict[str, Any]) -> None:
         cell: CellPlan = config["cell"]
         name = f"cell-{cell.identity[:8]}"
-        pack = Pack(name, run, (cell,), store.uri, execution.checkpoint_interval, not capacity.is_local)
+        pack = Pack(
+            name,
+            run,
+            (cell,),
+            store.uri,
+            execution.checkpoint_interval,
+            conditions=store.honours_conditions,  # asked before, by the driver
+            preemptible=not capacity.is_local,
+        )
         finish(pack, store, execution, relay=False)
         # A text in any case: Tune prints a line of its own about a trial whose result has nothing to print.
         ray.tune.report({"cause": Ledger(store, run).failures().get(cell.identity, "")})

@@ -42,8 +42,10 @@ class Health:
             threading.Thread(target=self._watch, args=(look, interval), daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._left.set()
+        if kind is None:  # the run is over; what was found meanwhile concerns nobody
+            self._over.set()
 
     def over(self) -> None:
         """The connection to Ray has ended, in whatever way."""
@@ -52,20 +54,21 @@ class Health:
     def check(self) -> None:
         """
         Raises:
-            LostError: something is gone for GRACE seconds.
+            LostError: something is gone: two looks failed that began GRACE seconds apart, and all between.
         """
         if self._lost is not None:
             raise self._lost
 
     def _watch(self, look: Callable[[], str | None], interval: float) -> None:
-        gone_since: float | None = None
+        gone_since: float | None = None  # when the first of the looks began that failed without a break
         while not self._left.wait(interval):
             asked = time.monotonic()
             if (problem := look()) is None:
                 gone_since = None
                 continue
-            gone_since = asked if gone_since is None else gone_since  # an answer may take as long as the grace
-            if time.monotonic() - gone_since >= GRACE and not self._left.is_set():
+            gone_since = asked if gone_since is None else gone_since
+            # Another look, since one alone may take longer than the grace: it was a moment for all that.
+            if asked - gone_since >= GRACE and not self._left.is_set():
                 self._lost = self._lost or LostError(f"{problem}; what was committed stays, run again to continue")
                 if not self._over.wait(ORDERLY_END):
                     private.kill_processes()

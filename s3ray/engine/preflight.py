@@ -119,9 +119,15 @@ def check_plan(plan: Plan, store: Store, execution: Execution) -> None:
 
 
 def unguarded(store: Store) -> str | None:
-    """What to know of storage without conditional writes; None if it has them."""
-    if store.honours_conditions:
-        return None
+    """What to know of storage without conditional writes; None if it has them.
+
+    Raises:
+        UserError: it could not be asked.
+    """
+    remedy = "try again, or give credentials through the environment, where its own client finds them too"
+    with store.explained("asked for conditional writes", remedy):
+        if store.honours_conditions:
+            return None
     return (
         f"{store.address()}: has no conditional writes; two sweeps at once may compute the same thing twice, and the "
         f"later result may replace the earlier one"

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray._common import utils as common
+from ray._common.network_utils import parse_address  # type: ignore[attr-defined]  # written in Cython
 from ray._private import accelerators, ray_constants, services, utils, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
@@ -122,11 +123,11 @@ def missing_process() -> str | None:
         with socket.socket(socket.AF_UNIX) as raylet:
             raylet.settimeout(5)
             raylet.connect(node.raylet_socket_name)
-    except TimeoutError:
-        pass  # busy, and there
+    except (TimeoutError, BlockingIOError):
+        pass  # busy, and there; the second is a full queue
     except OSError:
         return f"Ray's raylet on this machine has died (its logs are in {node.get_logs_dir_path()})"
-    host, _, port = node.gcs_address.rpartition(":")
+    host, port = parse_address(node.gcs_address)  # of an IPv6 host without its brackets
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

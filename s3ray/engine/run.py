@@ -77,17 +77,25 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
     started = time.monotonic()
     check_plan(plan, store, execution)
+    if warning := unguarded(store):
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
     with usable(plan, store, execution) as (capacity, health):
         slots = capacity.slots(execution)
-        if warning := unguarded(store):
-            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
         run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
         packs = [
-            Pack(f"pack-{i:03d}", run, tuple(cells), store.uri, execution.checkpoint_interval, not capacity.is_local)
+            Pack(
+                f"pack-{i:03d}",
+                run,
+                tuple(cells),
+                store.uri,
+                execution.checkpoint_interval,
+                conditions=store.honours_conditions,
+                preemptible=not capacity.is_local,
+            )
             for i, cells in enumerate(packed(plan, slots))
         ]
         console.print(
@@ -97,10 +105,11 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         )
         with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress, health)
-        after = make_plan(plan.sweep, plan.study, store, plan.machine)
-        failures = _failures(after, packs, store, errors)
-        if not failures:
-            store.drop_run(run)
+    # Not watched any more: what follows needs no Ray, and must not be cut off.
+    after = make_plan(plan.sweep, plan.study, store, plan.machine)
+    failures = _failures(after, packs, store, errors)
+    if not failures:
+        store.drop_run(run)
     seconds = time.monotonic() - started
     return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending))
 

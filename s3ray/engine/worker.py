@@ -36,6 +36,7 @@ class Pack:
     cells: tuple[CellPlan, ...]
     storage: str
     checkpoint_interval: float
+    conditions: bool  # whether the storage has conditional writes: one verdict for the whole sweep
     preemptible: bool = False  # its nodes may be taken away, with or without notice
 
 
@@ -77,7 +78,7 @@ class Ledger:
             return None
 
     def note(self, pack: str, cause: str) -> None:
-        """Why a worker group of the pack ended, as Ray tells it."""
+        """Why a worker group of the pack ended or left a cell; the last counts."""
         self._store.write(cause, "runs", self._run, "causes", pack)
 
     def noted(self, pack: str) -> str | None:
@@ -124,6 +125,7 @@ def run_pack(config: dict[str, Any]) -> None:
     pack: Pack = config["pack"]
     torch.set_num_threads(1)  # one CPU per worker; results must not depend on the machine's cores
     store = Store(pack.storage)
+    store.honours_conditions = pack.conditions
     ledger, claims = Ledger(store, pack.run), Claims(store)
     report = Reporter()
     given_up = from_rank_zero(ledger.failures)
@@ -180,7 +182,7 @@ def _attempt(
     except DivergedError as error:
         raise _GivenUpError(_sentence(error)) from error
     except LeaseLostError as error:  # another sweep may work on it now; whoever comes next goes on from its checkpoint
-        ledger.error(cell, _sentence(error))
+        ledger.note(pack.name, _sentence(error))  # no error of the cell's, and would hide one that comes later
         return False
     except _GivenUpError:
         raise

@@ -58,6 +58,8 @@ def search_all(
     searches = [Search.of(plan, name, spaces[method], method) for name in plan.study.datasets for method in methods]
     anew = replace(plan, committed={})  # other configurations run even if this one is cached
     check_plan(anew, store, execution)
+    if warning := unguarded(store):  # before anything is claimed
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     execution = replace(execution, memory_per_worker=largest(anew, execution.workers_per_trial)[0])
     with ExitStack() as stack:
         holds = {search.name: stack.enter_context(_held(search, store, say)) for search in searches}
@@ -68,23 +70,21 @@ def search_all(
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
-            capacity, health = stack.enter_context(usable(anew, store, execution))
-            if warning := unguarded(store):
-                console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-            for search in lacking:
-                with store.explained("written", "make room or choose a place you may write to"):
-                    store.publish_dataset(data[search.dataset])
-                study = studies[search.name]
-                try_again(study)
-                done = counted(study)
-                at_once = min(capacity.slots(execution), trials - done)
-                say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
-                tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
-                run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
-                run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
-                failures[search.name] = tried.failures
-                if not tried.failures:
-                    store.drop_run(run)
+            with usable(anew, store, execution) as (capacity, health):
+                for search in lacking:
+                    with store.explained("written", "make room or choose a place you may write to"):
+                        store.publish_dataset(data[search.dataset])
+                    study = studies[search.name]
+                    try_again(study)
+                    done = counted(study)
+                    at_once = min(capacity.slots(execution), trials - done)
+                    say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
+                    tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
+                    run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+                    run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
+                    failures[search.name] = tried.failures
+                    if not tried.failures:
+                        store.drop_run(run)
         outcomes = [SearchOutcome.of(studies[search.name], failures.get(search.name, ())) for search in searches]
     overrides = read_all(configs)
     tuned: dict[str, list[str]] = {}  # files by scale

@@ -45,8 +45,8 @@ class HeldError(Exception):
 class LeaseLostError(Exception):
     """The claim on what is being computed is lost."""
 
-    def __init__(self) -> None:
-        super().__init__("its claim could not be renewed in time, or another sweep has taken it")
+    def __init__(self, sentence: str = "its claim could not be renewed in time, or another sweep has taken it") -> None:
+        super().__init__(sentence)  # an argument, since Ray pickles errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Claim:
             claim = cls(**json.loads(content))
             if [type(value) for value in asdict(claim).values()] == [int, str, int, str, str]:
                 return claim
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             pass
         return cls(0, f"unknown {hashlib.sha256(content).hexdigest()}")
 
@@ -199,10 +199,15 @@ def next_epoch(found: Found) -> int:
     return found[0].epoch + 1 if found else 1
 
 
+def elapsed() -> float:
+    """Seconds, those that the machine was suspended for included, which Linux leaves out of `time.monotonic`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class Claims:
     """The claims of one process; what it holds itself never stands in its way."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = elapsed) -> None:
         self._store, self._clock, self._owner = store, clock, uuid.uuid4().hex
         self._claimants: dict[str, Claimant] = {}
 

@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-# What a disk says that has no hard links.
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+# What a disk says that has no hard links, and `_asked` of storage that does not know conditions.
+_UNKNOWN = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+# An object storage's "not implemented", which obstore tells in its text alone.
+_NOT_IMPLEMENTED = re.compile(r"status code: (?:501|405)\b|status code: 400\b.*<Code>NotImplemented", re.DOTALL)
+# Which of them it is depends on the storage and its haste: a conflict (409) befalls a replacement too.
+_CONDITION_FAILED = (refused.AlreadyExistsError, refused.PreconditionError)
 # As patient as pyarrow's S3 (store/store.py): ten attempts within some 13 seconds.
 _RETRIES: Any = {
     "max_retries": 9,
@@ -68,17 +72,19 @@ class Conditional(ABC):
         """Whether the storage honours conditions; tried on a key of its own, which is deleted again.
 
         Raises:
-            OSError: a disk that cannot be written at all.
+            OSError: it could not be asked: no access, no such bucket, too busy, a disk that cannot be written.
         """
         key = f".conditions-{uuid.uuid4().hex}"
         try:
             first = self.create(key, b"first")
-            if first is None or self.create(key, b"second") is not None:
+            if first is None:
+                raise OSError("it refuses to make a key that is not there")
+            if self.create(key, b"second") is not None:
                 return False
             second = self.replace(key, b"third", first)
             return second is not None and self.replace(key, b"fourth", first) is None
         except OSError as error:
-            if error.errno is None or error.errno in _NO_LINKS:  # an object storage's refusal has no number
+            if error.errno in _UNKNOWN:
                 return False
             raise
         finally:
@@ -115,8 +121,12 @@ class _OnDisk(Conditional):
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         while numbers := self._numbers(key):
-            with suppress(FileNotFoundError):  # replaced since it was listed
-                return self._file(key, numbers[-1]).read_bytes(), str(numbers[-1])
+            file = self._file(key, numbers[-1])
+            try:
+                return file.read_bytes(), str(numbers[-1])
+            except FileNotFoundError:  # replaced since it was listed
+                if file.is_symlink():
+                    raise OSError(f"{file} is a link to nothing") from None
         return None
 
     def replace(self, key: str, content: bytes, version: str) -> str | None:
@@ -193,7 +203,7 @@ class _OnObjects(Conditional):
     def create(self, key: str, content: bytes) -> str | None:
         try:
             return self._put(key, content, "create")
-        except refused.AlreadyExistsError:
+        except _CONDITION_FAILED:
             return self._own(key, content)
 
     def read(self, key: str) -> tuple[bytes, str] | None:
@@ -203,13 +213,13 @@ class _OnObjects(Conditional):
 
         try:
             return _asked(get)
-        except (refused.NotFoundError, FileNotFoundError):
+        except FileNotFoundError:
             return None
 
     def replace(self, key: str, content: bytes, version: str) -> str | None:
         try:
             return self._put(key, content, json.loads(version))
-        except (refused.PreconditionError, refused.NotFoundError, FileNotFoundError):
+        except (*_CONDITION_FAILED, FileNotFoundError):
             return self._own(key, content)
 
     def _put(self, key: str, content: bytes, mode: Any) -> str:
@@ -232,13 +242,13 @@ class _Nowhere(Conditional):
     """Storage that cannot be asked; `probe` says so."""
 
     def create(self, key: str, content: bytes) -> str | None:
-        raise OSError("this storage has no conditional writes")
+        raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        raise OSError("this storage has no conditional writes")
+        raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def replace(self, key: str, content: bytes, version: str) -> str | None:
-        raise OSError("this storage has no conditional writes")
+        raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def _forget(self, key: str) -> None:
         pass
@@ -248,10 +258,15 @@ def _asked(request: Callable[[], _Answer]) -> _Answer:
     """Its answer. A condition that fails raises as it is, all else as OSError, like pyarrow's failures."""
     try:
         return request()
-    except (refused.AlreadyExistsError, refused.PreconditionError, refused.NotFoundError):
+    except _CONDITION_FAILED:
         raise
-    except refused.BaseError as error:
-        raise OSError(str(error).partition("\n")[0]) from error
+    except (refused.BaseError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        if isinstance(error, refused.NotFoundError):
+            raise FileNotFoundError(reason) from error
+        if isinstance(error, refused.NotSupportedError | NotImplementedError) or _NOT_IMPLEMENTED.search(str(error)):
+            raise OSError(errno.ENOTSUP, reason) from error
+        raise OSError(reason) from error
 
 
 def _version(answered: Any) -> str:

@@ -88,6 +88,15 @@ def test_a_plan_with_nothing_left_starts_nothing(tiny_sweep: ModuleType, tmp_pat
     assert (outcome.cells, outcome.failures, outcome.plan) == (0, {}, plan)
 
 
+def test_storage_that_could_not_be_asked_is_said_to_be_so(object_storage: ObjectStorage) -> None:
+    """Not that it lacks something: pyarrow may know credentials that obstore does not."""
+    object_storage.fault = lambda method, path: object_storage.faults.DENIED
+    with pytest.raises(
+        UserError, match=r"^--storage s3://.*: cannot be asked for conditional writes \(.*AccessDenied.*"
+    ):
+        unguarded(Store(object_storage.uri))
+
+
 def test_storage_without_conditional_writes_is_said_to_be_so(object_storage: ObjectStorage, tmp_path: Path) -> None:
     assert unguarded(Store(str(tmp_path))) is None
     assert unguarded(Store(object_storage.uri)) is None

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from s3ray.engine import worker as module
 from s3ray.engine.run import cause
-from s3ray.engine.worker import Ledger
-from s3ray.store import Store
+from s3ray.engine.worker import Ledger, Pack, run_pack
+from s3ray.store import LeaseLostError, Store
 from s3ray.sweep.plan import CellPlan
 from toy_runs import commit
 
@@ -79,3 +80,24 @@ def test_why_a_worker_group_ended_is_noted_for_the_next(store: Store) -> None:
         ledger.note("pack-000", told)
     assert Ledger(store, "run").noted("pack-000") == "last"
     assert ledger.noted("pack-001") is None
+
+
+def test_workers_have_the_sweeps_verdict_and_a_lost_lease_is_no_error_of_the_cell(
+    store: Store, cell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept as the cell's, it would hide the lack of memory that comes later."""
+    verdicts: list[bool] = []
+
+    def loses(_cell: object, _data: object, store: Store, *_: object, **__: object) -> bool:
+        verdicts.append(store.honours_conditions)
+        raise LeaseLostError
+
+    monkeypatch.setattr(module, "run_cell", loses)
+    monkeypatch.setattr(module.ray.train.torch, "get_device", lambda: None)
+    monkeypatch.setattr(Store, "fetch_dataset", lambda *_: None)
+    for verdict in (True, False):
+        run_pack({"pack": Pack("pack-000", "run", (cell,), store.uri, 60.0, conditions=verdict)})
+    assert verdicts == [True, False]
+    ledger = Ledger(store, "run")
+    assert ledger.last_error(cell) is None
+    assert (ledger.noted("pack-000") or "").startswith("LeaseLostError: ")

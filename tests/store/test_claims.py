@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from object_storage import ObjectStorage
-from s3ray.store import Claims, HeldError, Store
+from s3ray.store import Claims, HeldError, LeaseLostError, Store
 from s3ray.store import claims as module
 from s3ray.store.claims import LEASE_SECONDS, STOP_SECONDS, Claim
 
@@ -182,6 +183,24 @@ def test_who_stood_still_goes_on_if_nobody_took_the_claim(disk: Store) -> None:
         assert claim_of(disk, "model").beat == beat + 1
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
+def test_a_suspended_machine_has_not_renewed_its_claim(disk: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`time.monotonic` stands still meanwhile."""
+    right, suspended = time.clock_gettime, [0.0]
+    late = {time.CLOCK_BOOTTIME: suspended}
+    monkeypatch.setattr(time, "clock_gettime", lambda which: right(which) + late.get(which, [0.0])[0])
+    with Claims(disk).take("model") as holds:
+        assert holds is not None
+        beat = claim_of(disk, "model").beat
+        suspended[0] = 75.0
+        assert holds()
+        assert claim_of(disk, "model").beat == beat + 1
+
+
+def test_a_lost_lease_can_be_pickled() -> None:
+    assert str(pickle.loads(pickle.dumps(LeaseLostError()))) == str(LeaseLostError())
+
+
 @pytest.mark.parametrize("offset", [-0.02, -7200.0, 7200.0])
 def test_the_hosts_clocks_do_not_matter(disk: Store, monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
     """An owner whose clock is behind is not earlier for that."""
@@ -206,7 +225,7 @@ def test_without_conditional_writes_claims_still_save_work(disk: Store) -> None:
         assert third is not None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"epoch": "1", "owner": ""}', "\0" * 200])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"epoch": "1", "owner": ""}', "\0" * 200, "[" * 200_000])
 def test_a_damaged_claim_is_that_of_a_dead_owner(disk: Store, content: str) -> None:
     disk.write(content, "claims", "model", "claim.json")
     clock = Clock()

@@ -1,5 +1,6 @@
 """Files that are made or replaced only if nobody was faster, on a disk and on S3."""
 
+import datetime as dt
 import itertools
 import os
 import pickle
@@ -8,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from obstore.store import S3Store
 from pyarrow import fs as pafs
 
 from object_storage import ObjectStorage
 from s3ray.store import Store
+from s3ray.store import conditional as module
 from s3ray.store.conditional import Conditional, conditional
 
+HASTY = {"max_retries": 1, "retry_timeout": dt.timedelta(seconds=60)}
 KEY = "folder with spaces/ä.json"
 
 
@@ -44,6 +48,12 @@ def test_a_key_is_made_once_and_replaced_by_who_saw_it_last(place: Store) -> Non
     assert files.read(KEY) == (b"third", third)
     assert len(place.names(KEY.partition("/")[0])) == 1
     assert [name for name in place.names() if "conditions" in name] == []
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives up at the second failure."""
+    monkeypatch.setattr(module, "S3Store", lambda *a, **options: S3Store(*a, **{**options, "retry_config": HASTY}))
 
 
 def winners(attempts: list[Callable[[], str | None]]) -> int:
@@ -93,16 +103,58 @@ def test_an_answer_that_is_lost_does_not_lose(object_storage: ObjectStorage) -> 
     assert files.replace("key", b"second", first) is not None
 
 
-@pytest.mark.parametrize("answer", ["ignored", "refused"])
-def test_storage_without_conditions_is_found_out(object_storage: ObjectStorage, answer: str) -> None:
-    if answer == "ignored":
+@pytest.mark.parametrize(
+    "answer", [None, (501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "NotImplemented")], ids=str
+)
+def test_storage_without_conditions_is_found_out(
+    object_storage: ObjectStorage, answer: tuple[int, str] | None, hasty: None
+) -> None:
+    if answer is None:
         object_storage.conditions = False
     else:
-        object_storage.fault = lambda method, path: (501, "NotImplemented") if method == "PUT" else None
+        object_storage.fault = lambda method, path: answer if method == "PUT" else None
     assert not of(Store(object_storage.uri)).probe()
     object_storage.conditions = True
     object_storage.fault = lambda method, path: None
     assert object_storage.objects() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "code"),
+    [
+        (0, 503, "SlowDown"),
+        (1, 503, "SlowDown"),
+        (0, 500, "InternalError"),
+        (0, 403, "AccessDenied"),
+        (1, 403, "AccessDenied"),
+        (0, 404, "NoSuchBucket"),
+        (0, 400, "InvalidRequest"),
+        (0, 409, "ConditionalRequestConflict"),
+    ],
+)
+def test_storage_that_could_not_be_asked_is_not_taken_for_one_without_conditions(
+    object_storage: ObjectStorage, before: int, status: int, code: str, hasty: None
+) -> None:
+    """The verdict is kept for as long as the process lives."""
+    store, puts = Store(object_storage.uri), itertools.count()
+    object_storage.fault = lambda method, path: (status, code) if method == "PUT" and next(puts) >= before else None
+    with pytest.raises(OSError, match=f"{code}|refuses to make"):
+        _ = store.honours_conditions
+    object_storage.fault = lambda method, path: None
+    assert store.honours_conditions
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed")])
+def test_a_refusal_that_stays_is_lost_and_no_error(
+    object_storage: ObjectStorage, status: int, code: str, hasty: None
+) -> None:
+    files = of(Store(object_storage.uri))
+    first = files.create("key", b"first")
+    assert first is not None
+    object_storage.fault = lambda method, path: (status, code) if method == "PUT" else None
+    assert files.create("key", b"second") is None
+    assert files.replace("key", b"second", first) is None
+    assert files.replace("key", b"first", first) == first  # its own
 
 
 def test_a_file_system_without_a_client_has_no_conditions() -> None:
@@ -123,6 +175,12 @@ def test_a_disk_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         of(Store(str(tmp_path / "file" / "store"))).probe()
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "commit.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OSError, match=r"commit\.json is a link to nothing"):
+        of(Store(str(tmp_path))).read("commit.json")
 
 
 def test_a_writer_that_slept_never_wins_against_later_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
