@@ -60,6 +60,7 @@ _CREDENTIALS = ("secret", "key", "token", "password", "credential", "signature")
 _SECRET, _OPEN = {"sig"}, {"credential_kind"}
 
 
+_LOOKS = 6  # at published data that are replaced again and again
 _CHECKPOINT = re.compile(r"(\d{9})-([0-9a-f]{64})\.pt")
 
 
@@ -751,7 +752,6 @@ class Store:
         )
 
 
-_LOOKS = 6
 _KNOWN_WHOLE: set[tuple[int, int, int]] = set()  # data sets that this process has read, by their manifest's file
 
 
