@@ -28,7 +28,7 @@ import pandas as pd
 
 import s3ray
 from s3ray.api.finished import FinishedStore
-from s3ray.errors import UserError
+from s3ray.errors import DamagedError, UserError
 from s3ray.execution.audit import Audit, audit, fingerprints
 from s3ray.execution.drift import ROWS, rows_of
 from s3ray.results import Results
@@ -182,7 +182,7 @@ def _behind(store: Store, results: Results, markers: Mapping[str, Marker]) -> It
     for content in store.folders("data"):
         if not _CONTENT.fullmatch(content):  # being published, or set aside
             continue
-        with suppress(UserError):  # the audit tells of damage
+        with suppress(DamagedError):  # the audit tells of it
             for fingerprint in sorted(read & fingerprints(store.fetch_dataset(content))):
                 yield f"data/{fingerprint}.json", store.read("data", content, "manifest.json")
     for digest in sorted({marker.provenance["environment"] for marker in markers.values()}):
