@@ -72,6 +72,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
 
     Raises:
         UserError: the plan cannot run on this cluster or with this storage.
+        LostError: Ray or the storage is gone.
     """
     if not plan.pending:
         return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
@@ -106,8 +107,11 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress, health)
     # Not watched any more: what follows needs no Ray, and must not be cut off.
-    after = make_plan(plan.sweep, plan.study, store, plan.machine)
-    failures = _failures(after, packs, store, errors)
+    try:
+        after = make_plan(plan.sweep, plan.study, store, plan.machine)
+        failures = _failures(after, packs, store, errors)
+    except UserError as error:  # its cells have failed of it before anybody else noticed
+        raise LostError(f"{error}; what was committed stays, run again to continue") from error
     if not failures:
         store.drop_run(run)
     seconds = time.monotonic() - started
