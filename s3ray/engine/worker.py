@@ -135,7 +135,7 @@ def run_pack(config: dict[str, Any]) -> None:
             report(outcome("cell_failed", cause=given_up[cell.identity]))
             continue
         # Asked now: another sweep may have finished it since this pack was made.
-        committed = from_rank_zero(lambda: set(store.markers(cell.runs)))  # noqa: B023  # called at once
+        committed = set(from_rank_zero(partial(store.markers, cell.runs)))
         try:
             finished = not cell.missing(committed) or _attempt(cell, committed, pack, store, claims, ledger, report)
         except _GivenUpError as error:

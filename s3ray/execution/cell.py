@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -130,7 +131,7 @@ class _CellRunner:
                     continue
                 for label, group in groups:
                     # Asked only now: another cell may have done it, or we slept while others did.
-                    done = from_rank_zero(lambda: set(self.store.markers(group)))  # noqa: B023  # called at once
+                    done = from_rank_zero(partial(self.store.markers, group))
                     if left := [run for run in group if run.identity not in done]:
                         self._together(label, left)
             missing -= {run.identity for run in runs}

@@ -131,7 +131,7 @@ def test_an_owner_that_renews_is_never_relieved(disk: Store, quick: None) -> Non
         for _ in range(3):
             assert not observer.free("model")
             beat = claim_of(disk, "model").beat
-            wait_for(lambda: claim_of(disk, "model").beat > beat)  # noqa: B023
+            wait_for(lambda beat=beat: claim_of(disk, "model").beat > beat)
             clock.now += 10 * LEASE_SECONDS
         assert not observer.free("model")
         assert holds is not None
