@@ -31,6 +31,7 @@ from s3ray.results.collect import Results
 from s3ray.stages.encode import encode_split
 from s3ray.store import Store
 from s3ray.sweep import STAGES
+from toy_runs import overwrite
 
 NAME = "weights.safetensors"
 SHORT = {
@@ -494,10 +495,7 @@ def test_tables_that_are_not_what_the_store_has_are_not_certified(finished: Fini
     assert marker is not None
     rows = pd.read_parquet(io.BytesIO(store.store.payload(marker, "rows.parquet")))
     rows.assign(accuracy=0.123).to_parquet(other := io.BytesIO())
-    files = {"rows.parquet": (len(other.getvalue()), hashlib.sha256(other.getvalue()).hexdigest())}
-    store.store.write(other.getvalue(), "artifacts", "probe", marker.identity, marker.attempt, "rows.parquet")
-    again = dataclasses.replace(marker, files=files)
-    store.store.write(again.content(), "artifacts", "probe", marker.identity, "commit.json")
+    overwrite(store.store, marker, "rows.parquet", other.getvalue())
     with pytest.raises(UserError, match=r"rows of run \w+ are not what the store has of it now; run the sweep again"):
         certify(store, Store(str(tmp_path / "out")), sample=0)
 

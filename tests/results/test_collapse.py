@@ -16,6 +16,7 @@ from s3ray.results.report import write_report
 from s3ray.stages.probe import spread_of
 from s3ray.store import Store
 from s3ray.sweep import load_sweep, make_plan
+from toy_runs import overwrite
 
 
 def test_spread_is_0_of_equal_and_1_of_centred_representations() -> None:
@@ -50,10 +51,7 @@ def test_routing_collapses_below_a_hundredth(entropies: dict[str, Any], experts:
 
 def _changed(plan: Any, store: Store, run: Any, **columns: Any) -> None:
     table = pd.read_parquet(io.BytesIO(store.artifact(run, "rows.parquet"))).assign(**columns)
-    marker = plan.committed[run.identity]
-    store.fs.delete_file(store.path("artifacts", run.stage.name, run.identity, "commit.json"))
-    files = {"rows.parquet": table.to_parquet()}
-    store.commit(run, files, seconds=marker.seconds, provenance=marker.provenance)
+    overwrite(store, plan.committed[run.identity], "rows.parquet", table.to_parquet())
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """From a store to tables and figures, on results whose numbers are known."""
 
 import dataclasses
-import hashlib
 import io
 import math
 from pathlib import Path
@@ -21,7 +20,7 @@ from s3ray.results.curves import curve_grid
 from s3ray.settings import settings_for
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
-from toy_runs import commit
+from toy_runs import commit, overwrite
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)
 SWEEP = Sweep(
@@ -215,10 +214,7 @@ def test_a_damaged_file_is_named_and_the_others_are_read(finished: Any, harm: st
         if harm == "gone":
             path.unlink()
         elif harm == "committed as it is":
-            path.write_bytes(content := b"no Parquet")
-            files = {"rows.parquet": (len(content), hashlib.sha256(content).hexdigest())}
-            signed = dataclasses.replace(marker, files=files).content()
-            store.write(signed, "artifacts", marker.stage, marker.identity, "commit.json")
+            overwrite(store, marker, "rows.parquet", b"no Parquet")
         else:
             path.write_bytes(b"not what was committed")
     plan = make_plan(SWEEP, plan.study, store) if harm == "committed as it is" else plan
