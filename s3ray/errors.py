@@ -13,6 +13,9 @@ class UserError(ValueError):
         super().__init__(printable(sentence))
 
 
+STAYS = "what was committed stays, run again to continue"
+
+
 class LostError(UserError):
     """What a sweep stood on is gone: Ray or the storage. One sentence, too."""
 

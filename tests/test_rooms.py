@@ -32,6 +32,7 @@ ROOMS = (
     "registry",
     "paths",
     "terminal",
+    "digests",
     "traces",
     "errors",
 )

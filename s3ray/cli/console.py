@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
-from s3ray.errors import LostError, UserError
+from s3ray.errors import STAYS, LostError, UserError
 
 _SHUTDOWN_SECONDS = 20.0  # of an orderly end after a signal
 
@@ -49,7 +49,7 @@ def _interrupted(number: int) -> NoReturn:
     raise SystemExit(128 + number) from None
 
 
-_INTERRUPTED = "interrupted; what was committed stays, run again to continue"
+_INTERRUPTED = f"interrupted; {STAYS}"
 
 
 def _say(text: str) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3ray.digests import digest_of, signed
 from s3ray.errors import DamagedError, UserError, nearest
 from s3ray.model.batch import Ragged
 from s3ray.paths import sync_folder
@@ -631,7 +632,7 @@ class DatasetWriter:
             "arrays": {name: column.digest.hexdigest() for name, column in self._columns.items()} | self._linked,
         }
         with (self._staging / "manifest.json").open("w") as file:
-            json.dump({**manifest, "digest": manifest_digest(manifest)}, file, indent=1)
+            json.dump(signed(manifest), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         sync_folder(self._staging)
@@ -657,7 +658,7 @@ def parsed_manifest(content: bytes) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise DamagedError("damaged (no table of fields)")
     # What was prepared before manifests had one has no digest.
-    if "format" not in manifest or manifest.get("digest") not in (None, manifest_digest(manifest)):
+    if "format" not in manifest or manifest.get("digest") not in (None, digest_of(manifest)):
         raise DamagedError("damaged (it is not what was written)")
     if (found := manifest["format"]) != _FORMAT:
         raise FormatError(f"format {str(found)[:80]}, this version reads {_FORMAT}")
@@ -706,13 +707,6 @@ def content_of(fingerprint: str, truth: str | None, scores: str | None) -> str:
     """What names a dataset's whole content, of the fingerprints of what stages read of it."""
     beyond = [known for known in (truth, scores) if known is not None]
     return hashlib.sha256("".join(beyond).encode()).hexdigest() if len(beyond) > 1 else "".join(beyond) or fingerprint
-
-
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """sha256 of a manifest's fields but `digest` itself, whatever the spaces between them."""
-    # As they are read again: a tuple becomes a list, a number as a key a text.
-    plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != "digest"}))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def array_digest(array: NDArray[Any]) -> str:

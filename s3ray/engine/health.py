@@ -17,7 +17,7 @@ from typing import Any, Self
 import ray.tune
 
 from s3ray.engine import private
-from s3ray.errors import LostError, UserError
+from s3ray.errors import STAYS, LostError, UserError
 from s3ray.store import Store
 
 RAY_INTERVAL, STORAGE_INTERVAL = 2.0, 5.0  # seconds; object storage is paid by the request
@@ -69,7 +69,7 @@ class Health:
             gone_since = asked if gone_since is None else gone_since
             # Another look, since one alone may take longer than the grace: it was a moment for all that.
             if asked - gone_since >= GRACE and not self._left.is_set():
-                self._lost = self._lost or LostError(f"{problem}; what was committed stays, run again to continue")
+                self._lost = self._lost or LostError(f"{problem}; {STAYS}")
                 if not self._over.wait(ORDERLY_END):
                     private.kill_processes()
                     with suppress(OSError):

@@ -15,7 +15,6 @@ from typing import Any
 
 import ray
 from ray._common import utils as common
-from ray._common.network_utils import parse_address  # type: ignore[attr-defined]  # written in Cython
 from ray._private import accelerators, ray_constants, services, utils, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  # type: ignore[attr-defined]
@@ -129,9 +128,9 @@ def missing_process() -> str | None:
         pass  # busy, and there; the second is a full queue
     except OSError:
         return f"Ray's raylet on this machine has died (its logs are in {node.get_logs_dir_path()})"
-    host, port = parse_address(node.gcs_address)  # of an IPv6 host without its brackets
+    host, _, port = node.gcs_address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()  # IPv6 has brackets only in URLs
     except OSError as error:
         return f"Ray's head at {node.gcs_address} no longer answers ({error.strerror or error})"
     return None

@@ -35,7 +35,7 @@ from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
 from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack, with_memory_remedy
-from s3ray.errors import LostError, UserError
+from s3ray.errors import STAYS, LostError, UserError
 from s3ray.execution import Event
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
@@ -109,9 +109,10 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     # Not watched any more: what follows needs no Ray, and must not be cut off.
     try:
         after = make_plan(plan.sweep, plan.study, store, plan.machine)
-        failures = _failures(after, packs, store, errors)
+        with store.explained("read", "check the place and your access to it"):
+            failures = _failures(after, packs, store, errors)
     except UserError as error:  # its cells have failed of it before anybody else noticed
-        raise LostError(f"{error}; what was committed stays, run again to continue") from error
+        raise LostError(f"{error}; {STAYS}") from error
     if not failures:
         store.drop_run(run)
     seconds = time.monotonic() - started

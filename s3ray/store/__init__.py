@@ -2,6 +2,7 @@
 
 from s3ray.errors import DamagedError
 from s3ray.store.claims import Claims, HeldError, LeaseLostError
-from s3ray.store.store import Committed, Marker, Store
+from s3ray.store.marker import Marker
+from s3ray.store.store import Committed, Store
 
 __all__ = ["Claims", "Committed", "DamagedError", "HeldError", "LeaseLostError", "Marker", "Store"]

@@ -30,7 +30,8 @@ from pathlib import Path
 
 from pyarrow import fs as pafs
 
-from s3ray.store.store import Marker, Store
+from s3ray.store.marker import Marker
+from s3ray.store.store import Store
 from s3ray.traces import has_died, tag
 
 HOURS = 24.0

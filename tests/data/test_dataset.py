@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split, manifest_digest
+from s3ray.data.dataset import Dataset, DatasetWriter, Sequences, Split
 from s3ray.data.facts import DataFacts
+from s3ray.digests import signed
 from s3ray.errors import UserError
 
 
@@ -373,7 +374,7 @@ def _refusal(folder: Path) -> str:
 def test_a_manifest_of_another_format_is_refused(version: Any, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["format"] = version
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
+    (folder / "manifest.json").write_text(json.dumps(signed(manifest)))
     assert f"manifest.json: format {version}, this version reads 2; " in _refusal(folder)
 
 

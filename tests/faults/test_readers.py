@@ -25,12 +25,13 @@ from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.data.multibench.pickled import read_pickle
 from s3ray.data.npz import read_npz
+from s3ray.digests import signed
 from s3ray.errors import UserError
 from s3ray.results import Results
 from s3ray.settings import read_all, settings_for
 from s3ray.store import Marker, Store
 from tiny_data import tiny_dataset
-from toy_runs import signed, toy_run
+from toy_runs import toy_run
 
 SEED = int(os.environ.get("S3RAY_SEED", 20260727))  # without one the same in every run
 # What stands where something else should.

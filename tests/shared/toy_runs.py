@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -70,12 +69,6 @@ def commit_all(
     with mock.patch.object(os, "fsync"):
         for _, generation in groupby(generations, key=lambda entry: len(entry[0].ancestors)):
             markers.update((marker.identity, marker) for marker in store.parallel(one, list(generation)))
-
-
-def signed(marker: Mapping[str, Any]) -> dict[str, Any]:
-    """A marker's fields with the digest that they should have."""
-    plain = {name: value for name, value in marker.items() if name != "digest"}
-    return {**plain, "digest": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
 def overwrite(store: Store, marker: Marker, name: str, content: bytes) -> None:

@@ -1,6 +1,5 @@
 import dataclasses
 import errno
-import hashlib
 import json
 import math
 import os
@@ -15,10 +14,11 @@ from pyarrow import fs as pafs
 
 import toy_runs
 from object_storage import ObjectStorage
-from s3ray.data.dataset import Dataset, manifest_digest
+from s3ray.data.dataset import Dataset
+from s3ray.digests import signed
 from s3ray.errors import UserError
 from s3ray.store import DamagedError, Marker, Store
-from toy_runs import signed, toy_run
+from toy_runs import toy_run
 
 RUN = toy_run()
 CHILD = toy_run(1, RUN)
@@ -328,8 +328,7 @@ def test_a_list_deletes_nothing_that_is_not_ours(store: Store, tmp_path: Path) -
     store.write("mine", "precious")
     store.write("mine", "folder", "thesis.tex")
     told = {"files": {"../precious": "x", "thesis.tex": "x", "/etc/hosts": "x"}}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    store.write(json.dumps({**told, "sha256": digest}), "folder", "info.json")
+    store.write(json.dumps(signed(told)), "folder", "info.json")
     assert store.folder_info("folder") == told
     store.write_folder({"table.csv": "1"}, {}, "folder")
     assert store.read("precious") == store.read("folder", "thesis.tex") == b"mine"
@@ -613,7 +612,7 @@ def test_data_that_another_version_published_stay(store: Store, tiny_dataset: Da
     store.publish_dataset(tiny_dataset)
     place = ("data", tiny_dataset.content(), "manifest.json")
     manifest = {**json.loads(store.read(*place)), "format": 3}
-    theirs = json.dumps(manifest | {"digest": manifest_digest(manifest)})
+    theirs = json.dumps(signed(manifest))
     store.write(theirs, *place)
     for use in (lambda: store.fetch_dataset(place[1]), lambda: store.publish_dataset(tiny_dataset)):
         with pytest.raises(UserError, match=f"{place[1]}: another version of s3ray published this dataset; choose"):
