@@ -120,7 +120,8 @@ def _held(search: Search, store: Store, say: Callable[[str], None]) -> Iterator[
 
     with ExitStack() as held:
         try:
-            holds = held.enter_context(Claims(store).hold(f"search-{search.name}", waiting))
+            with store.explained("written", "make room or choose a place you may write to"):
+                holds = held.enter_context(Claims(store).hold(f"search-{search.name}", waiting))
         except HeldError as error:
             raise UserError(
                 f"study {search.name}: another search is at work on it ({error}); wait for it to end, then run again: "

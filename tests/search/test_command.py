@@ -96,6 +96,13 @@ def test_a_search_that_found_nothing_is_to_be_run_again(
 
 
 @pytest.mark.slow  # loads Ray
+def test_storage_that_takes_no_claim_is_a_sentence(tiny_dataset: Dataset, store: Store) -> None:
+    store.write("in the place of the folder", "claims")
+    with pytest.raises(UserError, match=r"cannot be written \(.*\); make room or choose a place you may write to"):
+        run(tiny_dataset, store, trials=1)
+
+
+@pytest.mark.slow  # loads Ray
 def test_a_second_search_beside_one_is_refused(search: Search, tiny_dataset: Dataset, store: Store) -> None:
     with Claims(store).hold(f"search-{search.name}"):
         at_work = rf"another search is at work on it \(process {os.getpid()} on \S+, since .* UTC\); wait for it to end"
