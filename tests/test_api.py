@@ -50,7 +50,7 @@ def cells(study: s3ray.Study) -> list[s3ray.Cell]:
     return [*(study.cell(name, 2, 8, seed) for seed in study.seeds(name)), study.prior(name, "factorcl", 8, 0)]
 
 
-SWEEP = s3ray.Sweep("short", cells, ("none", "suff+min"))
+SWEEP = s3ray.Sweep("short", cells, ("none", "suff+min"), modalities=True, missing=True)
 
 
 def fill(store: FinishedStore, sweep: s3ray.Sweep, data: Dataset, overrides: dict[str, Any]) -> s3ray.Plan:
@@ -478,6 +478,13 @@ def test_a_certificate_leads_from_a_number_to_what_it_is_of(
                 assert marker["attempt"] == attempt
         assert number["mean_accuracy"] == pytest.approx(np.mean(accuracies), abs=1e-15)
         assert number["n"] == len(accuracies)
+    values = {"modalities": "alone", "missing": "accuracy", "entropies": "entropy", "contributions": "share"}
+    for table, column in values.items():
+        lines = pd.read_parquet(tmp_path / "tables" / f"{table}.parquet")
+        assert len(lines)
+        for _, line in lines.iterrows():
+            (folder,) = tmp_path.glob(f"runs/*/{line['identity']}")
+            assert (pd.read_parquet(folder / "rows.parquet") == line[column]).any(axis=None)
     card = next((tmp_path / "models").glob("*.md")).read_text()
     assert "| p |" in card
     crate = {entry["@id"] for entry in plain("ro-crate-metadata.json")["@graph"]}
@@ -487,16 +494,21 @@ def test_a_certificate_leads_from_a_number_to_what_it_is_of(
     assert readme_again == readme
 
 
-def test_tables_that_are_not_what_the_store_has_are_not_certified(finished: FinishedStore, tmp_path: Path) -> None:
-    """Its probe was lost, and computed again on another machine, since the tables were written."""
+@pytest.mark.parametrize(
+    ("table", "stage", "column"), [("rows", "probe", "accuracy"), ("modalities", "modalities", "alone")]
+)
+def test_tables_that_are_not_what_the_store_has_are_not_certified(
+    finished: FinishedStore, tmp_path: Path, table: str, stage: str, column: str
+) -> None:
+    """A run was lost, and computed again on another machine, since the tables were written."""
     shutil.copytree(finished.store.base, tmp_path / "copy")
     store = s3ray.open_store(tmp_path / "copy")
-    marker = store.store.marker_of("probe", store.rows().iloc[0]["identity"])
+    marker = store.store.marker_of(stage, store.results().frames[table].iloc[0]["identity"])
     assert marker is not None
     rows = pd.read_parquet(io.BytesIO(store.store.payload(marker, "rows.parquet")))
-    rows.assign(accuracy=0.123).to_parquet(other := io.BytesIO())
+    rows.assign(**{column: 0.123}).to_parquet(other := io.BytesIO())
     overwrite(store.store, marker, "rows.parquet", other.getvalue())
-    with pytest.raises(UserError, match=r"rows of run \w+ are not what the store has of it now; run the sweep again"):
+    with pytest.raises(UserError, match=rf"{table} of run \w+ are not what the store has of it now; run the sweep"):
         certify(store, Store(str(tmp_path / "out")), sample=0)
 
 

@@ -4,7 +4,8 @@ README.md                        how to check a number, with one worked through
 numbers.json                     every mean over seeds, with the stage runs behind it
 rows.csv, controls.csv, …        what each of these runs measured
 tables/                          the sweep's tables and figures, as they were written
-runs/<stage>/<identity>/         of every stage run behind them its commit marker, and, of what measured, its rows
+runs/<stage>/<identity>/         of every stage run behind them its commit marker, and what it measured, step by step
+                                 if it trained
 data/<fingerprint>.json          the datasets that can be fetched: digests of all arrays, facts
 environments/<digest>.txt        the packages that ran
 models/<identity>.md             a card per trained model
@@ -22,7 +23,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
@@ -34,10 +35,16 @@ from s3ray.execution.drift import ROWS, rows_of
 from s3ray.results import Results
 from s3ray.results.formatting import markdown
 from s3ray.results.statistics import CONFIGURATION
+from s3ray.stages.factors import FACTORS
+from s3ray.stages.missing import MISSING
+from s3ray.stages.modalities import MODALITIES
 from s3ray.stages.probe import PROBE
 from s3ray.stages.reference import REFERENCE
+from s3ray.stages.selection import SELECTION
 from s3ray.stages.sentiment import SENTIMENT
 from s3ray.stages.sparsification import SPARSIFICATION
+from s3ray.stages.specialization import SPECIALIZATION
+from s3ray.stages.stage import Stage
 from s3ray.stages.untrained import UNTRAINED
 from s3ray.store import Marker, Store
 
@@ -46,6 +53,14 @@ _MEANS = {
     "rows": [*CONFIGURATION, "preservation_ratio", "split"],
     "controls": [*CONFIGURATION, "control", "preservation_ratio", "split"],
     "references": ["dataset", "scale", "reference", "split"],
+}
+# The tables that hold more: the column of what was measured, and what that is called in a run's rows.
+_MORE = {
+    "factors": ("value", "value"),
+    "modalities": ("alone", "alone"),
+    "missing": ("accuracy", "accuracy"),
+    "entropies": ("entropy", "(local|global)_entropy/.+"),
+    "contributions": ("share", "expert_share/.+"),
 }
 _CONTENT = re.compile("[0-9a-f]{64}")
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -104,6 +119,16 @@ def _measured_by(results: Results) -> Iterator[tuple[str, str]]:
         yield (UNTRAINED if line["control"] == "untrained" else SPARSIFICATION).name, line["identity"]
     for _, line in results.references.iterrows():
         yield REFERENCE.name, line["identity"]
+    more: dict[str, Stage[Any]] = {
+        "factors": FACTORS,
+        "modalities": MODALITIES,
+        "missing": MISSING,
+        "entropies": SELECTION,
+    }
+    for table, stage in more.items():
+        yield from ((stage.name, identity) for identity in results.frames[table].get("identity", ()))
+    for _, line in results.contributions.iterrows():
+        yield (SELECTION if line["after"] == "Selection" else SPECIALIZATION).name, line["identity"]
 
 
 def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, Marker]:
@@ -126,21 +151,28 @@ def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, 
 
 def _check(store: Store, results: Results, markers: Mapping[str, Marker]) -> None:
     """UserError unless every line of the tables is what its run measured: a run may have been computed anew since."""
-    measured = store.parallel(lambda m: rows_of(store.payload(m, ROWS)).to_pylist(), _that_measure(markers))
-    by_run = dict(zip([marker.identity for marker in _that_measure(markers)], measured, strict=True))
+    read = store.parallel(lambda marker: rows_of(store.payload(marker, ROWS)).to_pylist(), markers.values())
+    by_run = dict(zip(markers, read, strict=True))
+
+    def refuse(table: str, identity: str) -> NoReturn:
+        raise UserError(
+            f"{store.address('results', results.info['sweep'])}: {table} of run {identity[:12]} are not what the store "
+            f"has of it now; run the sweep again, which writes its tables anew"
+        )
+
     for table in _MEANS:
         for _, line in results.frames[table].iterrows():
             of = {name: line[name] for name in ("split", "reference") if name in line}
             rows = [row for row in by_run[line["identity"]] if of.items() <= row.items()]
             if [row["accuracy"] for row in rows] not in ([line["accuracy"]], [None]):
-                raise UserError(
-                    f"{store.address('results', results.info['sweep'])}: {table} of run {line['identity'][:12]} are "
-                    f"not what the store has of it now; run the sweep again, which writes its tables anew"
-                )
-
-
-def _that_measure(markers: Mapping[str, Marker]) -> list[Marker]:
-    return [marker for marker in markers.values() if marker.inputs is None]
+                refuse(table, line["identity"])
+    for table, (column, named) in _MORE.items():
+        frame = results.frames[table]
+        for identity, lines in frame.groupby("identity") if len(frame) else ():
+            measured = [item for row in by_run[str(identity)] for item in row.items()]
+            numbers = {value for name, value in measured if re.fullmatch(named, name)}
+            if not set(lines[column].dropna()) <= numbers:
+                refuse(table, str(identity))
 
 
 def _numbers(results: Results) -> Iterator[dict[str, Any]]:
@@ -174,9 +206,8 @@ def _behind(store: Store, results: Results, markers: Mapping[str, Marker]) -> It
     for marker in markers.values():
         folder = f"runs/{marker.stage}/{marker.identity}"
         yield f"{folder}/commit.json", marker.content()
-        if marker.inputs is None:
-            yield f"{folder}/{ROWS}", store.payload(marker, ROWS)
-        else:
+        yield f"{folder}/{ROWS}", store.payload(marker, ROWS)
+        if marker.inputs is not None:
             yield f"models/{marker.identity}.md", _card(marker, results)
     read = {str(marker.document["data"]) for marker in markers.values()}
     for content in store.folders("data"):
@@ -266,9 +297,9 @@ def _readme(
         "`Dataset.fingerprint` makes it. `provenance` names the code's revision, the machine, and the `environment`, "
         "whose packages `environments/` lists.",
         "",
-        "Other metrics stand in the same rows. Tables of factors, entropies, modalities and what is missing are "
-        "enclosed as they were written, without the runs behind them. Digests tell that nothing was changed since; who "
-        "wrote it they do not tell.",
+        "Other metrics stand in the same rows. Tables of factors, entropies, contributions, modalities and what is "
+        "missing (`tables/*.parquet`) name the run of each line in their column `identity`. Digests tell that nothing "
+        "was changed since; who wrote it they do not tell.",
         "",
         "Verdicts, intervals and figures follow from these numbers by rules that stand in the source: "
         "`s3ray/results/statistics.py`, `controlled.py`, `crossed.py`.",

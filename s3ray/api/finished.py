@@ -120,7 +120,8 @@ class FinishedStore:
             UserError: none fits, or several do; or the model's artifact is missing, damaged, or another version's.
         """
         asked = dict(zip(_NAMES, (dataset, method, granularity, batch_size, seed, reading, branch), strict=True))
-        curve = _fitting(self.rows(sweep), {name: value for name, value in asked.items() if value is not None})
+        results = self.results(sweep)
+        curve = _fitting(results.rows, {name: value for name, value in asked.items() if value is not None})
         trained = curve.iloc[0]
         marker = self._marker(trained["trained_stage"], trained["trained_identity"])
         assert marker.inputs is not None
@@ -133,7 +134,8 @@ class FinishedStore:
             pool, scope = config.pruning.pool, config.pruning.scope
         inputs, standardizers = Inputs(**marker.inputs), dict[str, Standardizer]()
         if inputs.standardized:
-            how = self.store.fetch_dataset(marker.document["data"], facts_alone=True).facts["standardized"]
+            content = results.info["datasets"][trained["dataset"]]["content"]
+            how = self.store.fetch_dataset(content, facts_alone=True).facts["standardized"]
             standardizers = {name: Standardizer.restored(plain) for name, plain in how.items()}
         module = self._restored(marker).eval()
         return Model(

@@ -200,6 +200,7 @@ def _info(plan: Plan) -> dict[str, Any]:
                 "classes": entry.facts.classes,
                 "label_names": list(entry.facts.label_names),
                 "fingerprint": entry.facts.fingerprint,
+                "content": entry.facts.content,
                 "warnings": list(entry.facts.warnings),
                 "batch_size": plan.study.batch_sizes(name)[0],
                 "margin": entry.settings.margin,
@@ -277,7 +278,7 @@ def _at_ratios(group: str, plan: Plan, store: Store, left_out: list[str]) -> pd.
 
     def read(task: tuple[CellPlan, BranchPlan, StageRun]) -> Lines:
         cell, branch, run = task
-        return _measured(store, run, plan, _cell_labels(cell, branch))
+        return _measured(store, run, plan, _cell_labels(cell, branch), {"identity": run.identity})
 
     groups = [(c, b, getattr(b, group)) for c in plan.cells for b in c.branches]
     tasks = [(c, b, run) for c, b, runs in groups if _is_whole(runs, plan) for run in runs]
@@ -292,7 +293,7 @@ def _entropies(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFrame:
         entropies = entropies.dropna(ignore_index=True)  # of batches in which nobody has the modality
         parts = entropies.pop("variable").str.extract("^(?P<scope>local|global)_entropy/(?P<modality>.+)$")
         labels = pd.DataFrame(_cell_labels(cell, branch), index=entropies.index)
-        return pd.concat([labels, entropies, parts], axis=1)
+        return pd.concat([labels, entropies, parts], axis=1).assign(identity=run.identity)
 
     runs = [
         (c, b, b.selection)
@@ -316,6 +317,7 @@ def _contributions(plan: Plan, store: Store, left_out: list[str]) -> pd.DataFram
         return [
             {**asdict(cell.cell), **_data_labels(cell), "branch": branch, "after": after}
             | {"modality": name.split("/")[1], "layer": int(name.split("/")[2]), "share": share}
+            | {"identity": run.identity}
             for after, step in steps.items()
             for name, share in metrics[step].items()
             if name.startswith("expert_share/") and not math.isnan(share)  # nobody of the batch has the modality

@@ -20,8 +20,9 @@ _CELL = {
     **_DATA,
     "branch": "S3's Selection variant, `none` without Selection; of a prior method its output",
 }
+_RUN = {"identity": "hash of the stage run that measured it"}
 PROVENANCE = {
-    "identity": "hash of the stage run that measured it",
+    **_RUN,
     "data_fingerprint": "hash of the data",
     "committed_at": "when it was committed, UTC",
     "code_revision": "commit of the code that ran",
@@ -128,6 +129,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "entropy": "of the router, in nats",
         "scope": "local: of each token's distribution over experts; global: of the batch's mean distribution",
         "modality": "whose router",
+        **_RUN,
     },
     "contributions": {
         **_CELL,
@@ -135,6 +137,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "modality": "whose encoder",
         "layer": "from 0",
         "share": "variance that the experts add to the residual stream over the stream's behind them",
+        **_RUN,
     },
     "factors": {
         **_CELL,
@@ -149,6 +152,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "samples": "of the split, those that have what is read; of a bound the samples per batch; of a routing weight "
         "or a share of pairs kept the tokens that express the factor",
         "layer": "from 0, of a routing weight or a share of pairs kept; else missing",
+        **_RUN,
     },
     "modalities": {
         **_CELL,
@@ -159,6 +163,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "without": "accuracy of a probe of all others' side by side; missing where there is no other",
         "samples": "of the split",
         "pairs_kept": "share of its (token, expert) pairs that is computed, over layers; missing without routing",
+        **_RUN,
     },
     "missing": {
         **_CELL,
@@ -169,5 +174,6 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "accuracy": "share of samples that a probe gets right which was fitted on as incomplete a train split, 0 to 1",
         "samples": "of the split",
         "probe_converged": "whether the probe did",
+        **_RUN,
     },
 }
