@@ -22,6 +22,7 @@ from s3ray.execution.provenance import machine_kind
 from s3ray.model import TrainedModel
 from s3ray.stages.stage import Context, Inputs, StageRun
 from s3ray.store import DamagedError, Marker, Store
+from s3ray.store.store import is_whole_checkpoint
 from s3ray.sweep import STAGES
 
 # Largest difference, as a share of numbers above 1, of what is computed again on another kind of machine, or by another
@@ -60,7 +61,7 @@ class Audit:
 
     Attributes:
         results: committed results that count.
-        files: that they and sweeps' tables consist of.
+        files: that they and sweeps' tables consist of, and checkpoints.
         datasets: published and whole.
         unnamed: attempts that no marker names: of writers that died, or at work right now.
         set_aside: what was found damaged earlier, and kept as evidence.
@@ -133,6 +134,7 @@ def audit(
         markers = _results(store, found)
         datasets = _datasets(store, found)
         _tables(store, found)
+        _checkpoints(store, found)
         known = sorted(markers if among is None else markers.keys() & set(among))
         drawn = (draw or random.Random()).sample(known, min(sample, len(known)))
         for identity in drawn:
@@ -249,6 +251,21 @@ def _tables(store: Store, found: Audit) -> None:
             except UserError as error:
                 found.faults.append(str(error))
         found.files += len(names)
+
+
+def _checkpoints(store: Store, found: Audit) -> None:
+    """Progress of what trains, or trained and was given up."""
+    for identity, name in (parts for parts in _below(store, "checkpoints") if len(parts) == 2):
+        try:
+            content = store.read("checkpoints", identity, name)
+        except FileNotFoundError:  # its stage has just gone further
+            continue
+        found.files += 1
+        if not is_whole_checkpoint(name, content):
+            found.faults.append(
+                f"{store.address('checkpoints', identity, name)}: damaged; the next run of its sweep deletes it and "
+                f"goes on from an earlier one"
+            )
 
 
 def _below(store: Store, folder: str) -> Iterable[list[str]]:

@@ -253,12 +253,15 @@ class _CellRunner:
         def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
             self._event("step", label, step=step, total=total, metrics=metrics)
 
+        def damaged(sentence: str) -> None:
+            self._event("damaged", label, cause=sentence)
+
         holds = self._still_ours if self.claims is not None else None
         # A sign of life about twice a minute, at steps on which all ranks agree.
         reports = int(self.plan.seconds[run.identity] // 30)
         curve = Curve(self.store, self.plan.cell, run, label)
         parent, interval = self._markers[run.parent.identity].attempt if run.parent else None, self.checkpoint_interval
-        return StageMonitor(self.store, run, parent, curve, interval, report, reports, self.leaving, holds)
+        return StageMonitor(self.store, run, parent, curve, interval, report, reports, self.leaving, holds, damaged)
 
 
 def _replaced(run: StageRun) -> DamagedError:

@@ -42,14 +42,16 @@ class StageMonitor:
         reports: int,
         leaving: Callable[[], bool] | None = None,
         holds: Callable[[], bool] | None = None,
+        damaged: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """`parent`: the attempt of the parent's result that the stage starts from; a checkpoint that another led to is
-        none. `leaving` is asked on every rank at once, `holds` on rank 0 alone.
+        none. `leaving` is asked on every rank at once, `holds` on rank 0 alone; `damaged` is told on every rank of
+        checkpoints that are.
         """
         self._store, self._run, self._curve, self._interval = store, run, curve, interval
         self._parent = parent
         self._report, self._reports = report, reports
-        self._leaving = leaving
+        self._leaving, self._damaged = leaving, damaged
         self._holds, self._steps, self._due, self._asked = holds, 0, 1, time.monotonic()
         self._began = self._saved = time.monotonic()
         self._earlier = 0.0  # seconds that led to the checkpoint it was resumed from
@@ -60,7 +62,9 @@ class StageMonitor:
         return self._earlier + time.monotonic() - self._began
 
     def resume(self, fits: Callable[[Snapshot], bool]) -> Snapshot | None:
-        content = from_rank_zero(lambda: self._latest(fits))
+        content, told = from_rank_zero(lambda: self._latest(fits))
+        for sentence in told:
+            self._damaged(sentence)
         checkpoint = _loaded(content) if content is not None else None
         snapshot: Snapshot | None = None
         if checkpoint is not None:
@@ -69,14 +73,18 @@ class StageMonitor:
             self._curve.begin(snapshot["step"] if snapshot else 0)
         return snapshot
 
-    def _latest(self, fits: Callable[[Snapshot], bool]) -> bytes | None:
-        """The latest checkpoint that can be taken up; those that cannot are none, and in nobody's way from now on."""
-        for name, content in self._store.checkpoints(self._run):
+    def _latest(self, fits: Callable[[Snapshot], bool]) -> tuple[bytes | None, list[str]]:
+        """The latest checkpoint that can be taken up; those that cannot are none, and in nobody's way from now on.
+
+        And a sentence for each that is damaged.
+        """
+        told: list[str] = []
+        for name, content in self._store.checkpoints(self._run, told.append):
             checkpoint = _loaded(content)
             if checkpoint is not None and checkpoint.get("parent") == self._parent and fits(checkpoint["snapshot"]):
-                return content
+                return content, told
             self._store.drop_checkpoint(self._run, name)
-        return None
+        return None, told
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self._curve.stepped()

@@ -489,16 +489,23 @@ class Store:
         names = self._checkpoints(run)
         return int(names[-1].partition("-")[0]) if names else None
 
-    def checkpoints(self, run: StageRun) -> Iterator[tuple[str, bytes]]:
-        """Name and content of a run's checkpoints, the latest first; those that are damaged are deleted."""
+    def checkpoints(
+        self, run: StageRun, tell: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Name and content of a run's checkpoints, the latest first.
+
+        Args:
+            tell: gets a sentence per checkpoint that is damaged; it is deleted.
+        """
         for name in reversed(self._checkpoints(run)):
             try:
                 content = self.read("checkpoints", run.identity, name)
             except FileNotFoundError:  # another writer of this identity has just gone further
                 continue
-            if name.endswith(f"-{hashlib.sha256(content).hexdigest()}.pt"):
+            if is_whole_checkpoint(name, content):
                 yield name, content
             else:
+                tell(f"{self.address('checkpoints', run.identity, name)}: damaged, and deleted; an earlier one serves")
                 self.drop_checkpoint(run, name)
 
     def drop_checkpoint(self, run: StageRun, name: str) -> None:
@@ -713,6 +720,11 @@ def _holds_credentials(parts: SplitResult) -> bool:
     # Of Azure's URIs a user is the account or the container.
     user = parts.username if parts.scheme not in ("abfs", "abfss") else None
     return bool(secret or inside or user or parts.password)
+
+
+def is_whole_checkpoint(name: str, content: bytes) -> bool:
+    """Whether that is what was saved under this name."""
+    return name.endswith(f"-{hashlib.sha256(content).hexdigest()}.pt")
 
 
 class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no annotations

@@ -16,6 +16,7 @@ import torch
 from gloo_workers import be_worker, run_workers
 from s3ray.data.dataset import Dataset
 from s3ray.execution import Event, run_cell
+from s3ray.execution.audit import audit
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
 from s3ray.stages.collective import rank
@@ -158,6 +159,24 @@ def test_a_checkpoint_serves_only_who_starts_from_the_same_result(tmp_path: Path
     monitor("first attempt").stepped(3, 10, lambda: snapshot)
     assert monitor("first attempt").resume(lambda _: True) == snapshot
     assert monitor("second attempt").resume(lambda _: True) is None
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path: Path) -> None:
+    store, run, told = Store(str(tmp_path)), toy_run(), list[str]()
+
+    def monitor() -> StageMonitor:
+        curve = cast("Curve", _NoCurve())
+        return StageMonitor(store, run, None, curve, 0.0, lambda *_: None, 0, damaged=told.append)
+
+    for step in (3, 4):
+        monitor().stepped(step, 10, lambda step=step: {"step": step, "metrics": []})
+    name = store.names("checkpoints", run.identity)[-1]
+    store.write(b"damaged", "checkpoints", run.identity, name)
+    faults = audit(store).faults
+    assert [name in fault and "the next run of its sweep deletes it" in fault for fault in faults] == [True]
+    assert monitor().resume(lambda _: True) == {"step": 3, "metrics": []}
+    assert [name in sentence and "an earlier one serves" in sentence for sentence in told] == [True]
+    assert audit(store).faults == []
 
 
 def test_all_ranks_stop_at_the_same_step(tiny_dataset: Dataset, tmp_path: Path) -> None:
