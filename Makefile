@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep effect exhibits paper check test faults cluster-test clean
+.PHONY: sweep effect exhibits paper check test faults cluster-test docs clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -47,6 +47,10 @@ faults: $(VENV)/installed-dev
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster
 
+# The pages of docs/, with what is made of the code: site/index.html.
+docs: $(VENV)/installed-dev
+	$(BIN)/mkdocs build --quiet --strict
+
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,4 +63,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache
