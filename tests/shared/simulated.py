@@ -473,6 +473,7 @@ def simulated() -> Iterator[None]:
         (store_module, "ThreadPoolExecutor", _InLine),
         (claims, "threading", threads),
         (claims, "Claimant", _KnownClaimant),
+        (Marker, "of", functools.lru_cache(4096)(Marker.of)),  # of the same content always the same
         (checkpoints, "time", types.SimpleNamespace(monotonic=lambda: _process().clock())),
         *((module, "uuid", names) for module in (claims, store_module)),
         *((module, "tag", lambda: _process().tag) for module in (claims, leftovers, store_module)),
@@ -564,8 +565,9 @@ class World:
 
     def carry_out(self, number: int) -> None:
         """Carry out any request, also one that was before; its sender hears nothing yet."""
-        if self.under_way:
-            self._carry_out(self.under_way[number % len(self.under_way)])
+        on_condition = [asked for asked in self.under_way if asked.operation == "put" and asked.arguments[2] is not None]
+        if asked := on_condition if on_condition and number % 2 else self.under_way:
+            self._carry_out(asked[number // 2 % len(asked)])
             self.check()
 
     def time_out(self, number: int) -> None:
@@ -591,12 +593,12 @@ class World:
 
     def pause(self, number: int) -> None:
         """Stop a process, or let it go on."""
-        process = self.processes[number % len(self.processes)]
+        process = self._one_of_them(number)
         process.paused = not process.paused
 
     def crash(self, number: int) -> None:
         """A process ends, and a new one starts; what the old one asked is still under way."""
-        process = self.processes[number % len(self.processes)]
+        process = self._one_of_them(number)
         for asked in self.under_way:
             if asked.task is not None and asked.task.process is process:
                 asked.task = None
@@ -606,6 +608,12 @@ class World:
         self.tasks = [task for task in self.tasks if task.process is not process]
         self.processes.remove(process)
         self.start(process.offset, process.rate)
+
+    def _one_of_them(self, number: int) -> Process:
+        """Every other time one that is at work, if there is any."""
+        working = [process for process in self.processes if any(c.held is not None for c in process.claimed)]
+        chosen = working if working and number % 2 else self.processes
+        return chosen[number // 2 % len(chosen)]
 
     def power_failure(self) -> None:
         """The storage starts again, with what is on its disk; what was under way is lost."""
@@ -623,12 +631,13 @@ class World:
             self.storage.sync(keys[number % len(keys)])
 
     def damage(self, number: int) -> None:
-        """A bit of a checkpoint or of a committed result flips."""
+        """A bit of a checkpoint or of a committed result flips; every other time of the one that others stand on."""
         markers = self._markers()
         folders = {marker["attempt"] for marker in markers.values()} | {run.identity for run in RUNS.values()}
         keys = [key for key in sorted(self.storage.there) if key.split("/")[-2] in folders and key[-5:] != ".json"]
-        if keys:
-            key = keys[number % len(keys)]
+        of_model = [key for key in keys if "model" in markers and key.split("/")[-2] == markers["model"]["attempt"]]
+        if chosen := of_model if number % 2 else keys:
+            key = chosen[number // 2 % len(chosen)]
             self.storage.damage(key)
             self.harmed.add(key.split("/")[-2])
             for run, marker in markers.items():
@@ -657,11 +666,9 @@ class World:
     # What must be true.
 
     def check(self) -> None:
-        holding = [(p.claimed[c], c) for p in self.processes for c in p.claimed if c.held is not None]
-        if len(holding) > 1:
-            working = [claim for claim, claimant in holding if claimant.holds()]
-            if len(working) > len(set(working)):
-                raise self._violation("two owners may work on the same")
+        working = [p.claimed[c] for p in self.processes for c in p.claimed if c.held is not None and c.holds()]
+        if len(working) > 1 and len(working) > len(set(working)):
+            raise self._violation("two owners may work on the same")
         if self.storage.changed:
             self.storage.changed = False
             self._check_storage()
