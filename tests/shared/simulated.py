@@ -1,9 +1,9 @@
 """Processes and their store in simulated time, one event after another: what happens is what is asked to happen.
 
-The code is the real one: `Store` and its conditional writes as on object storage, `Claims` with its keeper, checkpoints,
-published data, leftovers. Below it stand requests in place of pyarrow's and obstore's. What a process asks of the
-storage is under way until it is carried out, once or more often, and its reply until it arrives, if it does; anything
-may overtake anything. Each thread of a process is one of ours, and runs only while everything else waits for it.
+The code is the real one: `Store` and its conditional writes as on object storage, `Claims` with its keeper,
+checkpoints, published data, leftovers. Below it stand requests in place of pyarrow's and obstore's. What a process asks
+of the storage is under way until it is carried out, once or more often, and its reply until it arrives, if it does;
+anything may overtake anything. Each thread of a process is one of ours, and runs only while all else waits for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from s3ray.stages.stage import Stage, StageRun
 from s3ray.store import Claims, LeaseLostError, Marker, Store, claims, leftovers
 from s3ray.store import store as store_module
 from s3ray.store.claims import RENEW_SECONDS, Claim, Claimant
-from s3ray.store.leftovers import clear_leftovers
 from toy_runs import ToyConfig
 
 STEPS = 2  # of what trains, with a checkpoint between them; what measures has none
@@ -565,7 +564,9 @@ class World:
 
     def carry_out(self, number: int) -> None:
         """Carry out any request, also one that was before; its sender hears nothing yet."""
-        on_condition = [asked for asked in self.under_way if asked.operation == "put" and asked.arguments[2] is not None]
+        on_condition = [
+            asked for asked in self.under_way if asked.operation == "put" and asked.arguments[2] is not None
+        ]
         if asked := on_condition if on_condition and number % 2 else self.under_way:
             self._carry_out(asked[number // 2 % len(asked)])
             self.check()
@@ -771,7 +772,7 @@ class World:
     def _prepare(self, process: Process) -> None:
         store = process.store
         if not process.run:
-            clear_leftovers(store)
+            leftovers.clear_leftovers(store)
             run = f"sweep-20260101-000000-{process.tag}-{self.uuid().hex[:6]}"
             store.write("{}", "runs", run, "attempt.json")
             process.run = run

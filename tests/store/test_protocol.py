@@ -113,8 +113,8 @@ class Machine(RuleBasedStateMachine):
             self.world.end()
 
 
-def interleavings(count: int, *, part: int = 0, shrink: bool = False, synced: bool = True) -> None:
-    """Try that many.
+def interleavings(count: int, number: int = 0, *, shrink: bool = False, synced: bool = True) -> None:
+    """Try that many, those of seed `number`.
 
     Raises:
         ViolationError: one of them has led to what must never be.
@@ -128,7 +128,6 @@ def interleavings(count: int, *, part: int = 0, shrink: bool = False, synced: bo
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    number = 2 * int(os.environ.get("S3RAY_SEED", "0")) + part
     with simulated():
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
 
@@ -136,7 +135,8 @@ def interleavings(count: int, *, part: int = 0, shrink: bool = False, synced: bo
 @pytest.mark.slow  # ten seconds
 @pytest.mark.parametrize("part", range(2))  # one for each core
 def test_nothing_is_done_twice_or_lost_and_all_ends(part: int) -> None:
-    interleavings(int(os.environ.get("S3RAY_INTERLEAVINGS", "1000")) // 2, part=part, shrink=True)
+    number = 2 * int(os.environ.get("S3RAY_SEED", "0")) + part
+    interleavings(int(os.environ.get("S3RAY_INTERLEAVINGS", "1000")) // 2, number, shrink=True)
 
 
 def mutate(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, old: str, new: str) -> None:
@@ -166,11 +166,12 @@ MUTATIONS = {
     "the payload of the marker that counts is dropped": (Store, "commit", "if first is not None", "if first is None"),
     "the parent's attempt is not compared": (Store, "markers", "parents == [*attempts[1:], None]", "parents"),
     "a checkpoint of another parent is taken": (StageMonitor, "_latest", '.get("parent") == self._parent', ""),
-    "data are published with their manifest first": (Store, "publish_dataset", "== \"manifest", "!= \"manifest"),
+    "data are published with their manifest first": (Store, "publish_dataset", '== "manifest', '!= "manifest'),
     "runs that go on are cleared": (leftovers, "clear_leftovers", "if died:", "if not died:"),
 }
 
 
+@pytest.mark.slow  # of some the rare case takes seconds
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutation_is_found_out(mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, *MUTATIONS[mutation])
@@ -178,6 +179,7 @@ def test_a_mutation_is_found_out(mutation: str, monkeypatch: pytest.MonkeyPatch)
         interleavings(1000)
 
 
+@pytest.mark.slow
 def test_without_the_epoch_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "next_epoch", lambda found: 1)
     with pytest.raises(ViolationError, match="may work"):
@@ -186,4 +188,4 @@ def test_without_the_epoch_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_the_sync_it_is_found_out() -> None:
     with pytest.raises(ViolationError):
-        interleavings(300, synced=False)
+        interleavings(1000, synced=False)
