@@ -1,11 +1,14 @@
 """Whether anything grows with a sweep's cells, or with the minutes that many processes use one store.
 
     python benchmarks/load.py sweep [CELLS …]
+    python benchmarks/load.py head [CELLS …]
     python benchmarks/load.py processes [SECONDS]
 
-`sweep` runs sweeps of so many cells (20, 200, 2,000 and 20 again), one after another, on a Ray with a dashboard of its
-own: real stages at the smallest size that they allow. Each sweep is a driver process of its own with an empty storage.
-It prints the overhead per cell, and how memory and open descriptors of Ray's processes and the driver grow.
+`sweep` runs sweeps of so many cells (20, 200, 2,000 and 20 again), one after another: real stages at the smallest size
+that they allow. Each is a driver process of its own with an empty storage and a Ray of its own. `head` runs them on one
+Ray with a dashboard. They print what passes between two cells of a pack beside their stages, in seconds and as a share
+of the stages' (other work on the machine makes both longer), and how memory and open descriptors of Ray's processes and
+the driver grow.
 
 `processes` lets ten processes plan, claim, checkpoint, commit and collect on one store for so long (600 seconds).
 Nothing is trained: results are those of one cell that was. It prints operations per minute at the start and at the end,
@@ -18,6 +21,7 @@ are a lower bound. Needs Linux (/proc).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import random
@@ -35,7 +39,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +62,9 @@ from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan, p
 SLOTS = 2
 EVERY = 2.0  # seconds between two looks at the processes
 WARM_UP = 0.2  # of a sweep's cells, or of the time, which slopes leave out
-# Seconds between two looks of Train's controller for reports, of which a cell here has four. Usually it is 0.25: cells
-# this small would only wait for it, and what grows would hide in that.
-POLLED = "0.05"
+# Of Ray. Train's controller looks for reports, of which a cell here has four, every 0.25 s as a rule: cells this small
+# would only wait for it, and what grows would hide in that.
+SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05", "RAY_worker_niceness": "0"}
 PROCESSES, ROUND = 10, 20  # and the cells that they plan at a time
 # A model of width 8, and 2 steps of each training.
 TRIVIAL = {
@@ -165,8 +169,8 @@ def _tell(lines: Sequence[tuple[str, Line, Line]], unit: str) -> None:
 def head() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
     """A Ray with a dashboard: its first process, and the environment of its drivers."""
     folder = tempfile.mkdtemp(prefix="s3l", dir="/tmp")  # short: Ray's sockets lie below it
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
-    environment = {**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLLED, **own}
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **secret, **SETTINGS}
     ports = [_free_port() for _ in range(4)]
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--num-cpus={SLOTS}",
@@ -236,11 +240,12 @@ class Driven:
                 self.wall, self.orchestration = map(float, line.split()[1:])
 
 
-def sweep(cells: int, ray: psutil.Process, environment: Mapping[str, str], watch: Watch, before: int) -> float:
-    """Run a sweep of so many cells and tell of it; mean overhead per cell.
+def sweep(cells: int, ray: psutil.Process | None, environment: Mapping[str, str], watch: Watch, before: int) -> float:
+    """Run a sweep of so many cells and tell of it; its overhead within packs, as a share of its stages' seconds.
 
     Args:
-        before: cells that this Ray has seen already.
+        ray: the first process of the Ray that they run on; None: they start one.
+        before: cells that were run already.
     """
     with tempfile.TemporaryDirectory(prefix="s3l") as folder:
         store, driven = Store(folder), Driven({})
@@ -251,41 +256,40 @@ def sweep(cells: int, ray: psutil.Process, environment: Mapping[str, str], watch
         reader = threading.Thread(target=driven.read, args=(driver,))
         reader.start()
         while driver.poll() is None:
-            own = [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]
-            watch.look([*ray.children(recursive=True), *own], before + len(driven.done))
+            own = psutil.Process(driver.pid)
+            rays = [*own.children(recursive=True), *(ray.children(recursive=True) if ray else [])]
+            watch.look([own, *rays], before + len(driven.done))
             time.sleep(EVERY)
         reader.join()
-        overheads = overhead(planned(store, range(cells)), packs, driven.done)
-        mean = statistics.mean(overheads.values())
-        error = statistics.stdev(overheads.values()) / len(overheads) ** 0.5
+        passed = between(planned(store, range(cells)), packs, driven.done)
         print(
             f"{cells} cells in {len(packs)} packs, {driven.failed} failed: {driven.wall:.0f} s, of which orchestration "
-            f"{driven.orchestration:.2f} s per cell with the start of Ray's workers; between two cells of a pack "
-            f"{1000 * mean:.0f} ± {1000 * error:.0f} ms, median {1000 * statistics.median(overheads.values()):.0f}"
+            f"{driven.orchestration:.2f} s per cell with the start of Ray's workers; between two cells of a pack:"
         )
-        places = sorted(overheads)
-        if line := Line.through([place / 1000 for place in places], [overheads[place] for place in places]):
-            slope, uncertain = 1000 * line.slope, 1000 * line.error
-            print(f"  by the cells of the pack before: {slope:+.0f} ± {uncertain:.0f} ms per 1,000")
+        for part in np.array_split(np.array(passed), min(10, max(len(passed) // 50, 1))):
+            stages, rest = part[:, 0].mean(), part[:, 1].mean()
+            error = part[:, 1].std(ddof=1) / len(part) ** 0.5
+            told = f"stages {stages:.3f} s, overhead {rest:.3f} ± {error:.3f} s, {rest / stages:.2f}"
+            print(f"  {len(part):>5} cells: {told} of them")
+        share = sum(rest for _, rest in passed) / sum(stages for stages, _ in passed)
         _scaling(store, cells)
-    return mean
+    return share
 
 
-def overhead(plan: Plan, packs: Sequence[Sequence[CellPlan]], done: Mapping[int, float]) -> dict[float, float]:
-    """Seconds between two cells of a pack less those of the later one's stages, by the place in the sweep.
+def between(plan: Plan, packs: Sequence[Sequence[CellPlan]], done: Mapping[int, float]) -> list[tuple[float, float]]:
+    """Of every cell, in the order in which they ended, the seconds of its stages and the others since the one before it
+    in its pack.
 
     The first two of every pack are left out: its worker is new, and libraries begin slowly.
     """
-    found = {}
-    for number, pack in enumerate(packs):
-        for place in range(2, len(pack)):
-            cell, earlier = pack[place], pack[place - 1]
+    found = []
+    for pack in packs:
+        for earlier, cell in itertools.pairwise(pack[1:]):
             if {cell.cell.seed, earlier.cell.seed} <= done.keys():
                 own = {run.identity for run in cell.runs} - {cell.reference.identity}
-                stages = sum(plan.committed[identity].seconds for identity in own)
-                gap = done[cell.cell.seed] - done[earlier.cell.seed]
-                found[place + number / len(packs)] = gap - stages
-    return found
+                stages, ended = sum(plan.committed[identity].seconds for identity in own), done[cell.cell.seed]
+                found.append((ended, stages, ended - done[earlier.cell.seed] - stages))
+    return [(stages, rest) for _, stages, rest in sorted(found)]
 
 
 def _scaling(store: Store, cells: int) -> None:
@@ -308,20 +312,21 @@ def _scaling(store: Store, cells: int) -> None:
     print(f"  {rows} rows; milliseconds of the CPU per cell: {told}", flush=True)
 
 
-def sweeps(counts: Sequence[int]) -> None:
-    with head() as (ray, environment):
-        means: list[float] = []
+def sweeps(counts: Sequence[int], *, on_head: bool) -> None:
+    alone = os.environ | {"RAY_ADDRESS": "local", **SETTINGS}
+    with head() if on_head else nullcontext((None, alone)) as (ray, environment):
+        shares: dict[int, list[float]] = defaultdict(list)
         before = 0
         for cells in counts:
             watch = Watch()
-            means.append(sweep(cells, ray, environment, watch, before))
-            lines = watch.lines(before + WARM_UP * cells, 1000, 0.25 * cells)
+            shares[cells].append(sweep(cells, ray, environment, watch, before))
             if cells >= 200:
-                _tell(lines, "1,000 cells")
+                _tell(watch.lines(before + WARM_UP * cells, 1000, 0.25 * cells), "1,000 cells")
             before += cells
-    few = [mean for cells, mean in zip(counts, means, strict=True) if cells == min(counts)]
-    many = means[list(counts).index(max(counts))]
-    print(f"overhead per cell at {max(counts)} over at {min(counts)}: {many / statistics.mean(few):.2f}")
+    few, many = (statistics.mean(shares[cells]) for cells in (min(shares), max(shares)))
+    print(
+        f"overhead over stages: {few:.2f} at {min(shares)} cells, {many:.2f} at {max(shares)}, {many / few:.2f} times"
+    )
 
 
 # Ten processes on one store.
@@ -435,8 +440,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["drive", storage, count]:
             drive(storage, int(count))
-        case ["sweep", *counts]:
-            sweeps([int(count) for count in counts] or [20, 200, 2000, 20])
+        case ["sweep" | "head" as where, *counts]:
+            sweeps([int(count) for count in counts] or [20, 200, 2000, 20], on_head=where == "head")
         case ["processes", *duration]:
             processes(float(duration[0]) if duration else 600.0)
         case _:
