@@ -349,9 +349,13 @@ class Templates(NamedTuple):
             return cls([{name: store.artifact(run, name) for name in markers[run.identity].files} for run in cell.runs])
 
 
-def work(index: int, uri: str, templates: Templates, seconds: float) -> tuple[list[tuple[float, str]], Counter[str]]:
-    """Plan, claim, checkpoint, commit and collect, round after round; when each operation ended, and errors."""
+def work(
+    index: int, uri: str, templates: Templates, seconds: float
+) -> tuple[list[tuple[float, str]], Counter[str], Watch]:
+    """Plan, claim, checkpoint, commit and collect, round after round; when each operation ended, errors, and what this
+    process held after every round."""
     torch.set_num_threads(1)
+    watch, me = Watch(), psutil.Process()
     operations, errors = list[tuple[float, str]](), Counter[str]()
     started, draw, number = time.monotonic(), random.Random(index), 0
 
@@ -382,7 +386,8 @@ def work(index: int, uri: str, templates: Templates, seconds: float) -> tuple[li
         except Exception as error:
             errors[f"{type(error).__name__}: {str(error)[:300]}"] += 1
         number += 1
-    return operations, errors
+        watch.look([me], time.monotonic() - started)
+    return operations, errors, watch
 
 
 def _complete(cell: CellPlan, store: Store, templates: Templates, note: object) -> None:
@@ -401,24 +406,21 @@ def _complete(cell: CellPlan, store: Store, templates: Templates, note: object) 
 
 
 def processes(seconds: float) -> None:
-    templates, watch, began = Templates.made(), Watch(), time.monotonic()
+    templates = Templates.made()
     with tempfile.TemporaryDirectory(prefix="s3l") as folder:
         with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
             working = [pool.submit(work, index, folder, templates, seconds) for index in range(PROCESSES)]
-            while not all(future.done() for future in working):
-                own = [psutil.Process(child.pid) for child in multiprocessing.active_children() if child.pid]
-                watch.look(own, time.monotonic() - began)
-                time.sleep(EVERY)
             done = [future.result() for future in working]
         store = Store(folder)
         found = audit(store)
         cells = len(store.folders("artifacts", "specialization"))
-        errors = sum((errors for _, errors in done), Counter[str]())
+        errors = sum((errors for _, errors, _ in done), Counter[str]())
         print(f"{PROCESSES} processes, {seconds:.0f} s, {cells} cells, {errors.total()} errors")
         for error, count in errors.items():
             print(f"  {count} × {error}")
-        _tell_rates([operation for operations, _ in done for operation in operations], seconds)
-        _tell(watch.lines(WARM_UP * seconds, 600, 0.5 * seconds), "10 minutes")
+        _tell_rates([operation for operations, *_ in done for operation in operations], seconds)
+        lines = [line for *_, watch in done for line in watch.lines(WARM_UP * seconds, 600, 0.5 * seconds)]
+        _tell(lines, "10 minutes")
         leftovers = clear_leftovers(store)
         print("audit: " + "; ".join(found.lines()))
         print(f"leftovers: {len(leftovers)}; checkpoints: {len(store.folders('checkpoints'))}")
