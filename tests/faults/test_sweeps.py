@@ -57,13 +57,15 @@ class Sweeps:
 
     Attributes:
         kept: attempts that must stay the ones that count, by identity.
-        is_idle: names of processes that a head has while nothing runs on it.
+        head, raylet, is_idle: what they connect to, and the names of its processes while nothing runs on it.
+        server: the object storage that holds the store.
     """
 
     draw: random.Random
     module: ModuleType
     storage: str
     head: Head | None = None
+    raylet: psutil.Process | None = None
     server: ObjectStorage | None = None
     is_idle: frozenset[str] = frozenset()
     environment: dict[str, str] = field(default_factory=dict)
@@ -82,13 +84,14 @@ class Sweeps:
         """All of them, the driver's children or not; workers of a head do not inherit the driver's environment."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error):  # zombies have no environment
                 if process.environ().get(MARK) == self.mark:
                     found.append(process)
-        for raylet in self.head.raylets().values() if self.head else ():
+        for process in self.raylet.children(recursive=True) if self.raylet else ():
             with contextlib.suppress(psutil.Error):
-                found += [p for p in raylet.children(recursive=True) if p.name() not in self.is_idle]
-        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+                if process.name() not in self.is_idle:
+                    found.append(process)
+        return found
 
     def named(self, name: str) -> list[psutil.Process]:
         found = []
@@ -111,7 +114,7 @@ class Sweeps:
             lambda: len(self.attempts()) >= 2,  # of a training stage and the first two ratios of its curve
         ]
         # What cannot be followed closely on object storage is over by the time that it is seen.
-        wait_for(self.draw.choice(moments[: 3 if self.server else 4]), process)
+        wait_for(self.draw.choice(moments[: 3 if self.server else 4]), process, pause=0.05)
         self.kept = self.attempts()
 
     def send(self, number: signal.Signals, victim: str, process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -350,10 +353,10 @@ def _names(sweeps: Sweeps) -> list[str]:
 
 
 def _assert_nothing_is_left(sweeps: Sweeps) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while left := sweeps.processes():
         assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+        time.sleep(0.5)
     if sweeps.head is not None:
         status, answer = sweeps.head.get("/api/v0/placement_groups?limit=1000")
         groups = json.loads(answer)["data"]["result"]["result"]
@@ -386,14 +389,14 @@ def _assert_survived(kind: Kind, sweeps: Sweeps, expected: Store) -> None:
 
 
 def _try(kind: Kind, sweeps: Sweeps, expected: Store, tally: Any) -> None:
-    survived = False
+    name = f"{'sweep, standing head' if sweeps.head else 'sweep'}: {kind.__name__.replace('_', ' ')}"
     try:
         with sweeps:
             _assert_survived(kind, sweeps, expected)
-        survived = True
-    finally:
-        where = "sweep, standing head" if sweeps.head else "sweep"
-        tally.add(f"{where}: {kind.__name__.replace('_', ' ')}", survived, SEED)
+    except (Exception, pytest.fail.Exception):
+        tally.add(name, False, SEED)
+        raise
+    tally.add(name, True, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -407,13 +410,14 @@ def expected(tiny_sweep: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[tuple[Head, frozenset[str]]]:
-    """A head with two CPUs, and the names of its processes while nothing runs on it."""
+def standing() -> Iterator[dict[str, Any]]:
+    """A head with two CPUs, its raylet, and the names of its processes while nothing runs on it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", SIZE["RAY_worker_niceness"])
         with started_head(cpus=2) as head:
             (raylet,) = head.raylets().values()
-            yield head, frozenset({"ray::IDLE", *(process.name() for process in raylet.children(recursive=True))})
+            idle = {"ray::IDLE", *(process.name() for process in raylet.children(recursive=True))}
+            yield {"head": head, "raylet": raylet, "is_idle": frozenset(idle)}
 
 
 @pytest.fixture
@@ -461,10 +465,9 @@ def test_a_sweep_on_a_standing_head(
     tiny_sweep: ModuleType,
     expected: Store,
     tmp_path: Path,
-    standing: tuple[Head, frozenset[str]],
+    standing: dict[str, Any],
     faults_tally: Any,
 ) -> None:
-    head, is_idle = standing
     draw = random.Random(f"{SEED}-{number}")
-    sweeps = Sweeps(draw, tiny_sweep, str(tmp_path / "storage"), head=head, is_idle=is_idle)
+    sweeps = Sweeps(draw, tiny_sweep, str(tmp_path / "storage"), **standing)
     _try(NUMBERS[number], sweeps, expected, faults_tally)

@@ -41,14 +41,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], pause: float = 0.02) -> Any:
     deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
         if time.monotonic() > deadline:
             process.kill()
             pytest.fail("timed out")
-        time.sleep(0.02)
+        time.sleep(pause)
     return found
 
 
