@@ -15,8 +15,9 @@ from ray.tune.search import Searcher
 from s3ray.engine.health import Health, Watched
 from s3ray.engine.preflight import Capacity, Execution
 from s3ray.engine.run import cause, finish
-from s3ray.engine.worker import Ledger, Pack
+from s3ray.engine.worker import Pack
 from s3ray.errors import UserError
+from s3ray.execution.ledger import Ledger, PlannedCell
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 
@@ -41,6 +42,7 @@ def run_cells(
 
     def trial(config: dict[str, Any]) -> None:
         cell: CellPlan = config["cell"]
+        Ledger(store, run).add(PlannedCell.of(cell, store.markers(cell.runs)))
         name = f"cell-{cell.identity[:8]}"
         pack = Pack(
             name,
