@@ -28,6 +28,7 @@ from s3ray.engine.cluster import (
     connected,
     free_placement_groups,
     local_capacity,
+    log_folder,
     waiting_for,
 )
 from s3ray.engine.health import Health, Watched
@@ -106,7 +107,9 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         )
         ledger = Ledger(store, run)
         with store.explained("written", "make room or choose a place you may write to"):
-            ledger.plan(PlanRecord.of(plan, min(slots, len(packs)), execution.workers_per_trial))
+            names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
+            at_once = min(slots, len(packs))
+            ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
         try:
             with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
                 errors = _tune(packs, store, slots, execution, progress, health)

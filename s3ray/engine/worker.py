@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import traceback
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +15,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from s3ray.engine.cluster import alive_nodes
+from s3ray.engine.cluster import alive_nodes, log_folder
 from s3ray.execution import Event, run_cell
 from s3ray.execution.ledger import Ledger
 from s3ray.execution.ranks import from_rank_zero
@@ -144,12 +143,8 @@ def _attempt(
 def _places() -> list[dict[str, str]]:
     """Where the workers of this group run, and where Ray keeps their logs."""
     context = ray.get_runtime_context()
-    here = {
-        "node": context.get_node_id(),
-        "host": socket.gethostname(),
-        "logs": f"{context.get_temp_dir()}/{context.get_session_name()}/logs",
-        "worker": context.get_worker_id(),  # is in the names of its files
-    }
+    # A worker's id is in the names of its files.
+    here = {"node": context.get_node_id(), "logs": f"{log_folder()}/*{context.get_worker_id()}*"}
     places = [here] * workers()
     if workers() > 1:
         dist.all_gather_object(places, here)

@@ -115,11 +115,9 @@ class _CellRunner:
 
     def run(self, committed: Collection[str]) -> bool:
         missing = {run.identity for run in self.plan.missing(committed)}
-        left = [(label, run) for label, run in labelled(self.plan) if run.identity in missing]
+        lacking = [(label, run) for label, run in labelled(self.plan) if run.identity in missing]
         # What belongs together is said together: a curve of ten ratios is one line, not ten.
-        together = [
-            (label, [run for _, run in group]) for label, group in groupby(left, key=lambda entry: entry[0])
-        ]
+        together = [(label, [run for _, run in group]) for label, group in groupby(lacking, key=lambda entry: entry[0])]
         # One claim at a time: two sweeps that meet in another order cannot wait for each other.
         for claim, claimed in groupby(together, key=lambda entry: entry[1][0].claim):
             groups = list(claimed)

@@ -52,16 +52,17 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """A cell that a call has to run; its runs stand parents first."""
+    """A cell that a call has to run; its runs stand parents first, and `pack` names the worker group's notes."""
 
     cell: str
     dataset: str
     identity: str
+    pack: str
     runs: tuple[PlannedRun, ...]
 
     @classmethod
     def of(
-        cls, plan: CellPlan, committed: Collection[str] = (), speeds: Mapping[str, float] | None = None
+        cls, plan: CellPlan, pack: str, committed: Collection[str], speeds: Mapping[str, float] | None = None
     ) -> PlannedCell:
         """Of a cell's plan; `speeds` corrects the estimates, by stage."""
 
@@ -80,7 +81,7 @@ class PlannedCell:
             )
             for label, run in labelled(plan)
         )
-        return cls(str(plan.cell), plan.cell.dataset, plan.identity, tuple(runs))
+        return cls(str(plan.cell), plan.cell.dataset, plan.identity, pack, tuple(runs))
 
     @classmethod
     def restored(cls, plain: Mapping[str, Any]) -> PlannedCell:
@@ -97,6 +98,7 @@ class PlanRecord:
         who: the process and its machine.
         slots: worker groups at a time.
         workers: of each.
+        logs: where Ray keeps its own, on the machine that started the call.
         total: cells of the sweep, those committed before included; of a search 0.
         cells: those to run.
     """
@@ -107,17 +109,19 @@ class PlanRecord:
     who: str
     slots: int
     workers: int
+    logs: str
     total: int = 0
     cells: tuple[PlannedCell, ...] = ()
 
     @classmethod
-    def of(cls, plan: Plan, slots: int, workers: int) -> PlanRecord:
-        cells = (PlannedCell.of(cell, plan.committed, plan.speeds) for cell in plan.pending)
-        return cls(plan.sweep.name, "sweep", _now(), _who(), slots, workers, len(plan.cells), tuple(cells))
+    def of(cls, plan: Plan, packs: Mapping[str, str], slots: int, workers: int, logs: str) -> PlanRecord:
+        """Of a sweep's plan; `packs` has the name of each pending cell's, by identity."""
+        cells = (PlannedCell.of(cell, packs[cell.identity], plan.committed, plan.speeds) for cell in plan.pending)
+        return cls(plan.sweep.name, "sweep", _now(), _who(), slots, workers, logs, len(plan.cells), tuple(cells))
 
     @classmethod
-    def of_search(cls, name: str, slots: int, workers: int) -> PlanRecord:
-        return cls(name, "search", _now(), _who(), slots, workers)
+    def of_search(cls, run: str, slots: int, workers: int, logs: str) -> PlanRecord:
+        return cls((named(run) or (run,))[0], "search", _now(), _who(), slots, workers, logs)
 
 
 class Told(NamedTuple):

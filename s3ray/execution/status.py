@@ -1,20 +1,22 @@
 """How the calls of sweeps and searches on a store stand, from the store alone. No Ray here.
 
-Whether a call is alive: a process of this machine lives or does not (`traces.has_died`). Of any other it is known only by
-its workers' claims: one that is renewed between two looks has an owner; what was not renewed for the time of a lease has
-none any more.
+Whether a call is alive: a process of this machine lives or does not (`traces.has_died`). Of any other it is known only
+by its workers' claims: one that is renewed between two looks has an owner; what was not renewed for the time of a lease
+has none any more.
 
 The rule of the seconds left, written before results: what this call's finished stage runs took, over what was estimated
 for them, corrects the estimates of what is missing, per stage and where a stage has none over all of them
-(`timing.corrected`). The lower end takes what is at work for nearly done and the rest for shared evenly among the worker
-groups, the upper end what is at work for just begun and the order for the worst: seconds / groups + (1 - 1 / groups) ·
-the longest cell (Graham 1969). Before any run has finished nothing is said, nor of what nobody is at work on.
+(`timing.corrected`). The lower end takes what is at work for nearly done and the rest for shared evenly among the
+worker groups; the upper end takes what is at work for just begun and the order for the worst: seconds / groups +
+(1 - 1 / groups) · the longest cell (Graham 1969). Before any run of the call has finished nothing is said, nor of what
+nobody is at work on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from s3ray.execution.ledger import Ledger, PlannedCell, PlannedRun, PlanRecord, calls, named
 from s3ray.store import Claim, Marker, Store, standing
@@ -98,11 +100,11 @@ class Watch:
         if record is None:
             if not self._store.folders("runs", run) and not self._store.names("runs", run):
                 return None  # it has just gone, since it is done
-            return Call(run, name, "", started, "", False, alive and not ended, ended, 0, 0, (), failures, None)
+            return Call(run, name, "", started, "", False, False if ended else alive, ended, 0, 0, (), failures, None)
         self._records[run] = record
         cells = record.cells or ledger.added()
-        self._look_at(cells)
-        left = [cell for cell in cells if _missing(cell, self._committed)]
+        self._committed = committed_of(self._store, cells, self._committed)
+        left = [cell for cell in cells if missing_of(cell, self._committed)]
         failed = {cell.cell: failures[cell.identity] for cell in left if cell.identity in failures}
         open_cells = [cell for cell in left if cell.identity not in failures]
         at_work = self._at_work(open_cells)
@@ -130,21 +132,11 @@ class Watch:
             None if alive is False else self._seconds(record, cells, open_cells, {one.cell for one in at_work}),
         )
 
-    def _look_at(self, cells: Iterable[PlannedCell]) -> None:
-        """Which of their runs are committed; what stands on a run that is not is not asked for."""
-        runs = {run.identity: run for cell in cells for run in cell.runs}
-        asked = [run for run in runs.values() if run.parent is None]
-        while asked:
-            lines = {run.identity: _line(run, runs) for run in asked if run.identity not in self._committed}
-            self._committed |= self._store.markers_of(lines)
-            there = {run.identity for run in asked} & self._committed.keys()
-            asked = [run for run in runs.values() if run.parent in there]
-
     def _at_work(self, cells: Iterable[PlannedCell]) -> list[AtWork]:
         """Cells of which something that can be done next is claimed."""
         claimed: dict[str, tuple[PlannedCell, PlannedRun]] = {}
         for cell in cells:
-            for run in _missing(cell, self._committed):
+            for run in missing_of(cell, self._committed):
                 if run.parent is None or run.parent in self._committed:
                     claimed.setdefault(run.claim, (cell, run))
         found = self._store.parallel(lambda key: standing(self._store, key), claimed)
@@ -191,7 +183,7 @@ class Watch:
         counted: set[str] = set()  # what cells share is the first one's
         needed: dict[str, float] = {}
         for cell in left:
-            runs = [run for run in _missing(cell, self._committed) if run.identity not in counted]
+            runs = [run for run in missing_of(cell, self._committed) if run.identity not in counted]
             counted |= {run.identity for run in runs}
             needed[cell.cell] = sum(paces[run.stage] * (run.seconds or 0.0) for run in runs) / record.workers
         waiting = [seconds for cell, seconds in needed.items() if cell not in at_work]
@@ -200,7 +192,23 @@ class Watch:
         return least, most
 
 
-def _missing(cell: PlannedCell, committed: Mapping[str, Marker]) -> list[PlannedRun]:
+def committed_of(
+    store: Store, cells: Iterable[PlannedCell], known: Mapping[str, Marker] = MappingProxyType({})
+) -> dict[str, Marker]:
+    """Markers of the cells' runs that count, beside those that are known; what stands on none is not asked for."""
+    committed = dict(known)
+    runs = {run.identity: run for cell in cells for run in cell.runs}
+    asked = [run for run in runs.values() if run.parent is None]
+    while asked:
+        lines = {run.identity: _line(run, runs) for run in asked if run.identity not in committed}
+        committed |= store.markers_of(lines)
+        there = {run.identity for run in asked} & committed.keys()
+        asked = [run for run in runs.values() if run.parent in there]
+    return committed
+
+
+def missing_of(cell: PlannedCell, committed: Collection[str]) -> list[PlannedRun]:
+    """The runs of a cell whose identities are not among those committed."""
     return [run for run in cell.runs if run.identity not in committed]
 
 

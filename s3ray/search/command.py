@@ -13,7 +13,7 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
-from s3ray.execution.ledger import Ledger, PlanRecord, new_run
+from s3ray.execution.ledger import Ledger, new_run
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
@@ -79,8 +79,6 @@ def search_all(
                     say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                     tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
                     run = new_run(f"search-{search.name}")
-                    record = PlanRecord.of_search(search.name, at_once, execution.workers_per_trial)
-                    Ledger(store, run).plan(record)
                     run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                     failures[search.name] = tried.failures
                     if tried.failures:

@@ -1,5 +1,6 @@
 """Ray's autoscaler for real, with nodes that are processes of this machine: growing, losing nodes, shrinking."""
 
+import json
 import re
 import signal
 import subprocess

@@ -79,7 +79,8 @@ def test_why_a_worker_group_ended_is_noted_for_the_next(store: Store) -> None:
 def test_a_plan_is_read_as_it_was_written(store: Store, tiny_sweep: ModuleType) -> None:
     plan = tiny_sweep.tiny_plan(store)
     commit(store, plan.cells[0].training)
-    record = PlanRecord.of(tiny_sweep.tiny_plan(store), slots=2, workers=1)
+    packs = {cell.identity: f"pack-00{number}" for number, cell in enumerate(plan.cells)}
+    record = PlanRecord.of(tiny_sweep.tiny_plan(store), packs, slots=2, workers=1, logs="here:/tmp/ray")
     ledger = Ledger(store, "run")
     assert ledger.planned() is None
     ledger.plan(record)
@@ -91,11 +92,12 @@ def test_a_plan_is_read_as_it_was_written(store: Store, tiny_sweep: ModuleType) 
         assert sorted(run.identity for run in planned.runs) == sorted(run.identity for run in cell.runs)
         known = {run.identity for run in planned.runs}
         assert all(run.parent is None or run.parent in known for run in planned.runs)
-    search = PlanRecord.of_search("digits", slots=2, workers=1)
+    search = PlanRecord.of_search(new_run("search-digits"), slots=2, workers=1, logs="")
+    assert search.name == "search-digits"
     ledger.plan(search)
     assert ledger.planned() == search
     assert ledger.added() == []
-    ledger.add(PlannedCell.of(plan.cells[1]))
+    ledger.add(PlannedCell.of(plan.cells[1], "cell", ()))
     assert [cell.cell for cell in ledger.added()] == [str(plan.cells[1].cell)]
 
 
