@@ -18,6 +18,7 @@ from s3ray.cli.console import user_errors
 from s3ray.cli.options import DEFAULT_STORAGE, StorageOption, open_store
 from s3ray.cli.sweeps import PlanFormat
 from s3ray.errors import UserError, printable
+from s3ray.execution.ledger import shown
 from s3ray.execution.logs import explained
 from s3ray.execution.status import Call, Watch
 from s3ray.store import Store
@@ -55,7 +56,7 @@ def status(
 
 def _follow(looks: Watch, store: Store) -> None:
     """Look until nothing is at work; on a terminal in one place, elsewhere what has changed in lines."""
-    console, before = Terminal(highlight=False, soft_wrap=True), list[str]()
+    console, before = Terminal(highlight=False), list[str]()
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
             calls = looks.look()
@@ -64,7 +65,7 @@ def _follow(looks: Watch, store: Store) -> None:
                 live.update(Group(*(Text(printable(line)) for line in lines)), refresh=True)
             elif lines != before:
                 for line in lines:
-                    console.print(line)
+                    console.print(line, soft_wrap=True)
             if all(call.alive is False for call in calls):
                 return
             before = lines
@@ -95,7 +96,7 @@ def _lines(calls: Sequence[Call], store: Store) -> Iterator[str]:
 
 
 def _told(call: Call) -> Iterator[str]:
-    yield f"{call.name}, since {call.started}{call.who and f', {call.who}'}: {_state(call)}"
+    yield f"{call.name}, since {shown(call.started)}{call.who and f', {call.who}'}: {_state(call)}"
     if not call.is_known:
         yield "  another version of s3ray runs or ran it, or it has left no plan: cells are not known"
     elif call.kind == "search":
@@ -115,7 +116,7 @@ def _told(call: Call) -> Iterator[str]:
 
 def _state(call: Call) -> str:
     if call.ended:
-        return f"ended {call.ended}, and something is left; run it again"
+        return f"ended {shown(call.ended)}, and something is left; run it again"
     if call.alive is None:
         return "not known from here whether it goes on; --watch sees it in some seconds"
     return "goes on" if call.alive else "its process has died; run it again"

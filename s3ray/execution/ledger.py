@@ -274,6 +274,11 @@ def calls(store: Store) -> list[str]:
     return sorted(known, key=lambda run: known[run], reverse=True)
 
 
+def shown(when: str) -> str:
+    """A time of the ledger, as people read it."""
+    return f"{dt.datetime.fromisoformat(when).astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _numbered(number: int) -> str:
     return f"{number:06d}"  # sorted by name they stand in order
 

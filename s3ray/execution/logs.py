@@ -10,7 +10,7 @@ from itertools import groupby, zip_longest
 from typing import Any
 
 from s3ray.errors import UserError
-from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, Told, calls
+from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, Told, calls, shown
 from s3ray.execution.status import committed_of, missing_of
 from s3ray.execution.tensorboard import last_rows
 from s3ray.store import Store, standing
@@ -91,7 +91,7 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
     failure = ledger.failures().get(cell.identity)
     committed = committed_of(store, [cell])
     missing = missing_of(cell, committed)
-    yield f"{cell.cell}: {record.name}, since {record.started}, {record.who}"
+    yield f"{cell.cell}: {record.name}, since {shown(record.started)}, {record.who}"
     if not missing:
         yield "  done: all of it is in the store"
     elif failure is not None:
@@ -105,7 +105,7 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
         yield "  none of its stages has begun"
         yield from _errors([*errors.values(), *notes], "    ")
     for number, (attempt, following) in enumerate(zip_longest(attempts, attempts[1:]), 1):
-        yield f"  attempt {number}: {attempt['at']}, began with {_reached(attempt)}"
+        yield f"  attempt {number}: {shown(attempt['at'])}, began with {_reached(attempt)}"
         for worker in attempt["workers"]:
             yield f"    on node {worker['node'][:12]}, Ray's logs: {worker['logs']}"
         if following is not None:
