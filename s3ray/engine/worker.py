@@ -143,8 +143,7 @@ def _attempt(
 def _places() -> list[dict[str, str]]:
     """Where the workers of this group run, and where Ray keeps their logs."""
     context = ray.get_runtime_context()
-    # A worker's id is in the names of its files.
-    here = {"node": context.get_node_id(), "logs": f"{log_folder()}/*{context.get_worker_id()}*"}
+    here = {"node": context.get_node_id(), "worker": context.get_worker_id(), "logs": log_folder()}
     places = [here] * workers()
     if workers() > 1:
         dist.all_gather_object(places, here)

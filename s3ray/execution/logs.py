@@ -107,7 +107,9 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
     for number, (attempt, following) in enumerate(zip_longest(attempts, attempts[1:]), 1):
         yield f"  attempt {number}: {shown(attempt['at'])}, began with {_reached(attempt)}"
         for worker in attempt["workers"]:
-            yield f"    on node {worker['node'][:12]}, Ray's logs: {worker['logs']}"
+            # Train's own lie in a folder of their own; a worker's id is in the names of all its files.
+            files = f"files *{worker['worker']}* in it and in train/"
+            yield f"    on node {worker['node'][:12]}, Ray's logs: {worker['logs']}, {files}"
         if following is not None:
             yield f"    reached {_reached(following)}"
         elif missing and failure is None and (claim := standing(store, missing[0].claim)) and claim.owner:

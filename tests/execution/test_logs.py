@@ -20,7 +20,7 @@ from s3ray.sweep import Plan
 from toy_runs import commit
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in step\nOSError: disk\nin specialization'
-RAYS = "    on node 0123456789ab, Ray's logs: far:/tmp/ray/session/logs/*4711*"
+RAYS = "    on node 0123456789ab, Ray's logs: far:/tmp/ray/session/logs, files *4711* in it and in train/"
 
 
 @pytest.fixture

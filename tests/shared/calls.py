@@ -32,7 +32,7 @@ def claimed(store: Store, run: StageRun, beat: int = 0, *, process: str = ELSEWH
 
 def attempted(ledger: Ledger, cell: CellPlan, committed: Sequence[str] = (), stage: str = "specialization") -> int:
     """The next attempt at a cell, on one worker."""
-    workers = [{"node": "0123456789abcdef", "logs": "far:/tmp/ray/session/logs/*4711*"}]
+    workers = [{"node": "0123456789abcdef", "worker": "4711", "logs": "far:/tmp/ray/session/logs"}]
     number = ledger.attempt(cell, committed, ["n"], ["n"], 3, pack="pack-000", stage=stage, workers=workers)
     assert number is not None
     return number
