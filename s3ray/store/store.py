@@ -406,7 +406,7 @@ class Store:
         return self.current("artifacts", stage, identity, "commit.json")
 
     def current(self, *parts: str) -> bytes | None:
-        """What a file holds that is written on condition; None if it is not there. Storage is not asked for any."""
+        """What a file holds that is written on condition; None if it is not there. Looking writes nothing."""
         if self.is_local:  # where one that was replaced has a number behind its name
             there = self.conditional.read("/".join(parts))
             return there[0] if there else None
