@@ -174,9 +174,9 @@ class _CellRunner:
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
         """Compute and commit a stage run; its seconds and rows."""
+        self._training = None
         if self.claims is not None and not from_rank_zero(self._still_ours):
             raise LeaseLostError
-        self._training = None
         parent = self._model(run.parent) if run.parent else None
         started = time.monotonic()
         monitor = self._training = self._monitor(run, label) if run.stage.trains else None
