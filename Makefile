@@ -1,7 +1,8 @@
 # `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
 # every table and figure of the paper, and the report. `make paper DATA=folder`: the paper's grid on its own data.
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
-# `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader.
+# `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader, 30 faults on
+# real sweeps.
 # `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
 # and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep effect exhibits paper check test faults cluster-test clean
+.PHONY: sweep effect exhibits paper check test faults cluster-test docs clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -41,11 +42,15 @@ test: $(VENV)/installed-dev
 
 # Other interleavings every time; SEED=number repeats those of a run.
 faults: $(VENV)/installed-dev
-	S3RAY_INTERLEAVINGS=100000 S3RAY_SEED=$(SEED) $(BIN)/python -m pytest tests/store/test_protocol.py
+	S3RAY_INTERLEAVINGS=100000 S3RAY_SEED=$(SEED) $(BIN)/python -m pytest --numprocesses 2 tests/store/test_protocol.py
 	S3RAY_SEED=$(SEED) $(BIN)/python -m pytest $(PARALLEL) -m faults
 
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster
+
+# The pages of docs/, with what is made of the code: site/index.html.
+docs: $(VENV)/installed-dev
+	$(BIN)/mkdocs build --quiet --strict
 
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
 $(VENV)/installed: pyproject.toml
@@ -59,4 +64,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -19,7 +19,7 @@ The paper names no grid for any of these; prior work's learning rate (1e-4) and 
 size: lines of good configurations are expected, not points.
 
 Expected: a `best.toml` per dataset that `full_grid.py --config` runs over all seeds, and plots of what mattered in the
-report. The best of N is chosen by its luck too: on test it will be less far ahead of the scale's own settings.
+report. The best of N trials owes a part of its lead to luck: on test it will be less far ahead of the scale's own settings.
 
 Costs, for N trials (`--trials`), up to N times what `s3ray plan sweeps/search_weights.py` shows for the scale's own
 configuration (3 Specializations per dataset); ASHA leaves some 60 % of it.

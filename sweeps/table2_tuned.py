@@ -2,11 +2,11 @@
 
 The cells of table2_methods.py. `search_weights.py --method s3,clip,…` searches each method and prints this sweep's
 command with a `--config` for each best.toml; a method without a file has the scale's own settings, and trains as long
-as Specialization does. The results, `results/table2_tuned`, stand beside those at the same settings,
-`results/table2_methods`; `info.json` names the settings that were changed.
+as Specialization does. The results, `results/table2_tuned-…`, stand beside those at the same settings,
+`results/table2_methods-…`; `info.json` names the settings that were changed.
 
-Expected: no method below its row at the same settings by more than noise. The best of N trials is chosen by its luck
-too, for each method alike.
+Expected: no method below its row at the same settings by more than noise. The best of N trials owes a part of its
+lead to luck, for each method alike.
 
 Costs as table2_methods.py; what the searches have trained is there.
 """

@@ -92,7 +92,7 @@ import s3ray
 assert not {"torch", "ray", "pandas", "numpy"} & sys.modules.keys()
 import numpy as np
 store = s3ray.open_store(sys.argv[1])
-assert store.sweeps() == ["short"]
+assert [study.rpartition("-")[0] for study in store.studies()] == ["short"]
 assert set(store.rows().columns) == s3ray.COLUMNS["rows"].keys()
 model = store.model(seed=0, branch="suff+min")
 rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def test_a_stores_tables(finished: FinishedStore, tmp_path: Path) -> None:
     assert set(finished.entropies()["modality"]) == {"left", "right"}
     assert finished.factors().empty
     empty = s3ray.open_store(str(tmp_path / "empty"))
-    assert empty.sweeps() == []
+    assert empty.studies() == []
     with pytest.raises(UserError, match=r"^open_store .*/empty: holds no results of any sweep; run a sweep first$"):
         empty.rows()
     with pytest.raises(UserError, match="holds no results of sweep 'long'"):
@@ -170,7 +170,7 @@ def test_sweeps_begin_with_the_one_written_last(finished: FinishedStore, tiny_da
     store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
     for name in ("b", "a"):
         fill(store, s3ray.Sweep(name, lambda study: [study.cell("tiny", 2, 8, 0)], ("none",)), tiny_dataset, SHORT)
-    assert store.sweeps() == ["a", "b", "short"]
+    assert [study.rpartition("-")[0] for study in store.studies()] == ["a", "b", "short"]
     assert set(store.rows()["sweep"]) == {"a"}
     assert store.model(sweep="short", seed=1, branch="none").modalities == ("left", "right")
 
@@ -411,11 +411,11 @@ sweep = s3ray.Sweep("short", lambda study: [study.cell("tiny", 2, 8, 0)], ("none
 store = s3ray.open_store(sys.argv[1])
 plan = s3ray.plan(sweep, s3ray.study([data], overrides=overrides), store)
 ran = s3ray.run(plan, store)
-assert ran.failures == {{}} and "rows.parquet" in ran.files, ran
+assert ran.failures == {{}} and ran.study == store.studies()[0], ran
 import ray
 assert not ray.is_initialized()
 again = s3ray.run(plan, store)  # the plan is as old as it was; nothing is left to do
-assert again.failures == {{}} and set(again.files) == set(ran.files)
+assert again.failures == {{}} and again.study == ran.study
 """
 
 
@@ -431,7 +431,7 @@ def test_a_run_from_python_is_the_command_lines(finished: FinishedStore, ray_fol
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("starting worker groups") == 1
-    assert ended.stdout.count(f"results: {tmp_path}/results/short") == 2
+    assert ended.stdout.count(f"report: {tmp_path}/results/short-") == 2
     measured = ["branch", "preservation_ratio", "split", "accuracy", "pairs_kept"]
     plain = finished.rows().query("method == 's3' and seed == 0")[measured].reset_index(drop=True)
     pd.testing.assert_frame_equal(s3ray.open_store(str(tmp_path)).rows()[measured], plain)

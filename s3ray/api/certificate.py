@@ -156,7 +156,7 @@ def _check(store: Store, results: Results, markers: Mapping[str, Marker]) -> Non
 
     def refuse(table: str, identity: str) -> NoReturn:
         raise UserError(
-            f"{store.address('results', results.info['sweep'])}: {table} of run {identity[:12]} are not what the store "
+            f"{store.address('results', results.study)}: {table} of run {identity[:12]} are not what the store "
             f"has of it now; run the sweep again, which writes its tables anew"
         )
 
@@ -191,10 +191,9 @@ def _numbers(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _tables(store: Store, results: Results) -> Iterator[tuple[str, bytes | str]]:
-    name = results.info["sweep"]
-    info = store.folder_info("results", name)
+    info = store.folder_info("results", results.study)
     for file in info["files"]:
-        yield f"tables/{file}", store.read_listed(info, file, "results", name)
+        yield f"tables/{file}", store.read_listed(info, file, "results", results.study)
     for table in _MEANS:
         if len(frame := results.frames[table]):
             # Bits are for programs: rows.parquet among the tables has them.

@@ -17,7 +17,7 @@ from s3ray.execution.drift import WEIGHTS
 from s3ray.methods import S3
 from s3ray.model import Scope, TrainedModel
 from s3ray.results import Results
-from s3ray.results.collect import finished_sweeps
+from s3ray.results.collect import studies
 from s3ray.stages.encode import SAMPLES_AT_ONCE
 from s3ray.stages.probe import PROBE
 from s3ray.stages.sparsification import SPARSIFICATION
@@ -46,19 +46,19 @@ class FinishedStore:
     """What sweeps have left in a store.
 
     Tables have the columns that `s3ray.COLUMNS` describes, by table; one without lines has no columns. `sweep` is a
-    name of `sweeps`, by default the first.
+    name of `studies`, or of a sweep, whose study written last is meant; by default the first.
     """
 
     store: Store
 
-    def sweeps(self) -> list[str]:
-        """The sweeps that have results, the one written last first.
+    def studies(self) -> list[str]:
+        """Names of the studies that have results, the one written last first: a sweep over its data and settings.
 
         Raises:
             UserError: the store cannot be read.
         """
         with self.store.explained("read", "check the place and your access to it"):
-            return finished_sweeps(self.store)
+            return studies(self.store)
 
     def results(self, sweep: str | None = None) -> Results:
         """All tables of a sweep, and what it was (`info`).

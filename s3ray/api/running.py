@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -14,7 +14,6 @@ from s3ray.api.finished import FinishedStore
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.execution.provenance import planned_machine
-from s3ray.results import write_results
 from s3ray.results.exhibits import answers, asked_for
 from s3ray.results.findings import findings
 from s3ray.results.rounds import with_second_round
@@ -68,11 +67,11 @@ class Ran:
 
     Attributes:
         failures: cause per failed cell; the others are committed, and running again tries these again.
-        files: names of the results that were written to `results/<sweep>/`.
+        study: name of the results that were written, for `FinishedStore`; None: there is nothing yet.
     """
 
     failures: Mapping[Cell, str]
-    files: Sequence[str]
+    study: str | None
 
 
 def run(
@@ -128,11 +127,11 @@ def execute(
         without = f", without the {len(failures)} that failed" if failures else ""
         say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
         plan, failures = compute(second, store, console)
+    from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
+
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
         results, written = write_results(plan, store)
     if written:
-        say(f"results: {store.address('results', plan.sweep.name)}")
-        say("  " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in written)))
         for answer in answers(results):
             say(answer)
         for dataset, sentences in findings(results).items():
@@ -142,7 +141,8 @@ def execute(
         if left_out := results.info["left_out"]:
             lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
             say("\n".join(lines), style="yellow")
-    return Ran(failures, written)
+        say(f"report: {store.address('results', results.study, 'index.html')}")
+    return Ran(failures, results.study if written else None)
 
 
 def _compute(

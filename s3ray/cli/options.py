@@ -41,7 +41,7 @@ StorageOption = Annotated[
     str, typer.Option("--storage", metavar="URI", envvar="S3RAY_STORAGE", help="Path, s3://… or gs://…")
 ]
 SweepNameOption = Annotated[
-    str | None, typer.Option("--sweep", metavar="NAME", help="Default: the sweep whose results were written last.")
+    str | None, typer.Option("--sweep", metavar="NAME", help="Of `s3ray results`, or a sweep's. Default: written last.")
 ]
 ConfigOption = Annotated[
     list[str] | None,
@@ -79,6 +79,7 @@ MaxStepsOption = Annotated[
         "--max-steps", metavar="N", min=1, help="Own data: longer sequences are subsampled evenly to N steps."
     ),
 ]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser at the end.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 MethodOption = Annotated[
     str,

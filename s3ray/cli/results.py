@@ -1,7 +1,8 @@
-"""`s3ray report`, `compare`, `params`, `tensorboard`: what was computed, for people."""
+"""`s3ray results`, `report`, `compare`, `params`, `tensorboard`: what was computed, for people."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -51,6 +52,30 @@ def params(
     sys.stdout.write(renderers[output]())
 
 
+def results(storage: StorageOption = DEFAULT_STORAGE) -> None:
+    """List the studies that have results, the one written last first: a sweep over its data, with its settings."""
+    from s3ray.results.collect import studies
+    from s3ray.settings import flattened
+
+    with user_errors():
+        store = open_store(storage)
+        with store.explained("read", "check the place and your access to it"):
+            names = studies(store)
+        if not names:
+            print(f"{store.uri}: holds no results of any sweep; run a sweep first")
+        for name in names:
+            try:
+                info = store.folder_info("results", name)
+            except UserError as error:
+                _warn(str(error))
+                continue
+            cells = info["plan"]["cells"]
+            data = ", ".join(f"{dataset} ({facts['kind']})" for dataset, facts in info["datasets"].items())
+            print(printable(f"{name}  {cells['cached']} of {cells['total']} cells  {data or 'no data'}"))
+            for path, value in flattened(info["overrides"]).items():
+                print(printable(f"  {path} = {json.dumps(value)}"))
+
+
 def report(
     output: Annotated[
         str, typer.Option("--output", metavar="URI", help="Folder or URI where index.html, figures, tables go.")
@@ -67,6 +92,8 @@ def report(
     with user_errors():
         store = open_store(storage)
         results = Results.load(store, sweep)
+        if sweep != results.study:
+            print(f"results: {results.study}")
         results = results.by(metric) if metric else results
         target = open_store(output, "--output")
         target.check_writable()

@@ -83,16 +83,16 @@ def logs(
 
 
 def _lines(calls: Sequence[Call], store: Store) -> Iterator[str]:
-    from s3ray.results.collect import finished_sweeps
+    from s3ray.results.collect import studies
 
     for call in calls:
         yield from _told(call)
     with store.explained("read", "check the place and your access to it"):
-        finished = finished_sweeps(store)
+        finished = studies(store)
     if not calls:
         yield "nothing is at work, and nothing has failed" if finished else "nothing is stored here yet"
     if finished:
-        yield f"has results of {', '.join(finished)}; s3ray report shows them"
+        yield f"has results of {', '.join(finished)}; s3ray results lists them"
 
 
 def _told(call: Call) -> Iterator[str]:

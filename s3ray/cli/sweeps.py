@@ -29,6 +29,7 @@ from s3ray.cli.options import (
     MethodOption,
     MetricOption,
     ModalitiesOption,
+    OpenOption,
     ScaleOption,
     StorageOption,
     VerboseOption,
@@ -76,6 +77,7 @@ def run_sweep(sweep: Sweep) -> None:
         metric: MetricOption = "",
         no_calibration: CalibrationOption = False,
         max_steps: MaxStepsOption = None,
+        open_report: OpenOption = False,
         verbose: VerboseOption = False,
     ) -> None:
         with user_errors():
@@ -103,6 +105,8 @@ def run_sweep(sweep: Sweep) -> None:
                 gpus_per_worker=gpus_per_worker,
                 verbose=verbose,
             )
+            if open_report and ran.study:
+                typer.launch(request.store.address("results", ran.study, "index.html"))
         if ran.failures:
             raise SystemExit(1)
 

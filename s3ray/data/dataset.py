@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from s3ray.digests import digest_of, signed
 from s3ray.errors import DamagedError, UserError, nearest
 from s3ray.model.batch import Ragged
-from s3ray.paths import sync_folder
+from s3ray.paths import sync_folder, sync_made_folders
 from s3ray.traces import tag
 
 if TYPE_CHECKING:
@@ -532,7 +532,7 @@ class DatasetWriter:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        sync_made_folders(directory.parent)
         self._staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-{tag()}-", dir=directory.parent))
         self._columns: dict[str, _Column] = {}
         self._linked: dict[str, str] = {}  # sha256 of each array whose file is another's too

@@ -34,6 +34,14 @@ logger = logging.getLogger(__name__)
 
 _LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; results travel through the store, not through Ray
 
+# Of a Ray that is started here and ends with the sweep.
+_OF_OWN_RAY = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody preempts this machine
+    # Else the head remembers the last 100,000 calls, some 4 kB each, for a dashboard that is not there; every look of
+    # Train's controllers at their workers is one.
+    "RAY_task_events_report_interval_ms": "0",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -212,8 +220,8 @@ def connected(execution: Execution) -> Iterator[Capacity]:
             return
         if not execution.verbose:
             restored.enter_context(private.no_notes())
-        if (address := cluster_address()) is None:  # nobody preempts this machine
-            restored.enter_context(_variables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}))
+        if (address := cluster_address()) is None:
+            restored.enter_context(_variables(_OF_OWN_RAY))
         try:
             yield _connect(address, execution)
         finally:

@@ -21,7 +21,7 @@ from s3ray.execution.ledger import Ledger
 from s3ray.execution.ranks import from_rank_zero
 from s3ray.stages.collective import rank, workers
 from s3ray.stages.training import DivergedError
-from s3ray.store import Claims, LeaseLostError, Store
+from s3ray.store import Claims, DamagedError, LeaseLostError, Store
 from s3ray.sweep import CellPlan
 
 # A cell is given up when its worker group died this often without any progress in between.
@@ -116,9 +116,14 @@ def _attempt(
         report(event)
 
     try:
+        data = store.fetch_dataset(cell.facts.content)
+    except DamagedError as error:  # no later start would find it whole: the next sweep publishes it again
+        ledger.fail(cell, _sentence(error))
+        raise
+    try:
         return run_cell(
             cell,
-            store.fetch_dataset(cell.facts.content),
+            data,
             store,
             note_and_report,
             committed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
 from s3ray.configuration import document
-from s3ray.errors import UserError
+from s3ray.digests import digest_of
+from s3ray.errors import UserError, nearest
 from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
 from s3ray.results.collapse import equal_representations, one_expert, sentences
@@ -33,6 +35,7 @@ from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
 
+_STUDY = re.compile("-[0-9a-f]{8}$")
 _Task = TypeVar("_Task")
 _Found = TypeVar("_Found")
 Lines = list[dict[str, Any]]
@@ -53,8 +56,9 @@ class Results:
         modalities: per cell, branch, preservation ratio, split and modality: what it carries alone, and what is lost
             without it.
         missing: per cell, branch, preservation ratio, share missing and split: accuracy where samples lack modalities.
-        info: the sweep's name, title, exhibits and metric; its datasets, with the settings that their numbers depend
-            on; counts and seconds per stage; a sentence per damaged file that was left out.
+        info: the sweep's name, title, exhibits and metric, and the study's; its datasets, with the settings that their
+            numbers depend on, and which a user changed; counts and seconds per stage; a sentence per damaged file that
+            was left out.
     """
 
     rows: pd.DataFrame
@@ -86,10 +90,10 @@ class Results:
         )
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
-        """Make `results/<sweep>/` hold the tables, where `load` finds them, and `more`; returns the names."""
+        """Make `results/<study>/` hold the tables, where `load` finds them, and `more`; returns the names."""
         tables = {f"{name}.parquet": table for name, table in self.frames.items() if not table.empty}
         files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
-        store.write_folder(files, self.info, "results", self.info["sweep"])
+        store.write_folder(files, self.info, "results", self.study)
         return [*files, "info.json"]
 
     def by(self, metric: str) -> Results:
@@ -100,6 +104,12 @@ class Results:
         """
         check_metric(metric)
         return replace(self, info={**self.info, "metric": metric})
+
+    @property
+    def study(self) -> str:
+        """Name of its folder: the sweep's, and a digest of data and settings. Another study keeps its own."""
+        name: str = self.info["study"]
+        return name
 
     @property
     def metrics(self) -> list[str]:
@@ -135,39 +145,59 @@ class Results:
         return controlled(self.rows, self.controls)
 
     @classmethod
-    def load(cls, store: Store, sweep: str | None = None) -> Results:
-        """Read the tables of a sweep; by default of the one written last.
+    def load(cls, store: Store, name: str | None = None) -> Results:
+        """Read the tables of a study; by default of the one written last.
+
+        Args:
+            name: the study's, or its sweep's, of whose studies the one written last is meant.
 
         Raises:
             UserError: there are none, or the store cannot be read.
         """
         with store.explained("read", "check the place and your access to it"):
-            return cls._load(store, sweep)
+            written = studies(store)
+            if not written:
+                raise UserError(f"{store.option} {store.uri}: holds no results of any sweep; run a sweep first")
+            found = next((study for study in written if name in (None, study, sweep_of(study))), None)
+            if found is None:
+                known = list(dict.fromkeys([*map(sweep_of, written), *written]))
+                raise UserError(f"--sweep {name}: {store.uri} has no results of it; {nearest(str(name), known)}")
+            return cls._load(store, found)
 
     @classmethod
-    def _load(cls, store: Store, sweep: str | None) -> Results:
-        name = sweep or next(iter(finished_sweeps(store)), "")
-        if "info.json" not in (store.names("results", name) if name else []):
-            what = f"no results of sweep {sweep!r}" if sweep else "no results of any sweep"
-            raise UserError(f"{store.option} {store.uri}: holds {what}; run a sweep first")
-        info = store.folder_info("results", name)
+    def _load(cls, store: Store, study: str) -> Results:
+        info = store.folder_info("results", study)
 
         def table(frame: str) -> pd.DataFrame:
             if (file := f"{frame}.parquet") not in info["files"]:
                 return pd.DataFrame()
-            content = store.read_listed(info, file, "results", name)
-            found = pd.read_parquet(io.BytesIO(content))
-            # What was written before there were readings is as usual.
-            return found if "reading" in found or "reading" not in COLUMNS[frame] else found.assign(reading="")
+            return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", study)))
 
         return cls(**{name: table(name) for name in COLUMNS}, info=info)
 
 
-def finished_sweeps(store: Store) -> list[str]:
-    """The sweeps that have results, the one written last first."""
+def studies(store: Store) -> list[str]:
+    """Names of the studies that have results, the one written last first."""
     selector = pafs.FileSelector(store.path("results"), allow_not_found=True, recursive=True)
     written = [info for info in store.fs.get_file_info(selector) if info.base_name == "info.json"]
     return [info.path.split("/")[-2] for info in sorted(written, key=lambda info: -info.mtime_ns)]
+
+
+def sweep_of(study: str) -> str:
+    """The sweep that a study's name begins with."""
+    return _STUDY.sub("", study)
+
+
+def _study(plan: Plan) -> str:
+    """What names a plan's study: its sweep, and a digest of its data and of all settings."""
+    asked = {
+        "readings": plan.sweep.readings,
+        "datasets": {
+            name: [entry.facts.content, entry.scale, document(entry.settings)]
+            for name, entry in plan.study.entries.items()
+        },
+    }
+    return f"{plan.sweep.name}-{digest_of(asked)[:8]}"
 
 
 def _info(plan: Plan) -> dict[str, Any]:
@@ -179,6 +209,8 @@ def _info(plan: Plan) -> dict[str, Any]:
             seconds[stage] = seconds.get(stage, 0.0) + plan.committed[identity].seconds
     return {
         "sweep": plan.sweep.name,
+        "study": _study(plan),
+        "overrides": plan.study.given[1],
         "title": plan.sweep.title,
         "exhibits": list(plan.sweep.exhibits),
         "metric": plan.sweep.metric,

@@ -6,7 +6,7 @@ points with 95 % intervals, with seeds and samples random wherever rows say whic
 "below" are said where a two-sided test at level 0.05 shows it, else that the two are not told apart; one seed shows
 nothing. The raw features that it is held against are, of all references on raw features, those that are best on
 validation. Where S3 is below them the first thing to try is named. What is said of pruning is said of p*, the best
-below 1 on validation.
+below 1 on validation. Last, the verdicts on the shapes of all its curves after Selection are counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from s3ray.results import labels
 from s3ray.results.collect import Results
 from s3ray.results.controlled import ONE_SEED, Compared, Question, compared, conclusion
 from s3ray.results.formatting import best_raw
-from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios
+from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios, verdicts
 from s3ray.stages.reference import MAJORITY
 
 _MARGIN = 0.01  # of accuracy, within which two are called equal
@@ -38,8 +38,15 @@ def findings(results: Results) -> dict[str, list[str]]:
     found = {}
     for dataset, own in curves.groupby("dataset", sort=False):
         best = max((_Spoken.of(line, rows) for _, line in own.iterrows()), key=lambda one: round(one.valid, 9))
-        found[str(dataset)] = list(_sentences(best, len(own), results))
+        found[str(dataset)] = [*_sentences(best, len(own), results), *_shapes(rows[rows["dataset"] == dataset])]
     return found
+
+
+def _shapes(rows: pd.DataFrame) -> Iterator[str]:
+    selected = rows[(rows["method"] == S3) & (rows["branch"] == _SELECTED)]
+    if len(selected) and len(judged := verdicts(selected)):
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in judged["verdict"].value_counts().items())
+        yield f"Shapes of its pruning curves after Selection: {counts}."
 
 
 class _Spoken(NamedTuple):

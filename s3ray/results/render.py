@@ -12,8 +12,6 @@ from s3ray.results.collect import Results
 from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.exhibits import asked_for
 from s3ray.results.formatting import latex, markdown, without_tags
-from s3ray.store import Store
-from s3ray.sweep import Plan
 
 
 @dataclass(frozen=True)
@@ -55,25 +53,6 @@ def render(results: Results) -> list[Rendered]:
     return rendered
 
 
-def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
-    """Collect a plan's rows and write tables and figures to `results/<sweep>/`; returns both.
-
-    The folder holds the results of one study: those of an earlier call, over other data perhaps, give way.
-    """
-    results = Results.collect(plan, store)
-    if results.rows.empty and plan.cells:
-        return results, []
-    files: dict[str, bytes | str] = {}
-    rendered = render(results)
-    for name, chart in charts(rendered).items():
-        files |= {f"{name}.{suffix}": picture for suffix, picture in chart_files(chart).items()}
-    for name, table in tables(rendered).items():
-        files |= {f"{name}.{suffix}": text for suffix, text in table_files(table).items()}
-        head = without_tags(f"# {table.title}\n\n{table.note}")
-        files[f"{name}.md"] = f"{head}\n\n{files[f'{name}.md']!s}"
-    return results, results.save(store, files)
-
-
 def tables(rendered: list[Rendered]) -> dict[str, Table]:
     """All tables, by file name."""
     return {name: table for one in rendered for name, table in one.tables.items()}
@@ -94,7 +73,12 @@ def chart_files(chart: Chart) -> dict[str, bytes]:
 
 def table_files(table: Table) -> dict[str, str]:
     """A table's files by suffix: CSV for those who compute on, Markdown and LaTeX for those who read."""
-    return {"md": markdown(table.shown), "csv": table.frame.to_csv(index=False), "tex": latex(table.shown)}
+    head = without_tags(f"# {table.title}\n\n{table.note}")
+    return {
+        "md": f"{head}\n\n{markdown(table.shown)}",
+        "csv": table.frame.to_csv(index=False),
+        "tex": latex(table.shown),
+    }
 
 
 def _data_note(results: Results) -> str:

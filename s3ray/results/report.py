@@ -1,10 +1,11 @@
-"""One page with everything a sweep has shown: self-contained HTML, and its figures and tables as files."""
+"""What a sweep has shown: one self-contained page, and its figures and tables as files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -25,7 +26,20 @@ from s3ray.results.interactive import interactive
 from s3ray.results.render import Rendered, chart_files, charts, render, table_files, tables
 from s3ray.search.findings import SearchResults
 from s3ray.store import Store
+from s3ray.sweep import Plan
 from s3ray.sweep.timing import duration
+
+
+def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
+    """Collect a plan's rows; write tables, figures and the page to `results/<study>/`, if there is anything to show.
+
+    Returns:
+        Both: the tables, and the names of the files.
+    """
+    results = Results.collect(plan, store)
+    if results.rows.empty and plan.cells:
+        return results, []
+    return results, results.save(store, _files(results))
 
 
 def write_report(results: Results, output: Store, searches: Sequence[SearchResults] = ()) -> str:
@@ -38,6 +52,12 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
     """
     if "index.html" in output.names() and "files.json" not in output.names():
         raise UserError(f"{output.address('index.html')}: is somebody's own; choose another folder for the report")
+    output.write_folder(_files(results, searches), {"sweep": results.info["sweep"]}, listing="files.json")
+    return output.address("index.html")
+
+
+def _files(results: Results, searches: Sequence[SearchResults] = ()) -> dict[str, bytes | str]:
+    """The page, and what it links to."""
     rendered = render(results)
     beside = {"compare": comparison_table(results)} if _is_real(results) else {}
     files: dict[str, bytes | str] = {}
@@ -47,9 +67,8 @@ def write_report(results: Results, output: Store, searches: Sequence[SearchResul
         files |= {f"tables/{name}.{suffix}": text for suffix, text in table_files(table).items()}
     for search in searches:
         files[f"tables/{search.name}.csv"] = search.trials.to_csv(index=False)
-    files["index.html"] = _page(results, rendered, beside, searches)
-    output.write_folder(files, {"sweep": results.info["sweep"]}, listing="files.json")
-    return output.address("index.html")
+    files["index.html"] = _page(results, rendered, beside, searches, list(files))
+    return files
 
 
 def _is_real(results: Results) -> bool:
@@ -58,7 +77,11 @@ def _is_real(results: Results) -> bool:
 
 
 def _page(
-    results: Results, rendered: list[Rendered], beside: dict[str, Table], searches: Sequence[SearchResults]
+    results: Results,
+    rendered: list[Rendered],
+    beside: Mapping[str, Table],
+    searches: Sequence[SearchResults],
+    files: Sequence[str],
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3ray.results"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -70,7 +93,7 @@ def _page(
         for stage, counts in stages.items()
     ]
     on_page = [one for one in rendered if one.exhibit.on_page]
-    shown = tables(on_page) | beside
+    shown = {**tables(on_page), **beside}
     return environment.get_template("report.html.j2").render(
         info=info,
         told_missing=told_missing,
@@ -84,8 +107,18 @@ def _page(
         comparison=compare_summary(beside["compare"].frame) if beside else None,
         provenance=_provenance(results.rows),
         plotly=get_plotlyjs(),
+        files=_linked(files),
         version=s3ray.__version__,
     )
+
+
+def _linked(files: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What is beside the page: name, and per kind of file its link."""
+    linked: dict[str, list[tuple[str, str]]] = {}
+    for file in files:
+        name, _, suffix = file.rpartition(".")
+        linked.setdefault(name.partition("/")[2], []).append((suffix, quote(file)))
+    return sorted(linked.items())
 
 
 def _figures(rendered: Rendered) -> dict[str, Any]:

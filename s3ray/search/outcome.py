@@ -62,7 +62,7 @@ class SearchOutcome:
         return [
             tried,
             f"best on validation: {value(self.best):.1%}{shown(self.best.user_attrs)}{own}",
-            "that is optimistic, since the best of many is chosen by its luck too; test was not read",
+            "that is optimistic, since the best of many owes a part of its lead to luck; test was not read",
         ]
 
     def _why_none(self, search: Search) -> str:

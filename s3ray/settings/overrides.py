@@ -145,6 +145,14 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
     return {**first, **both}
 
 
+def flattened(table: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """Nested tables as values by their dotted path."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= flattened(value, *path, name) if isinstance(value, Mapping) else {".".join([*path, name]): value}
+    return found
+
+
 def read_overrides(path: Path | str) -> dict[str, Any]:
     """Read a `--config` TOML file, a path or a URI; UserError if it is missing or is not TOML."""
     at = f"--config {path}"

@@ -65,9 +65,11 @@ def _now(store: Store) -> float:
     """By the storage's clock."""
     name = f".writable-{tag()}-now"
     store.write("", name)
-    now: float = store.fs.get_file_info(store.path(name)).mtime_ns / 1e9
+    written: int | None = store.fs.get_file_info(store.path(name)).mtime_ns
+    if written is None:
+        raise OSError(f"{name} was written, and is not there")
     store.fs.delete_file(store.path(name))
-    return now
+    return written / 1e9
 
 
 def _candidates(store: Store) -> Iterator[str]:

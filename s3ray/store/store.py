@@ -354,7 +354,7 @@ class Store:
         key = "/".join((*folder, "commit.json"))
         if not self.honours_conditions:
             if (first := self._counting(run)) is None:
-                self.write(content, key)
+                self._write({self.path(key): content}, durable=True)
             return first
         while self.conditional.create(key, content) is None:
             there = self.conditional.read(key)

@@ -34,7 +34,7 @@ def test_results_alone(tmp_path: Path) -> None:
     assert result.exit_code == 0
     first, second = result.output.splitlines()
     assert first == "nothing is at work, and nothing has failed"
-    assert second == "has results of b, a; s3ray report shows them"
+    assert second == "has results of b, a; s3ray results lists them"
 
 
 def test_how_a_sweep_stands(tmp_path: Path, tiny_sweep: ModuleType) -> None:

@@ -45,7 +45,7 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("file", "flags"),
     [
-        (FIGURE3, FLAGS | {"--no-calibration", "--metric"}),
+        (FIGURE3, FLAGS | {"--no-calibration", "--metric", "--open"}),
         (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"}),
     ],
 )
@@ -266,10 +266,14 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path:
     first = sweep(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "9 cells done, 0 failed" in first.stdout
-    results = tmp_path / "store" / "results" / "figure3_batch_size"
-    assert {"table1.md", "table1.csv", "rows.parquet", "figure3_mine.png", "figure3_mine.pdf"} <= {
-        path.name for path in results.iterdir()
-    }
+    (results,) = (tmp_path / "store" / "results").iterdir()
+    assert first.stdout.splitlines()[-1] == f"report: {results}/index.html"
+    assert {
+        "tables/table1.md", "tables/table1.csv", "rows.parquet", "figures/figure3_mine.png", "figures/figure3_mine.pdf"
+    } <= {str(path.relative_to(results)) for path in results.rglob("*")}  # fmt: skip
+    listed = s3ray("results", "--storage", tmp_path / "store").stdout
+    assert listed.startswith(f"{results.name}  9 of 9 cells  mine (user)\n")
+    assert "  specialization.optimizer.epochs = 1\n" in listed
     written = {
         path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "artifacts").rglob("*") if path.is_file()
     }

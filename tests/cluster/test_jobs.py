@@ -81,7 +81,7 @@ def test_the_grid_is_submitted_goes_on_alone_and_is_cached(head: Head, wait_for:
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
     assert "starting worker groups" not in output
-    assert f"results: {storage}/results/full_grid" in output
+    assert f"report: {storage}/results/full_grid-" in output
 
     report = tmp_path / "report"
     subprocess.run([BIN / "s3ray", "report", "--storage", str(storage), "--output", str(report)], check=True)

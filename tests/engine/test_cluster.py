@@ -155,6 +155,31 @@ def test_a_run_leaves_the_process_as_it_was(ray_folder: Path, tmp_path: Path, wh
     assert "[1/1] done" in ended.stdout
 
 
+NOTES = """
+import time
+import ray
+from s3ray.engine.cluster import connected
+from s3ray.engine.preflight import Execution
+
+def call():
+    return 1
+
+with connected(Execution()):
+    assert ray.get([ray.remote(call).remote() for _ in range(3)]) == [1, 1, 1]
+    time.sleep(3)  # Ray collects them every second
+    print(len(ray.timeline()))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_that_a_sweep_starts_keeps_no_list_of_calls(ray_folder: Path) -> None:
+    """Train's controllers make several a second, of which the head kept 100,000, some 4 kB each."""
+    ended = subprocess.run([sys.executable, "-c", NOTES], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["0"]
+
+
 LEAK = """
 @ray.remote(num_cpus=0)
 class Survivor:

@@ -10,7 +10,7 @@ from s3ray.engine import worker as module
 from s3ray.engine.run import cause
 from s3ray.engine.worker import Pack, run_pack
 from s3ray.execution.ledger import Ledger
-from s3ray.store import LeaseLostError, Store
+from s3ray.store import DamagedError, LeaseLostError, Store
 from s3ray.sweep.plan import CellPlan
 
 
@@ -61,3 +61,13 @@ def test_workers_have_the_sweeps_verdict_and_a_lost_lease_is_no_error_of_the_cel
     ledger = Ledger(store, "run")
     assert ledger.last_error(cell) is None
     assert (ledger.noted("pack-000") or "").startswith("LeaseLostError: ")
+
+
+def test_a_cell_whose_data_are_gone_is_given_up_at_once(store: Store, cell: Any) -> None:
+    """Worker groups started 63 times, since what fails before a cell's first event is no attempt of it."""
+    pack = Pack("pack-000", "run", (cell,), store.uri, 60.0, conditions=True)
+    with pytest.raises(DamagedError, match="is not whole; run the sweep again"):
+        run_pack({"pack": pack})
+    (failed,) = Ledger(store, "run").failures().items()
+    assert failed[0] == cell.identity
+    assert failed[1].endswith("the published dataset is not whole; run the sweep again, which publishes it again")

@@ -370,17 +370,24 @@ def manifests(draw: random.Random, valid: bool, folder: Path) -> Try:
 def results(draw: random.Random, valid: bool, folder: Path) -> Try:
     store = Store(str(folder / "store"))
     rows = pd.DataFrame({"seed": range(draw.randint(1, 4)), "accuracy": draw.random(), "reading": ""})
-    info = {"sweep": "grid", "title": "t", "exhibits": ["table1"], "datasets": {}, "plan": {"x": [1, 2.5]}}
+    info = {
+        "sweep": "grid",
+        "study": "grid-01234567",
+        "title": "t",
+        "exhibits": ["table1"],
+        "datasets": {},
+        "plan": {"x": [1, 2.5]},
+    }
     empty = {name: pd.DataFrame() for name in ("controls", "references", "entropies", "contributions", "factors")}
     Results(rows, **empty, modalities=pd.DataFrame(), missing=pd.DataFrame(), info=info).save(store)
     name = "info.json" if valid or draw.random() < 0.7 else "rows.parquet"
-    content = store.read("results", "grid", name)
+    content = store.read("results", "grid-01234567", name)
     if name == "info.json":
         told = json.loads(content)
         content = as_json(draw, shuffled(draw, told if valid else changed(draw, told)))
     if not valid and (name != "info.json" or draw.random() < 0.5):
         content = mutated(draw, content)
-    store.write(content, "results", "grid", name)
+    store.write(content, "results", "grid-01234567", name)
 
     def read() -> bool:
         found = Results.load(store)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3ray.results import Results, write_results
+from s3ray.results import Results
 from s3ray.results.collapse import equal_representations, one_expert
-from s3ray.results.report import write_report
+from s3ray.results.report import write_report, write_results
 from s3ray.stages.probe import spread_of
 from s3ray.store import Store
 from s3ray.sweep import load_sweep, make_plan

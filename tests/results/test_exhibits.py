@@ -2,9 +2,9 @@
 
 import html
 import io
-import itertools
 import math
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 
 from s3ray.errors import UserError
-from s3ray.results import Results, labels, write_results
+from s3ray.results import Results, labels
 from s3ray.results.columns import COLUMNS
 from s3ray.results.exhibits import EXHIBITS, answers, asked_for
 from s3ray.results.published import published_table
 from s3ray.results.render import charts, render, tables
-from s3ray.results.report import write_report
+from s3ray.results.report import write_report, write_results
 from s3ray.store import Store
 from s3ray.sweep import Study, load_sweep, make_plan
 
@@ -75,15 +75,17 @@ def part_of(embedded: SimpleNamespace, sweep: Any) -> Any:
 @pytest.mark.parametrize("sweep", PROMISED)
 def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedded: SimpleNamespace) -> None:
     store = embedded.store
-    _, written = write_results(part_of(embedded, sweep), store)
+    results, written = write_results(part_of(embedded, sweep), store)
+    assert results.study.startswith(f"{sweep}-")
     promised_tables, promised_figures = PROMISED[sweep]
-    expected = set(itertools.product(promised_tables, ("md", "csv", "tex")))
-    expected |= set(itertools.product(promised_figures, ("png", "pdf")))
-    results = {*(f"{name}.parquet" for name in COLUMNS), "info.json"}
-    assert set(written) - results == {f"{name}.{suffix}" for name, suffix in expected}
-    assert sorted(written) == store.names("results", sweep)
+    expected = {f"tables/{name}.{suffix}" for name in promised_tables for suffix in ("md", "csv", "tex")}
+    expected |= {f"figures/{name}.{suffix}" for name in promised_figures for suffix in ("png", "pdf")}
+    beside = {*(f"{name}.parquet" for name in COLUMNS), "info.json", "index.html"}
+    assert set(written) - beside == expected
+    page = store.read("results", results.study, "index.html").decode()
+    assert {html.unescape(link) for link in re.findall('<a href="([^#"]+)"', page)} == expected
     for name in written:
-        content = store.read("results", sweep, name)
+        content = store.read("results", results.study, name)
         if name.endswith(".csv"):
             assert len(pd.read_csv(io.BytesIO(content))) > 0, name
         elif name.endswith(".tex"):
@@ -97,9 +99,10 @@ def test_a_sweep_writes_what_its_exhibits_promise_and_no_more(sweep: Any, embedd
 def test_a_sweep_without_cells_writes_its_tables(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = make_plan(load_sweep(SWEEPS["tables4_5_parameters"]), Study({}), store)
-    assert "table4.csv" in write_results(plan, store)[1]
-    assert "table5.md" in store.names("results", "tables4_5_parameters")
-    assert not (tmp_path / "results" / "tables4_5_parameters" / "rows.parquet").exists()
+    results, written = write_results(plan, store)
+    assert "tables/table4.csv" in written
+    assert "table5.md" in store.names("results", results.study, "tables")
+    assert "rows.parquet" not in store.names("results", results.study)
 
 
 @pytest.mark.slow
@@ -130,10 +133,11 @@ def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespa
 def test_the_sweep_written_last_is_loaded_unless_one_is_named(embedded: SimpleNamespace, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for age, name in enumerate(("table1_figure5", "table3_selection_losses", "figure6_no_selection")):
-        Results.collect(part_of(embedded, name), embedded.store).save(store)
+        results = Results.collect(part_of(embedded, name), embedded.store)
+        results.save(store)
         # In the order 1, 2, 0: neither the first nor the last by name or by creation.
         seconds = 1_000_000 + (1, 2, 0)[age]
-        os.utime(tmp_path / "results" / name / "info.json", (seconds, seconds))
+        os.utime(tmp_path / "results" / results.study / "info.json", (seconds, seconds))
     assert Results.load(store).info["sweep"] == "table3_selection_losses"
     assert Results.load(store, "figure6_no_selection").info["sweep"] == "figure6_no_selection"
 
@@ -143,8 +147,11 @@ def test_results_that_are_not_there_are_one_sentence(embedded: SimpleNamespace, 
     with pytest.raises(UserError, match=r"^--storage .*: holds no results of any sweep; run a sweep first$"):
         Results.load(store)
     embedded.results.save(store)
-    with pytest.raises(UserError, match=r"^--storage .*: holds no results of sweep 'table1'; run a sweep first$"):
+    known = f"known: full_grid, {embedded.results.study}"
+    with pytest.raises(UserError, match=f"^--sweep table1: .* has no results of it; {known}$"):
         Results.load(store, "table1")
+    with pytest.raises(UserError, match=r"^--sweep full_grit: .*; did you mean 'full_grid'"):
+        Results.load(store, "full_grit")
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,7 @@ def test_every_sentence_by_hand() -> None:
         "Experts: -10.0 points (95% interval -11.0 to -9.0) over computing none, at p 1: experts hurt here; a pruning "
         "curve says nothing.",
         "Training: +40.0 points (95% interval +39.0 to +41.0) over untrained encoders, at p 1.",
+        "Shapes of its pruning curves after Selection: 1 peak inside.",
     ]
 
 
@@ -79,6 +80,7 @@ def test_one_seed_has_no_interval_and_shows_nothing() -> None:
         "Logistic regression on raw features (vision) gives 86.0%: S3 is 11.0 points below in this one seed, which "
         "shows nothing of others.",
         "Pruning to p 0.5: +5.0 points (one seed); over random pruning there: +5.0 points.",
+        "Shapes of its pruning curves after Selection: 1 undecided.",
     ]
 
 
@@ -104,6 +106,8 @@ def test_every_dataset_has_its_own_and_the_choice_is_validations() -> None:
     better = curve({1.0: [0.5, 0.5], 0.5: [0.5, 0.5]}, {0.5: 0.3}, dataset="other", granularity=2)
     found = findings(results(AFTER, other, better))
     assert list(found) == ["toy", "other"]
+    assert found["toy"][-1] == "Shapes of its pruning curves after Selection: 1 peak inside."
+    assert found["other"][-1] == "Shapes of its pruning curves after Selection: 1 rising, 1 flat."
     assert found["other"][0].startswith("S3 reaches 50.0% on test (n = 2 seeds, 100 samples) with χ 2,")
 
 
@@ -113,7 +117,7 @@ def test_validation_chooses_p_1_too_and_pruning_that_hurts_is_told_of_p_star() -
     assert found[0].startswith("S3 reaches 95.0% on test")
     assert found[0].endswith("p 1.")
     assert "S3 is 4.0 points above" in found[1]
-    assert found[-1].startswith("Pruning to p 0.5: -7.0 points")
+    assert found[-2].startswith("Pruning to p 0.5: -7.0 points")
 
 
 def test_selection_is_told_of_where_validation_prefers_to_go_without_it() -> None:

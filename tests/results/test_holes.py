@@ -17,9 +17,9 @@ import optuna
 import pandas as pd
 import pytest
 
-from s3ray.results import Results, best_ratios, summarize, write_results
+from s3ray.results import Results, best_ratios, summarize
 from s3ray.results.render import render, tables
-from s3ray.results.report import write_report
+from s3ray.results.report import write_report, write_results
 from s3ray.results.statistics import verdicts
 from s3ray.search.findings import load_searches
 from s3ray.search.journal import journal_storage
@@ -200,9 +200,12 @@ def test_a_sweep_of_one_seed_and_one_ratio_below_1_is_written(made_up: SimpleNam
     sweep = load_sweep(SWEEPS / "table1_figure5.py")
     overrides = {"seeds": [1], "granularities": [8], "batch_sizes": [64], "sparsification": {"ratios": [1.0, 0.5]}}
     plan, store = made_up.finished(sweep, ["digits"], tmp_path, overrides=overrides)
-    _, written = write_results(plan, store)
-    assert {"table1.md", "verdicts.tex", "figure5_batch_64.png", "summary.csv"} <= set(written)
-    line = store.read("results", sweep.name, "table1.md").decode().splitlines()[-1].strip("| ").split(" | ")
+    results, written = write_results(plan, store)
+    promised = {"tables/table1.md", "tables/verdicts.tex", "figures/figure5_batch_64.png", "tables/summary.csv"}
+    assert promised <= set(written)
+    line = (
+        store.read("results", results.study, "tables", "table1.md").decode().splitlines()[-1].strip("| ").split(" | ")
+    )
     assert line[:3] == ["digits (embedded data)", "64", "8"]
     # Specialization, Selection, p .5, p 0, p*, test at p*, its gain, the oracle likewise, n.
     assert line[4:] == ["64.64", "66.64", "71.64", "45.00", "0.5", "71.64", "+5.00", "0.5", "71.64", "1"]

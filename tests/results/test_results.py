@@ -14,9 +14,11 @@ import pytest
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
-from s3ray.results import Results, collect, references, write_results
+from s3ray.results import Results, collect, references
+from s3ray.results.collect import studies, sweep_of
 from s3ray.results.columns import COLUMNS
 from s3ray.results.curves import curve_grid
+from s3ray.results.report import write_report, write_results
 from s3ray.settings import settings_for
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
@@ -230,8 +232,8 @@ def test_a_damaged_file_is_named_and_the_others_are_read(finished: Any, harm: st
 
 def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
     plan, store = finished
-    write_results(plan, store)
-    table = pd.read_csv(io.BytesIO(store.read("results", "toy_grid", "table1.csv")), dtype=str)
+    study = write_results(plan, store)[0].study
+    table = pd.read_csv(io.BytesIO(store.read("results", study, "tables", "table1.csv")), dtype=str)
     line = table.iloc[0]
     assert line["dataset"] == "tiny (simulated data)"
     # Two seeds one point apart: the mean lies half a point up, the sample deviation is 0.71.
@@ -241,21 +243,21 @@ def test_the_written_table_has_the_layout_of_table_1(finished: Any) -> None:
     assert line["p 0.5"] == "80.50 (0.71)"
     assert (line["p*"], line["test at p*"], line["oracle p"]) == ("0.5", "80.50", "0.5")
     assert line["gain over p 1 [95 %]"] == "+10.00 ± 0.00"
-    markdown = store.read("results", "toy_grid", "table1.md").decode()
+    markdown = store.read("results", study, "tables", "table1.md").decode()
     assert "tiny is simulated data" in markdown
     assert "| 50.50 (0.71) |" in markdown
 
 
 def test_figures_are_written_as_png_and_pdf_and_are_reproducible(finished: Any) -> None:
     plan, store = finished
-    _, written = write_results(plan, store)
-    figures = ["figure3_tiny.png", "figure3_tiny.pdf", "figure5_batch_16.png"]
-    first = {name: store.read("results", "toy_grid", name) for name in figures}
+    results, written = write_results(plan, store)
+    figures = ["figures/figure3_tiny.png", "figures/figure3_tiny.pdf", "figures/figure5_batch_16.png"]
+    first = {name: store.read("results", results.study, name) for name in figures}
     assert set(figures) <= set(written)
-    assert first["figure3_tiny.png"].startswith(b"\x89PNG")
-    assert first["figure3_tiny.pdf"].startswith(b"%PDF")
+    assert first[figures[0]].startswith(b"\x89PNG")
+    assert first[figures[1]].startswith(b"%PDF")
     write_results(plan, store)
-    assert first == {name: store.read("results", "toy_grid", name) for name in figures}
+    assert first == {name: store.read("results", results.study, name) for name in figures}
 
 
 def test_figure_shows_mean_seeds_trend_and_p_star(finished: Any) -> None:
@@ -280,40 +282,47 @@ def test_figure_shows_mean_seeds_trend_and_p_star(finished: Any) -> None:
 
 
 @pytest.mark.usefixtures("without_pixels")
-def test_a_folder_of_results_holds_one_study(finished: Any, tiny_dataset: Dataset, tmp_path: Path) -> None:
-    """What an earlier call wrote over other data goes, from the results and from a report of them."""
-    from s3ray.results.report import write_report
-
+def test_every_study_of_a_sweep_keeps_its_results(finished: Any, tmp_path: Path) -> None:
+    """What an earlier call wrote over other data stays; a folder for a report holds one study."""
     plan, store = finished
     report = Store(str(tmp_path / "report"))
     other = Sweep(name="toy_grid", exhibits=("tables4_5",))
-    write_results(plan, store)
+    first, _ = write_results(plan, store)
+    again, _ = write_results(plan, store)
+    assert again.study == first.study
     write_report(Results.load(store), report)
-    assert "figure3_tiny.png" in store.names("results", "toy_grid")
     assert "figure3_tiny.png" in report.names("figures")
-    write_results(make_plan(other, Study({}), store), store)
+    second, _ = write_results(make_plan(other, Study({}), store), store)
     write_report(Results.load(store), report)
-    assert {name.partition(".")[0] for name in store.names("results", "toy_grid")} == {
-        "info", "table4", "table5", "table5_all_layers",
-    }  # fmt: skip
+    assert studies(store) == [second.study, first.study]
+    assert {sweep_of(study) for study in studies(store)} == {"toy_grid"}
+    assert Results.load(store, "toy_grid").rows.empty  # of a sweep the study written last
+    assert len(Results.load(store, first.study).rows)
     assert report.names("figures") == []
     assert {name.partition(".")[0] for name in report.names("tables")} == {"table4", "table5", "table5_all_layers"}
-    assert Results.load(store).rows.empty
+
+
+def test_other_settings_are_another_study(finished: Any) -> None:
+    plan, store = finished
+    ((name, entry),) = plan.study.entries.items()
+    longer = dataclasses.replace(entry.settings, seeds=(7, 8))
+    other = dataclasses.replace(plan, study=Study({name: dataclasses.replace(entry, settings=longer)}))
+    first, second = (Results.collect(one, store) for one in (plan, other))
+    assert first.study != second.study
+    assert sweep_of(first.study) == sweep_of(second.study) == "toy_grid"
 
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "info cut short"])
 @pytest.mark.usefixtures("without_pixels")
 def test_results_that_are_not_whole_are_one_sentence(finished: Any, harm: Any) -> None:
     plan, store = finished
-    write_results(plan, store)
+    study = write_results(plan, store)[0].study
     name = "info.json" if harm == "info cut short" else "rows.parquet"
     if harm == "deleted":
-        store.fs.delete_file(store.path("results", "toy_grid", name))
+        store.fs.delete_file(store.path("results", study, name))
     else:
-        store.write(
-            store.read("results", "toy_grid", name)[: 0 if harm == "emptied" else 100], "results", "toy_grid", name
-        )
-    with pytest.raises(UserError, match=rf"results/toy_grid/{name}: missing, damaged or being written; run the sweep"):
+        store.write(store.read("results", study, name)[: 0 if harm == "emptied" else 100], "results", study, name)
+    with pytest.raises(UserError, match=rf"results/{study}/{name}: missing, damaged or being written; run the sweep"):
         Results.load(store)
     write_results(plan, store)
     assert len(Results.load(store).rows) == len(collect(plan, store))
@@ -327,12 +336,12 @@ def test_what_data_are_called_is_shown_as_it_is(tiny_dataset: Dataset, tmp_path:
     study = Study({name: StudyDataset(DataFacts.of(tiny_dataset), "smoke", settings_for("tiny", "smoke", overrides))})
     sweep = dataclasses.replace(SWEEP, cells=lambda study: [study.cell(name, 8, 16, seed) for seed in (0, 1)])
     filled(make_plan(sweep, study, store), store)
-    write_results(make_plan(sweep, study, store), store)
-    table = store.read("results", "toy_grid", "table1.md").decode()
+    written = write_results(make_plan(sweep, study, store), store)[0].study
+    table = store.read("results", written, "tables", "table1.md").decode()
     assert "<script>" not in table
     rows = [line.replace(r"\|", "") for line in table.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
-    suffixes = [Path(file).suffix for file in store.names("results", "toy_grid")]
+    suffixes = [Path(file).suffix for file in store.names("results", written, "figures")]
     assert suffixes.count(".png") == suffixes.count(".pdf") == 3
 
 
@@ -369,8 +378,8 @@ def commit_references(plan: Any, store: Any, *, raw_on_test: Any) -> Any:
     return make_plan(plan.sweep, plan.study, store)
 
 
-def written_words(written: Any, store: Any) -> Any:
-    return "".join(store.read("results", "toy_grid", name).decode() for name in written if name.endswith(".md"))
+def written_words(study: str, written: Any, store: Any) -> Any:
+    return "".join(store.read("results", study, name).decode() for name in written if name.endswith(".md"))
 
 
 def test_references_are_one_row_per_reference_and_split(finished: Any) -> None:
@@ -392,12 +401,12 @@ def test_references_are_one_row_per_reference_and_split(finished: Any) -> None:
 @pytest.mark.usefixtures("without_pixels")
 def test_references_are_written_as_a_table(finished: Any) -> None:
     plan, store = finished
-    _, written = write_results(plan, store)
-    assert "references.csv" not in written
-    assert "most frequent training class" not in written_words(written, store)
-    _, written = write_results(commit_references(plan, store, raw_on_test=0.5555), store)
-    assert "references.csv" in written
-    words = written_words(written, store)
+    results, written = write_results(plan, store)
+    assert "tables/references.csv" not in written
+    assert "most frequent training class" not in written_words(results.study, written, store)
+    results, written = write_results(commit_references(plan, store, raw_on_test=0.5555), store)
+    assert "tables/references.csv" in written
+    words = written_words(results.study, written, store)
     assert "\n# References\n" in f"\n{words}".replace("\n## ", "\n# ")
     assert "| dataset | reference | validation | test |" in words
     assert "| tiny (simulated data) | most frequent training class | 40.00 | 33.33 |" in words

@@ -45,7 +45,7 @@ def test_a_search_with_all_its_trials_says_what_it_found(
     assert capsys.readouterr().out.splitlines() == [
         "digits: 3 configurations tried: 2 on all 3 seeds, 1 stopped, 0 diverged",
         "best on validation: 60.0% at p=0.5 (the scale's own: 50.0%)",
-        "that is optimistic, since the best of many is chosen by its luck too; test was not read",
+        "that is optimistic, since the best of many owes a part of its lead to luck; test was not read",
         f"python sweeps/full_grid.py --scale smoke --config {folder / 'best.toml'}",
     ]
     _, best, _ = tiny_search.opened(search, store).trials

@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import socket
 import threading
 import uuid
 from contextlib import nullcontext
@@ -38,7 +39,7 @@ class ObjectStorage(ThreadingHTTPServer):
         self.turn = threading.Lock()
         self.upstream = self._moto.get_host_and_port()
         super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self._serve()
         self.client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.upstream[1]}", region_name="us-east-1")
         self.client.create_bucket(Bucket=BUCKET)
         self.reset()
@@ -61,6 +62,23 @@ class ObjectStorage(ThreadingHTTPServer):
         listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/").get("Contents", [])
         keys = [entry["Key"].removeprefix(f"{self.prefix}/") for entry in listed]
         return [key for key in keys if key and not key.endswith("/")]
+
+    def _serve(self) -> None:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def go_away(self) -> None:
+        """As a server that is stopped: connections break, and new ones are refused."""
+        self.fault = lambda method, path: DROPPED
+        self.shutdown()
+        self.socket.close()
+
+    def come_back(self) -> None:
+        """At the same address, with all that it held."""
+        self.socket = socket.socket()
+        self.server_bind()
+        self.server_activate()
+        self.fault = lambda method, path: None
+        self._serve()
 
     def close(self) -> None:
         self.shutdown()
