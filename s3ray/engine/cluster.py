@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import warnings
@@ -298,6 +299,12 @@ def own_signals() -> Iterator[Callable[[], None]]:
             yield restore
     finally:
         restore()
+
+
+def log_folder() -> str:
+    """Where Ray keeps its logs on this machine, for people: HOST:FOLDER."""
+    context = ray.get_runtime_context()
+    return f"{socket.gethostname()}:{context.get_temp_dir()}/{context.get_session_name()}/logs"
 
 
 def alive_nodes() -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,21 +28,22 @@ from s3ray.engine.cluster import (
     connected,
     free_placement_groups,
     local_capacity,
+    log_folder,
     waiting_for,
 )
 from s3ray.engine.health import Health, Watched
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
 from s3ray.engine.progress import Progress
-from s3ray.engine.worker import MAX_ATTEMPTS, Ledger, Pack, run_pack, with_memory_remedy
+from s3ray.engine.worker import MAX_ATTEMPTS, Pack, run_pack, with_memory_remedy
 from s3ray.errors import STAYS, LostError, UserError
 from s3ray.execution import Event
+from s3ray.execution.ledger import Ledger, PlanRecord, new_run
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.leftovers import clear_leftovers
 from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
-from s3ray.traces import tag
 
 MAX_RESTARTS = 20
 
@@ -86,7 +87,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
-        run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+        run = new_run(plan.sweep.name)
         packs = [
             Pack(
                 f"pack-{i:03d}",
@@ -104,16 +105,29 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             f"starting worker groups",
             highlight=False,
         )
-        with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
-            errors = _tune(packs, store, slots, execution, progress, health)
+        ledger = Ledger(store, run)
+        with store.explained("written", "make room or choose a place you may write to"):
+            names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
+            at_once = min(slots, len(packs))
+            ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
+        try:
+            with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
+                errors = _tune(packs, store, slots, execution, progress, health)
+        except KeyboardInterrupt:
+            with suppress(OSError):  # others see it in the end of this process, if they can
+                ledger.end()
+            raise
     # Not watched any more: what follows needs no Ray, and must not be cut off.
     try:
         after = make_plan(plan.sweep, plan.study, store, plan.machine)
         with store.explained("read", "check the place and your access to it"):
-            failures = _failures(after, packs, store, errors)
+            failures = _failures(after, packs, ledger, errors)
     except UserError as error:  # its cells have failed of it before anybody else noticed
         raise LostError(f"{error}; {STAYS}") from error
-    if not failures:
+    if failures:
+        with suppress(OSError):
+            ledger.end()
+    else:
         store.drop_run(run)
     seconds = time.monotonic() - started
     return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending))
@@ -147,8 +161,8 @@ def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Cap
 
 def _tune(
     packs: list[Pack], store: Store, slots: int, execution: Execution, progress: Progress, health: Health
-) -> dict[str, str]:
-    """Fan the packs out; cause per pack whose trial ended in an error."""
+) -> dict[str, BaseException | str]:
+    """Fan the packs out; the error per pack whose trial ended in one, or the text of Tune's file about it."""
     by_name = {pack.name: pack for pack in packs}
 
     def trial(config: dict[str, Any]) -> None:
@@ -174,10 +188,10 @@ def _tune(
     except LostError:
         raise
     except Exception as error:  # Tune's own; what was committed stays, and the other cells have failed of it
-        return dict.fromkeys(by_name, cause(error))
+        return dict.fromkeys(by_name, error)
     # In the order of the grid: a trial that ended before its first result has no configuration to tell it by.
     every = zip(by_name, (results[i] for i in range(len(results))), strict=False)
-    return {name: cause(result.error) for name, result in every if result.error is not None}
+    return {name: result.error for name, result in every if result.error is not None}
 
 
 def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True) -> None:
@@ -218,6 +232,8 @@ def finish(pack: Pack, store: Store, execution: Execution, *, relay: bool = True
                 _fit(pack, store, execution, relay)
             except Exception as error:
                 failure = error
+                with suppress(OSError):
+                    ledger.note(pack.name, cause(error), _in_full(error))
         else:
             time.sleep(RENEW_SECONDS)
 
@@ -250,6 +266,10 @@ def cause(error: BaseException | str) -> str:
 def _in_one_line(told: str) -> str:
     text = " ".join(told.split())
     return with_memory_remedy(text if len(text) <= 300 else text[:300] + "…")
+
+
+def _in_full(error: BaseException | str) -> str:
+    return error if isinstance(error, str) else "".join(traceback.format_exception(error))
 
 
 def _work(pack: Pack, store: Store, execution: Execution) -> None:
@@ -309,7 +329,8 @@ class _Causes(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         with suppress(OSError, UserError):
-            Ledger(Store(self._storage), self._run).note(self._pack, cause(next(iter(worker_exceptions.values()))))
+            error = next(iter(worker_exceptions.values()))
+            Ledger(Store(self._storage), self._run).note(self._pack, cause(error), _in_full(error))
 
 
 class _Relay(ray.tune.Callback):
@@ -329,13 +350,20 @@ class _Relay(ray.tune.Callback):
         self._progress.update([])  # whoever watches wants to hear from us while nothing happens, too
 
 
-def _failures(after: Plan, packs: list[Pack], store: Store, errors: Mapping[str, str]) -> dict[Cell, str]:
-    """Cells that are still not complete, with what is known of the reason."""
-    known = Ledger(store, packs[0].run).failures()
-    return {
-        cell.cell: known.get(cell.identity)
-        or errors.get(pack.name, f"{pack.name} ended before it was complete; run again, with --verbose to see why")
-        for pack in packs
-        for cell in pack.cells
-        if cell.missing(after.committed)
-    }
+def _failures(
+    after: Plan, packs: list[Pack], ledger: Ledger, errors: Mapping[str, BaseException | str]
+) -> dict[Cell, str]:
+    """Cells that are still not complete, with what is known of the reason; from now on the ledger knows it, too."""
+    known, failures = ledger.failures(), dict[Cell, str]()
+    for pack in packs:
+        left = [cell for cell in pack.cells if cell.missing(after.committed)]
+        unknown, told = [cell for cell in left if cell.identity not in known], ""
+        if unknown:
+            told = f"{pack.name} ended before it was complete; run again, with --verbose to see why"
+            if (error := errors.get(pack.name)) is not None:
+                told = cause(error)
+                ledger.note(pack.name, told, _in_full(error))
+            for cell in unknown:
+                ledger.fail(cell, told)
+        failures |= {cell.cell: known.get(cell.identity, told) for cell in left}
+    return failures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+import traceback
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,10 +15,11 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from s3ray.engine.cluster import alive_nodes
+from s3ray.engine.cluster import alive_nodes, log_folder
 from s3ray.execution import Event, run_cell
+from s3ray.execution.ledger import Ledger
 from s3ray.execution.ranks import from_rank_zero
-from s3ray.stages.collective import workers
+from s3ray.stages.collective import rank, workers
 from s3ray.stages.training import DivergedError
 from s3ray.store import Claims, DamagedError, LeaseLostError, Store
 from s3ray.sweep import CellPlan
@@ -38,63 +39,6 @@ class Pack:
     checkpoint_interval: float
     conditions: bool  # whether the storage has conditional writes: one verdict for the whole sweep
     preemptible: bool = False  # its nodes may be taken away, with or without notice
-
-
-class Ledger:
-    """Attempts, errors and failures of the cells of one run, as small files that survive every process."""
-
-    def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run = store, run
-
-    def attempt(
-        self, cell: CellPlan, committed: Collection[str], nodes: Collection[str], alive: Collection[str]
-    ) -> int:
-        """Note a start of `cell` on `nodes`; how many there were since it last made progress.
-
-        Starts on a node that is no longer among those `alive` do not count: the cell has not failed when its
-        machine was taken away.
-        """
-        store = self._store
-        folder = ("runs", self._run, "attempts", cell.identity, self.progress(cell, committed))
-        earlier = [store.read(*folder, name).decode().split() for name in store.names(*folder)]
-        store.write("\n".join(nodes), *folder, str(len(earlier) + 1))
-        return 1 + sum(set(alive).issuperset(used) for used in earlier)
-
-    def progress(self, cell: CellPlan, committed: Collection[str]) -> str:
-        """How far the cell is: the number of stage runs it misses, and the step of its last checkpoint."""
-        missing = cell.missing(committed)
-        step = max((self._store.checkpoint_step(run) or 0 for run in missing if run.stage.trains), default=0)
-        return f"{len(missing)}-{step}"
-
-    def error(self, cell: CellPlan, cause: str) -> None:
-        """Remember why an attempt ended; of several ranks' errors the first, which the others follow from."""
-        if self.last_error(cell) is None:
-            self._store.write(cause, "runs", self._run, "errors", cell.identity)
-
-    def last_error(self, cell: CellPlan) -> str | None:
-        try:
-            return self._store.read("runs", self._run, "errors", cell.identity).decode()
-        except FileNotFoundError:
-            return None
-
-    def note(self, pack: str, cause: str) -> None:
-        """Why a worker group of the pack ended or left a cell; the last counts."""
-        self._store.write(cause, "runs", self._run, "causes", pack)
-
-    def noted(self, pack: str) -> str | None:
-        try:
-            return self._store.read("runs", self._run, "causes", pack).decode()
-        except FileNotFoundError:
-            return None
-
-    def fail(self, cell: CellPlan, cause: str) -> None:
-        """The cell is given up for this run."""
-        self._store.write(cause, "runs", self._run, "failures", cell.identity)
-
-    def failures(self) -> dict[str, str]:
-        """Cause per identity of the cells that were given up."""
-        names = self._store.names("runs", self._run, "failures")
-        return {name: self._store.read("runs", self._run, "failures", name).decode() for name in names}
 
 
 class Reporter:
@@ -154,14 +98,18 @@ def _attempt(
     cell: CellPlan, committed: set[str], pack: Pack, store: Store, claims: Claims, ledger: Ledger, report: Reporter
 ) -> bool:
     """Run a cell; whether all of it is there then. Otherwise the rest is another sweep's work."""
-    noted = False
+    number: int | None = 0  # of this attempt, once it is one
 
     def note_and_report(event: Event) -> None:
-        nonlocal noted
-        if not noted:  # something of it is ours to do, and begins
-            noted = True
-            nodes = _nodes()
-            if from_rank_zero(lambda: ledger.attempt(cell, committed, nodes, alive_nodes())) > MAX_ATTEMPTS:
+        nonlocal number
+        if number == 0:  # something of it is ours to do, and begins
+            places = _places()
+            nodes = {place["node"] for place in places}
+            about = {"pack": pack.name, "stage": event.stage, "workers": places}
+            number = from_rank_zero(
+                lambda: ledger.attempt(cell, committed, nodes, alive_nodes(), MAX_ATTEMPTS, **about)
+            )
+            if number is None:
                 known = from_rank_zero(lambda: ledger.last_error(cell) or ledger.noted(pack.name))
                 error = known or "its worker died (out of memory?)"
                 raise _GivenUpError(f"{error}; given up after {MAX_ATTEMPTS} attempts without progress")
@@ -184,25 +132,27 @@ def _attempt(
             leaving=_leaving if pack.preemptible else None,
             claims=claims,
         )
-    except DivergedError as error:
-        raise _GivenUpError(_sentence(error)) from error
     except LeaseLostError as error:  # another sweep may work on it now; whoever comes next goes on from its checkpoint
-        ledger.note(pack.name, _sentence(error))  # no error of the cell's, and would hide one that comes later
+        if rank() == 0:  # no error of the cell's, and would hide one that comes later
+            ledger.note(pack.name, _sentence(error))
         return False
     except _GivenUpError:
         raise
     except Exception as error:
-        ledger.error(cell, _sentence(error))
+        ledger.error(cell, number or 0, _sentence(error), traceback.format_exc())
+        if isinstance(error, DivergedError):
+            raise _GivenUpError(_sentence(error)) from error
         raise
 
 
-def _nodes() -> list[str]:
-    """Ids of the nodes that this worker group runs on."""
-    here = ray.get_runtime_context().get_node_id()
-    nodes = [here] * workers()
+def _places() -> list[dict[str, str]]:
+    """Where the workers of this group run, and where Ray keeps their logs."""
+    context = ray.get_runtime_context()
+    here = {"node": context.get_node_id(), "worker": context.get_worker_id(), "logs": log_folder()}
+    places = [here] * workers()
     if workers() > 1:
-        dist.all_gather_object(nodes, here)
-    return sorted(set(nodes))
+        dist.all_gather_object(places, here)
+    return places
 
 
 def _leaving() -> bool:

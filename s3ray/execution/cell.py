@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -111,14 +111,13 @@ class _CellRunner:
         self._seen: dict[tuple[bool, bool, bool], Dataset] = {}  # the data as kinds of runs see them
         self._is_noted = False  # whether the store knows the packages that this process runs with
         self._holds: Callable[[], bool] | None = None  # on rank 0: whether what is claimed is still ours
+        self._training: StageMonitor | None = None  # of the training stage at work
 
     def run(self, committed: Collection[str]) -> bool:
         missing = {run.identity for run in self.plan.missing(committed)}
-        labelled = [(label, run) for label, run in _labelled(self.plan) if run.identity in missing]
+        lacking = [(label, run) for label, run in labelled(self.plan) if run.identity in missing]
         # What belongs together is said together: a curve of ten ratios is one line, not ten.
-        together = [
-            (label, [run for _, run in group]) for label, group in groupby(labelled, key=lambda entry: entry[0])
-        ]
+        together = [(label, [run for _, run in group]) for label, group in groupby(lacking, key=lambda entry: entry[0])]
         # One claim at a time: two sweeps that meet in another order cannot wait for each other.
         for claim, claimed in groupby(together, key=lambda entry: entry[1][0].claim):
             groups = list(claimed)
@@ -165,17 +164,22 @@ class _CellRunner:
         self._event("started", label)
         seconds, rows = 0.0, list[dict[str, Any]]()
         for run in runs:
-            taken, rows = self._one(run, label)
+            try:
+                taken, rows = self._one(run, label)
+            except Exception as error:
+                error.add_note(f"in {label}{self._reached(error)}")
+                raise
             seconds += taken
         self._event("finished", label, seconds=seconds, metrics=rows[-1] if runs[-1].stage.trains else {})
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
         """Compute and commit a stage run; its seconds and rows."""
+        self._training = None
         if self.claims is not None and not from_rank_zero(self._still_ours):
             raise LeaseLostError
         parent = self._model(run.parent) if run.parent else None
         started = time.monotonic()
-        monitor = self._monitor(run, label) if run.stage.trains else None
+        monitor = self._training = self._monitor(run, label) if run.stage.trains else None
         if run.stage.trains:
             self._loaded = None  # the parent's model is about to become another
         outcome = run.stage.run(run.config, self._visible(run), parent, Context(self.device, monitor, self._begun))
@@ -190,6 +194,15 @@ class _CellRunner:
             self._markers[run.identity] = marker
             self._weights[run.identity] = outcome.weights if theirs is None else safetensors.load(theirs)
         return seconds, outcome.rows
+
+    def _reached(self, error: Exception) -> str:
+        """How far the training was that an error ended; its curve goes to the store, for whoever asks why."""
+        if self._training is None:
+            return ""
+        if not isinstance(error, LeaseLostError):  # then the curve is another's
+            with suppress(OSError):
+                self._training.ended_early()
+        return f", after {self._training.reached}"
 
     def _committed(self, run: StageRun, outcome: Outcome, seconds: float) -> tuple[Marker, bytes | None]:
         """Commit a result; the marker that counts, and, where another writer was first, its weights."""
@@ -270,7 +283,7 @@ def _replaced(run: StageRun) -> DamagedError:
     )
 
 
-def _labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
+def labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
     """A cell's runs in order, each with what it is called: its stage, or, of a curve, the curve's last, and branch."""
     labelled = [(plan.training.stage.name, plan.training)]
     for branch in plan.branches:

@@ -55,6 +55,8 @@ class StageMonitor:
         self._holds, self._steps, self._due, self._asked = holds, 0, 1, time.monotonic()
         self._began = self._saved = time.monotonic()
         self._earlier = 0.0  # seconds that led to the checkpoint it was resumed from
+        self._step, self._total = 0, 0
+        self._metrics: Callable[[], Metrics] = list  # its rows so far
 
     @property
     def seconds(self) -> float:
@@ -69,8 +71,11 @@ class StageMonitor:
         snapshot: Snapshot | None = None
         if checkpoint is not None:
             snapshot, self._earlier = checkpoint["snapshot"], checkpoint["seconds"]
+        if snapshot is not None:
+            rows: Metrics = snapshot["metrics"]
+            self._step, self._metrics = snapshot["step"], lambda: rows
         if rank() == 0:
-            self._curve.begin(snapshot["step"] if snapshot else 0)
+            self._curve.begin(self._step)
         return snapshot
 
     def _latest(self, fits: Callable[[Snapshot], bool]) -> tuple[bytes | None, list[str]]:
@@ -88,6 +93,7 @@ class StageMonitor:
 
     def stepped(self, step: int, total: int, snapshot: Callable[[], Snapshot]) -> None:
         self._curve.stepped()
+        self._step, self._total, self._metrics = step, total, lambda: snapshot()["metrics"]
         self._check_claim()
         if self._reports and step % max(total // (self._reports + 1), 1) == 0 and step < total:
             self._report(step, total, snapshot()["metrics"][-1])
@@ -117,10 +123,19 @@ class StageMonitor:
         if not ours:
             raise LeaseLostError
 
+    @property
+    def reached(self) -> str:
+        """How far the stage is, in words."""
+        return f"step {self._step}" + (f" of {self._total}" if self._total else "")
+
     def finished(self, metrics: Metrics) -> None:
         """Write what is left of the curve."""
         if rank() == 0:
             self._curve.write(metrics)
+
+    def ended_early(self) -> None:
+        """Write what is left of the curve of a stage that an error ended."""
+        self.finished(self._metrics())
 
 
 def _loaded(content: bytes) -> dict[str, Any] | None:

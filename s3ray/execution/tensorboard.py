@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from pyarrow import fs as pafs
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
@@ -39,10 +41,7 @@ class Curve:
     def __init__(self, store: Store, cell: Cell, run: StageRun, label: str) -> None:
         """`label` is the stage's, such as `selection suff+min`. Cells of other settings or scales have the same
         label; their identities tell them apart."""
-        name = str(cell).removeprefix(f"{cell.dataset} ").replace("χ=", "chi").replace("=", "")
-        stage = f"{label}.{run.identity[:8]}"
-        self._store = store
-        self._folder = (FOLDER, *(re.sub(r"[^\w.+-]", "_", part) for part in (cell.dataset, name, stage)))
+        self._store, self._folder = store, _folder(str(cell), cell.dataset, label, run.identity)
         self._first = 0
         self._times: list[float] = []  # of the steps from `_first` on
 
@@ -63,6 +62,40 @@ class Curve:
             part = f"events.out.tfevents.{self._first:09d}"
             self._store.write(_events(rows, self._times), *self._folder, part)
             self.begin(len(metrics))
+
+
+def _folder(cell: str, dataset: str, label: str, identity: str) -> tuple[str, ...]:
+    name = cell.removeprefix(f"{dataset} ").replace("χ=", "chi").replace("=", "")
+    stage = f"{label}.{identity[:8]}"
+    return (FOLDER, *(re.sub(r"[^\w.+-]", "_", part) for part in (dataset, name, stage)))
+
+
+def last_rows(store: Store, cell: str, dataset: str, label: str, identity: str, most: int = 5) -> Metrics:
+    """The last steps of a stage's curve, as far as it is written; what is no events file counts for nothing.
+
+    Args:
+        cell, dataset: of its cell, as they are printed.
+        label: of the stage, as `Curve` has it.
+    """
+    folder = _folder(cell, dataset, label, identity)
+    rows: Metrics = []
+    for part in reversed(store.names(*folder)):
+        with suppress(OSError, struct.error, DecodeError):
+            rows = [*_rows(store.read(*folder, part)), *rows]
+        if len(rows) >= most:
+            break
+    return rows[-most:]
+
+
+def _rows(content: bytes) -> Iterator[dict[str, float]]:
+    """What `_events` made a file of."""
+    position = 0
+    while position < len(content):
+        (length,) = struct.unpack_from("<Q", content, position)
+        event = Event.FromString(content[position + 12 : position + 12 + length])
+        position += length + 16
+        if event.HasField("summary"):
+            yield {"step": float(event.step), **{value.tag: value.simple_value for value in event.summary.value}}
 
 
 def _events(rows: Metrics, times: list[float]) -> bytes:

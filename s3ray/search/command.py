@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,6 +13,7 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
+from s3ray.execution.ledger import Ledger, new_run
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
@@ -24,7 +23,6 @@ from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
 from s3ray.sweep.memory import largest
-from s3ray.traces import tag
 
 
 def search_all(
@@ -80,10 +78,12 @@ def search_all(
                     at_once = min(capacity.slots(execution), trials - done)
                     say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                     tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
-                    run = f"search-{search.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+                    run = new_run(f"search-{search.name}")
                     run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                     failures[search.name] = tried.failures
-                    if not tried.failures:
+                    if tried.failures:
+                        Ledger(store, run).end()
+                    else:
                         store.drop_run(run)
         outcomes = [SearchOutcome.of(studies[search.name], failures.get(search.name, ())) for search in searches]
     overrides = read_all(configs)

@@ -29,6 +29,7 @@ from s3ray.stages.collective import average_gradients, rank, sum_over_workers, w
 
 MOST_STEPS = 10**9  # of a stage: checkpoints are named by their step, in nine digits
 _HUGE = 1e15  # of a feature: its square, summed over widths and samples, may leave float32
+_LARGE = 1e4  # of a feature: so far from deviation 1 that training may fail of it
 Metrics = list[dict[str, float]]  # one row per step
 Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that resuming needs
 
@@ -140,7 +141,7 @@ def train(
         training.step(step, batches)
         if monitor is not None:
             monitor.stepped(step + 1, training.steps, training.snapshot)
-    training.check_parameters()
+    training.check_parameters(data)
     model.eval()
     return training.metrics
 
@@ -166,9 +167,10 @@ class _Batches:
         """This rank's shard of a step's batch, its draws unused."""
         return _shard(self._data, self.indices(step), (self._seed, step), self._like.device, self._like.dtype)
 
-    def whole(self, step: int) -> dict[str, Ragged]:
-        """The global batch."""
-        return self._data.batch(self.indices(step))
+    @property
+    def data(self) -> Split:
+        """What they are of."""
+        return self._data
 
 
 class _Training:
@@ -245,15 +247,14 @@ class _Training:
     def _diverged(self, solver: _Solver, step: int, batches: _Batches, *, loss: float, length: float) -> DivergedError:
         what = f"the gradient became {length}" if math.isfinite(loss) else f"the loss became {loss}"
         guilty = _not_finite(*solver.loss(self.model, batches.shard(step)), list(solver.parameters.values()))
-        remedy = _remedy(self.trained.values(), batches.whole(step), is_first=step == 0)
+        remedy = _remedy(self.trained.values(), batches.data, is_first=step == 0)
         return DivergedError(f"{what} at step {step + 1} of {self.steps}{guilty}; {remedy}")
 
-    def check_parameters(self) -> None:
+    def check_parameters(self, data: Split) -> None:
         """DivergedError if the last step has made them infinite; every other one shows in the next loss."""
         if not _are_finite(self.trained.values()):
-            raise DivergedError(
-                f"the parameters became infinite at step {self.steps} of {self.steps}; lower the learning rate"
-            )
+            remedy = _of_data(data, _HUGE) or "lower the learning rate"
+            raise DivergedError(f"the parameters became infinite at step {self.steps} of {self.steps}; {remedy}")
 
 
 class _Solver:
@@ -374,19 +375,34 @@ def _not_finite(value: Tensor, terms: Mapping[str, Tensor], parameters: Sequence
     return ""
 
 
-def _remedy(parameters: Iterable[Tensor], batch: Mapping[str, Ragged], *, is_first: bool) -> str:
-    """What helps, by what can have been the cause. `batch` is the global one: every rank says the same."""
+def _remedy(parameters: Iterable[Tensor], data: Split, *, is_first: bool) -> str:
+    """What helps, by what can have been the cause: data that no learning rate helps are named first."""
+    if about_data := _of_data(data, _HUGE):
+        return about_data
     if not _are_finite(parameters):
         return "the step before made the parameters infinite: lower the learning rate"
-    for name, ragged in batch.items():
-        largest = float(ragged.values_TF.abs().max()) if len(ragged.values_TF) else 0.0
+    if about_data := _of_data(data, _LARGE):
+        return about_data if is_first else f"{about_data}; if they are, lower the learning rate"
+    if is_first:
+        return (
+            "no step was taken yet, so it is not the learning rate: raise the temperature or standardise the features"
+        )
+    return "lower the learning rate or raise the temperature"
+
+
+def _of_data(data: Split, limit: float) -> str:
+    """Which features are not finite or reach beyond `limit`, and what to do about it; nothing if none does.
+
+    All of the split is looked at, the same on every rank: a step that spoils the parameters may have read other samples
+    than the one that shows it.
+    """
+    for name, sequences in data.modalities.items():
+        largest = float(max(sequences.values.max(initial=0.0), -sequences.values.min(initial=0.0)))
         if not math.isfinite(largest):
             return f"features of {name} are not finite: replace them in the data"
-        if largest > _HUGE:
-            return f"features of {name} reach {largest:.2g}: scale the data"
-    if is_first:
-        return "no step was taken yet, so it is not the learning rate: raise the temperature or scale the data"
-    return "lower the learning rate or raise the temperature"
+        if largest > limit:
+            return f"features of {name} reach {largest:.2g}: standardise them or give them in a larger unit"
+    return ""
 
 
 def _rate(step: int, total: int, warmup: float) -> float:

@@ -1,8 +1,18 @@
 """Artifacts, checkpoints, claims and datasets on any `pyarrow.fs` URI."""
 
 from s3ray.errors import DamagedError
-from s3ray.store.claims import Claims, HeldError, LeaseLostError
+from s3ray.store.claims import Claim, Claims, HeldError, LeaseLostError, standing
 from s3ray.store.marker import Marker
 from s3ray.store.store import Committed, Store
 
-__all__ = ["Claims", "Committed", "DamagedError", "HeldError", "LeaseLostError", "Marker", "Store"]
+__all__ = [
+    "Claim",
+    "Claims",
+    "Committed",
+    "DamagedError",
+    "HeldError",
+    "LeaseLostError",
+    "Marker",
+    "Store",
+    "standing",
+]

@@ -5,7 +5,7 @@
     artifacts/<stage>/<identity>/drift-….json     how far a later writer's result was from the one that counts
     checkpoints/<identity>/<step>-<sha256>.pt     progress of a stage that is not yet committed, the latest two
     data/<content>/                               prepared datasets
-    runs/<run>/                                   attempts and failures of one call
+    runs/<run>/                                   plan, attempts and failures of one call (execution/ledger.py)
     environments/<digest>.txt                     packages that results ran with, named by their provenance
     claims/<what is computed>/                    who is at work on it (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
@@ -31,12 +31,12 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import pyarrow as pa
@@ -62,6 +62,13 @@ _SECRET, _OPEN = {"sig"}, {"credential_kind"}
 
 _LOOKS = 6  # at published data that are replaced again and again
 _CHECKPOINT = re.compile(r"(\d{9})-([0-9a-f]{64})\.pt")
+
+
+class Identified(Protocol):
+    """A stage run, or what is known of one."""
+
+    @property
+    def identity(self) -> str: ...
 
 
 class Committed(NamedTuple):
@@ -396,12 +403,15 @@ class Store:
 
     def marker_content(self, stage: str, identity: str) -> bytes | None:
         """The marker's file, whatever is in it; None if there is none."""
-        folder = ("artifacts", stage, identity)
+        return self.current("artifacts", stage, identity, "commit.json")
+
+    def current(self, *parts: str) -> bytes | None:
+        """What a file holds that is written on condition; None if it is not there. Looking writes nothing."""
         if self.is_local:  # where one that was replaced has a number behind its name
-            there = self.conditional.read("/".join((*folder, "commit.json")))
+            there = self.conditional.read("/".join(parts))
             return there[0] if there else None
         try:
-            return self.read(*folder, "commit.json")
+            return self.read(*parts)
         except FileNotFoundError:
             return None
 
@@ -410,14 +420,23 @@ class Store:
 
         Those of their parents are read along, each once, since a result counts only with the one it stands on.
         """
-        asked = {run.identity: run for run in runs}
-        unique = {part.identity: part for run in asked.values() for part in (run, *run.ancestors)}
+        return self.markers_of(
+            {run.identity: [(part.stage.name, part.identity) for part in (run, *run.ancestors)] for run in runs}
+        )
+
+    def markers_of(self, lines: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Marker]:
+        """`markers` of runs that are known by name.
+
+        Args:
+            lines: by identity the stage and identity of a run and of its ancestors, in this order.
+        """
+        unique = list({part: None for line in lines.values() for part in line})
         with self.explained("read", "check the place and your access to it"):
-            read = self.parallel(lambda run: self._listed(run.stage.name, run.identity), unique.values())
+            read = self.parallel(lambda part: self._listed(*part), unique)
         found = dict(zip(unique, read, strict=True))
         counting: dict[str, Marker] = {}
-        for identity, run in asked.items():
-            line = [found[part.identity] for part in (run, *run.ancestors)]
+        for identity, parts in lines.items():
+            line = [found[part] for part in parts]
             attempts = [marker.attempt if marker else None for marker in line]
             parents = [marker.parent_attempt if marker else None for marker in line]
             if (marker := line[0]) and None not in attempts and parents == [*attempts[1:], None]:
@@ -480,11 +499,11 @@ class Store:
         for outdated in earlier[:-1]:
             self.drop_checkpoint(run, outdated)
 
-    def _checkpoints(self, run: StageRun) -> list[str]:
+    def _checkpoints(self, run: Identified) -> list[str]:
         """Names of a run's checkpoints, the latest last."""
         return [name for name in self.names("checkpoints", run.identity) if _CHECKPOINT.fullmatch(name)]
 
-    def checkpoint_step(self, run: StageRun) -> int | None:
+    def checkpoint_step(self, run: Identified) -> int | None:
         """Step of the latest checkpoint, or None."""
         names = self._checkpoints(run)
         return int(names[-1].partition("-")[0]) if names else None

@@ -1,5 +1,6 @@
 """Ray's autoscaler for real, with nodes that are processes of this machine: growing, losing nodes, shrinking."""
 
+import json
 import re
 import signal
 import subprocess
@@ -34,10 +35,11 @@ def start(head: Head, *command: Any, **environment: Any) -> Any:
 def attempts(storage: Any) -> Any:
     """What the runs have noted: (cell, stages missing, step of the last checkpoint, node) of every start."""
     found = set()
-    for file in Path(storage).glob("runs/*/attempts/*/*/*"):
-        missing, step = file.parent.name.split("-")
-        for node in file.read_text().split():
-            found.add((file.parents[1].name, int(missing), int(step), node))
+    for file in Path(storage).glob("runs/*/attempts/*/" + "[0-9]" * 6):
+        entry = json.loads(file.read_text())
+        missing, step = entry["progress"].split("-")
+        for node in entry["nodes"]:
+            found.add((file.parent.name, int(missing), int(step), node))
     return found
 
 

@@ -3,8 +3,11 @@
 A worker group is eight processes, and most of a test's time; so a test has a second cell only where it shows something.
 """
 
+import glob
 import io
+import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -17,9 +20,17 @@ import pytest
 
 from object_storage import ObjectStorage
 from real_sweeps import assert_same_results, checkpointed, finish, start, train_workers, wait_for
+from s3ray.execution.logs import explained
+from s3ray.execution.status import Watch
 from s3ray.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def assert_logs_are_there(told: str) -> None:
+    """What is said of the place of Ray's logs is true, as long as that folder stays."""
+    (folder,) = re.findall("Ray's logs of the call in [^:]*:(/.*)$", told, re.MULTILINE)
+    assert os.listdir(folder)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +119,10 @@ def test_a_worker_group_that_cannot_start_fails_its_cell_with_the_cause(tiny_swe
     assert "RuntimeError" in failed
     assert "no_such_interface" in failed
     assert "given up after 3 attempts" in failed
+    told = "\n".join(explained(Store(str(tmp_path)), "digits"))
+    assert "none of its stages has begun" in told
+    assert re.search(r"no_such_interface.* \(3 times\)\n +Traceback \(most recent call last\)", told)
+    assert_logs_are_there(told)
     others = [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))]
     assert others == []
 
@@ -119,6 +134,10 @@ def test_a_cell_out_of_memory_says_so_with_rays_cause_and_what_to_lower(tiny_swe
     (failed,) = (line for line in output.splitlines() if line.startswith("FAILED digits"))
     assert "low on memory" in failed
     assert "; lower batch_sizes" in failed
+    told = "\n".join(explained(Store(str(tmp_path)), "digits"))
+    assert f"  given up: {failed.partition(': ')[2]}" in told
+    assert re.search(r"^ +(worker group: )?.*low on memory.*\n {6}", told, re.MULTILINE)  # and all that Ray says of it
+    assert_logs_are_there(told)
     assert [line for line in output.splitlines()[1:] if not line.startswith(("[", "FAILED"))] == []
 
 
@@ -164,6 +183,20 @@ def test_a_killed_worker_resumes_bit_identical_and_a_failing_cell_stands_alone(
     assert DIVERGED in output
     assert [cell.cell.seed for cell in tiny_sweep.tiny_plan(store).pending] == [1]
     assert_same_results(store, uninterrupted[0], plan.cells[:1])
+    (call,) = Watch(store).look()
+    assert (call.done, call.total, call.alive) == (1, 2, False)
+    assert [DIVERGED.endswith(cause.partition(" nan")[0]) for cause in call.failed.values()] == [True]
+    diverged, killed = ("\n".join(explained(store, label)) for label in ("seed=1", "seed=0"))
+    assert DIVERGED.partition(": ")[2] in diverged
+    assert re.search(r"DivergedError: .*\n +Traceback \(most recent call last\)", diverged)
+    assert "in specialization, after step 0" in diverged
+    (folder, worker) = re.findall(r"Ray's logs: [^:]*:(/.*), files (\S+) in it and in train/", diverged)[0]
+    assert glob.glob(f"{folder}/{worker}")
+    assert glob.glob(f"{folder}/train/{worker}")
+    assert "  attempt 2: " in killed
+    assert re.search(r"reached specialization, \d+ stage runs missing, a checkpoint at step \d+\n", killed)
+    assert re.search(r"    worker group: WorkerHealthCheckFailedError: .*\n {6}", killed)
+    assert "worker process has died" in killed
 
 
 def test_two_workers_of_which_one_is_killed_compute_what_one_computes(

@@ -1,4 +1,4 @@
-"""The ledger of attempts and failures, without Ray."""
+"""What a worker group does with its pack, without Ray."""
 
 from pathlib import Path
 from types import ModuleType
@@ -8,10 +8,10 @@ import pytest
 
 from s3ray.engine import worker as module
 from s3ray.engine.run import cause
-from s3ray.engine.worker import Ledger, Pack, run_pack
+from s3ray.engine.worker import Pack, run_pack
+from s3ray.execution.ledger import Ledger
 from s3ray.store import DamagedError, LeaseLostError, Store
 from s3ray.sweep.plan import CellPlan
-from toy_runs import commit
 
 
 @pytest.fixture
@@ -22,37 +22,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def cell(tiny_sweep: ModuleType, store: Store) -> CellPlan:
     return tiny_sweep.tiny_plan(store, seeds=1).cells[0]
-
-
-def test_attempts_count_from_the_last_progress(store: Store, cell: Any) -> None:
-    def attempt(run: str = "run") -> int:
-        return Ledger(store, run).attempt(cell, store.markers(cell.runs), ["node"], ["node"])
-
-    assert [attempt() for _ in range(3)] == [1, 2, 3]
-    store.save_checkpoint(cell.training, 10, b"")
-    assert [attempt() for _ in range(2)] == [1, 2]
-    commit(store, cell.training, {}, seconds=1.0, provenance={})
-    assert attempt() == 1
-    assert attempt("another run") == 1
-
-
-def test_attempts_on_nodes_that_were_taken_away_do_not_count(store: Store, cell: Any) -> None:
-    ledger = Ledger(store, "run")
-    assert ledger.attempt(cell, (), ["a", "b"], ["a", "b", "c"]) == 1
-    assert ledger.attempt(cell, (), ["a", "c"], ["a", "c"]) == 1  # b is gone
-    assert ledger.attempt(cell, (), ["a", "c"], ["a", "c"]) == 2
-    assert ledger.attempt(cell, (), ["d"], ["d"]) == 1
-
-
-def test_the_first_error_is_kept_and_failures_are_listed(store: Store, cell: Any) -> None:
-    ledger = Ledger(store, "run")
-    assert ledger.last_error(cell) is None
-    ledger.error(cell, "OSError: disk")
-    ledger.error(cell, "RuntimeError: connection closed by peer")
-    assert ledger.last_error(cell) == "OSError: disk"
-    assert ledger.failures() == {}
-    ledger.fail(cell, "DivergedError: [x] ü")
-    assert ledger.failures() == {cell.identity: "DivergedError: [x] ü"}
 
 
 def test_memory_that_was_lacking_comes_with_what_to_lower() -> None:
@@ -71,15 +40,6 @@ def test_memory_that_was_lacking_comes_with_what_to_lower() -> None:
     )
     assert cause(ValueError("wrong")) == "ValueError: wrong"
     assert cause("") == ""
-
-
-def test_why_a_worker_group_ended_is_noted_for_the_next(store: Store) -> None:
-    ledger = Ledger(store, "run")
-    assert ledger.noted("pack-000") is None
-    for told in ("first", "last"):
-        ledger.note("pack-000", told)
-    assert Ledger(store, "run").noted("pack-000") == "last"
-    assert ledger.noted("pack-001") is None
 
 
 def test_workers_have_the_sweeps_verdict_and_a_lost_lease_is_no_error_of_the_cell(

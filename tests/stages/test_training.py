@@ -8,6 +8,7 @@ import importlib
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -271,8 +272,37 @@ def test_before_any_step_the_learning_rate_is_not_to_blame(tiny_model: ModelConf
     # Finite, but too long for float32: the gradient's own step, not the one after.
     said = _diverges(tiny_model, tiny_dataset, temperature=1e-30)
     assert said.startswith("the gradient became inf at step 1 of 9 (gradient of dsc); no step was taken yet")
+    assert said.endswith(": raise the temperature or standardise the features")
+
+
+def test_features_too_large_give_advice_on_the_data(tiny_model: ModelConfig, tiny_dataset: Dataset) -> None:
+    """Whether they show at the first step or make the learning rate look guilty later."""
     huge = dataclasses.replace(tiny_dataset, train=_scaled(tiny_dataset.train, 1e30))
-    assert _diverges(tiny_model, huge).endswith("; features of right reach 5.7e+30: scale the data")
+    advice = "; features of right reach 6.8e+30: standardise them or give them in a larger unit"
+    said = _diverges(tiny_model, huge)
+    assert "at step 1 of 9" in said
+    assert said.endswith(advice)
+    steep = dataclasses.replace(OPTIMIZER, learning_rate=1e39)
+    once = OptimizerConfig(epochs=1, learning_rate=1e39)
+    # One sample, which only some batches have: the step that fails need not have read it.
+    right = tiny_dataset.train.modalities["right"]
+    values = right.values.copy()
+    values[0, 0] = 1e17
+    modalities = {**tiny_dataset.train.modalities, "right": Sequences(values, right.offsets)}
+    one = dataclasses.replace(tiny_dataset, train=dataclasses.replace(tiny_dataset.train, modalities=modalities))
+    advice = "; features of right reach 1e+17: standardise them or give them in a larger unit"
+    assert _diverges(tiny_model, one, optimizer=steep).endswith(advice)
+    with pytest.raises(DivergedError, match=f"^the parameters became infinite at step 1 of 1{re.escape(advice)}$"):
+        _specialized(tiny_model, one, dataclasses.replace(SETTINGS, optimizer=once), batch_size=26)
+    # Large ones can be trained on, so at a later step it may be either.
+    large = dataclasses.replace(tiny_dataset, train=_scaled(tiny_dataset.train, 1e6))
+    said = _diverges(tiny_model, large, optimizer=dataclasses.replace(OPTIMIZER, learning_rate=1e30))
+    assert said.endswith(
+        "; features of right reach 6.8e+06: standardise them or give them in a larger unit; if they are, lower the "
+        "learning rate"
+    )
+    said = _diverges(tiny_model, large, temperature=1e-45)
+    assert said.endswith("; features of right reach 6.8e+06: standardise them or give them in a larger unit")
 
 
 def test_a_gradient_that_is_not_finite_stops_its_own_step_and_names_its_term(

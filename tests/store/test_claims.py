@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from object_storage import ObjectStorage
-from s3ray.store import Claims, HeldError, LeaseLostError, Store
+from s3ray.store import Claims, HeldError, LeaseLostError, Store, standing
 from s3ray.store import claims as module
 from s3ray.store.claims import LEASE_SECONDS, STOP_SECONDS, Claim
 
@@ -60,6 +60,24 @@ def claim_of(store: Store, key: str) -> Claim:
     found = store.conditional.read(f"claims/{key}/claim.json")
     assert found is not None
     return Claim.parse(found[0])
+
+
+@pytest.mark.parametrize("conditions", [True, False])
+def test_whoever_only_looks_sees_the_claim_that_stands(store: Store, quick: None, conditions: bool) -> None:
+    store.honours_conditions = conditions
+    assert standing(store, "key") is None
+    with Claims(store).take("key") as holds:
+        assert holds is not None
+        first = standing(store, "key")
+        assert first is not None
+        assert first.who.startswith(f"process {os.getpid()} on ")
+        deadline = time.monotonic() + PATIENCE
+        while (now := standing(store, "key")) is None or now.beat == first.beat:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    released = standing(store, "key")
+    assert released is not None
+    assert released.owner == ""
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
