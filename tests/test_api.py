@@ -142,7 +142,7 @@ def test_a_stores_tables(finished: FinishedStore, tmp_path: Path) -> None:
     assert empty.studies() == []
     with pytest.raises(UserError, match=r"^open_store .*/empty: holds no results of any sweep; run a sweep first$"):
         empty.rows()
-    with pytest.raises(UserError, match="holds no results of sweep 'long'"):
+    with pytest.raises(UserError, match="holds no results of 'long'; known: short, short-"):
         finished.rows("long")
 
 

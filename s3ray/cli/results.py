@@ -92,13 +92,12 @@ def report(
     with user_errors():
         store = open_store(storage)
         results = Results.load(store, sweep)
-        if sweep != results.study:
-            print(f"results: {results.study}")
         results = results.by(metric) if metric else results
         target = open_store(output, "--output")
         target.check_writable()
         with target.explained("written", "make room or choose a place you may write to"):
-            print(write_report(results, target, load_searches(store, _warn)))
+            page = write_report(results, target, load_searches(store, _warn))
+        print(f"{results.study}: {page}")
 
 
 def _warn(text: str) -> None:

@@ -161,7 +161,8 @@ class Results:
             found = next((study for study in written if name in (None, study, sweep_of(study))), None)
             if found is None:
                 known = list(dict.fromkeys([*map(sweep_of, written), *written]))
-                raise UserError(f"--sweep {name}: {store.uri} has no results of it; {nearest(str(name), known)}")
+                what = f"holds no results of {name!r}"
+                raise UserError(f"{store.option} {store.uri}: {what}; {nearest(str(name), known)}")
             return cls._load(store, found)
 
     @classmethod

@@ -1,5 +1,6 @@
 """`s3ray report`, `compare` and `params` as users meet them."""
 
+import os
 import random
 import runpy
 import subprocess
@@ -75,7 +76,8 @@ def test_report_writes_a_page_and_says_where(finished: Any, tmp_path: Path) -> N
     result = s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "deep" / "report")
     assert result.exit_code == 0, result.output
     page = tmp_path / "deep" / "report" / "index.html"
-    assert result.stdout == f"{page}\n"
+    (study,) = os.listdir(tmp_path / "store" / "results")
+    assert result.stdout == f"{study}: {page}\n"
     assert "digits is embedded data (rows + columns, smoke scale)" in page.read_text(encoding="utf-8")
     # 60 + .64 + 4 without Selection, 2 more with it.
     lines = (page.parent / "tables" / "table3.csv").read_text().splitlines()
@@ -109,7 +111,7 @@ def test_report_from_object_storage_beside_its_results(
     published = storage.replace("?", "/report?")
     result = s3ray("report", "--storage", storage, "--output", published)
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"s3://bucket/{object_storage.prefix}/report/index.html\n"
+    assert result.stdout.endswith(f": s3://bucket/{object_storage.prefix}/report/index.html\n")
     assert s3ray("report", "--storage", finished(["digits"]), "--output", tmp_path / "report").exit_code == 0
     local = {str(path.relative_to(tmp_path)) for path in (tmp_path / "report").rglob("*") if path.is_file()}
     assert {key for key in object_storage.objects() if key.startswith("report/")} == local
@@ -126,7 +128,7 @@ def test_report_to_a_place_that_cannot_be_written(finished: Any, object_storage:
 def test_report_of_a_sweep_that_has_no_results(finished: Any, tmp_path: Path) -> None:
     storage = finished(["digits"])
     for arguments, message in (
-        (["--storage", storage, "--sweep", "full_grid"], "holds no results of sweep 'full_grid'; run a sweep first"),
+        (["--storage", storage, "--sweep", "full_grid"], "holds no results of 'full_grid'; known: table3_selection_losses, table3_"),
         (["--storage", tmp_path / "empty"], "holds no results of any sweep; run a sweep first"),
     ):
         assert_one_sentence(s3ray("report", "--output", tmp_path / "report", *arguments), message)
@@ -186,4 +188,4 @@ def test_compare_names_the_settings_with_which_a_number_is_reproduced(
     result = s3ray("compare", "--paper", "--storage", found, "--also", storage)
     assert "Table 3: 4 reproduced, 12 not run" in result.stdout.splitlines()
     nothing = s3ray("compare", "--paper", "--storage", storage, "--also", tmp_path / "empty")
-    assert_one_sentence(nothing, r"--also .*: holds no results of sweep 'table3_selection_losses'; run a sweep first")
+    assert_one_sentence(nothing, "--also .*: holds no results of any sweep; run a sweep first")

@@ -148,9 +148,9 @@ def test_results_that_are_not_there_are_one_sentence(embedded: SimpleNamespace, 
         Results.load(store)
     embedded.results.save(store)
     known = f"known: full_grid, {embedded.results.study}"
-    with pytest.raises(UserError, match=f"^--sweep table1: .* has no results of it; {known}$"):
+    with pytest.raises(UserError, match=f"^--storage .*: holds no results of 'table1'; {known}$"):
         Results.load(store, "table1")
-    with pytest.raises(UserError, match=r"^--sweep full_grit: .*; did you mean 'full_grid'"):
+    with pytest.raises(UserError, match="holds no results of 'full_grit'; did you mean 'full_grid'"):
         Results.load(store, "full_grit")
 
 
