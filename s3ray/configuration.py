@@ -31,7 +31,6 @@ def added(default: _T, *, neutral: _T) -> _T:
     return dataclasses.field(default=default, metadata={_NEUTRAL: neutral})
 
 
-@functools.cache
 def comments(kind: type[Any]) -> dict[str, str]:
     """What the `Attributes:` sections of a class and of its bases say of each field, on one line."""
     found: dict[str, str] = {}

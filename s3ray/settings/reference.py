@@ -77,7 +77,11 @@ def as_toml(settings: Settings, scale: str) -> str:
             lines += ["", f"[{table}]  # {titles[table]}"]
         name = setting.path.rpartition(".")[2]
         other = default[setting.path]
-        told = f"  # {setting.comment}" + (f" Default: {shown(other)}." if other != setting.value else "")
+        told = "  # " + setting.comment
+        if "|" in setting.kind and '"' not in setting.comment:
+            told += f" One of {setting.kind.removeprefix('list of: ')}."
+        if other != setting.value:
+            told += f" Default: {shown(other)}."
         lines.append((f"# {name} =" if setting.value is None else f"{name} = {shown(setting.value)}") + told)
     return "\n".join([*lines, ""])
 

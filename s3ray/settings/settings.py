@@ -44,7 +44,10 @@ def _table(method: Method) -> type[Any]:
 
 def _told(comments: Mapping[str, str]) -> dict[str, Any]:
     """The docstring of a class that is made of declarations."""
-    return {"__doc__": "Made of declarations.\n\nAttributes:\n" + "".join(f"    {name}: {text}\n" for name, text in comments.items())}
+    return {
+        "__doc__": "Made of declarations.\n\nAttributes:\n"
+        + "".join(f"    {name}: {text}\n" for name, text in comments.items())
+    }
 
 
 _TABLES = {name: _table(method) for name, method in METHODS.items()}
@@ -76,7 +79,7 @@ class Settings:
         method: prior methods, a table each.
         granularities: χ that the grids fan out over.
         seeds: that the grids fan out over.
-        batch_sizes: of Figure 3 and the full grid; the first is that of all other exhibits (ours): the paper names none.
+        batch_sizes: of Figure 3 and the full grid; the first is all other exhibits' (ours): the paper names none.
         standardize: (ours) of your own data: features get mean 0 and deviation 1.
         calibrate: (ours) of your own data: a few settings are tried before a sweep.
         max_steps: (ours) of your own data: longer sequences are subsampled evenly to so many steps.

@@ -194,6 +194,12 @@ class Claimant:
         return now - self.seen[1] >= LEASE_SECONDS or self._is_dead(found[0].process)
 
 
+def standing(store: Store, key: str) -> Claim | None:
+    """The claim that stands, for whoever only looks; None if there never was one. That of no owner was released."""
+    content = store.current("claims", key, "claim.json")
+    return Claim.parse(content) if content is not None else None
+
+
 def next_epoch(found: Found) -> int:
     """Of whoever takes a claim: two times that one process had it are told apart by nothing else."""
     return found[0].epoch + 1 if found else 1

@@ -396,12 +396,15 @@ class Store:
 
     def marker_content(self, stage: str, identity: str) -> bytes | None:
         """The marker's file, whatever is in it; None if there is none."""
-        folder = ("artifacts", stage, identity)
+        return self.current("artifacts", stage, identity, "commit.json")
+
+    def current(self, *parts: str) -> bytes | None:
+        """What a file holds that is written on condition; None if it is not there. Storage is not asked for any."""
         if self.is_local:  # where one that was replaced has a number behind its name
-            there = self.conditional.read("/".join((*folder, "commit.json")))
+            there = self.conditional.read("/".join(parts))
             return there[0] if there else None
         try:
-            return self.read(*folder, "commit.json")
+            return self.read(*parts)
         except FileNotFoundError:
             return None
 
