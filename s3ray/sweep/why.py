@@ -18,7 +18,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from s3ray.methods import METHODS
 from s3ray.methods.method import TRAINING
@@ -42,6 +42,7 @@ AXES: Mapping[str, str] = {
     "variant": "branch",
     "output": "branch",
 }
+_FOLLOWS = {"pruning.seed"}  # from the rule and the cell's seed
 # Where --config has the other fields; of several the first that fits.
 _PLACES = {
     "training.": "specialization.",
@@ -228,46 +229,72 @@ class _Result(NamedTuple):
     """What the marker of a stored result says, whether or not it counts."""
 
     plain: Mapping[str, Any]
-    fields: frozenset[tuple[str, str]]
 
     @property
     def document(self) -> Mapping[str, Any]:
         document: Mapping[str, Any] = self.plain["document"]
         return document
 
+    @property
+    def committed_at(self) -> str:
+        return str(self.plain.get("committed_at"))
+
+
+# Of one configuration the latest result per parent; of one data the configurations, each as numbers of its fields.
+_Alike: TypeAlias = dict[str | None, _Result]
+_Configurations: TypeAlias = dict[frozenset[int], _Alike]
+
 
 class _Known:
     """What a store has of some stages.
 
-    Results of one configuration on the same data are kept together: thousands of them are few configurations.
+    Results of one configuration on the same data are kept together: thousands of them are few configurations. Fields
+    with their values are numbered, since comparing thousands of cells with them takes its time.
     """
 
     def __init__(self, store: Store, stages: Collection[str], plan: Plan) -> None:
         self._store, self._plan = store, plan
-        self._there = dict(
-            zip(stages, store.parallel(lambda s: set(store.folders("artifacts", s)), stages), strict=True)
-        )
+        ordered = sorted(stages)
+        there = store.parallel(lambda stage: set(store.folders("artifacts", stage)), ordered)
+        self._there = dict(zip(ordered, there, strict=True))
         most = MOST_ON_DISK if store.is_local else MOST_REMOTE
-        asked = [(stage, name) for stage in stages for name in sorted(self._there[stage])[:most]]
+        asked = [(stage, name) for stage in ordered for name in sorted(self._there[stage])[:most]]
         self.left_out = {stage: (most, len(names)) for stage, names in self._there.items() if len(names) > most}
-        self._alike: dict[str, dict[str, dict[frozenset[tuple[str, str]], list[_Result]]]] = {
-            stage: defaultdict(lambda: defaultdict(list)) for stage in stages
-        }
-        for result in store.parallel(lambda key: self._result(*key), asked):
-            if result is not None:
-                document = result.document
-                self._alike[document["stage"]][document["data"]][result.fields].append(result)
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._paths: list[str] = []
+        self._alike: dict[str, dict[str, _Configurations]] = {stage: {} for stage in stages}
+        self._found: dict[tuple[int, frozenset[int]], list[tuple[int, int, _Alike]]] = {}
+        self._told: dict[tuple[str, frozenset[int], int], tuple[Change, ...]] = {}
+        for result in filter(None, store.parallel(lambda key: self._result(*key), asked)):
+            document = result.document
+            fields = self._fields(document["config"], document["version"])
+            alike = self._alike[document["stage"]].setdefault(document["data"], {}).setdefault(fields, {})
+            other = alike.get(document["parent"])
+            if other is None or other.committed_at < result.committed_at:
+                alike[document["parent"]] = result
 
     def _result(self, stage: str, identity: str) -> _Result | None:
         content = self._store.marker_content(stage, identity)
         try:
-            plain = json.loads(content or b"")
-            document = plain["document"]
-            if document["stage"] != stage or identity_of(document) != identity:
-                return None
-            return _Result(plain, _fields(document["config"], document["version"]))
+            result = _Result(json.loads(content or b""))
+            document = result.document
+            is_its = document["stage"] == stage and identity_of(document) == identity
+            return result if is_its and isinstance(document["config"], dict) else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+    def _fields(self, config: Mapping[str, Any], version: int) -> frozenset[int]:
+        """A configuration as the numbers of its fields with their values."""
+        found = set()
+        for path, value in [("stage version", version), *_flat(config)]:
+            if path in _FOLLOWS:
+                continue
+            key = path, repr(value)
+            if key not in self._numbers:
+                self._numbers[key] = len(self._paths)
+                self._paths.append(path)
+            found.add(self._numbers[key])
+        return frozenset(found)
 
     def cause(self, run: StageRun, cell: CellPlan) -> Cause:
         if run.identity in self._there[run.stage.name] and (fault := self._fault(run)):
@@ -278,11 +305,37 @@ class _Known:
         if not known:
             known, moved = self._other_samples(run, cell)
         if not known:
-            is_new = any(by_data.values())
+            is_new = bool(by_data)
             return Cause(run, changes=(Change("dataset", None, cell.cell.dataset, axis=True),) if is_new else ())
-        found = _nearest(run, known)
-        changes = (*moved, *dict.fromkeys(self._changes(run, found)))
-        return Cause(run, changes=changes, nearest=str(found.plain["identity"]))
+        own = self._fields(run.document["config"], run.stage.version)
+        found = self._nearest(own, run, known)
+        changes = [*moved, *dict.fromkeys(self._changes(run, found, own))]
+        # What other results have, too, is not new; unless nothing else tells them apart.
+        new = [change for change in changes if not (change.axis and self._is_known(own, run, change.path))]
+        return Cause(run, changes=tuple(new or changes), nearest=str(found.plain["identity"]))
+
+    def _nearest(self, own: frozenset[int], run: StageRun, known: _Configurations) -> _Result:
+        if (id(known), own) not in self._found:
+            self._found[id(known), own] = [(*self._apart(own, fields), alike) for fields, alike in known.items()]
+        parent = run.parent.identity if run.parent else None
+        far = [(count + (parent not in a), parent not in a, axes) for count, axes, a in self._found[id(known), own]]
+        alike = self._found[id(known), own][far.index(min(far))][2]
+        return alike[parent] if parent in alike else max(alike.values(), key=lambda result: result.committed_at)
+
+    def _apart(self, own: frozenset[int], fields: frozenset[int]) -> tuple[int, int]:
+        """In how many fields two configurations differ, and how many of these are of the point of the grid."""
+        differing = {self._paths[number] for number in own ^ fields}
+        return len(differing), sum(path in AXES for path in differing)
+
+    def _is_known(self, own: frozenset[int], run: StageRun, axis: str) -> bool:
+        """Whether any result on the same data stands there on an axis; a field that a document lacks is neutral."""
+
+        def there(fields: frozenset[int]) -> set[int]:
+            return {number for number in fields if AXES.get(self._paths[number]) == axis}
+
+        configurations = self._alike[run.stage.name].get(run.data, {})
+        place = there(own)
+        return any(place <= fields if place else not there(fields) for fields in configurations)
 
     def _fault(self, run: StageRun) -> str:
         """Why a result that is there does not count; empty if none is there."""
@@ -301,44 +354,48 @@ class _Known:
             return "its files were damaged, and set aside" if aside else "its files are gone, or not whole"
         return "committed meanwhile"
 
-    def _other_samples(
-        self, run: StageRun, cell: CellPlan
-    ) -> tuple[dict[frozenset[tuple[str, str]], list[_Result]], tuple[Change, ...]]:
+    def _other_samples(self, run: StageRun, cell: CellPlan) -> tuple[_Configurations, tuple[Change, ...]]:
         """Results on data of the same shape that the study has under no name, and the change of data; of training."""
         if not run.stage.trains or run.parent is not None:
             return {}, ()
         inputs = Inputs.of(cell.facts)
         others = {entry.facts.fingerprint for entry in self._plan.study.entries.values()}
         for data, known in self._alike[run.stage.name].items():
-            shape = next(iter(known.values()))[0].plain.get("inputs") or {}
+            shape = next(iter(next(iter(known.values())).values())).plain.get("inputs") or {}
             alike = (shape.get("features"), shape.get("classes")) == (dict(inputs.features), inputs.classes)
             if data not in others and alike:
                 name = f"data {cell.cell.dataset}"
                 return known, (Change(name, _Words(data[:12]), _Words(f"{run.data[:12]}: other samples")),)
         return {}, ()
 
-    def _changes(self, run: StageRun, result: _Result | None) -> Iterator[Change]:
+    def _changes(self, run: StageRun, result: _Result, own: frozenset[int]) -> Iterator[Change]:
         """What is other of a run than of a result, and of its parents."""
-        if result is None:
-            yield Change("parent", _Words("one that is gone"), _Words("another"))
-            return
-        stage, document = run.stage.name, result.document
-        if document["version"] != run.stage.version:
-            yield Change(f"stage {stage} version", document["version"], run.stage.version)
-        yield from _configured(run, document["config"])
+        document = result.document
+        key = run.stage.name, own, id(document)
+        if key not in self._told:
+            self._told[key] = tuple(_differences(run, document))
+        yield from self._told[key]
         if run.parent is None or document["parent"] == run.parent.identity:
             return
         if result.plain.get("parent_stage") != run.parent.stage.name:
             return  # another branch, whose configuration says so
-        yield from self._changes(run.parent, self._result(run.parent.stage.name, document["parent"]))
+        parent = self._result(run.parent.stage.name, document["parent"])
+        if parent is None:
+            yield Change("parent", _Words("one that is gone"), _Words("another"))
+        else:
+            fields = self._fields(run.parent.document["config"], run.parent.stage.version)
+            yield from self._changes(run.parent, parent, fields)
 
 
 class _Words(str):
     """A value that is shown as it is."""
 
 
-def _configured(run: StageRun, plain: Mapping[str, Any]) -> Iterator[Change]:
-    """Differences between a run's configuration and the document of another of the same stage."""
+def _differences(run: StageRun, document: Mapping[str, Any]) -> Iterator[Change]:
+    """Between a run's version and configuration and those of a document of the same stage."""
+    plain = document["config"]
+    if document["version"] != run.stage.version:
+        yield Change(f"stage {run.stage.name} version", document["version"], run.stage.version)
     try:
         old = dict(_flat(dataclasses.asdict(run.stage.restored(plain))))
     except (TypeError, KeyError, ValueError, AttributeError):  # of an older version
@@ -346,31 +403,12 @@ def _configured(run: StageRun, plain: Mapping[str, Any]) -> Iterator[Change]:
     new = dict(_flat(dataclasses.asdict(run.config)))
     for path in [*new, *(old.keys() - new.keys())]:
         before, after = old.get(path, _Words("unset")), new.get(path, _Words("unset"))
-        if before == after or path == "pruning.seed":  # which the rule and the cell's seed fix
+        if before == after or path in _FOLLOWS:
             continue
         if path == "version":
             yield Change(f"variant {new['variant']} version", before, after)
         else:
             yield Change(setting_of(run.stage.name, path), before, after, path in AXES)
-
-
-def _nearest(run: StageRun, known: Mapping[frozenset[tuple[str, str]], Sequence[_Result]]) -> _Result:
-    own = _fields(run.document["config"], run.stage.version)
-    parent = run.parent.identity if run.parent else None
-    best: tuple[Any, ...] = ()
-    found: _Result | None = None
-    for fields, results in known.items():
-        same = [result for result in results if result.document["parent"] == parent]
-        differing = {path for path, _ in fields ^ own}
-        far = (len(differing) + (not same), not same, sum(path in AXES for path in differing))
-        if found is None or far < best:
-            best, found = far, max(same or results, key=lambda result: str(result.plain.get("committed_at")))
-    assert found is not None
-    return found
-
-
-def _fields(config: Mapping[str, Any], version: int) -> frozenset[tuple[str, str]]:
-    return frozenset({("stage version", str(version)), *((path, repr(value)) for path, value in _flat(config))})
 
 
 def _flat(plain: Mapping[str, Any], *path: str) -> Iterator[tuple[str, Any]]:
