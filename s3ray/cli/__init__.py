@@ -19,7 +19,7 @@ __all__ = ["app", "main", "run_search", "run_sweep"]
 
 _EXAMPLES: dict[Callable[..., Any], str] = {
     plan: "plan sweeps/full_grid.py --storage storage",
-    why: "why sweeps/full_grid.py 'digits χ=8 batch=64 seed=0' --storage storage",
+    why: "why sweeps/table1_figure5.py 'digits χ=8 seed=0'",
     config: "config digits --scale smoke > digits.toml",
     params: "params --table 4",
     report: "report --storage storage --output report",

@@ -121,7 +121,7 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
         check_name(sweep, Path(sys.argv[0]))
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     file = "/".join(Path(sys.argv[0]).parts[-2:])
-    example = f"Example: python {file} --datasets digits --storage storage"
+    example = f"Example: python {file} --storage storage"
     file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__, epilog=example)(command)
     file_app()
 

@@ -267,7 +267,7 @@ class _Known:
         self._told: dict[tuple[str, frozenset[int], int], tuple[Change, ...]] = {}
         for result in filter(None, store.parallel(lambda key: self._result(*key), asked)):
             document = result.document
-            fields = self._fields(document["config"], document["version"])
+            fields = self._fields(document["config"], document["version"], result.plain.get("parent_stage"))
             alike = self._alike[document["stage"]].setdefault(document["data"], {}).setdefault(fields, {})
             other = alike.get(document["parent"])
             if other is None or other.committed_at < result.committed_at:
@@ -283,10 +283,14 @@ class _Known:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
-    def _fields(self, config: Mapping[str, Any], version: int) -> frozenset[int]:
-        """A configuration as the numbers of its fields with their values."""
+    def _fields_of(self, run: StageRun) -> frozenset[int]:
+        parent = run.parent.stage.name if run.parent else None
+        return self._fields(run.document["config"], run.stage.version, parent)
+
+    def _fields(self, config: Mapping[str, Any], version: int, parent_stage: str | None) -> frozenset[int]:
+        """A configuration, and of what it is one, as the numbers of its fields with their values."""
         found = set()
-        for path, value in [("stage version", version), *_flat(config)]:
+        for path, value in [("stage version", version), ("parent stage", parent_stage), *_flat(config)]:
             if path in _FOLLOWS:
                 continue
             key = path, repr(value)
@@ -307,7 +311,7 @@ class _Known:
         if not known:
             is_new = bool(by_data)
             return Cause(run, changes=(Change("dataset", None, cell.cell.dataset, axis=True),) if is_new else ())
-        own = self._fields(run.document["config"], run.stage.version)
+        own = self._fields_of(run)
         found = self._nearest(own, run, known)
         changes = [*moved, *dict.fromkeys(self._changes(run, found, own))]
         # What other results have, too, is not new; unless nothing else tells them apart.
@@ -383,8 +387,7 @@ class _Known:
         if parent is None:
             yield Change("parent", _Words("one that is gone"), _Words("another"))
         else:
-            fields = self._fields(run.parent.document["config"], run.parent.stage.version)
-            yield from self._changes(run.parent, parent, fields)
+            yield from self._changes(run.parent, parent, self._fields_of(run.parent))
 
 
 class _Words(str):
