@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import re
 from collections.abc import Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -27,6 +29,16 @@ def added(default: _T, *, neutral: _T) -> _T:
     the default changes.
     """
     return dataclasses.field(default=default, metadata={_NEUTRAL: neutral})
+
+
+def comments(kind: type[Any]) -> dict[str, str]:
+    """What the `Attributes:` sections of a class and of its bases say of each field, on one line."""
+    found: dict[str, str] = {}
+    for parent in kind.__mro__:
+        section = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", section, re.MULTILINE):
+            found.setdefault(name, " ".join(text.split()))
+    return found
 
 
 def document(config: Any) -> dict[str, Any]:

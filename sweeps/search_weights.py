@@ -10,7 +10,8 @@ validation accuracy, of several outputs (FactorCL's emb and proj) by the one tha
 its own table (method.focal) alone. All of Table 2, tuned against tuned, stands beside the same settings
 (table2_methods.py) after
 
-    python sweeps/search_weights.py --method s3,clip,factorcl,focal,jointopt,disentangledssl --trials 10
+    python sweeps/search_weights.py --trials 10 \\
+        --method s3,clip,factorcl,focal,jointopt,disentangledssl
 
 and the command that this prints last: table2_tuned.py with a --config for each of the files.
 

@@ -4,7 +4,7 @@ dataset × granularity χ × seed; after each Specialization a pruning curve aft
 
 Expected, with the MultiBench files at `--scale paper` (Table 1, χ = 8, mean accuracy of three seeds):
 
-                Specialization   + Selection   best p in 0.9 … 0.1 (oracle: chosen on test)
+                Specialization   + Selection   best p (oracle: on test)
     mosei            75.78          77.36        77.95 at p 0.5
     mosi             63.56          64.29        66.13 at p 0.7
     ur_funny         63.61          63.52        64.87 at p 0.2

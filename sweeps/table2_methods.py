@@ -14,7 +14,7 @@ Expected, with the MultiBench files at `--scale paper` (Table 2, mean accuracy o
     DisentangledSSL    77.45    65.16    64.24     61.60
     Specialization     75.78    63.56    63.61     58.70
     + Selection        77.36    64.29    63.52     61.59
-    + Sparsification   77.95    66.13    64.87     62.56   (oracle: best p on test)
+    + Sparsification   77.95    66.13    64.87     62.56   (oracle: p on test)
 
 Costs 12 Specializations that Table 1 shares and 84 trainings of dense encoders on the four datasets; on the
 embedded data, after Table 1, some three minutes on two cores.

@@ -1,21 +1,53 @@
 """The command line: `s3ray plan`, `s3ray report`, `s3ray data`, and what every sweep file runs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import typer
 
 from s3ray.cli import data
 from s3ray.cli.audit import audit, certify
+from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
+from s3ray.cli.options import VersionOption
 from s3ray.cli.results import compare, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
 from s3ray.cli.sweeps import plan, run_sweep
+from s3ray.cli.why import why
 
 __all__ = ["app", "main", "run_search", "run_sweep"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+_EXAMPLES: dict[Callable[..., Any], str] = {
+    plan: "plan sweeps/full_grid.py --storage storage",
+    why: "why sweeps/table1_figure5.py 'digits χ=8 seed=0'",
+    config: "config digits --scale smoke > digits.toml",
+    status: "status --storage storage --watch",
+    logs: "logs digits χ=8 seed=0 --storage storage",
+    params: "params --table 4",
+    results: "results --storage storage",
+    report: "report --storage storage --output report",
+    compare: "compare --paper --storage storage",
+    audit: "audit --storage storage --sample 3",
+    certify: "certify certificate --storage storage",
+    tensorboard: "tensorboard --storage storage",
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help=__doc__,
+    pretty_exceptions_enable=False,
+    epilog=f"Example: s3ray {_EXAMPLES[plan]}",
+)
 app.add_typer(data.app, name="data")
-for command in (plan, status, logs, params, results, report, compare, audit, certify, tensorboard):
-    app.command(cls=OnceCommand)(command)
+for command, example in _EXAMPLES.items():
+    app.command(cls=OnceCommand, epilog=f"Example: s3ray {example}")(command)
+
+
+@app.callback()
+def _options(version: VersionOption = False) -> None:
+    pass
 
 
 def main() -> None:

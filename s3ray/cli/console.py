@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -91,8 +92,20 @@ def _signals() -> Iterator[list[int]]:
                 signal.signal(number, handler)
 
 
+def unwrapped(text: str) -> str:
+    """A docstring with its paragraphs on one line each, for a terminal of any width; what is indented stays."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(text).splitlines():
+        is_new = not line or not lines or not lines[-1] or line.startswith((" ", "- ")) or lines[-1].startswith(" ")
+        lines = [*lines, line] if is_new else [*lines[:-1], f"{lines[-1]} {line}"]
+    return "\n".join(lines)
+
+
 class OnceCommand(TyperCommand):
     """A command that refuses an option which is given twice, where the last one would count in silence."""
+
+    def __init__(self, *arguments: Any, help: str | None = None, **options: Any) -> None:
+        super().__init__(*arguments, help=unwrapped(help or ""), **options)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with user_errors():

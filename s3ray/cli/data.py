@@ -25,7 +25,7 @@ from s3ray.errors import UserError
 from s3ray.paths import local_path
 from s3ray.terminal import Terminal
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
+app = typer.Typer(no_args_is_help=True, help=__doc__, epilog="Example: s3ray data show mine.npz")
 
 
 class NeutralName(StrEnum):
@@ -47,7 +47,7 @@ def _console() -> Console:
     return Terminal(highlight=False, soft_wrap=True, width=width)
 
 
-@app.command(cls=OnceCommand)
+@app.command(cls=OnceCommand, epilog="Example: s3ray data prepare --root files")
 def prepare(
     root: Annotated[str, typer.Option("--root", metavar="DIR", help="Folder with mosi_data.pkl, humor.pkl, …")],
     datasets: Annotated[str, typer.Option("--datasets", metavar="NAMES", help="Default: all that are there.")] = "",
@@ -89,7 +89,9 @@ def prepare(
         _refuse(bad)
 
 
-@app.command("import", cls=OnceCommand)
+@app.command(
+    "import", cls=OnceCommand, epilog="Example: s3ray data import table.csv --label activity --output mine.npz"
+)
 def import_(
     files: Annotated[
         list[str],
@@ -235,7 +237,7 @@ def _features(data: Dataset) -> str:
     return " + ".join(f"{name} {width}" for name, width in data.features.items())
 
 
-@app.command(cls=OnceCommand)
+@app.command(cls=OnceCommand, epilog="Example: s3ray data show mine.npz")
 def show(
     paths: Annotated[
         list[str],
@@ -280,7 +282,7 @@ def _shown(path: Path, bad: list[UserError]) -> tuple[dict[str, Path], list[Path
     return prepared, npz
 
 
-@app.command(cls=OnceCommand)
+@app.command(cls=OnceCommand, epilog="Example: s3ray data simulate --like mosi --samples 600 --output files")
 def simulate(
     like: Annotated[str, typer.Option("--like", metavar="NAME", help=f"One of {', '.join(FILES)}.")],
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="Where the file goes, under its own name.")],

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from s3ray import __version__
 from s3ray.data import load_sources, resolve_sources
 from s3ray.errors import UserError, nearest, printable
-from s3ray.execution.provenance import planned_machine
+from s3ray.execution.provenance import code_revision, planned_machine
 from s3ray.methods import METHODS, S3
 from s3ray.paths import local_path
 from s3ray.search.calibration import plan_calibrated
@@ -25,6 +26,12 @@ from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 class ScaleName(StrEnum):
     paper = "paper"
     smoke = "smoke"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"s3ray {__version__}, revision {code_revision()}")
+        raise typer.Exit
 
 
 DatasetsOption = Annotated[str, typer.Option("--datasets", metavar="NAMES", help="Comma-separated; default: all.")]
@@ -81,6 +88,9 @@ MaxStepsOption = Annotated[
 ]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser at the end.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show version and revision, and exit.")
+]
 MethodOption = Annotated[
     str,
     typer.Option("--method", metavar="NAMES", help="Of a search, comma-separated: s3, prior methods."),

@@ -23,6 +23,7 @@ from s3ray.cli.options import (
     ScaleOption,
     StorageOption,
     VerboseOption,
+    VersionOption,
     WorkersOption,
     names_in,
     resolve,
@@ -65,6 +66,7 @@ def run_search(sweep: Sweep, space: Mapping[str, float]) -> None:
         config: ConfigOption = None,
         max_steps: MaxStepsOption = None,
         verbose: VerboseOption = False,
+        version: VersionOption = False,
     ) -> None:
         from s3ray.engine.preflight import Execution
         from s3ray.search.command import search_all

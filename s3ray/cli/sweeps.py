@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,9 +30,11 @@ from s3ray.cli.options import (
     MetricOption,
     ModalitiesOption,
     OpenOption,
+    Request,
     ScaleOption,
     StorageOption,
     VerboseOption,
+    VersionOption,
     WorkersOption,
     resolve,
     searched,
@@ -50,7 +52,10 @@ from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 from s3ray.sweep.memory import at_once, largest, refusal
 from s3ray.sweep.timing import duration
+from s3ray.sweep.why import why
 from s3ray.terminal import Terminal
+
+_REASONS = 3  # that a plan says
 
 
 class PlanFormat(StrEnum):
@@ -79,6 +84,7 @@ def run_sweep(sweep: Sweep) -> None:
         max_steps: MaxStepsOption = None,
         open_report: OpenOption = False,
         verbose: VerboseOption = False,
+        version: VersionOption = False,
     ) -> None:
         with user_errors():
             request = resolve(
@@ -118,7 +124,9 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
     with user_errors():
         check_name(sweep, Path(sys.argv[0]))
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__)(command)
+    file = "/".join(Path(sys.argv[0]).parts[-2:])
+    example = f"Example: python {file} --storage storage"
+    file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__, epilog=example)(command)
     file_app()
 
 
@@ -141,6 +149,8 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     for stage, counts in summary["stages"].items():
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
+    for line in reasons(plan, store):
+        console.print(line, highlight=False, soft_wrap=True)
     if plan.sweep.then and plan.pending:
         console.print("a second round of cells follows from what these come to", highlight=False, soft_wrap=True)
     workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
@@ -156,6 +166,15 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
             highlight=False,
             soft_wrap=True,
         )
+
+
+def reasons(plan: Plan, store: Store) -> list[str]:
+    """Why cells are to run, most frequent first, and who is at work: in few lines."""
+    found = why(plan, store)
+    told = [f"{len(reason.cells)} to run{reason.because}" for reason in found.reasons]
+    if len(told) > _REASONS:
+        told = [*told[: _REASONS - 1], f"{len(told) - _REASONS + 1} more reasons: s3ray why, in place of s3ray plan"]
+    return told + [f"{len(reason.cells)} {reason.sentence}" for reason in found.claimed[:_REASONS]]
 
 
 def print_memory(plans: Sequence[Plan], console: Console, workers: int) -> None:
@@ -242,17 +261,8 @@ def plan(
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
-        declared = load_sweep(local_path(sweep_file, "SWEEP"))
-        is_search = not (declared.exhibits or declared.parts)  # whose settings are its own to find
-        if method or granularity != SEARCHED_GRANULARITY:
-            if not is_search:
-                option = "--method" if method else "--granularity"
-                raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
-            declared = searched(declared, method or S3, granularity)
-        if metric and is_search:
-            raise UserError("--metric: is for tables, which a search has none of; leave it out")
-        request = resolve(
-            declared,
+        request = planned(
+            sweep_file,
             datasets,
             dataset,
             data,
@@ -260,8 +270,10 @@ def plan(
             scale,
             storage,
             config,
-            no_calibration=no_calibration or is_search,
+            method=method,
+            granularity=granularity,
             metric=metric,
+            no_calibration=no_calibration,
             max_steps=max_steps,
         )
         if output is PlanFormat.json:
@@ -280,3 +292,33 @@ def plan(
             print(json.dumps(summary, indent=2))
         else:
             print_plan(request.plan, request.store, Terminal())
+
+
+def planned(
+    sweep_file: str,
+    *data_and_settings: Any,
+    method: str,
+    granularity: int,
+    metric: str,
+    no_calibration: bool,
+    max_steps: int | None,
+) -> Request:
+    """What a sweep file asks for, of a search with the methods that it would search.
+
+    Args:
+        data_and_settings: as of `resolve`, from its `datasets` on.
+
+    Raises:
+        UserError: of `resolve`; or an option that is for a search alone, or for none.
+    """
+    declared = load_sweep(local_path(sweep_file, "SWEEP"))
+    is_search = not (declared.exhibits or declared.parts)  # whose settings are its own to find
+    if method or granularity != SEARCHED_GRANULARITY:
+        if not is_search:
+            option = "--method" if method else "--granularity"
+            raise UserError(f"{option}: is for a search, such as sweeps/search_weights.py; leave it out")
+        declared = searched(declared, method or S3, granularity)
+    if metric and is_search:
+        raise UserError("--metric: is for tables, which a search has none of; leave it out")
+    no_calibration = no_calibration or is_search
+    return resolve(declared, *data_and_settings, no_calibration=no_calibration, metric=metric, max_steps=max_steps)

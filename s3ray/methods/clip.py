@@ -16,7 +16,13 @@ from s3ray.stages.training import Batch, Forward
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSettings:
-    temperature: float = 0.07  # fixed (ours)
+    """What CLIP's loss reads.
+
+    Attributes:
+        temperature: τ, fixed (ours).
+    """
+
+    temperature: float = 0.07
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.07)

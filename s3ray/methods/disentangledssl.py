@@ -16,10 +16,19 @@ from s3ray.stages.training import Batch, Forward, Objective, weighted_sum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisentangledSettings:
+    """What DisentangledSSL's losses read.
+
+    Attributes:
+        temperature: τ.
+        alignment: weight β of the shared parts' cosine.
+        orthogonality: weight λ; what it does grows with the batch size.
+        concentration: κ of the von Mises-Fisher noise.
+    """
+
     temperature: float = 0.07
-    alignment: float = 1.0  # β
-    orthogonality: float = 1.0  # λ; what it does grows with the batch size (`orthogonality`)
-    concentration: float = 1000.0  # κ of the von Mises-Fisher noise
+    alignment: float = 1.0
+    orthogonality: float = 1.0
+    concentration: float = 1000.0
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.07, concentration=1000.0)

@@ -65,7 +65,13 @@ class Term(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorCLSettings:
-    critic_width: int = 512  # hidden units of a critic
+    """What FactorCL's critics read.
+
+    Attributes:
+        critic_width: hidden units of a critic.
+    """
+
+    critic_width: int = 512
 
     def __post_init__(self) -> None:
         check_whole(self, "critic_width")

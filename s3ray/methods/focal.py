@@ -26,9 +26,17 @@ from s3ray.stages.training import Batch, Forward, weighted_sum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FocalSettings:
+    """What FOCAL's loss reads.
+
+    Attributes:
+        temperature: τ.
+        private_weight: weight a of the private parts' loss.
+        orthogonality: weight λ, the authors'.
+    """
+
     temperature: float = 0.07
-    private_weight: float = 1.0  # a
-    orthogonality: float = 3.0  # λ, the authors'
+    private_weight: float = 1.0
+    orthogonality: float = 3.0
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.07)

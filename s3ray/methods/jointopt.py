@@ -17,10 +17,19 @@ from s3ray.stages.training import Batch, Forward, weighted_sum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointOptSettings:
+    """What JointOpt's loss reads.
+
+    Attributes:
+        temperature: τ.
+        private_weight: weight a of the private parts' loss.
+        orthogonality: weight λ; what it does grows with the batch size.
+        concentration: κ of the von Mises-Fisher noise.
+    """
+
     temperature: float = 0.07
-    private_weight: float = 1.0  # a
-    orthogonality: float = 1.0  # λ; what it does grows with the batch size (`orthogonality`)
-    concentration: float = 1000.0  # κ of the von Mises-Fisher noise
+    private_weight: float = 1.0
+    orthogonality: float = 1.0
+    concentration: float = 1000.0
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.07, concentration=1000.0)

@@ -15,6 +15,12 @@ from s3ray.stages.training import Batch, Forward
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupConSettings:
+    """What SupCon's loss reads.
+
+    Attributes:
+        temperature: τ.
+    """
+
     temperature: float = 0.07
 
     def __post_init__(self) -> None:

@@ -23,30 +23,46 @@ _MOST_PARAMETERS = 10**11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """One encoder per modality; the parameter counts of the paper's Tables 4 and 5 fix this shape."""
+    """One encoder per modality; the parameter counts of the paper's Tables 4 and 5 fix this shape.
+
+    On `expert_scale`: routing weights are softmax values over N = ρχ, of which the χ largest are kept: near 1/N each,
+    so that χ independent experts add up to √χ/(ρχ) of one expert's output.
+
+    Attributes:
+        width: of tokens and representations, d.
+        layers: per encoder.
+        granularity: χ = FFN width / expert width (Eq. 21); top-k = χ; a cell has its own.
+        expansion: ρ (Eq. 22); there are ρχ experts.
+        ffn_multiple: FFN width / width.
+        heads: of attention; one is implied: there is no output projection, which the ViT block drops for one head of
+            full width.
+        positions: (ours) parameter-free, added after the input projection.
+        router_activation: (ours) between the router's two linear maps.
+        dropout: (ours) on the residual branches; needed by views = "dropout".
+        expert_scale: (ours) of W2 and b2 at initialisation: "variance" multiplies by ρ√χ, which gives the MoE the
+            variance of the dense FFN that it stands for; "one" leaves them.
+        pooling: (ours) what of a sequence is its representation: the mean over its tokens, or one of them.
+        padding: (ours) "routed": sequences are padded with zeros to the longest of their modality, and padding goes
+            through attention, routing, statistics, pruning and pooling as any token does; "masked": there is none.
+        router_input: (ours) what the router reads of a token: it standardised over its features, as experts do, or
+            the residual stream.
+        weights: (ours) of the experts that are routed to: their softmax values, as Eq. 20 leaves them after the cut,
+            or these divided by their sum.
+    """
 
     width: int = 256
     layers: int = 5
-    granularity: int = 8  # χ = FFN width / expert width (Eq. 21); top-k = χ
-    expansion: int = 8  # ρ (Eq. 22)
+    granularity: int = 8
+    expansion: int = 8
     ffn_multiple: int = 4
-    heads: int = 1  # implied: attention has no output projection, which the ViT block drops for one head of full width
-    positions: Positions = "none"  # (ours) parameter-free, added after the input projection
-    router_activation: Activation = "identity"  # (ours) between the router's two linear maps
-    dropout: float = 0.0  # (ours) on the residual branches; needed by views="dropout"
-    # (ours) of W2 and b2 at initialisation. Routing weights are softmax values over N = ρχ, of which the χ largest
-    # are kept: near 1/N each, so that χ independent experts add up to √χ/(ρχ) of one expert's output. "variance"
-    # multiplies by ρ√χ, which gives the MoE the variance of the dense FFN that it stands for; "one" leaves it.
+    heads: int = 1
+    positions: Positions = "none"
+    router_activation: Activation = "identity"
+    dropout: float = 0.0
     expert_scale: ExpertScale = added("variance", neutral="one")
-    # (ours) What of a sequence is its representation: the mean over its tokens, or one of them.
     pooling: Pooling = added("mean", neutral="mean")
-    # (ours) "routed": sequences are padded with zeros to the longest of their modality, and padding goes through
-    # attention, routing, statistics, pruning and pooling as any token does. "masked": there is none.
     padding: Padding = added("masked", neutral="masked")
-    # (ours) What the router reads of a token: it standardised over its features, as experts do, or the residual stream.
     router_input: RouterInput = added("standardized", neutral="standardized")
-    # (ours) Of the experts that are routed to: their softmax values, as Eq. 20 leaves them after the cut, or these
-    # divided by their sum.
     weights: Weights = added("softmax", neutral="softmax")
 
     def __post_init__(self) -> None:

@@ -93,7 +93,16 @@ def _paths(kind: type, *path: str) -> Iterator[tuple[str, ...]]:
             yield from _paths(cast(type, hint), *path, name)
 
 
-_TOML = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", tuple: "an array"}
+_TOML = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"}
+_LISTS = {int: "integers, such as [1, 2]", float: "numbers, such as [1.0, 0.5]"}
+
+
+def _expected(hint: Any) -> str:
+    """What a field takes, as someone who writes TOML knows it."""
+    if get_origin(hint) is not tuple:
+        return _TOML[hint]
+    item = get_args(hint)[0]
+    return f"a list of {_LISTS[item] if item in _LISTS else f'names, such as {list(get_args(item)[:2])}'}"
 
 
 # What people mean by values that there are not, where the nearest name is not it.
@@ -128,7 +137,7 @@ def _coerced(hint: Any, value: Any, at: str) -> Any:
     if type(value) is not kind:
         one = kind is tuple and type(value) is get_args(hint)[0]
         remedy = f"write [{_shown(value)}]" if one else "correct the value"
-        raise UserError(f"{at}: expected {_TOML[kind]}, got {_shown(value)}; {remedy}")
+        raise UserError(f"{at}: expected {_expected(hint)}, got {_shown(value)}; {remedy}")
     return value
 
 

@@ -50,6 +50,11 @@ def default_scale(dataset: str) -> str:
     return "paper" if dataset in PAPER_DATASETS else "smoke"
 
 
+def declared_by_methods(scale: str) -> dict[str, Tables]:
+    """What each prior method needs of a scale."""
+    return {name: method.scales[scale] for name, method in METHODS.items() if scale in method.scales}
+
+
 def scale_tables(scale: str, dataset: str) -> Tables:
     """The changes to the default settings that a scale makes for a dataset.
 
@@ -59,6 +64,5 @@ def scale_tables(scale: str, dataset: str) -> Tables:
     if scale not in SCALES:
         raise UserError(f"--scale: unknown scale {scale!r}; {nearest(scale, SCALES)}")
     assert all(set(given) <= SCALES.keys() for given in _DECLARED), "a declaration names a scale that there is not"
-    declared = {name: method.scales[scale] for name, method in METHODS.items() if scale in method.scales}
     own = EMBEDDED[dataset].scales if dataset in EMBEDDED else FILES[dataset].scales if dataset in FILES else {}
-    return merged(merged(SCALES[scale], {"method": declared}), own.get(scale, {}))
+    return merged(merged(SCALES[scale], {"method": declared_by_methods(scale)}), own.get(scale, {}))

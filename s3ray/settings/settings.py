@@ -13,7 +13,7 @@ from functools import reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from s3ray.configuration import check_listed, check_not_negative, check_whole
+from s3ray.configuration import check_listed, check_not_negative, check_whole, comments
 from s3ray.data.dataset import Dataset
 from s3ray.data.embedded import EMBEDDED
 from s3ray.errors import UserError, nearest
@@ -35,8 +35,19 @@ def _table(method: Method) -> type[Any]:
     """A prior method's table: its own settings, and of its optimizer what is not to be Specialization's."""
     hints = get_type_hints(OptimizerConfig)
     budget = [(name, hints[name] | None, field(default=None)) for name in TRAINING]
+    told = {name: f"{comments(OptimizerConfig)[name]} Left out: Specialization's." for name in TRAINING}
     name = f"{method.settings.__name__}Table"
-    return dataclasses.make_dataclass(name, budget, bases=(method.settings,), frozen=True, slots=True, kw_only=True)
+    return dataclasses.make_dataclass(
+        name, budget, bases=(method.settings,), namespace=_told(told), frozen=True, slots=True, kw_only=True
+    )
+
+
+def _told(comments: Mapping[str, str]) -> dict[str, Any]:
+    """The docstring of a class that is made of declarations."""
+    return {
+        "__doc__": "Made of declarations.\n\nAttributes:\n"
+        + "".join(f"    {name}: {text}\n" for name, text in comments.items())
+    }
 
 
 _TABLES = {name: _table(method) for name, method in METHODS.items()}
@@ -46,6 +57,7 @@ else:
     MethodTables = dataclasses.make_dataclass(
         "MethodTables",
         [(name, table, field(default=table())) for name, table in _TABLES.items()],
+        namespace=_told({name: f"{', '.join(method.outputs.values())}." for name, method in METHODS.items()}),
         frozen=True,
         slots=True,
         kw_only=True,
@@ -54,7 +66,25 @@ else:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a (scale, dataset) pair fixes; a cell adds method, χ, batch size and seed."""
+    """Everything that a (scale, dataset) pair fixes; a cell adds method, χ, batch size and seed.
+
+    A finished grid grows by adding to what it fans out over (granularities, seeds, batch sizes): only what is new runs.
+
+    Attributes:
+        model: the shape of an encoder; the parameter counts of Tables 4 and 5 fix most of it.
+        specialization: the first stage: all encoders, without labels.
+        selection: the second stage: the routers alone, with labels.
+        sparsification: the third stage: pruning at inference.
+        probe: scikit-learn's logistic regression on the representations of all modalities.
+        method: prior methods, a table each.
+        granularities: χ that the grids fan out over.
+        seeds: that the grids fan out over.
+        batch_sizes: of Figure 3 and the full grid; the first is all other exhibits' (ours): the paper names none.
+        standardize: (ours) of your own data: features get mean 0 and deviation 1.
+        calibrate: (ours) of your own data: a few settings are tried before a sweep.
+        max_steps: (ours) of your own data: longer sequences are subsampled evenly to so many steps.
+        margin: (ours) points of accuracy within which a result counts as equal to the paper's.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     specialization: SpecializationSettings = field(default_factory=SpecializationSettings)
@@ -62,16 +92,13 @@ class Settings:
     sparsification: SparsificationSettings = field(default_factory=SparsificationSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     method: MethodTables = field(default_factory=MethodTables)
-    # What the grids fan out over. A finished grid grows by adding to these: only what is new runs.
     granularities: tuple[int, ...] = (2, 4, 8)
     seeds: tuple[int, ...] = (0, 1, 2)
-    # Of Figure 3 and the full grid. The first is that of all other exhibits (ours): the paper names none.
     batch_sizes: tuple[int, ...] = (256, 64, 128, 512)
-    # (ours) Of data of the user's: features get mean 0 and deviation 1, and a few settings are tried before a sweep.
     standardize: bool = True
     calibrate: bool = True
-    max_steps: int | None = None  # (ours) of such data, longer sequences are subsampled evenly to so many steps
-    margin: float = 1.5  # points of accuracy within which a result counts as equal to the paper's (ours)
+    max_steps: int | None = None
+    margin: float = 1.5
 
     def __post_init__(self) -> None:
         check_listed(self, "granularities", "seeds", "batch_sizes")

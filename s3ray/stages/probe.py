@@ -35,12 +35,19 @@ NOTHING: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})  # the indicator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:
-    """scikit-learn's logistic regression on the representations of all modalities."""
+    """scikit-learn's logistic regression on the representations of all modalities.
+
+    Attributes:
+        inverse_regularization: C of scikit-learn.
+        max_iterations: of its solver, L-BFGS.
+        on_sphere: (ours) probe the l2-normalised z that the losses see.
+        standardize: (ours) representations, by the training split's statistics.
+    """
 
     inverse_regularization: float = 1.0
     max_iterations: int = 1000
-    on_sphere: bool = True  # (ours) probe the l2-normalised z that the losses see
-    standardize: bool = True  # (ours) by the training split's statistics
+    on_sphere: bool = True
+    standardize: bool = True
 
     def __post_init__(self) -> None:
         check_whole(self, "max_iterations")

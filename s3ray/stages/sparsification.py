@@ -22,12 +22,18 @@ class SparsificationSettings:
 
     Beside the ranked curve stand its controls: p = 0, where no expert is computed, always; and curves over the same
     ratios that keep other pairs than the router's first.
+
+    Attributes:
+        ratios: shares p of the pairs that are kept, each a point of the curve.
+        batch_size: samples of a pool, among whose pairs the ranking is.
+        controls: (ours) which curves stand beside the ranked one.
+        scope: (ours) among which pairs the curve ranks; controls keep their share of every layer.
     """
 
     ratios: tuple[float, ...] = PRESERVATION_RATIOS
     batch_size: int = 256
-    controls: tuple[Control, ...] = ("random",)  # (ours)
-    scope: Scope = "layer"  # (ours) among which pairs the curve ranks; controls keep their share of every layer
+    controls: tuple[Control, ...] = ("random",)
+    scope: Scope = "layer"
 
     def __post_init__(self) -> None:
         check_listed(self, "ratios")

@@ -43,7 +43,20 @@ Views = Literal["same", "dropout"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecializationSettings:
-    """Weights of Eqs. 27 and 93."""
+    """Weights of Eqs. 27 and 93.
+
+    Attributes:
+        optimizer: (ours) what trains all parameters.
+        temperature: τ of both InfoNCE losses.
+        lambda_rep: weight of L_rep (Eq. 25).
+        lambda_dsc: weight of L_dsc (Eq. 26).
+        lambda_aux: weight of the auxiliary loss (Eq. 93), which the next four are terms of.
+        lambda_imp: weight of importance (Eq. 95).
+        lambda_load: weight of load (Eq. 101).
+        lambda_local: weight of local entropy (Eq. 103).
+        lambda_global: weight of global entropy (Eq. 105).
+        views: of L_rep: "same" as printed in Eq. 25; "dropout": two stochastic passes (ours).
+    """
 
     optimizer: OptimizerConfig = OptimizerConfig(epochs=100, learning_rate=1e-4)
     temperature: float = 0.1
@@ -54,7 +67,7 @@ class SpecializationSettings:
     lambda_load: float = 1.0
     lambda_local: float = 1.0
     lambda_global: float = 1.0
-    views: Views = "same"  # "same" as printed in Eq. 25; "dropout": two stochastic passes (ours)
+    views: Views = "same"
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.1)

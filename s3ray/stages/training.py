@@ -36,13 +36,21 @@ Snapshot = dict[str, Any]  # tensors, numbers, and containers of them: all that 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay to zero. All of it (ours): the paper names none."""
+    """AdamW with linear warm-up and cosine decay to zero. All of it (ours): the paper names none.
+
+    Attributes:
+        epochs: passes over the training split.
+        learning_rate: the largest, after warm-up.
+        weight_decay: AdamW's, decoupled.
+        warmup: share of the steps.
+        gradient_clip: largest global norm of the gradient.
+    """
 
     epochs: int
     learning_rate: float
     weight_decay: float = 0.01
-    warmup: float = 0.05  # share of the steps
-    gradient_clip: float = 1.0  # largest global norm
+    warmup: float = 0.05
+    gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole(self, "epochs")

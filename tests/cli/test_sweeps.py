@@ -39,6 +39,7 @@ FLAGS = {
     "--config",
     "--max-steps",
     "--verbose",
+    "--version",
 }
 
 

@@ -32,11 +32,11 @@ def sweep(*arguments: object, file: Path = FIGURE3, **environment: str) -> subpr
     )
 
 
-def sweep_here(*arguments: object, file: Path = FIGURE3) -> subprocess.CompletedProcess[str]:
+def sweep_here(*arguments: object, file: Path = FIGURE3, **environment: str) -> subprocess.CompletedProcess[str]:
     """A sweep file in this process, for what ends before Ray: a start of Python and torch takes seconds."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in {"RAY_ADDRESS": "local", "COLUMNS": "200", "NO_COLOR": "1"}.items():
+        for name, value in {"RAY_ADDRESS": "local", "COLUMNS": "200", "NO_COLOR": "1", **environment}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", [str(file), *map(str, arguments)])
         with pytest.raises(SystemExit) as left:

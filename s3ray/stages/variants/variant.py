@@ -20,14 +20,24 @@ from s3ray.stages.training import OptimizerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionSettings:
-    """Weights of Eq. 33, for all variants."""
+    """Weights of Eq. 33, for all variants.
+
+    Attributes:
+        optimizer: (ours) what trains the routers.
+        temperature: τ of L_suff.
+        lambda_suff: weight of L_suff (Eq. 30).
+        lambda_min: weight of L_min (Eq. 32).
+        positives: (ours) of L_suff: "all", as Eq. 29 has them; "others": within a modality a sample is none of its
+            own.
+        noise: (ours) the routers' noise stays on, as in Specialization; dropout with it.
+    """
 
     optimizer: OptimizerConfig = OptimizerConfig(epochs=50, learning_rate=1e-3)
     temperature: float = 0.1
     lambda_suff: float = 1.0
     lambda_min: float = 1.0
-    positives: Positives = added("all", neutral="all")  # (ours) of L_suff; "all", as Eq. 29 has it
-    noise: bool = added(False, neutral=False)  # (ours) of the routers stays on, as in Specialization; dropout with it
+    positives: Positives = added("all", neutral="all")
+    noise: bool = added(False, neutral=False)
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=0.1)
