@@ -128,7 +128,10 @@ def test_report_to_a_place_that_cannot_be_written(finished: Any, object_storage:
 def test_report_of_a_sweep_that_has_no_results(finished: Any, tmp_path: Path) -> None:
     storage = finished(["digits"])
     for arguments, message in (
-        (["--storage", storage, "--sweep", "full_grid"], "holds no results of 'full_grid'; known: table3_selection_losses, table3_"),
+        (
+            ["--storage", storage, "--sweep", "full_grid"],
+            "holds no results of 'full_grid'; known: table3_selection_losses, table3_",
+        ),
         (["--storage", tmp_path / "empty"], "holds no results of any sweep; run a sweep first"),
     ):
         assert_one_sentence(s3ray("report", "--output", tmp_path / "report", *arguments), message)
