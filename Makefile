@@ -50,7 +50,7 @@ cluster-test: $(VENV)/installed-dev
 
 # The pages of docs/, with what is made of the code: site/index.html.
 docs: $(VENV)/installed-dev
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
 $(VENV)/installed: pyproject.toml
