@@ -1,17 +1,19 @@
 """170 faults on real processes over a store, without Ray: kills, stops, disks, object storage, damage, wrong clocks.
 
-Each is drawn by its kind, its number and the seed, and befalls drivers (tests/shared/processes.py). Then the same command
-comes again, undisturbed. What must hold, the rules:
+Each is drawn by its kind, its number and the seed, and befalls drivers (tests/shared/processes.py). Then the same
+command comes again, undisturbed. What must hold, the rules:
 
 - It ends well, and the tables are those of a sweep that nothing befell, bit for bit. Left out of this are columns that
   tell when and in how many seconds: `committed_at` and all that end in `seconds`.
-- A run is computed after its result counted only if the fault damaged or deleted that result, or one that it stands on,
-  or if the process that does so stood still meanwhile. No two processes work under one claim at once, the same excepted.
+- A run is computed after its result counted only if the fault damaged or deleted that result, or one that it stands
+  on, or if the process that does so stood still meanwhile. No two processes work under one claim at once, the same
+  excepted.
 - A process ends well, or gives up with a sentence or an error of the storage; never with another exception.
-- Nothing is left but what a finished sweep has. What has no tag of its process (attempts, files of conditional writes) is
-  proved dead by a day alone (s3ray/store/leftovers.py): the test sets its times back by one, and clears. On object
-  storage attempts are not looked for. What was damaged and set aside stays, after damage alone.
-- `audit` finds nothing. After damage it may find what nobody read, once; then the same command mends that, too.
+- Nothing is left but what a finished sweep has. Attempts, which have no tag of their process, are proved dead by a day
+  alone (s3ray/store/leftovers.py): the test sets their times back by one, and clears. On object storage they are not
+  looked for. What was damaged and set aside stays, after damage alone.
+- `audit` finds nothing. After damage it may find what nobody read, once: it is deleted where the sentence says so, then
+  the same command mends the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -359,6 +360,9 @@ def _damaged(what: str) -> Callable[[Scene], None]:
         content = victim.read_bytes()
         victim.write_bytes(HARMS[scene.number % len(HARMS)](scene.draw, content))
         scene.is_damaged = True
+        if what in ("environment", "manifest", "arrays", "table", "info", "weights", "rows", "marker"):
+            shutil.copytree(scene.base, scene.folder / "as it is")
+            assert audit(Store(str(scene.folder / "as it is"))).faults != []
         if what in ("marker", "weights", "rows"):
             scene.gone(victim.relative_to(scene.base).parts[2])
 
@@ -455,8 +459,8 @@ def _assert_nothing_lost(scene: Scene) -> None:
     _again(scene)
     if scene.is_damaged and (found := audit(scene.store)).faults:
         if scene.base.exists():
-            for path in scene.base.glob(FINISHED["drift"]):  # as it is told to: nothing depends on one
-                if any(path.name in fault for fault in found.faults):
+            for path in [*scene.base.glob(FINISHED["drift"]), *scene.base.glob(FINISHED["environment"])]:
+                if any(path.name in fault and "delete it" in fault for fault in found.faults):
                     path.unlink()
         _again(scene)
     for process in scene.started[before:]:
@@ -513,15 +517,13 @@ def _assert_nothing_left(scene: Scene) -> None:
         left = [key for key in scene.objects.objects() if key.startswith((".", "checkpoints/"))]
         assert left == []
         return
-    for path in scene.base.rglob("*"):
-        with suppress(FileNotFoundError):
-            os.utime(path, (time.time() - 25 * 3600,) * 2, follow_symlinks=False)
-    tagged = [path for path in clear_leftovers(store) if "-" in Path(path).name.lstrip(".")[:12]]
-    assert tagged == [], "their process was known to have died"
     left = [path for path in scene.base.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".")]
-    left += [path for path in scene.base.glob("checkpoints/*/*")]
+    left += scene.base.glob("checkpoints/*/*")
     left += [path for path in scene.base.rglob("*.damaged") if not scene.is_damaged]
     assert left == []
+    for path in scene.base.glob("artifacts/**/*"):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    clear_leftovers(store)
     assert audit(store).unnamed == 0
 
 

@@ -265,7 +265,7 @@ def _live(store: Store, driver: Driver, log: Callable[..., None]) -> None:
         worked = False
         for cell in cells:
             try:
-                if not any([claims.free(claim) for claim in cell.ready(committed)]):
+                if not any(list(map(claims.free, cell.ready(committed)))):
                     continue
                 worked = True
                 _attempt(cell, store, driver, claims, log)
