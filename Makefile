@@ -43,7 +43,7 @@ test: $(VENV)/installed-dev
 # Other interleavings every time; SEED=number repeats those of a run.
 faults: $(VENV)/installed-dev
 	S3RAY_INTERLEAVINGS=100000 S3RAY_SEED=$(SEED) $(BIN)/python -m pytest --numprocesses 2 tests/store/test_protocol.py
-	S3RAY_SEED=$(SEED) $(BIN)/python -m pytest $(PARALLEL) -m faults
+	S3RAY_SEED=$(SEED) $(BIN)/python -m pytest $(PARALLEL) -m faults tests/faults
 
 cluster-test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m cluster

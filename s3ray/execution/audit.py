@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.execution.drift import ROWS, WEIGHTS, Difference, artifact_files, rows_of
-from s3ray.execution.provenance import machine_kind
+from s3ray.execution.provenance import digest_of_environment, machine_kind
 from s3ray.model import TrainedModel
 from s3ray.stages.stage import Context, Inputs, StageRun
 from s3ray.store import DamagedError, Marker, Store
@@ -135,6 +136,7 @@ def audit(
         datasets = _datasets(store, found)
         _tables(store, found)
         _checkpoints(store, found)
+        _environments(store, found)
         known = sorted(markers if among is None else markers.keys() & set(among))
         drawn = (draw or random.Random()).sample(known, min(sample, len(known)))
         for identity in drawn:
@@ -265,6 +267,17 @@ def _checkpoints(store: Store, found: Audit) -> None:
             found.faults.append(
                 f"{store.address('checkpoints', identity, name)}: damaged; the next run of its sweep deletes it and "
                 f"goes on from an earlier one"
+            )
+
+
+def _environments(store: Store, found: Audit) -> None:
+    """The packages that results ran with: a list's name is its digest."""
+    for name in store.names("environments"):
+        named = re.fullmatch(r"([0-9a-f]{16})\.txt", name)
+        if named and digest_of_environment(store.read("environments", name)) != named[1]:
+            found.faults.append(
+                f"{store.address('environments', name)}: damaged; no result depends on it, delete it, and the next run "
+                f"with these packages writes it again"
             )
 
 

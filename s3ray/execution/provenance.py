@@ -41,7 +41,11 @@ def environment() -> str:
 
 def environment_digest() -> str:
     """Names `environment` in markers and in the store."""
-    return hashlib.sha256(environment().encode()).hexdigest()[:16]
+    return digest_of_environment(environment().encode())
+
+
+def digest_of_environment(listed: bytes) -> str:
+    return hashlib.sha256(listed).hexdigest()[:16]
 
 
 def machine_kind(device: torch.device) -> str:

@@ -26,6 +26,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from pyarrow import fs as pafs
 
 from s3ray.paths import sync_folder, sync_made_folders
+from s3ray.traces import tag
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -74,7 +75,7 @@ class Conditional(ABC):
         Raises:
             OSError: it could not be asked: no access, no such bucket, too busy, a disk that cannot be written.
         """
-        key = f".conditions-{uuid.uuid4().hex}"
+        key = f".conditions-{tag()}-{uuid.uuid4().hex}"
         try:
             first = self.create(key, b"first")
             if first is None:
@@ -140,7 +141,7 @@ class _OnDisk(Conditional):
     def _take(self, key: str, content: bytes, number: int) -> str | None:
         target = self._file(key, number)
         sync_made_folders(target.parent)
-        staged = target.parent / f"{uuid.uuid4().hex}.tmp"
+        staged = target.parent / f"{tag()}-{uuid.uuid4().hex}.tmp"
         try:
             with staged.open("xb") as file:
                 file.write(content)

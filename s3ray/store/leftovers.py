@@ -3,8 +3,9 @@
     runs/<run>/                              with the tag of the process that ran it in its name (s3ray/traces.py)
     data/.<content>-<tag>-…/                 a dataset that was being published
     .writable-<tag>-…, **/<tag>-….tmp        a file that was being written
-    .conditions-…, **/<hex>.tmp              the same, of a conditional write; without a tag
+    .conditions-<tag>-…                      the same, to try conditional writes
     artifacts/<stage>/<identity>/<attempt>/  that no marker names
+    checkpoints/<identity>/                  of a run that is committed: its writer died before it deleted them
 
 A store may lie in a folder with other things: only names that we give, whole, are looked at.
 
@@ -12,12 +13,13 @@ What proves that nobody needs them any more, the rules:
 
 - A process of this machine and of our space of process numbers lives or does not; the system says which. A number that
   was given again is told apart by when its process started. Of a run the driver counts: its workers end with it.
+- Checkpoints of a committed run need no proof: what a writer that comes second still saves there changes nothing.
 - Of any other process, and of what has no tag, such as an attempt: nothing in it has been written for 24 hours by the
   storage's own clock. All of these are written for seconds, or every few seconds. One that was stopped for a day and
   goes on finds its file gone, and fails with a sentence or begins again: no result depends on one.
 
-What has a marker, published data, results, checkpoints and claims are never touched. Attempts and unfinished files are
-looked for on a disk alone: an object appears when it is complete, and listing all of them costs minutes.
+What has a marker, published data, results, other checkpoints and claims are never touched. Attempts and unfinished
+files are looked for on a disk alone: an object appears when it is complete, and listing all of them costs minutes.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _FOLDERS = ("artifacts", "checkpoints", "claims", "data", "environments", "resul
 _TAGGED = r"(p[0-9a-f]{8}-\d+-\d+-)?"
 _RUN = re.compile(rf".+-\d{{8}}-\d{{6}}-{_TAGGED}[0-9a-f]{{6}}", re.ASCII)
 _STAGED = re.compile(rf"\.[0-9a-f]{{64}}-{_TAGGED}[a-z0-9_]{{8}}", re.ASCII)
-_PROBE = re.compile(rf"\.writable-{_TAGGED}([0-9a-f]{{32}}|now)|\.conditions-[0-9a-f]{{32}}(\.~\d+)?", re.ASCII)
+_PROBE = re.compile(
+    rf"\.writable-{_TAGGED}([0-9a-f]{{32}}|now)|\.conditions-{_TAGGED}[0-9a-f]{{32}}(\.~\d+)?", re.ASCII
+)
 _UNFINISHED = re.compile(rf"{_TAGGED}[0-9a-f]{{32}}\.tmp", re.ASCII)
 _IDENTITY, _ATTEMPT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{12}")
 
@@ -58,6 +62,10 @@ def clear_leftovers(store: Store) -> list[str]:
                 is_file = store.fs.get_file_info(store.path(found)).is_file
                 (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
                 cleared.append(found)
+    for found in _outlived(store):
+        with suppress(OSError):
+            store.fs.delete_dir(store.path(found))
+            cleared.append(found)
     return cleared
 
 
@@ -97,6 +105,18 @@ def _candidates(store: Store) -> Iterator[str]:
         for identity in filter(_IDENTITY.fullmatch, _entries(store, "artifacts", stage)):
             with suppress(OSError):
                 yield from (f"artifacts/{stage}/{identity}/{a}" for a in _unnamed(store, stage, identity))
+
+
+def _outlived(store: Store) -> Iterator[str]:
+    """Folders of checkpoints whose run is committed."""
+    if not (identities := list(filter(_IDENTITY.fullmatch, _entries(store, "checkpoints")))):
+        return
+    stages = _entries(store, "artifacts")
+    for identity in identities:
+        for stage in stages:
+            with suppress(OSError):
+                if store.marker_of(stage, identity) is not None:
+                    yield f"checkpoints/{identity}"
 
 
 def _unnamed(store: Store, stage: str, identity: str) -> set[str]:

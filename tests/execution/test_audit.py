@@ -106,6 +106,7 @@ def flip(file: Path) -> None:
         ("data/*/manifest.json", "the published dataset is damaged"),
         ("results/tiny/table.csv", "missing, damaged or being written"),
         ("results/tiny/info.json", "missing, damaged or being written"),
+        ("environments/*.txt", "damaged; no result depends on it"),
     ],
 )
 def test_every_kind_of_damage_is_a_sentence_with_its_remedy(finished: Finished, pattern: str, said: str) -> None:

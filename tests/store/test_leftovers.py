@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -69,6 +70,8 @@ def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
             f"data/.{content}-{by}-ab_cd_12",
             f"checkpoints/c/{by}-{HEXADECIMAL}.tmp",
             f".writable-{by}-{HEXADECIMAL}",
+            f".conditions-{by}-{HEXADECIMAL}",
+            f".conditions-{by}-{HEXADECIMAL}.~1",
             f"{by}-{HEXADECIMAL}.tmp",
         }
 
@@ -119,6 +122,20 @@ def test_a_marker_that_cannot_be_read_may_name_any_attempt(store: Store, tmp_pat
     assert clear_leftovers(store) == []
 
 
+@pytest.mark.parametrize("place", ["disk", "objects"])
+def test_checkpoints_of_a_committed_run_are_cleared(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Its writer died between its marker and deleting them; of a run that is not committed they stay."""
+    store = Store(str(tmp_path) if place == "disk" else request.getfixturevalue("object_storage").uri)
+    store.commit(RUN, {"a.bin": b"payload"}, seconds=1.0, provenance={})
+    unfinished = toy_run(seed=1)
+    for run in (RUN, unfinished):
+        store.save_checkpoint(run, 1, b"progress")
+    store.write("x", "artifacts", ".DS_Store")
+    assert clear_leftovers(store) == [f"checkpoints/{RUN.identity}"]
+    assert (store.checkpoint_step(RUN), store.checkpoint_step(unfinished)) == (None, 1)
+    assert clear_leftovers(store) == []
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -140,13 +157,23 @@ def test_other_peoples_files_stay(path: str, store: Store, tmp_path: Path) -> No
     assert (tmp_path / path).exists()
 
 
-def test_what_a_killed_conditional_write_left_is_cleared_after_a_day(store: Store, tmp_path: Path) -> None:
+def test_what_has_no_tag_is_cleared_after_a_day(store: Store, tmp_path: Path) -> None:
     names = {f".conditions-{HEXADECIMAL}", f".conditions-{HEXADECIMAL}.~1", f"{HEXADECIMAL}.tmp"}
     for name in names:
         store.write("x", name)
     assert clear_leftovers(store) == []
     age(tmp_path)
     assert set(clear_leftovers(store)) == names
+
+
+def test_a_conditional_write_that_is_killed_leaves_what_is_known_to_be_dead(store: Store, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\nfrom s3ray.store import Store\n"
+        "os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nStore(sys.argv[1]).conditional.probe()"
+    )
+    assert subprocess.run([sys.executable, "-c", program, store.base]).returncode == -signal.SIGKILL
+    assert len(clear_leftovers(store)) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stray", ["runs", "data", "artifacts", "artifacts/probe", f"artifacts/probe/{'a' * 64}"])
