@@ -105,6 +105,8 @@ class Watch:
         cells = record.cells or ledger.added()
         self._committed = committed_of(self._store, cells, self._committed)
         left = [cell for cell in cells if missing_of(cell, self._committed)]
+        if record.cells and not left and (ended or alive is False):
+            return None  # another call has done what it left
         failed = {cell.cell: failures[cell.identity] for cell in left if cell.identity in failures}
         open_cells = [cell for cell in left if cell.identity not in failures]
         at_work = self._at_work(open_cells)

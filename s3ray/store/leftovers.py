@@ -13,6 +13,7 @@ What proves that nobody needs them any more, the rules:
 
 - A process of this machine and of our space of process numbers lives or does not; the system says which. A number that
   was given again is told apart by when its process started. Of a run the driver counts: its workers end with it.
+- What is known of cells that failed is kept for a week after its last line, whoever wrote it: somebody may ask why.
 - Checkpoints of a committed run need no proof: what a writer that comes second still saves there changes nothing.
 - Of any other process, and of what has no tag, such as an attempt: nothing in it has been written for 24 hours by the
   storage's own clock. All of these are written for seconds, or every few seconds. One that was stopped for a day and
@@ -37,6 +38,7 @@ from s3ray.store.store import Store
 from s3ray.traces import has_died, tag
 
 HOURS = 24.0
+FAILED_HOURS = 7 * HOURS
 _FOLDERS = ("artifacts", "checkpoints", "claims", "data", "environments", "results", "search", "tensorboard")
 _TAGGED = r"(p[0-9a-f]{8}-\d+-\d+-)?"
 _RUN = re.compile(rf".+-\d{{8}}-\d{{6}}-{_TAGGED}[0-9a-f]{{6}}", re.ASCII)
@@ -54,10 +56,10 @@ def clear_leftovers(store: Store) -> list[str]:
     cleared = []
     for found in _candidates(store):
         with suppress(OSError):  # another sweep clears it, too, or it is somebody else's
-            died = has_died(found.rpartition("/")[2])
-            if died is None:
+            died, failed = has_died(found.rpartition("/")[2]), _tells_of_failures(store, found)
+            if died is None or (died and failed):
                 written = _last_written(store, found)
-                died = written is not None and now - written > HOURS * 3600
+                died = written is not None and now - written > (FAILED_HOURS if failed else HOURS) * 3600
             if died:
                 is_file = store.fs.get_file_info(store.path(found)).is_file
                 (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
@@ -67,6 +69,11 @@ def clear_leftovers(store: Store) -> list[str]:
             store.fs.delete_dir(store.path(found))
             cleared.append(found)
     return cleared
+
+
+def _tells_of_failures(store: Store, found: str) -> bool:
+    """Whether it is of a call that gave cells up: `s3ray logs` tells why."""
+    return found.startswith("runs/") and bool(store.names(found, "failures"))
 
 
 def _now(store: Store) -> float:

@@ -57,6 +57,10 @@ def test_a_call_that_says_so_has_ended_whoever_lives(store: Store, tiny_sweep: M
     assert call.alive is False
     assert call.ended is not None
     assert call.failed == {str(plan.cells[1].cell): "DivergedError: x"}
+    for cell in plan.cells:
+        for run in cell.runs:
+            commit(store, run)
+    assert Watch(store).look() == []  # another call has done what it left
 
 
 def test_cells_are_done_at_work_failed_or_wait(store: Store, tiny_sweep: ModuleType) -> None:

@@ -39,7 +39,7 @@ from s3ray.errors import STAYS
 from s3ray.execution.audit import audit
 from s3ray.store import Store
 from s3ray.store.claims import LEASE_SECONDS
-from s3ray.store.leftovers import HOURS, clear_leftovers
+from s3ray.store.leftovers import FAILED_HOURS, clear_leftovers
 from s3ray.sweep import Plan
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray]
@@ -194,10 +194,24 @@ def one_of_two_drivers_is_killed(sweeps: Sweeps) -> None:
     sweeps.ends_with(other, 0)
 
 
-def _stopped(sweeps: Sweeps, victim: str) -> None:
+def the_driver_is_stopped_while_another_runs(sweeps: Sweeps) -> None:
+    """Its worker group lives, and keeps what it claimed: the other sweep waits, and both end once it goes on."""
     process = sweeps.start()
     sweeps.moment(process)
-    stopped = sweeps.send(signal.SIGSTOP, victim, process)
+    (stopped,) = sweeps.send(signal.SIGSTOP, "driver", process)
+    other = sweeps.start()
+    time.sleep(2 * LEASE_SECONDS)
+    sweeps.kept = sweeps.attempts()
+    stopped.send_signal(signal.SIGCONT)
+    sweeps.ends_with(other, 0)
+    sweeps.ends_with(process, 0)
+
+
+def a_worker_is_stopped_while_another_sweep_runs(sweeps: Sweeps) -> None:
+    """Past its lease the other sweep does its work, and it changes nothing when it goes on."""
+    process = sweeps.start()
+    sweeps.moment(process)
+    stopped = sweeps.send(signal.SIGSTOP, "worker", process)
     began = time.monotonic()
     try:
         sweeps.ends_with(sweeps.start(), 0)
@@ -208,14 +222,6 @@ def _stopped(sweeps: Sweeps, victim: str) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGCONT)
     sweeps.ends_with(process, 0)
-
-
-def the_driver_is_stopped_while_another_runs(sweeps: Sweeps) -> None:
-    _stopped(sweeps, "driver")
-
-
-def a_worker_is_stopped_while_another_sweep_runs(sweeps: Sweeps) -> None:
-    _stopped(sweeps, "worker")
 
 
 def a_signal_comes(sweeps: Sweeps) -> None:
@@ -345,7 +351,7 @@ NUMBERS = dict(enumerate((*OWN, *STANDING)))
 WITH_SERVER = {the_storage_server_goes_away, the_storage_server_is_slow_or_throttles}
 MOUNTED = {the_storage_turns_read_only, the_storage_is_full}
 # Two compute the same there, if the first is stopped amid a stage; the second to commit tells how far it was off.
-TWICE = {the_driver_is_stopped_while_another_runs, a_worker_is_stopped_while_another_sweep_runs}
+TWICE = {a_worker_is_stopped_while_another_sweep_runs}
 
 
 def _names(sweeps: Sweeps) -> list[str]:
@@ -365,7 +371,7 @@ def _assert_nothing_is_left(sweeps: Sweeps) -> None:
         groups = json.loads(answer)["data"]["result"]["result"]
         assert (status, [group for group in groups if group["state"] != "REMOVED"]) == (200, [])
     if sweeps.server is None:
-        long_ago = time.time() - (HOURS + 1) * 3600
+        long_ago = time.time() - (FAILED_HOURS + 1) * 3600
         for name in _names(sweeps):
             os.utime(Path(sweeps.storage, name), (long_ago, long_ago))
         clear_leftovers(sweeps.store)

@@ -13,7 +13,7 @@ import pytest
 
 from object_storage import ObjectStorage
 from s3ray.store import Store
-from s3ray.store.leftovers import clear_leftovers
+from s3ray.store.leftovers import FAILED_HOURS, clear_leftovers
 from s3ray.traces import has_died, tag
 from toy_runs import toy_run
 
@@ -57,6 +57,15 @@ def test_a_process_is_known_to_have_died_on_its_own_machine_alone(dead: str) -> 
 def test_nothing_is_left_of_nothing(store: Store, tmp_path: Path) -> None:
     assert clear_leftovers(store) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_known_of_failed_cells_is_kept_for_a_week(store: Store, tmp_path: Path, dead: str) -> None:
+    for by in (dead, ELSEWHERE):
+        store.write("RuntimeError: x", "runs", run_name(by), "failures", "c")
+    age(tmp_path, FAILED_HOURS - 1)
+    assert clear_leftovers(store) == []
+    age(tmp_path, FAILED_HOURS + 1)
+    assert set(clear_leftovers(store)) == {f"runs/{run_name(by)}" for by in (dead, ELSEWHERE)}
 
 
 def test_what_a_dead_process_left_is_cleared_and_what_lives_or_may_live_stays(
