@@ -137,8 +137,8 @@ class Why:
 
     @property
     def reasons(self) -> list[Reason]:
-        """Why cells run, most frequent first. Where a cell's training is missing, all else follows from it."""
-        return _grouped({cell: causes[:1] if _trains(causes[0]) else causes for cell, causes in self.causes.items()})
+        """Why cells run, most frequent first; beside a training that is missing only what changed elsewhere."""
+        return _grouped({cell: _telling(causes) for cell, causes in self.causes.items()})
 
     @property
     def claimed(self) -> list[Reason]:
@@ -439,8 +439,11 @@ def _claimed(store: Store, roots: Mapping[Cell, Sequence[StageRun]]) -> dict[Cel
     return found
 
 
-def _trains(cause: Cause) -> bool:
-    return cause.run.stage.trains
+def _telling(causes: Sequence[Cause]) -> list[Cause]:
+    """Those that say something: where a training is missing, that the cell's floors are new as well does not."""
+    first, *others = causes
+    is_training = first.run.stage.trains and first.run.parent is None
+    return [first, *(cause for cause in others if cause.settings or not is_training)]
 
 
 def _key(cause: Cause) -> tuple[Any, ...]:

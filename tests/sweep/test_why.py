@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tiny_sweep
+from object_storage import ObjectStorage
 from s3ray.data.facts import DataFacts
 from s3ray.methods import METHODS
 from s3ray.settings import Settings, override
@@ -88,6 +89,10 @@ def test_in_an_empty_store_nothing_was_computed(store: Store) -> None:
         ({"sparsification": {"ratios": [1.0, 0.5, 0.3]}}, [": new, p 0.3"]),
         ({"sparsification": {"batch_size": 9}}, [", because sparsification.batch_size 256 → 9"]),
         ({"sparsification": {"controls": ["smallest"]}}, [": new, control smallest"]),
+        (
+            {"specialization": {"temperature": 0.5}, "probe": {"max_iterations": 9}},
+            [", because probe.max_iterations 1000 → 9", ", because specialization.temperature 0.2 → 0.5"],
+        ),
         (
             {"selection": {"lambda_min": 0.5}, "probe": {"inverse_regularization": 0.3}},
             [", because probe.inverse_regularization 0.1 → 0.3", ", because selection.lambda_min 1.0 → 0.5"],
@@ -188,6 +193,17 @@ def test_who_works_on_a_cell_is_said_and_who_has_died_is_not(full: Store) -> Non
     for file in place.iterdir():
         file.write_text(json.dumps(claim))
     assert why(plan, full).claimed == []
+
+
+def test_on_object_storage(object_storage: ObjectStorage) -> None:
+    store = Store(object_storage.uri)
+    plan = planned(store, seeds=(0,))
+    for cell in plan.cells:
+        store.commit(cell.training, FILES, seconds=1.0, provenance={})
+        with Claims(store).take(cell.training.claim):
+            found = why(planned(store, {"specialization": {"temperature": 0.5}}, seeds=(0,)), store)
+            assert [reason.because for reason in found.reasons] == [", because specialization.temperature 0.2 → 0.5"]
+            assert len(why(plan, store).claimed) == 1
 
 
 def test_of_many_results_some_are_read_and_that_is_said(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
