@@ -151,7 +151,7 @@ class Sweeps:
             self.ends_with(process, -signal.SIGKILL)
         else:
             # A sweep that is nearly done may be over before it notices that its Ray is dead.
-        self.ends_with(process, *((0, 1) if {"raylet", "gcs_server"}.intersection(victims) else (0,)))
+            self.ends_with(process, *((0, 1) if {"raylet", "gcs_server"}.intersection(victims) else (0,)))
 
     def __enter__(self) -> "Sweeps":
         return self
