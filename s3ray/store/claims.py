@@ -126,7 +126,7 @@ class Claimant:
         return self.held is not None and self._clock() - self._renewed < STOP_SECONDS
 
     def take(self) -> Steps[bool]:
-        """Take the claim if it is free."""
+        """Take the claim if it is free; OSError if the storage refuses it."""
         started = self._clock()  # before the claim is read: an earlier try of ours may still arrive after that
         found = yield Read()
         if not self._is_free(found):
@@ -178,11 +178,22 @@ class Claimant:
             self._version = now[1]
 
     def _written(self, claim: Claim, over: Found) -> Steps[Found]:
-        """Write `claim` over what was found; what stands there then."""
+        """Write `claim` over what was found; what stands there then.
+
+        OSError if the storage refused it and holds what it held: whoever asks would take that for another's claim.
+        """
         version: str | None = None
-        with suppress(OSError):  # it may have come through nevertheless
+        failure: OSError | None = None
+        try:
             version = yield Write(claim, over[1] if over else None)
-        return (claim, version) if version is not None else (yield Read())
+        except OSError as error:  # it may have come through nevertheless
+            failure = error
+        if version is not None:
+            return claim, version
+        now: Found = yield Read()
+        if failure is not None and now == over:
+            raise failure
+        return now
 
     def _is_free(self, found: Found) -> bool:
         if found is None or found[0].owner in ("", self._me.owner):

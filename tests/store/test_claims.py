@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -121,6 +123,22 @@ def test_a_claim_ends_with_its_work_even_if_that_fails(disk: Store) -> None:
     with pytest.raises(ZeroDivisionError), Claims(disk).take("model"):
         raise ZeroDivisionError
     assert Claims(disk).free("model")
+
+
+def test_storage_that_refuses_a_claim_is_not_taken_for_another_owner(
+    disk: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever found it free would try again for ever: nobody else is there to be waited for."""
+    claims = Claims(disk)
+    with claims.take("model"):
+        monkeypatch.setattr(os, "link", refused := mock.Mock(side_effect=OSError(errno.EROFS, "read-only")))
+    assert claims.free("model")  # ours, and not released
+    with pytest.raises(OSError, match="read-only"), claims.take("model"):
+        pass
+    monkeypatch.undo()
+    assert refused.call_count
+    with claims.take("model") as holds:
+        assert holds is not None
 
 
 def test_an_owner_without_a_sign_of_life_is_relieved_after_a_lease_by_the_observers_clock(disk: Store) -> None:

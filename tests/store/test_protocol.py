@@ -164,7 +164,7 @@ MUTATIONS = {
         "    self._write({self.path(*attempt, name): content for name, content in files.items()}, durable=True)\n",
     ),
     "the payload of the marker that counts is dropped": (Store, "commit", "if first is not None", "if first is None"),
-    "the parent's attempt is not compared": (Store, "markers", "parents == [*attempts[1:], None]", "parents"),
+    "the parent's attempt is not compared": (Store, "markers_of", "parents == [*attempts[1:], None]", "parents"),
     "a checkpoint of another parent is taken": (StageMonitor, "_latest", '.get("parent") == self._parent', ""),
     "data are published with their manifest first": (Store, "publish_dataset", '== "manifest', '!= "manifest'),
     "runs that go on are cleared": (leftovers, "clear_leftovers", "if died:", "if not died:"),
