@@ -10,10 +10,10 @@ from typing import Any
 
 import typer
 from mkdocs.structure.files import File, Files
-from s3ray.settings.reference import of_scale, reference, shown
 
 from s3ray.cli import app
 from s3ray.results.columns import COLUMNS
+from s3ray.settings.reference import of_scale, reference, shown
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {

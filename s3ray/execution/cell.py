@@ -284,10 +284,13 @@ def _replaced(run: StageRun) -> DamagedError:
 
 
 def labelled(plan: CellPlan) -> list[tuple[str, StageRun]]:
-    """A cell's runs in order, each with what it is called: its stage, or, of a curve, the curve's last, and branch."""
+    """A cell's runs in order, each with what it is called: its stage, or, of a curve, the curve's last, and branch.
+
+    What is called the same has one claim.
+    """
     labelled = [(plan.training.stage.name, plan.training)]
     for branch in plan.branches:
         for group in branch.groups:
             labelled += [(f"{group[-1].stage.name} {branch.branch}", run) for run in group]
-    labelled += [("controls", run) for run in plan.floors.values()]
+    labelled += [("controls" if run.parent else run.stage.name, run) for run in plan.floors.values()]
     return [*labelled, (plan.reference.stage.name, plan.reference)]

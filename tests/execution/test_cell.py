@@ -64,6 +64,7 @@ def test_every_stage_is_committed_once_and_in_order(finished: Finished, tiny_swe
         ("finished", "selection suff+min"),
         ("finished", "sparsification suff+min"),
         ("finished", "controls"),
+        ("finished", "untrained"),
         ("finished", "reference"),
     ]
     again: list[Event] = []

@@ -16,6 +16,7 @@ import torch
 from gloo_workers import be_worker, run_workers
 from s3ray.data.dataset import Dataset
 from s3ray.execution import Event, run_cell
+from s3ray.execution.cell import labelled
 from s3ray.execution.audit import audit
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
@@ -62,6 +63,14 @@ def test_a_run_is_claimed_with_the_model_that_it_trains_or_measures(cell: CellPl
     ]
 
 
+def test_what_is_said_together_is_claimed_together(cell: CellPlan) -> None:
+    """The untrained encoder was computed under the claim of what was said with it, and by two sweeps at once."""
+    claims: dict[str, set[str]] = {}
+    for label, part in labelled(cell):
+        claims.setdefault(label, set()).add(part.claim)
+    assert {len(found) for found in claims.values()} == {1}
+
+
 def test_cells_that_differ_in_what_follows_a_training_claim_the_same(tiny_sweep: ModuleType, cell: CellPlan) -> None:
     """Sweeps that differ only in their controls, or in their branches, each trained; the claim was all of a cell's."""
     from s3ray.sweep import curves, plan_cell
@@ -82,7 +91,7 @@ def test_what_another_sweep_works_on_is_left_to_it(tiny_sweep: ModuleType, store
                 complete = run(cell, tiny_sweep.DATA, store, events.append, ours)
         return complete, [event.stage for event in events if event.state == "finished"]
 
-    assert done(while_claimed=[cell.training]) == (False, ["reference"])
+    assert done(while_claimed=[cell.training]) == (False, ["untrained", "reference"])
     assert done(while_claimed=[selection_of(cell)]) == (
         False,
         ["specialization", "sparsification none", "controls"],

@@ -487,7 +487,8 @@ def _assert_nothing_twice(scene: Scene) -> None:
         if line["event"] == "committed" and line["first"]:
             counted.setdefault(line["identity"], line["at"])
         if line["event"] == "computed" and line["process"] not in scene.stopped and line["identity"] in counted:
-            assert line["identity"] in scene.again, f"computed again though it counted: {line}"
+            about = [one for one in lines if one.get("claim") == line["claim"] or one["event"] in ("left", "befell")]
+            assert line["identity"] in scene.again, f"computed again though it counted: {line} of {about}"
 
 
 def _assert_one_at_a_time(scene: Scene) -> None:
