@@ -16,8 +16,8 @@ import torch
 from gloo_workers import be_worker, run_workers
 from s3ray.data.dataset import Dataset
 from s3ray.execution import Event, run_cell
-from s3ray.execution.cell import labelled
 from s3ray.execution.audit import audit
+from s3ray.execution.cell import labelled
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
 from s3ray.stages.collective import rank
