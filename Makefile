@@ -1,8 +1,8 @@
 # `make sweep`: pruning curves on embedded data. `make effect`: whether it is the router that makes them. `make exhibits`:
 # every table and figure of the paper, and the report. `make paper DATA=folder`: the paper's grid on its own data.
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
-# `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader, 30 faults on
-# real sweeps.
+# `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader, 170 faults on
+# processes over a store, 30 on real sweeps.
 # `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
 # and make are needed (the report's test: chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
