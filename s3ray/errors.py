@@ -37,3 +37,30 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     suggestion = f"did you mean {close[0]!r}? " if close else ""
     return f"{suggestion}known: {', '.join(names)}"
+
+
+def meant(text: str, labels: Iterable[str], what: str) -> str:
+    """The one label that a text means: itself, or the only one that has its words.
+
+    Words that a label has as a whole are preferred to parts of words: `seed=1` is not `seed=10`.
+
+    Args:
+        what: the labels are called, in complaints.
+
+    Raises:
+        UserError: none is meant, or several are.
+    """
+    names, words = list(labels), text.casefold().split()
+    whole = [name for name in names if set(words) <= set(name.casefold().split())]
+    found = [name for name in names if name == text] or whole
+    found = found or [name for name in names if all(word in name.casefold() for word in words)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{text}: may be each of {_few(found)}; name more of it")
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.0)
+    raise UserError(f"{text}: is no name of {what}; {f'the nearest: {_few(close)}' if close else 'there is none'}")
+
+
+def _few(names: list[str], shown: int = 10) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,15 +1,20 @@
-"""A name of this process for what it may leave behind, by which others know whether it still lives."""
+"""Names of what a process may leave behind, by which others know whether it still lives."""
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import os
 import re
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
 _TAG = re.compile(r"(?:^|[.-])p([0-9a-f]{8})-(\d+)-(\d+)(?:[.-]|$)")
+
+TAGGED = r"(?:p[0-9a-f]{8}-\d+-\d+-)?"  # in a regular expression: a tag, and a dash behind it; or none
+_RUN = re.compile(rf"(?P<name>.+)-(?P<started>\d{{8}}-\d{{6}})-{TAGGED}[0-9a-f]{{6}}", re.ASCII)
 
 
 def tag() -> str:
@@ -35,6 +40,21 @@ def has_died(name: str) -> bool | None:
         return True
     except OSError:
         pass
+    return None
+
+
+def new_run(name: str) -> str:
+    """A name for a call of a sweep or search, with when it started and which process it is."""
+    return f"{name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+
+
+def named(run: str) -> tuple[str, str] | None:
+    """The sweep or search in the name of a run, and when it started; None if that is no run's name."""
+    match = _RUN.fullmatch(run)
+    with suppress(ValueError):  # no such day
+        if match is not None:
+            started = dt.datetime.strptime(match["started"], "%Y%m%d-%H%M%S").replace(tzinfo=dt.UTC)
+            return match["name"], started.isoformat()
     return None
 
 

@@ -26,13 +26,11 @@ from s3ray.cli.options import (
     StorageOption,
 )
 from s3ray.cli.sweeps import PlanFormat, planned
-from s3ray.errors import UserError, nearest
+from s3ray.errors import meant
 from s3ray.sweep import CellPlan, Plan
 from s3ray.sweep.why import Reason, Why, cached, grouped_runs, made
 from s3ray.sweep.why import why as why_of
 from s3ray.terminal import Terminal
-
-_NAMED = 3  # cells that a line names
 
 
 def why(
@@ -92,34 +90,9 @@ def _told(found: Why, plan: Plan, cells: list[CellPlan]) -> Iterator[dict[str, o
 
 
 def _named(plan: Plan, text: str) -> CellPlan:
-    """The cell that a text names: its label, or the only one whose label has all of its words.
-
-    Raises:
-        UserError: none, or several.
-    """
+    """The cell that a text names; UserError if it is none, or several."""
     by_label = {str(cell.cell): cell for cell in plan.cells}
-    words = text.split()
-    fitting = [label for label in by_label if label == text] or [
-        label for label in by_label if text in label or set(words) <= set(label.split())
-    ]
-    if len(fitting) == 1:
-        return by_label[fitting[0]]
-    if fitting:
-        raise UserError(f"CELL {text!r}: fits {len(fitting)} cells, {_few(fitting)}; say more of one")
-    raise UserError(f"CELL {text!r}: no cell of {plan.sweep.name} is called so; {_near(text, by_label)}")
-
-
-def _near(text: str, labels: dict[str, CellPlan]) -> str:
-    """The remedy for a name that fits no cell: of hundreds, the nearest and a few."""
-    import difflib
-
-    close = difflib.get_close_matches(text, labels, n=3, cutoff=0.3)
-    return nearest(text, close or list(labels)[:_NAMED]) if labels else "the sweep has none"
-
-
-def _few(labels: list[str]) -> str:
-    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
-    return ", ".join(labels[:_NAMED]) + more
+    return by_label[meant(text, by_label, f"a cell of {plan.sweep.name}")]
 
 
 def _print_cell(plan: Plan, cell: CellPlan, found: Why) -> None:

@@ -38,12 +38,13 @@ from s3ray.engine.progress import Progress
 from s3ray.engine.worker import MAX_ATTEMPTS, Pack, run_pack, with_memory_remedy
 from s3ray.errors import STAYS, LostError, UserError
 from s3ray.execution import Event
-from s3ray.execution.ledger import Ledger, PlanRecord, new_run
+from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.leftovers import clear_leftovers
 from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed
 from s3ray.sweep.memory import largest
+from s3ray.traces import new_run
 
 MAX_RESTARTS = 20
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import re
 import socket
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +25,7 @@ from typing import Any, NamedTuple
 from s3ray.execution.cell import labelled
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Plan
-from s3ray.traces import tag
+from s3ray.traces import named
 
 _FORMAT = 1
 
@@ -246,26 +244,6 @@ class Ledger:
     def failures(self) -> dict[str, str]:
         """Cause per identity of the cells that were given up."""
         return {name: self._read("failures", name).decode() for name in self._names("failures")}
-
-
-def new_run(name: str) -> str:
-    """A name for a call of a sweep or search, with when it started and which process it is (s3ray/traces.py)."""
-    return f"{name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
-
-
-_RUN = re.compile(r"(?P<name>.+)-(?P<day>\d{8})-(?P<time>\d{6})-(?:p[0-9a-f]{8}-\d+-\d+-)?[0-9a-f]{6}", re.ASCII)
-
-
-def named(run: str) -> tuple[str, str] | None:
-    """The sweep or search in the name of a run, and when it started; None if that is no run's name."""
-    match = _RUN.fullmatch(run)
-    if match is None:
-        return None
-    try:
-        started = dt.datetime.strptime(match["day"] + match["time"], "%Y%m%d%H%M%S").replace(tzinfo=dt.UTC)
-    except ValueError:
-        return None
-    return match["name"], started.isoformat()
 
 
 def calls(store: Store) -> list[str]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
-from s3ray.errors import UserError
+from s3ray.errors import UserError, meant
 from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, Told, calls, shown
 from s3ray.execution.status import committed_of, missing_of
 from s3ray.execution.tensorboard import last_rows
 from s3ray.store import Store, standing
-
-_SHOWN = 10  # names in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +41,6 @@ def entries(store: Store) -> list[Entry]:
     return found
 
 
-def matching(label: str, names: Collection[str]) -> str:
-    """The one cell that is meant: its label, or an unambiguous part of it.
-
-    Words that the label has as a whole are preferred to parts of words: `seed=1` is not `seed=10`.
-
-    Raises:
-        UserError: none is meant, or several are.
-    """
-    if label in names:
-        return label
-    words = label.casefold().split()
-    whole = [name for name in names if set(words) <= set(name.casefold().split())]
-    found = whole or [name for name in names if all(word in name.casefold() for word in words)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{label}: may be each of {_listed(found)}; name more of it")
-    close = difflib.get_close_matches(label, names, n=3, cutoff=0)
-    raise UserError(f"{label}: no cell that failed or is at work is called so; the nearest are {_listed(close)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def explained(store: Store, label: str) -> list[str]:
     """What is known of the cell that `label` means, in each call in which something happened to it.
 
@@ -80,10 +51,10 @@ def explained(store: Store, label: str) -> list[str]:
         known = entries(store)
         if not known:
             raise UserError(f"{store.option} {store.uri}: no sweep is at work on it or has left a failed cell")
-        name = matching(label, list(dict.fromkeys(entry.cell.cell for entry in known)))
-        meant = [entry for entry in known if entry.cell.cell == name]
-        begun = [entry for entry in meant if entry.is_begun]
-        return [line for entry in begun or meant[:1] for line in _told(store, entry)]
+        name = meant(label, dict.fromkeys(entry.cell.cell for entry in known), "a cell that failed or is at work")
+        own = [entry for entry in known if entry.cell.cell == name]
+        begun = [entry for entry in own if entry.is_begun]
+        return [line for entry in begun or own[:1] for line in _told(store, entry)]
 
 
 def _told(store: Store, entry: Entry) -> Iterator[str]:

@@ -18,11 +18,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from s3ray.execution.ledger import Ledger, PlannedCell, PlannedRun, PlanRecord, calls, named
+from s3ray.execution.ledger import Ledger, PlannedCell, PlannedRun, PlanRecord, calls
 from s3ray.store import Claim, Marker, Store, standing
 from s3ray.store.claims import LEASE_SECONDS, elapsed
 from s3ray.sweep.timing import corrected
-from s3ray.traces import has_died
+from s3ray.traces import has_died, named
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
-from s3ray.execution.ledger import Ledger, new_run
+from s3ray.execution.ledger import Ledger
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
@@ -23,6 +23,7 @@ from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
 from s3ray.sweep.memory import largest
+from s3ray.traces import new_run
 
 
 def search_all(

@@ -35,18 +35,14 @@ from pyarrow import fs as pafs
 
 from s3ray.store.marker import Marker
 from s3ray.store.store import Store
-from s3ray.traces import has_died, tag
+from s3ray.traces import TAGGED, has_died, named, tag
 
 HOURS = 24.0
 FAILED_HOURS = 7 * HOURS
 _FOLDERS = ("artifacts", "checkpoints", "claims", "data", "environments", "results", "search", "tensorboard")
-_TAGGED = r"(p[0-9a-f]{8}-\d+-\d+-)?"
-_RUN = re.compile(rf".+-\d{{8}}-\d{{6}}-{_TAGGED}[0-9a-f]{{6}}", re.ASCII)
-_STAGED = re.compile(rf"\.[0-9a-f]{{64}}-{_TAGGED}[a-z0-9_]{{8}}", re.ASCII)
-_PROBE = re.compile(
-    rf"\.writable-{_TAGGED}([0-9a-f]{{32}}|now)|\.conditions-{_TAGGED}[0-9a-f]{{32}}(\.~\d+)?", re.ASCII
-)
-_UNFINISHED = re.compile(rf"{_TAGGED}[0-9a-f]{{32}}\.tmp", re.ASCII)
+_STAGED = re.compile(rf"\.[0-9a-f]{{64}}-{TAGGED}[a-z0-9_]{{8}}", re.ASCII)
+_PROBE = re.compile(rf"\.writable-{TAGGED}([0-9a-f]{{32}}|now)|\.conditions-{TAGGED}[0-9a-f]{{32}}(\.~\d+)?", re.ASCII)
+_UNFINISHED = re.compile(rf"{TAGGED}[0-9a-f]{{32}}\.tmp", re.ASCII)
 _IDENTITY, _ATTEMPT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{12}")
 
 
@@ -90,7 +86,7 @@ def _now(store: Store) -> float:
 def _candidates(store: Store) -> Iterator[str]:
     """Paths within the store."""
     for name in _entries(store, "runs"):
-        if _RUN.fullmatch(name):
+        if named(name):
             yield f"runs/{name}"
     for name in _entries(store):
         if _PROBE.fullmatch(name):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, calls, named, new_run
+from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, calls
 from s3ray.store import Store
 from s3ray.sweep.plan import CellPlan
+from s3ray.traces import named, new_run
 from toy_runs import commit
 
 

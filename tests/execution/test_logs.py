@@ -12,7 +12,7 @@ import calls
 from s3ray.errors import UserError
 from s3ray.execution import run_cell
 from s3ray.execution.ledger import Ledger
-from s3ray.execution.logs import explained, matching
+from s3ray.execution.logs import explained
 from s3ray.execution.tensorboard import Curve, last_rows
 from s3ray.stages.training import DivergedError
 from s3ray.store import Claims, Store
@@ -186,30 +186,3 @@ def test_a_cell_in_several_calls_is_told_where_something_happened(
 def test_an_empty_store_has_no_cells(store: Store) -> None:
     with pytest.raises(UserError, match="no sweep is at work on it or has left a failed cell"):
         explained(store, "digits")
-
-
-NAMES = [f"digits χ=8 batch=32 seed={seed}" for seed in (1, 10, 2)]
-
-
-@pytest.mark.parametrize("label", [NAMES[0], "seed=1", "SEED=1 digits", "batch=32 seed=1"])
-def test_a_cell_is_named_by_what_tells_it_apart(label: str) -> None:
-    assert matching(label, NAMES) == NAMES[0]
-
-
-@pytest.mark.parametrize(
-    ("label", "sentence"),
-    [
-        ("digits", f"digits: may be each of {', '.join(NAMES)}; name more of it"),
-        ("ed=1", f"ed=1: may be each of {NAMES[0]}, {NAMES[1]}; name more of it"),
-        ("digits χ=8 batch=32 seed=3", "no cell that failed or is at work is called so; the nearest are digits"),
-    ],
-)
-def test_what_names_several_cells_or_none(label: str, sentence: str) -> None:
-    with pytest.raises(UserError) as raised:
-        matching(label, NAMES)
-    assert sentence in str(raised.value)
-
-
-def test_of_very_many_cells_the_first_are_named() -> None:
-    with pytest.raises(UserError, match=r"seed=9 and 90 more; name more of it"):
-        matching("digits", [f"digits seed={seed}" for seed in range(100)])

@@ -8,10 +8,11 @@ from types import ModuleType
 import pytest
 
 import calls
-from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, new_run
+from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord
 from s3ray.execution.status import AtWork, Watch
 from s3ray.store import Claims, Store
 from s3ray.store.claims import LEASE_SECONDS
+from s3ray.traces import new_run
 from toy_runs import commit
 
 WHO = "process 17 on far, since 2026-11-26 18:15 UTC"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from s3ray.execution.ledger import Ledger, PlanRecord, new_run
+from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.stages.stage import StageRun
 from s3ray.store import Claim, Store
 from s3ray.sweep import CellPlan, Plan
-from s3ray.traces import tag
+from s3ray.traces import new_run, tag
 
 ELSEWHERE = "p00000000-17-4"  # a process of another machine
 DEAD = re.sub(r"\d+$", "1", tag())  # one of this machine whose number was given again
