@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.store import Store, claims, leftovers
-from simulated import ViolationError, World, simulated
+from simulated import ViolationError, World
+from simulated_storage import simulated
 
 NUMBERS = st.integers(0, 255)
 TURNS = st.binary(min_size=8, max_size=40)
