@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from s3ray.methods import METHODS
 from s3ray.methods.method import TRAINING
+from s3ray.settings import flattened
 from s3ray.stages.stage import Inputs, StageRun, identity_of
 from s3ray.store import Marker, Store
 from s3ray.store.claims import standing
@@ -228,6 +229,7 @@ def _roots(cell: CellPlan, plan: Plan) -> list[StageRun]:
 class _Result(NamedTuple):
     """What the marker of a stored result says, whether or not it counts."""
 
+    identity: str
     plain: Mapping[str, Any]
 
     @property
@@ -264,7 +266,8 @@ class _Known:
         self._paths: list[str] = []
         self._alike: dict[str, dict[str, _Configurations]] = {stage: {} for stage in stages}
         self._found: dict[tuple[int, frozenset[int]], list[tuple[int, int, _Alike]]] = {}
-        self._told: dict[tuple[str, frozenset[int], int], tuple[Change, ...]] = {}
+        self._told: dict[tuple[str, frozenset[int], str], tuple[Change, ...]] = {}
+        self._parents: dict[tuple[str, str], _Result | None] = {}
         for result in filter(None, store.parallel(lambda key: self._result(*key), asked)):
             document = result.document
             fields = self._fields(document["config"], document["version"], result.plain.get("parent_stage"))
@@ -276,7 +279,7 @@ class _Known:
     def _result(self, stage: str, identity: str) -> _Result | None:
         content = self._store.marker_content(stage, identity)
         try:
-            result = _Result(json.loads(content or b""))
+            result = _Result(identity, json.loads(content or b""))
             document = result.document
             is_its = document["stage"] == stage and identity_of(document) == identity
             return result if is_its and isinstance(document["config"], dict) else None
@@ -290,7 +293,7 @@ class _Known:
     def _fields(self, config: Mapping[str, Any], version: int, parent_stage: str | None) -> frozenset[int]:
         """A configuration, and of what it is one, as the numbers of its fields with their values."""
         found = set()
-        for path, value in [("stage version", version), ("parent stage", parent_stage), *_flat(config)]:
+        for path, value in [("stage version", version), ("parent stage", parent_stage), *flattened(config).items()]:
             if path in _FOLLOWS:
                 continue
             key = path, repr(value)
@@ -316,7 +319,7 @@ class _Known:
         changes = [*moved, *dict.fromkeys(self._changes(run, found, own))]
         # What other results have, too, is not new; unless nothing else tells them apart.
         new = [change for change in changes if not (change.axis and self._is_known(own, run, change.path))]
-        return Cause(run, changes=tuple(new or changes), nearest=str(found.plain["identity"]))
+        return Cause(run, changes=tuple(new or changes), nearest=found.identity)
 
     def _nearest(self, own: frozenset[int], run: StageRun, known: _Configurations) -> _Result:
         if (id(known), own) not in self._found:
@@ -375,7 +378,7 @@ class _Known:
     def _changes(self, run: StageRun, result: _Result, own: frozenset[int]) -> Iterator[Change]:
         """What is other of a run than of a result, and of its parents."""
         document = result.document
-        key = run.stage.name, own, id(document)
+        key = run.stage.name, own, result.identity
         if key not in self._told:
             self._told[key] = tuple(_differences(run, document))
         yield from self._told[key]
@@ -383,7 +386,10 @@ class _Known:
             return
         if result.plain.get("parent_stage") != run.parent.stage.name:
             return  # another branch, whose configuration says so
-        parent = self._result(run.parent.stage.name, document["parent"])
+        stands_on = run.parent.stage.name, str(document["parent"])
+        if stands_on not in self._parents:  # many results have one
+            self._parents[stands_on] = self._result(*stands_on)
+        parent = self._parents[stands_on]
         if parent is None:
             yield Change("parent", _Words("one that is gone"), _Words("another"))
         else:
@@ -400,10 +406,10 @@ def _differences(run: StageRun, document: Mapping[str, Any]) -> Iterator[Change]
     if document["version"] != run.stage.version:
         yield Change(f"stage {run.stage.name} version", document["version"], run.stage.version)
     try:
-        old = dict(_flat(dataclasses.asdict(run.stage.restored(plain))))
+        old = flattened(dataclasses.asdict(run.stage.restored(plain)))
     except (TypeError, KeyError, ValueError, AttributeError):  # of an older version
-        old = dict(_flat(plain))
-    new = dict(_flat(dataclasses.asdict(run.config)))
+        old = flattened(plain)
+    new = flattened(dataclasses.asdict(run.config))
     for path in [*new, *(old.keys() - new.keys())]:
         before, after = old.get(path, _Words("unset")), new.get(path, _Words("unset"))
         if before == after or path in _FOLLOWS:
@@ -412,14 +418,6 @@ def _differences(run: StageRun, document: Mapping[str, Any]) -> Iterator[Change]
             yield Change(f"variant {new['variant']} version", before, after)
         else:
             yield Change(setting_of(run.stage.name, path), before, after, path in AXES)
-
-
-def _flat(plain: Mapping[str, Any], *path: str) -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, *path, name)
-        else:
-            yield ".".join((*path, name)), value
 
 
 def _claimed(store: Store, roots: Mapping[Cell, Sequence[StageRun]]) -> dict[Cell, str]:

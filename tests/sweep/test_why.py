@@ -131,6 +131,22 @@ def test_what_stands_on_a_parent_that_changed_is_told_by_the_parent(full: Store)
     assert told(full, longer) == [(2, ", because specialization.optimizer.epochs 6 → 9")]
 
 
+def test_every_results_own_parent_is_told(store: Store) -> None:
+    """Parents are read one after another: none is taken for one that was read before."""
+    rates = {"probe": 0.002, "sparsification": 0.003, "selection": 0.004}
+    for stage, rate in rates.items():
+        (cell,) = planned(store, {"specialization": {"optimizer": {"learning_rate": rate}}}, [0]).cells
+        commit_all(
+            store, [(run, FILES) for run in cell.runs if run.stage.name == stage and run.parent is cell.training]
+        )
+    (cell,) = planned(store, seeds=[0]).cells
+    commit_all(store, [(cell.training, FILES)])
+    plan = planned(store, seeds=[0])
+    (causes,) = why(plan, store).causes.values()
+    told = {cause.run.stage.name: [change.old for change in cause.settings] for cause in causes if cause.run.parent}
+    assert told == {stage: [rate] for stage, rate in rates.items()}
+
+
 def test_another_version_is_named(store: Store) -> None:
     older = [
         dataclasses.replace(cell.training, stage=dataclasses.replace(cell.training.stage, version=0))
