@@ -135,12 +135,12 @@ def _commands() -> str:
     for name, one in _leaves(command, "s3ray"):
         lines += ["", f"## {name}", "", (one.help or "").strip(), "", "| option | |", "|---|---|"]
         for parameter in one.params:
-            shown = (
+            option = (
                 ", ".join(parameter.opts)
                 if parameter.param_type_name == "option"
                 else (parameter.metavar or parameter.human_readable_name)
             )
-            lines.append(f"| `{shown}` | {_cell(getattr(parameter, 'help', None) or '')} |")
+            lines.append(f"| `{option}` | {_cell(getattr(parameter, 'help', None) or '')} |")
     return "\n".join(lines) + "\n"
 
 

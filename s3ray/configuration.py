@@ -32,13 +32,16 @@ def added(default: _T, *, neutral: _T) -> _T:
 
 
 def comments(kind: type[Any]) -> dict[str, str]:
-    """What the `Attributes:` sections of a class and of its bases say of each field, on one line."""
+    """What the `Attributes:` sections of a dataclass and of its bases say of each field, on one line.
+
+    Nothing where docstrings are left out (`python -OO`).
+    """
     found: dict[str, str] = {}
     for parent in kind.__mro__:
         section = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
         for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", section, re.MULTILINE):
             found.setdefault(name, " ".join(text.split()))
-    return found
+    return dict.fromkeys((field.name for field in dataclasses.fields(kind)), "") | found
 
 
 def document(config: Any) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def results(storage: StorageOption = DEFAULT_STORAGE) -> None:
             cells = info["plan"]["cells"]
             data = ", ".join(f"{dataset} ({facts['kind']})" for dataset, facts in info["datasets"].items())
             print(printable(f"{name}  {cells['cached']} of {cells['total']} cells  {data or 'no data'}"))
-            for path, value in flattened(info["overrides"]).items():
+            for path, value in flattened(info.get("overrides", {})).items():
                 print(printable(f"  {path} = {json.dumps(value)}"))
 
 

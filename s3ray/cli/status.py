@@ -22,10 +22,12 @@ from s3ray.execution.ledger import shown
 from s3ray.execution.logs import explained
 from s3ray.execution.status import Call, Watch
 from s3ray.store import Store
+from s3ray.store.claims import elapsed
 from s3ray.sweep.timing import duration
 from s3ray.terminal import Terminal
 
 SECONDS = 5.0  # between two looks
+SILENCE = 300.0  # after so many without a sign of life from anybody one need not wait: machines are hired in less
 
 
 def status(
@@ -57,6 +59,7 @@ def status(
 def _follow(looks: Watch, store: Store) -> None:
     """Look until nothing is at work; on a terminal in one place, elsewhere what has changed in lines."""
     console, before = Terminal(highlight=False), list[str]()
+    heard = elapsed()
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
             calls = looks.look()
@@ -68,8 +71,13 @@ def _follow(looks: Watch, store: Store) -> None:
                     console.print(line, soft_wrap=True)
             if all(call.alive is False for call in calls):
                 return
+            if any(call.alive for call in calls):
+                heard = elapsed()
+            elif elapsed() - heard >= SILENCE:
+                break
             before = lines
             time.sleep(SECONDS)
+    console.print(f"no sign of life for {duration(SILENCE)}: what is left may be run again", soft_wrap=True)
 
 
 def logs(

@@ -52,7 +52,7 @@ from s3ray.sweep import Plan, Sweep, load_sweep
 from s3ray.sweep.grid import check_name
 from s3ray.sweep.memory import at_once, largest, refusal
 from s3ray.sweep.timing import duration
-from s3ray.sweep.why import why
+from s3ray.sweep.why import MOST_AT_START, why
 from s3ray.terminal import Terminal
 
 _REASONS = 3  # that a plan says
@@ -130,8 +130,14 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
     file_app()
 
 
-def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: int = 1) -> None:
-    """The plan as two lines and a table: to run, cached, at what cost, and how long that takes on this machine."""
+def print_plan(
+    plan: Plan, store: Store, console: Console, workers_per_trial: int = 1, most_results: int | None = MOST_AT_START
+) -> None:
+    """The plan as two lines and a table: to run, why, cached, at what cost, and how long that takes on this machine.
+
+    Args:
+        most_results: of a stage that are looked at to say why.
+    """
     from rich.table import Table
 
     summary = plan.summary()
@@ -149,7 +155,7 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
     for stage, counts in summary["stages"].items():
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
-    for line in reasons(plan, store):
+    for line in reasons(plan, store, most_results):
         console.print(line, highlight=False, soft_wrap=True)
     if plan.sweep.then and plan.pending:
         console.print("a second round of cells follows from what these come to", highlight=False, soft_wrap=True)
@@ -168,13 +174,19 @@ def print_plan(plan: Plan, store: Store, console: Console, workers_per_trial: in
         )
 
 
-def reasons(plan: Plan, store: Store) -> list[str]:
+def reasons(plan: Plan, store: Store, most_results: int | None = None) -> list[str]:
     """Why cells are to run, most frequent first, and who is at work: in few lines."""
-    found = why(plan, store)
-    told = [f"{len(reason.cells)} to run{reason.because}" for reason in found.reasons]
-    if len(told) > _REASONS:
-        told = [*told[: _REASONS - 1], f"{len(told) - _REASONS + 1} more reasons: s3ray why, in place of s3ray plan"]
-    return told + [f"{len(reason.cells)} {reason.sentence}" for reason in found.claimed[:_REASONS]]
+    found = why(plan, store, most=most_results)
+    told = _few([f"{len(reason.cells)} to run{reason.because}" for reason in found.reasons], "reasons")
+    if found.left_out:
+        told.append("a storage of so many results that not all were looked at: s3ray why looks at more")
+    return told + _few([f"{len(reason.cells)} {reason.sentence}" for reason in found.claimed], "owners of claims")
+
+
+def _few(told: list[str], what: str) -> list[str]:
+    if len(told) <= _REASONS:
+        return told
+    return [*told[: _REASONS - 1], f"{len(told) - _REASONS + 1} more {what}: s3ray why, in place of s3ray plan"]
 
 
 def print_memory(plans: Sequence[Plan], console: Console, workers: int) -> None:
@@ -291,7 +303,7 @@ def plan(
                 summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
-            print_plan(request.plan, request.store, Terminal())
+            print_plan(request.plan, request.store, Terminal(), most_results=None)
 
 
 def planned(

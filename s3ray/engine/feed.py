@@ -12,13 +12,12 @@ from typing import Any, TypeAlias
 import ray.tune
 from ray.tune.search import Searcher
 
-from s3ray.engine.cluster import log_folder
 from s3ray.engine.health import Health, Watched
 from s3ray.engine.preflight import Capacity, Execution
 from s3ray.engine.run import cause, finish
 from s3ray.engine.worker import Pack
 from s3ray.errors import UserError
-from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord
+from s3ray.execution.ledger import Ledger, PlannedCell
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 
@@ -58,9 +57,6 @@ def run_cells(
         # A text in any case: Tune prints a line of its own about a trial whose result has nothing to print.
         ray.tune.report({"cause": Ledger(store, run).failures().get(cell.identity, "")})
 
-    slots = capacity.slots(execution)
-    with store.explained("written", "make room or choose a place you may write to"):
-        Ledger(store, run).plan(PlanRecord.of_search(run, slots, execution.workers_per_trial, log_folder()))
     feed = _Feed(cells, tell)
     tuner = ray.tune.Tuner(
         # The trial only waits for its worker group; it runs on the head and takes none of the workers' CPUs.
@@ -68,7 +64,7 @@ def run_cells(
         tune_config=ray.tune.TuneConfig(
             search_alg=feed,
             num_samples=-1,
-            max_concurrent_trials=slots,
+            max_concurrent_trials=capacity.slots(execution),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),

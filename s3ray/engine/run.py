@@ -111,23 +111,18 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
             at_once = min(slots, len(packs))
             ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
-        try:
-            with Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
-                errors = _tune(packs, store, slots, execution, progress, health)
-        except KeyboardInterrupt:
-            with suppress(OSError):  # others see it in the end of this process, if they can
-                ledger.end()
-            raise
+        with ledger.ending(), Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
+            errors = _tune(packs, store, slots, execution, progress, health)
     # Not watched any more: what follows needs no Ray, and must not be cut off.
     try:
         after = make_plan(plan.sweep, plan.study, store, plan.machine)
         with store.explained("read", "check the place and your access to it"):
-            failures = _failures(after, packs, ledger, errors)
+            known = ledger.failures()
     except UserError as error:  # its cells have failed of it before anybody else noticed
         raise LostError(f"{error}; {STAYS}") from error
+    failures = _failures(after, packs, known, ledger, errors)
     if failures:
-        with suppress(OSError):
-            ledger.end()
+        ledger.end()
     else:
         store.drop_run(run)
     seconds = time.monotonic() - started
@@ -352,19 +347,28 @@ class _Relay(ray.tune.Callback):
 
 
 def _failures(
-    after: Plan, packs: list[Pack], ledger: Ledger, errors: Mapping[str, BaseException | str]
+    after: Plan, packs: list[Pack], known: Mapping[str, str], ledger: Ledger, errors: Mapping[str, BaseException | str]
 ) -> dict[Cell, str]:
-    """Cells that are still not complete, with what is known of the reason; from now on the ledger knows it, too."""
-    known, failures = ledger.failures(), dict[Cell, str]()
+    """Cells that are still not complete, with what is known of the reason.
+
+    From now on the ledger knows it, too, if the storage takes it.
+
+    Args:
+        known: causes that the ledger has, by identity.
+        errors: by pack.
+    """
+    failures: dict[Cell, str] = {}
     for pack in packs:
         left = [cell for cell in pack.cells if cell.missing(after.committed)]
         unknown, told = [cell for cell in left if cell.identity not in known], ""
         if unknown:
+            error = errors.get(pack.name)
             told = f"{pack.name} ended before it was complete; run again, with --verbose to see why"
-            if (error := errors.get(pack.name)) is not None:
-                told = cause(error)
-                ledger.note(pack.name, told, _in_full(error))
-            for cell in unknown:
-                ledger.fail(cell, told)
+            told = told if error is None else cause(error)
+            with suppress(OSError):
+                if error is not None:
+                    ledger.note(pack.name, told, _in_full(error))
+                for cell in unknown:
+                    ledger.fail(cell, told)
         failures |= {cell.cell: known.get(cell.identity, told) for cell in left}
     return failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -103,12 +104,8 @@ def _attempt(
     def note_and_report(event: Event) -> None:
         nonlocal number
         if number == 0:  # something of it is ours to do, and begins
-            places = _places()
-            nodes = {place["node"] for place in places}
-            about = {"pack": pack.name, "stage": event.stage, "workers": places}
-            number = from_rank_zero(
-                lambda: ledger.attempt(cell, committed, nodes, alive_nodes(), MAX_ATTEMPTS, **about)
-            )
+            about = {"pack": pack.name, "stage": event.stage, "workers": _places()}
+            number = from_rank_zero(lambda: ledger.attempt(cell, committed, alive_nodes(), MAX_ATTEMPTS, **about))
             if number is None:
                 known = from_rank_zero(lambda: ledger.last_error(cell) or ledger.noted(pack.name))
                 error = known or "its worker died (out of memory?)"
@@ -133,8 +130,9 @@ def _attempt(
             claims=claims,
         )
     except LeaseLostError as error:  # another sweep may work on it now; whoever comes next goes on from its checkpoint
-        if rank() == 0:  # no error of the cell's, and would hide one that comes later
-            ledger.note(pack.name, _sentence(error))
+        with suppress(OSError):  # the storage is perhaps what kept it from being renewed
+            if rank() == 0:  # no error of the cell's, and would hide one that comes later
+                ledger.note(pack.name, _sentence(error))
         return False
     except _GivenUpError:
         raise

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
+import pyarrow as pa
 import torch
 from safetensors import torch as safetensors
 from torch import Tensor
@@ -200,7 +201,7 @@ class _CellRunner:
         if self._training is None:
             return ""
         if not isinstance(error, LeaseLostError):  # then the curve is another's
-            with suppress(OSError):
+            with suppress(OSError, pa.ArrowException):  # whatever its curve meets, the error is what counts
                 self._training.ended_early()
         return f", after {self._training.reached}"
 

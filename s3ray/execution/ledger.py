@@ -6,9 +6,10 @@
     errors/<cell>/<number>       why that attempt ended: the cause in the first line, the traceback below
     causes/<pack>/<number>       why a worker group of the pack ended or left a cell, likewise
     failures/<cell>              why the cell is given up
-    ended                        when the call ended, if something is left to explain
+    ended                        when the call ended, if something is left, in whatever way it did
 
-`<cell>` is a cell's identity. A call that leaves nothing to explain takes its folder with it.
+`<cell>` is a cell's identity. A call that leaves nothing to explain takes its folder with it, also while others read
+it; what is gone by then, or damaged, or of another version, is left out of what is read.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import datetime as dt
 import json
 import os
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from s3ray.digests import digest_of, signed
 from s3ray.execution.cell import labelled
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Plan
 from s3ray.traces import named
 
-_FORMAT = 1
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,35 @@ class PlanRecord:
         return cls(plan.sweep.name, "sweep", _now(), _who(), slots, workers, logs, len(plan.cells), tuple(cells))
 
     @classmethod
-    def of_search(cls, run: str, slots: int, workers: int, logs: str) -> PlanRecord:
-        return cls((named(run) or (run,))[0], "search", _now(), _who(), slots, workers, logs)
+    def of_search(cls, name: str, slots: int, workers: int, logs: str) -> PlanRecord:
+        return cls(name, "search", _now(), _who(), slots, workers, logs)
+
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any]) -> PlanRecord:
+        return cls(**{**plain, "cells": tuple(map(PlannedCell.restored, plain["cells"]))})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A start of a cell.
+
+    Attributes:
+        at: when, UTC.
+        nodes: of its workers.
+        progress: how far the cell was (`Ledger.progress`).
+        pack: what its worker group's notes are kept under.
+        notes: how many of these there were before.
+        stage: with which it began.
+        workers: of each the node, Ray's name of the worker, and where Ray keeps its logs.
+    """
+
+    at: str
+    nodes: Sequence[str]
+    progress: str
+    pack: str
+    notes: int
+    stage: str
+    workers: Sequence[Mapping[str, str]]
 
 
 class Told(NamedTuple):
@@ -127,6 +157,11 @@ class Told(NamedTuple):
 
     cause: str
     traceback: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Told:
+        cause, _, traceback = content.decode().partition("\n")
+        return cls(cause, traceback)
 
 
 class Ledger:
@@ -140,66 +175,86 @@ class Ledger:
     def _write(self, content: str, *parts: str) -> None:
         self._store.write(content, "runs", self._run, *parts)
 
+    def _write_table(self, table: Any, *parts: str) -> None:
+        self._write(json.dumps(signed(asdict(table))), *parts)
+
+    def _each(self, parse: Callable[[bytes], _T], *folder: str) -> dict[str, _T]:
+        """What the files of a folder say, by their names, in order."""
+        found = {}
+        for name in self._names(*folder):
+            with _unread():
+                found[name] = parse(self._read(*folder, name))
+        return found
+
     def plan(self, record: PlanRecord) -> None:
-        self._write(json.dumps({"format": _FORMAT, **asdict(record)}), "plan.json")
+        self._write_table(record, "plan.json")
 
     def add(self, cell: PlannedCell) -> None:
         """A search goes on with this cell."""
-        self._write(json.dumps(asdict(cell)), "cells", cell.identity)
+        self._write_table(cell, "cells", cell.identity)
 
     def planned(self) -> PlanRecord | None:
         """What the call set out to do; None if it left no record that this version reads."""
-        try:
-            plain = json.loads(self._read("plan.json"))
-            if plain.pop("format") != _FORMAT:
-                return None
-            return PlanRecord(**{**plain, "cells": tuple(map(PlannedCell.restored, plain["cells"]))})
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None
+        with _unread():
+            return PlanRecord.restored(_table(self._read("plan.json")))
+        return None
 
     def added(self) -> list[PlannedCell]:
         """A search's cells so far."""
-        return [PlannedCell.restored(json.loads(self._read("cells", name))) for name in self._names("cells")]
+        return list(self._each(lambda content: PlannedCell.restored(_table(content)), "cells").values())
 
     def end(self) -> None:
-        """The call is over, and something is left."""
-        self._write(_now(), "ended")
+        """The call is over, and something is left; others on this machine know it in any case."""
+        with suppress(OSError):
+            self._write(_now(), "ended")
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Notes the end of a call that does not get beyond this context."""
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
 
     def ended(self) -> str | None:
-        try:
-            return self._read("ended").decode()
-        except FileNotFoundError:
-            return None
+        with _unread():
+            when = self._read("ended").decode()
+            return when if dt.datetime.fromisoformat(when).tzinfo is not None else None
+        return None
 
     def attempt(
         self,
         cell: CellPlan,
         committed: Collection[str],
-        nodes: Collection[str],
         alive: Collection[str],
         most: int,
-        **about: Any,
+        *,
+        pack: str,
+        stage: str,
+        workers: Sequence[Mapping[str, str]],
     ) -> int | None:
-        """Note a start of `cell` on `nodes`; its number, from 1. None if `most` made no progress: the cell is given up.
+        """Note a start of `cell`; its number, from 1. None if `most` made no progress: the cell is given up.
 
         Starts on a node that is no longer among those `alive` do not count: the cell has not failed when its
         machine was taken away.
 
         Args:
-            about: what else is to be known of it later: its pack, stage, workers.
+            pack, stage, workers: as `Attempt` has them.
         """
-        earlier, progress = self.attempts(cell.identity), self.progress(cell, committed)
-        alike = [entry for entry in earlier if entry["progress"] == progress]
-        if sum(set(alive).issuperset(entry["nodes"]) for entry in alike) >= most:
+        progress = self.progress(cell, committed)
+        alike = [entry for entry in self.attempts(cell.identity).values() if entry.progress == progress]
+        if sum(set(alive).issuperset(entry.nodes) for entry in alike) >= most:
             return None
-        number, notes = len(earlier) + 1, len(self._names("causes", str(about.get("pack"))))
-        entry = {"at": _now(), "nodes": sorted(nodes), "progress": progress, "notes": notes, **about}
-        self._write(json.dumps(entry), "attempts", cell.identity, _numbered(number))
+        notes, nodes = len(self._names("causes", pack)), sorted({worker["node"] for worker in workers})
+        number = len(self._names("attempts", cell.identity)) + 1
+        entry = Attempt(_now(), nodes, progress, pack, notes, stage, workers)
+        self._write_table(entry, "attempts", cell.identity, _numbered(number))
         return number
 
-    def attempts(self, cell: str) -> list[dict[str, Any]]:
-        """What was noted of a cell's attempts, the first one first."""
-        return [json.loads(self._read("attempts", cell, name)) for name in self._names("attempts", cell)]
+    def attempts(self, cell: str) -> dict[int, Attempt]:
+        """What was noted of a cell's attempts, by their numbers."""
+        return _by_number(self._each(lambda content: Attempt(**_table(content)), "attempts", cell))
 
     def progress(self, cell: CellPlan, committed: Collection[str]) -> str:
         """How far the cell is: the number of stage runs it misses, and the step of its last checkpoint."""
@@ -214,28 +269,25 @@ class Ledger:
 
     def errors(self, cell: str) -> dict[int, Told]:
         """By attempt; 0 before the first."""
-        return {int(name): self._told("errors", cell, name) for name in self._names("errors", cell)}
+        return _by_number(self._each(Told.of, "errors", cell))
 
     def last_error(self, cell: CellPlan) -> str | None:
         """The cause of the last attempt that ended in an error of its own."""
-        names = self._names("errors", cell.identity)
-        return self._told("errors", cell.identity, names[-1]).cause if names else None
+        known = [*self.errors(cell.identity).values()]
+        return known[-1].cause if known else None
 
     def note(self, pack: str, cause: str, traceback: str = "") -> None:
         """Why a worker group of the pack ended or left a cell."""
         self._write(f"{cause}\n{traceback}", "causes", pack, _numbered(len(self._names("causes", pack)) + 1))
 
-    def notes(self, pack: str) -> list[Told]:
-        return [self._told("causes", pack, name) for name in self._names("causes", pack)]
+    def notes(self, pack: str) -> dict[int, Told]:
+        """By their numbers, in order."""
+        return _by_number(self._each(Told.of, "causes", pack))
 
     def noted(self, pack: str) -> str | None:
         """The cause that was noted last."""
-        names = self._names("causes", pack)
-        return self._told("causes", pack, names[-1]).cause if names else None
-
-    def _told(self, *parts: str) -> Told:
-        cause, _, traceback = self._read(*parts).decode().partition("\n")
-        return Told(cause, traceback)
+        known = [*self.notes(pack).values()]
+        return known[-1].cause if known else None
 
     def fail(self, cell: CellPlan, cause: str) -> None:
         """The cell is given up for this run."""
@@ -243,7 +295,7 @@ class Ledger:
 
     def failures(self) -> dict[str, str]:
         """Cause per identity of the cells that were given up."""
-        return {name: self._read("failures", name).decode() for name in self._names("failures")}
+        return self._each(bytes.decode, "failures")
 
 
 def calls(store: Store) -> list[str]:
@@ -257,8 +309,27 @@ def shown(when: str) -> str:
     return f"{dt.datetime.fromisoformat(when).astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+@contextmanager
+def _unread() -> Iterator[None]:
+    """Goes on after it where what is read is gone, damaged, or of another version."""
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        yield
+
+
+def _table(content: bytes) -> dict[str, Any]:
+    """What `_write_table` wrote; ValueError if it is something else."""
+    plain: dict[str, Any] = json.loads(content)
+    if plain.pop("digest") != digest_of(plain):
+        raise ValueError
+    return plain
+
+
 def _numbered(number: int) -> str:
     return f"{number:06d}"  # sorted by name they stand in order
+
+
+def _by_number(found: Mapping[str, _T]) -> dict[int, _T]:
+    return {int(name): value for name, value in found.items() if name.isdecimal()}
 
 
 def _now() -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
-from typing import Any
+from itertools import groupby
 
 from s3ray.errors import UserError, meant
-from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord, Told, calls, shown
+from s3ray.execution.ledger import Attempt, Ledger, PlannedCell, PlanRecord, Told, calls, shown
 from s3ray.execution.status import committed_of, missing_of
 from s3ray.execution.tensorboard import last_rows
 from s3ray.store import Store, standing
@@ -74,10 +73,10 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
     attempts, errors, notes = ledger.attempts(cell.identity), ledger.errors(cell.identity), ledger.notes(cell.pack)
     if not attempts:
         yield "  none of its stages has begun"
-        yield from _errors([*errors.values(), *notes], "    ")
-    for number, (attempt, following) in enumerate(zip_longest(attempts, attempts[1:]), 1):
-        yield f"  attempt {number}: {shown(attempt['at'])}, began with {_reached(attempt)}"
-        for worker in attempt["workers"]:
+        yield from _errors([*errors.values(), *notes.values()], "    ")
+    for (number, attempt), following in zip(attempts.items(), [*[*attempts.values()][1:], None], strict=False):
+        yield f"  attempt {number}: {shown(attempt.at)}, began with {_reached(attempt)}"
+        for worker in attempt.workers:
             # Train's own lie in a folder of their own; a worker's id is in the names of all its files.
             files = f"files *{worker['worker']}* in it and in train/"
             yield f"    on node {worker['node'][:12]}, Ray's logs: {worker['logs']}, {files}"
@@ -92,8 +91,8 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
         if own is not None:
             yield from _errors([own], "    ")
         if own is None or not own.cause.startswith("DivergedError"):  # after which its group goes on with other cells
-            last = following["notes"] if following else len(notes)
-            later = notes[attempt["notes"] : last]
+            last = following.notes if following else max(notes, default=0)
+            later = [told for note, told in notes.items() if attempt.notes < note <= last]
             if following is None and failure is not None:
                 later = later[:1] + [note for note in later[1:] if failure.startswith(note.cause)]
             yield from _errors([note for note in later if own is None or note.cause != own.cause], "    worker group: ")
@@ -104,9 +103,9 @@ def _told(store: Store, entry: Entry) -> Iterator[str]:
             yield from _table(rows)
 
 
-def _reached(attempt: dict[str, Any]) -> str:
-    left, step = attempt["progress"].split("-")
-    return f"{attempt['stage']}, {left} stage runs missing" + (f", a checkpoint at step {step}" if int(step) else "")
+def _reached(attempt: Attempt) -> str:
+    left, step = attempt.progress.split("-")
+    return f"{attempt.stage}, {left} stage runs missing" + (f", a checkpoint at step {step}" if int(step) else "")
 
 
 def _errors(errors: Sequence[Told], before: str) -> Iterator[str]:

@@ -167,7 +167,7 @@ class Results:
 
     @classmethod
     def _load(cls, store: Store, study: str) -> Results:
-        info = store.folder_info("results", study)
+        info = store.folder_info("results", study) | {"study": study}
 
         def table(frame: str) -> pd.DataFrame:
             if (file := f"{frame}.parquet") not in info["files"]:

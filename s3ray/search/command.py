@@ -13,7 +13,7 @@ from rich.console import Console
 from s3ray.data import Dataset
 from s3ray.engine.preflight import Execution, check_plan, unguarded
 from s3ray.errors import UserError
-from s3ray.execution.ledger import Ledger
+from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
@@ -66,24 +66,29 @@ def search_all(
         failures: dict[str, list[str]] = {}
         if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
             # Ray takes seconds to import; a search that has all its trials never does.
+            from s3ray.engine.cluster import log_folder
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
             with usable(anew, store, execution) as (capacity, health):
                 for search in lacking:
+                    name = f"search-{search.name}"
+                    run = new_run(name)
+                    ledger, slots = Ledger(store, run), capacity.slots(execution)
                     with store.explained("written", "make room or choose a place you may write to"):
                         store.publish_dataset(data[search.dataset])
+                        ledger.plan(PlanRecord.of_search(name, slots, execution.workers_per_trial, log_folder()))
                     study = studies[search.name]
                     try_again(study)
                     done = counted(study)
-                    at_once = min(capacity.slots(execution), trials - done)
+                    at_once = min(slots, trials - done)
                     say(f"{search.name}: {done} of {trials} trials done, {at_once} at a time; starting worker groups")
                     tried = Trials(search, study, store, trials=trials, seed=seed, say=say, holds=holds[search.name])
-                    run = new_run(f"search-{search.name}")
-                    run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
+                    with ledger.ending():
+                        run_cells(tried.cells(), tried.tell, run, store, execution, capacity, health)
                     failures[search.name] = tried.failures
                     if tried.failures:
-                        Ledger(store, run).end()
+                        ledger.end()
                     else:
                         store.drop_run(run)
         outcomes = [SearchOutcome.of(studies[search.name], failures.get(search.name, ())) for search in searches]

@@ -8,7 +8,8 @@ same shape that the study does not have under another name: other samples of one
 
 Reading is bounded: of a stage at most `MOST` results are looked at, those whose identities come first, which is chance.
 A disk gives some thousand a second. Object storage answers 16 at a time, each in some tens of milliseconds, so `MOST`
-is smaller there. Nothing is read where nothing is missing.
+is smaller there. A sweep's start looks at `MOST_AT_START`, for it must not wait. Nothing is read where nothing is
+missing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from s3ray.sweep.cell import Cell
 from s3ray.sweep.plan import CellPlan, Plan
 from s3ray.traces import has_died
 
-MOST_ON_DISK, MOST_REMOTE = 5000, 1000
+MOST_ON_DISK, MOST_REMOTE, MOST_AT_START = 5000, 1000, 300
 _SHOWN = 4  # differences that a sentence names
 
 # Fields of configurations that say which point of the grid it is, by the words in which people think of them.
@@ -154,14 +155,22 @@ class Why:
             yield f"{stage}: compared with {looked} of {there} results; a nearer one may be among the others"
 
 
-def why(plan: Plan, store: Store, cells: Collection[CellPlan] | None = None) -> Why:
-    """Why a plan's cells, or these of them, are not all there; UserError for a store that cannot be read."""
+def why(plan: Plan, store: Store, cells: Collection[CellPlan] | None = None, most: int | None = None) -> Why:
+    """Why a plan's cells, or these of them, are not all there.
+
+    Args:
+        most: results of a stage that are looked at, if not as many as this storage gives in some seconds.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
     plans = {cell.cell: cell for cell in (plan.cells if cells is None else cells)}
     roots = {cell: runs for cell, own in plans.items() if (runs := _roots(own, plan))}
     if not roots:
         return Why({}, {}, {})
     with store.explained("read", "check the place and your access to it"):
-        known = _Known(store, {run.stage.name for runs in roots.values() for run in runs}, plan)
+        most = most or (MOST_ON_DISK if store.is_local else MOST_REMOTE)
+        known = _Known(store, {run.stage.name for runs in roots.values() for run in runs}, plan, most)
         wanted = {run.identity: (run, plans[cell]) for cell, runs in reversed(roots.items()) for run in runs}
         causes = {identity: known.cause(run, cell) for identity, (run, cell) in wanted.items()}
         working = _claimed(store, roots)
@@ -254,12 +263,11 @@ class _Known:
     with their values are numbered, since comparing thousands of cells with them takes its time.
     """
 
-    def __init__(self, store: Store, stages: Collection[str], plan: Plan) -> None:
+    def __init__(self, store: Store, stages: Collection[str], plan: Plan, most: int) -> None:
         self._store, self._plan = store, plan
         ordered = sorted(stages)
         there = store.parallel(lambda stage: set(store.folders("artifacts", stage)), ordered)
         self._there = dict(zip(ordered, there, strict=True))
-        most = MOST_ON_DISK if store.is_local else MOST_REMOTE
         asked = [(stage, name) for stage in ordered for name in sorted(self._there[stage])[:most]]
         self.left_out = {stage: (most, len(names)) for stage, names in self._there.items() if len(names) > most}
         self._numbers: dict[tuple[str, str], int] = {}

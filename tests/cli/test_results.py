@@ -14,6 +14,7 @@ import pytest
 from command_line import assert_one_sentence, s3ray
 from object_storage import ObjectStorage
 from s3ray.results import Results
+from s3ray.results.collect import studies
 from s3ray.store import Store
 from s3ray.sweep import load_sweep
 
@@ -136,6 +137,21 @@ def test_report_of_a_sweep_that_has_no_results(finished: Any, tmp_path: Path) ->
     ):
         assert_one_sentence(s3ray("report", "--output", tmp_path / "report", *arguments), message)
     assert not (tmp_path / "report").exists()
+
+
+def test_results_of_a_version_that_kept_less_are_listed_and_reported(finished: Any, tmp_path: Path) -> None:
+    store = Store(finished(["digits"]))
+    (study,) = studies(store)
+    info = store.folder_info("results", study)
+    files = {name: store.read_listed(info, name, "results", study) for name in info["files"]}
+    for name in ("study", "overrides", "files"):
+        del info[name]
+    store.write_folder(files, info, "results", study)
+    listed = s3ray("results", "--storage", store.uri)
+    assert (listed.exit_code, listed.output.split()[0]) == (0, study)
+    report = s3ray("report", "--storage", store.uri, "--output", tmp_path / "report")
+    assert report.exit_code == 0, report.output
+    assert report.output.startswith(f"{study}: ")
 
 
 def test_compare_without_anything_to_compare_with(tmp_path: Path) -> None:

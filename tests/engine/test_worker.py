@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s3ray.engine import worker as module
-from s3ray.engine.run import cause
+from s3ray.engine.run import _failures, cause
 from s3ray.engine.worker import Pack, run_pack
 from s3ray.execution.ledger import Ledger
 from s3ray.store import DamagedError, LeaseLostError, Store
@@ -62,6 +62,12 @@ def test_workers_have_the_sweeps_verdict_and_a_lost_lease_is_no_error_of_the_cel
     assert ledger.last_error(cell) is None
     assert (ledger.noted("pack-000") or "").startswith("LeaseLostError: ")
 
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "write", full)  # perhaps why the lease was lost: the other cells come next
+    run_pack({"pack": Pack("pack-000", "run", (cell,), store.uri, 60.0, conditions=True)})
+
 
 def test_a_cell_whose_data_are_gone_is_given_up_at_once(store: Store, cell: Any) -> None:
     """Worker groups started 63 times, since what fails before a cell's first event is no attempt of it."""
@@ -71,3 +77,19 @@ def test_a_cell_whose_data_are_gone_is_given_up_at_once(store: Store, cell: Any)
     (failed,) = Ledger(store, "run").failures().items()
     assert failed[0] == cell.identity
     assert failed[1].endswith("the published dataset is not whole; run the sweep again, which publishes it again")
+
+
+def test_a_storage_that_takes_nothing_hides_no_failure(
+    store: Store, tiny_sweep: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of cells that failed is what one has to see then."""
+    plan = tiny_sweep.tiny_plan(store, seeds=1)
+    pack = Pack("pack-000", "run", plan.cells, store.uri, 60.0, conditions=True)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "write", full)
+    ledger = Ledger(store, "run")
+    failures = _failures(plan, [pack], {}, ledger, {"pack-000": OSError(28, "No space left on device")})
+    assert failures == {plan.cells[0].cell: "OSError: [Errno 28] No space left on device"}

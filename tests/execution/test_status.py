@@ -130,7 +130,7 @@ def test_of_several_calls_the_newest_is_first_and_a_search_has_the_cells_so_far(
     packs = {cell.identity: "pack-000" for cell in plan.cells}
     old.plan(PlanRecord.of(plan, packs, 1, 1, ""))
     run = new_run("search-digits")
-    Ledger(store, run).plan(PlanRecord.of_search(run, 2, 1, ""))
+    Ledger(store, run).plan(PlanRecord.of_search("search-digits", 2, 1, ""))
     search, sweep = Watch(store).look()
     assert (search.name, search.kind, search.total, search.seconds) == ("search-digits", "search", 0, None)
     assert sweep.name == "tiny"

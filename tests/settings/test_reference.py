@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
@@ -61,3 +63,11 @@ def test_what_differs_from_the_scale_says_what_the_scale_has() -> None:
 
 def test_the_default_scales_are_those_that_are_printed() -> None:
     assert {default_scale(name) for name in EVERY} == set(SCALES)
+
+
+@pytest.mark.slow
+def test_where_docstrings_are_left_out_settings_are_told_without_comments() -> None:
+    command = [sys.executable, "-OO", "-m", "s3ray", "config", "digits"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "\nseeds = [" in result.stdout

@@ -30,9 +30,14 @@ def claimed(store: Store, run: StageRun, beat: int = 0, *, process: str = ELSEWH
     store.write(claim.content(), "claims", run.claim, "claim.json")
 
 
+def worker(node: str) -> dict[str, str]:
+    return {"node": node, "worker": "4711", "logs": "far:/tmp/ray/session/logs"}
+
+
 def attempted(ledger: Ledger, cell: CellPlan, committed: Sequence[str] = (), stage: str = "specialization") -> int:
     """The next attempt at a cell, on one worker."""
-    workers = [{"node": "0123456789abcdef", "worker": "4711", "logs": "far:/tmp/ray/session/logs"}]
-    number = ledger.attempt(cell, committed, ["n"], ["n"], 3, pack="pack-000", stage=stage, workers=workers)
+    workers = [worker("0123456789abcdef")]
+    alive = [workers[0]["node"]]
+    number = ledger.attempt(cell, committed, alive, 3, pack="pack-000", stage=stage, workers=workers)
     assert number is not None
     return number

@@ -12,15 +12,15 @@ import pytest
 
 import tiny_sweep
 from object_storage import ObjectStorage
+from s3ray.cli.sweeps import reasons
 from s3ray.data.facts import DataFacts
 from s3ray.methods import METHODS
 from s3ray.settings import Settings, override
 from s3ray.settings.reference import reference
 from s3ray.stages.stage import Inputs, StageRun
 from s3ray.store import Store
-from s3ray.store.claims import Claims
+from s3ray.store.claims import Claim, Claims
 from s3ray.sweep import Plan, Study, StudyDataset, Sweep, make_plan
-from s3ray.sweep import why as why_module
 from s3ray.sweep.why import AXES, cached, grouped_runs, setting_of, why
 from toy_runs import commit_all
 
@@ -222,14 +222,25 @@ def test_on_object_storage(object_storage: ObjectStorage) -> None:
             assert len(why(plan, store).claimed) == 1
 
 
-def test_of_many_results_some_are_read_and_that_is_said(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(why_module, "MOST_ON_DISK", 1)
-    found = why(planned(full, {"specialization": {"temperature": 0.5}}), full)
+def test_of_many_results_some_are_read_and_that_is_said(full: Store) -> None:
+    plan = planned(full, {"specialization": {"temperature": 0.5}})
+    found = why(plan, full, most=1)
     assert "specialization.temperature 0.2 → 0.5" in found.reasons[0].sentence
     assert (
         next(iter(found.notes()))
         == "specialization: compared with 1 of 2 results; a nearer one may be among the others"
     )
+    assert "not all were looked at" in reasons(plan, full, most_results=1)[-1]
+
+
+def test_of_many_who_work_the_first_are_named_and_the_others_counted(store: Store) -> None:
+    plan = planned(store, seeds=range(5))
+    for number, cell in enumerate(plan.cells, 1):
+        claim = Claim(1, str(number), who=f"process {number} elsewhere")
+        store.write(claim.content(), "claims", cell.training.claim, "claim.json")
+    *_, second, more = reasons(plan, store)
+    assert second == "1 running: claimed by process 2 elsewhere"
+    assert more.startswith("3 more owners of claims: s3ray why")
 
 
 def test_of_one_cell_every_stage_is_told(full: Store) -> None:
