@@ -54,13 +54,13 @@ _MEANS = {
     "controls": [*CONFIGURATION, "control", "preservation_ratio", "split"],
     "references": ["dataset", "scale", "reference", "split"],
 }
-# The tables that hold more: the column of what was measured, and what that is called in a run's rows.
-_MORE = {
-    "factors": ("value", "value"),
-    "modalities": ("alone", "alone"),
-    "missing": ("accuracy", "accuracy"),
-    "entropies": ("entropy", "(local|global)_entropy/.+"),
-    "contributions": ("share", "expert_share/.+"),
+# The tables that hold more: the stage behind a line, the column of what was measured, and what a run's rows call that.
+_MORE: Mapping[str, tuple[Stage[Any] | None, str, str]] = {
+    "factors": (FACTORS, "value", "value"),
+    "modalities": (MODALITIES, "alone", "alone"),
+    "missing": (MISSING, "accuracy", "accuracy"),
+    "entropies": (SELECTION, "entropy", "(local|global)_entropy/.+"),
+    "contributions": (None, "share", "expert_share/.+"),  # the line's `after` says which
 }
 _CONTENT = re.compile("[0-9a-f]{64}")
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -119,16 +119,9 @@ def _measured_by(results: Results) -> Iterator[tuple[str, str]]:
         yield (UNTRAINED if line["control"] == "untrained" else SPARSIFICATION).name, line["identity"]
     for _, line in results.references.iterrows():
         yield REFERENCE.name, line["identity"]
-    more: dict[str, Stage[Any]] = {
-        "factors": FACTORS,
-        "modalities": MODALITIES,
-        "missing": MISSING,
-        "entropies": SELECTION,
-    }
-    for table, stage in more.items():
-        yield from ((stage.name, identity) for identity in results.frames[table].get("identity", ()))
-    for _, line in results.contributions.iterrows():
-        yield (SELECTION if line["after"] == "Selection" else SPECIALIZATION).name, line["identity"]
+    for table, (stage, _, _) in _MORE.items():
+        for _, line in results.frames[table].iterrows():
+            yield (stage or (SELECTION if line["after"] == "Selection" else SPECIALIZATION)).name, line["identity"]
 
 
 def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, Marker]:
@@ -150,7 +143,11 @@ def _with_ancestors(store: Store, runs: Iterable[tuple[str, str]]) -> dict[str, 
 
 
 def _check(store: Store, results: Results, markers: Mapping[str, Marker]) -> None:
-    """UserError unless every line of the tables is what its run measured: a run may have been computed anew since."""
+    """UserError unless the tables tell what their runs measured: a run may have been computed anew since.
+
+    An accuracy over the splits must be the one of its own line. Of the tables that hold more, a number must be among
+    those that its run measured.
+    """
     read = store.parallel(lambda marker: rows_of(store.payload(marker, ROWS)).to_pylist(), markers.values())
     by_run = dict(zip(markers, read, strict=True))
 
@@ -166,7 +163,7 @@ def _check(store: Store, results: Results, markers: Mapping[str, Marker]) -> Non
             rows = [row for row in by_run[line["identity"]] if of.items() <= row.items()]
             if [row["accuracy"] for row in rows] not in ([line["accuracy"]], [None]):
                 refuse(table, line["identity"])
-    for table, (column, named) in _MORE.items():
+    for table, (_, column, named) in _MORE.items():
         frame = results.frames[table]
         for identity, lines in frame.groupby("identity") if len(frame) else ():
             measured = [item for row in by_run[str(identity)] for item in row.items()]

@@ -104,8 +104,8 @@ def _attempt(
     def note_and_report(event: Event) -> None:
         nonlocal number
         if number == 0:  # something of it is ours to do, and begins
-            about = {"pack": pack.name, "stage": event.stage, "workers": _places()}
-            number = from_rank_zero(lambda: ledger.attempt(cell, committed, alive_nodes(), MAX_ATTEMPTS, **about))
+            note = partial(ledger.attempt, cell, committed, pack=pack.name, stage=event.stage, workers=_places())
+            number = from_rank_zero(lambda: note(alive_nodes(), MAX_ATTEMPTS))
             if number is None:
                 known = from_rank_zero(lambda: ledger.last_error(cell) or ledger.noted(pack.name))
                 error = known or "its worker died (out of memory?)"

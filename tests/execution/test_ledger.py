@@ -182,7 +182,6 @@ def test_however_a_call_ends_its_end_is_noted(store: Store, error: type[BaseExce
     assert ledger.ended() is not None
 
 
-
 def test_calls_are_known_by_their_names_the_newest_first(store: Store) -> None:
     assert known_calls(store) == []
     earlier = ["a-b-20261126-181500-abcdef", "a-20261126-181501-p0123abcd-1-2-abcdef"]

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import calls
+import tiny_sweep
 from command_line import SWEEPS, s3ray
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
@@ -27,6 +29,8 @@ from s3ray.data.multibench.pickled import read_pickle
 from s3ray.data.npz import read_npz
 from s3ray.digests import signed
 from s3ray.errors import UserError
+from s3ray.execution.logs import explained
+from s3ray.execution.status import Watch
 from s3ray.results import Results
 from s3ray.settings import read_all, settings_for
 from s3ray.store import Marker, Store
@@ -397,6 +401,38 @@ def results(draw: random.Random, valid: bool, folder: Path) -> Try:
     return read
 
 
+def ledgers(draw: random.Random, valid: bool, folder: Path) -> Try:
+    """What a call keeps, as `s3ray status` and `s3ray logs` read it."""
+    store = Store(str(folder / "store"))
+    store.drop("runs")
+    plan = tiny_sweep.tiny_plan(store, seeds=2)
+    run, ledger = calls.begun(store, plan)
+    cell = plan.cells[0]
+    ledger.error(cell, calls.attempted(ledger, cell), "OSError: disk", "Traceback:")
+    ledger.note("pack-000", "ActorDiedError: the worker died")
+    ledger.fail(cell, "OSError: disk")
+    ledger.end()
+    if valid:
+        tables = [("plan.json",), ("attempts", cell.identity, "000001")]
+        for place in tables:
+            told = json.loads(store.read("runs", run, *place))
+            store.write(as_json(draw, shuffled(draw, told)), "runs", run, *place)
+    else:
+        victim = draw.choice(sorted(filter(Path.is_file, (folder / "store" / "runs" / run).rglob("*"))))
+        content = victim.read_bytes()
+        is_table = victim.name == "plan.json" or victim.parent.parent.name == "attempts"
+        as_table = is_table and draw.random() < 0.5
+        victim.write_bytes(as_json(draw, changed(draw, json.loads(content))) if as_table else mutated(draw, content))
+
+    def read() -> bool:
+        (call,) = Watch(store).look()
+        lines = explained(store, str(cell.cell))
+        assert all(isinstance(line, str) for line in lines)
+        return call.failed == {str(cell.cell): "OSError: disk"} and any("attempt 1: " in line for line in lines)
+
+    return read
+
+
 READERS: Mapping[str, Reader] = {
     "npz": npz,
     "pickle": pickles,
@@ -405,6 +441,7 @@ READERS: Mapping[str, Reader] = {
     "markers": markers,
     "manifests": manifests,
     "results": results,
+    "ledgers": ledgers,
 }
 
 

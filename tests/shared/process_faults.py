@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,11 @@ import pytest
 
 from object_storage import BROKEN, DENIED, DROPPED, THROTTLED, ObjectStorage
 from processes import DONE, GAVE_UP, Driver, Nursery, Process
+from s3ray.errors import UserError
 from s3ray.execution.audit import audit
 from s3ray.execution.drift import record_drift
+from s3ray.execution.logs import explained
+from s3ray.execution.status import Watch
 from s3ray.stages.stage import StageRun
 from s3ray.store import Store
 
@@ -313,7 +317,7 @@ FINISHED = {
     "curve": "tensorboard/**/events.*",
 }
 # What a killed one leaves beside.
-UNFINISHED = {"checkpoint": "checkpoints/*/*.pt", "claim": "claims/*/claim.json*", "attempts": "runs/*/attempts/*"}
+UNFINISHED = {"checkpoint": "checkpoints/*/*.pt", "claim": "claims/*/claim.json*", "call": "runs/**/*"}
 
 
 def _damaged(what: str) -> Callable[[Scene], None]:
@@ -333,7 +337,7 @@ def _damaged(what: str) -> Callable[[Scene], None]:
             if (marker := scene.store.marker(run)) is not None:
                 files = {name: scene.store.payload(marker, name) for name in marker.files}
                 record_drift(scene.store, marker, files, files, marker.provenance)
-        victims = sorted(scene.base.glob((FINISHED | UNFINISHED)[what]))
+        victims = sorted(filter(Path.is_file, scene.base.glob((FINISHED | UNFINISHED)[what])))
         if not victims and what == "drift":  # of a run that was taken away
             return
         victim = scene.draw.choice(victims)
@@ -343,6 +347,10 @@ def _damaged(what: str) -> Callable[[Scene], None]:
         if what in ("environment", "manifest", "arrays", "table", "info", "weights", "rows", "marker"):
             shutil.copytree(scene.base, scene.folder / "as it is")
             assert audit(Store(str(scene.folder / "as it is"))).faults != []
+        if what == "call":
+            Watch(scene.store).look()
+            with suppress(UserError):  # nobody knows of a cell whose plan is damaged
+                explained(scene.store, "seed=0")
         if what in ("marker", "weights", "rows"):
             scene.gone(victim.relative_to(scene.base).parts[2])
 

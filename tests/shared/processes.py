@@ -23,9 +23,8 @@ import tempfile
 import threading
 import time
 import traceback
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.execution import run_cell
 from s3ray.execution.checkpoints import StageMonitor
+from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.results import report
 from s3ray.settings import settings_for
 from s3ray.stages.training import OptimizerConfig
@@ -45,13 +45,14 @@ from s3ray.store import Claims, LeaseLostError, Store
 from s3ray.store import claims as leases
 from s3ray.store.leftovers import clear_leftovers
 from s3ray.sweep import CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
-from s3ray.traces import tag
+from s3ray.traces import new_run
 from tiny_data import tiny_dataset
 
 DATA = tiny_dataset()
 PATIENCE = 120.0  # seconds; only catches a hang
 DONE, GAVE_UP, WRONG = 0, 1, 3  # exit codes: WRONG is an exception that users should not see
 ATTEMPTS = 3  # at a cell, as of the engine
+PACK = "pack-000"
 
 
 def plan_of(store: Store) -> Plan:
@@ -253,12 +254,13 @@ def _live(store: Store, driver: Driver, log: Callable[..., None]) -> None:
     with store.explained("written", "make room"):
         store.publish_dataset(DATA)
     plan = plan_of(store)
-    run = f"{plan.sweep.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{tag()}-{uuid.uuid4().hex[:6]}"
+    run = new_run(plan.sweep.name)
+    ledger = Ledger(store, run)
     claims, failures = Claims(store), Counter[str]()
     cells = list(plan.pending)
     if cells:
         with store.explained("written", "make room"):
-            store.write("1", "runs", run, "attempts", "1")
+            ledger.plan(PlanRecord.of(plan, {cell.identity: PACK for cell in cells}, 1, 1, driver.folder))
     while cells:
         committed = store.markers(part for cell in cells for part in cell.runs)
         cells = [cell for cell in cells if cell.missing(committed)]
@@ -268,7 +270,7 @@ def _live(store: Store, driver: Driver, log: Callable[..., None]) -> None:
                 if not any(list(map(claims.free, cell.ready(committed)))):
                     continue
                 worked = True
-                _attempt(cell, store, driver, claims, log)
+                _attempt(cell, committed, store, driver, claims, ledger, log)
             except (OSError, ArrowException, UserError) as error:
                 worked = False
                 failures[cell.identity] += 1
@@ -285,8 +287,23 @@ def _live(store: Store, driver: Driver, log: Callable[..., None]) -> None:
     store.drop_run(run)
 
 
-def _attempt(cell: CellPlan, store: Store, driver: Driver, claims: Claims, log: Callable[..., None]) -> None:
+def _attempt(
+    cell: CellPlan,
+    committed: Collection[str],
+    store: Store,
+    driver: Driver,
+    claims: Claims,
+    ledger: Ledger,
+    log: Callable[..., None],
+) -> None:
+    here = {"node": "here", "worker": str(os.getpid()), "logs": driver.folder}
+    begun = False
+
     def report(event: Any) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            ledger.attempt(cell, committed, (), ATTEMPTS, pack=PACK, stage=event.stage, workers=[here])
         if event.state in ("started", "finished", "damaged"):
             log(event.state, stage=event.stage, cause=event.cause)
 

@@ -214,14 +214,14 @@ def claims(store: Store, disk: Disk) -> None:
 def promised(left: Path, done: list[str]) -> None:
     """What has returned is there; what is there is whole."""
     store = Store(str(left / "store"))
-    for run, name in ((RUN, "RUN"), (CHILD, "CHILD")):
+    for run, name, files in ((RUN, "RUN", FILES), (CHILD, "CHILD", {"a.bin": b"child"})):
         content = store.marker_content("selection", run.identity)
         assert content is not None or name not in done
         if content is not None:
             marker = Marker.of(content, "selection", run.identity)
             assert marker is not None
             assert store.marker(run) == marker
-            assert {name: store.payload(marker, name) for name in marker.files} in (FILES, {"a.bin": b"child"})
+            assert {name: store.payload(marker, name) for name in marker.files} == files
     steps = [int(name.partition(" ")[2]) for name in done if name.startswith("step")]
     latest = store.checkpoint_step(RUN)
     assert (latest or 0) >= max(steps, default=0)

@@ -187,6 +187,6 @@ def test_without_the_epoch_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
         interleavings(1000)
 
 
-def test_without_the_sync_it_is_found_out() -> None:
+def test_a_machine_that_loses_what_was_not_synced_is_simulated() -> None:
     with pytest.raises(ViolationError):
         interleavings(1000, synced=False)
