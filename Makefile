@@ -3,8 +3,9 @@
 # `make check`: lint, types, and the tests that take seconds at most and need no Ray, browser or cluster. `make test`: those too.
 # `make faults`: 100,000 interleavings of processes and a store that fail, 10,000 inputs for every reader, 170 faults on
 # processes over a store, 30 on real sweeps.
-# `make cluster-test`: job submission and autoscaling, on heads that it starts. All build .venv first; only Python 3.11
-# and make are needed (the report's test: chromium, chromedriver).
+# `make cluster-test`: job submission and autoscaling, on heads that it starts. `make docs`: the site. `make wheel`: a wheel
+# in dist/, with the sweep files in it. All build .venv first; only Python 3.11 and make are needed (the report's test:
+# chromium, chromedriver).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STORAGE ?= storage
 SEED ?= $(shell date +%s)
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sweep effect exhibits paper check test faults cluster-test docs clean
+.PHONY: sweep effect exhibits paper check test faults cluster-test docs wheel clean
 
 sweep: $(VENV)/installed
 	$(BIN)/python sweeps/figure3_batch_size.py --storage $(STORAGE)
@@ -52,6 +53,9 @@ cluster-test: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+wheel: $(VENV)/installed
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -64,4 +68,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

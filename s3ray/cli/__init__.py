@@ -13,12 +13,13 @@ from s3ray.cli.options import VersionOption
 from s3ray.cli.results import compare, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
-from s3ray.cli.sweeps import plan, run_sweep
+from s3ray.cli.sweeps import plan, run_sweep, sweep
 from s3ray.cli.why import why
 
 __all__ = ["app", "main", "run_search", "run_sweep"]
 
 _EXAMPLES: dict[Callable[..., Any], str] = {
+    sweep: "sweep table1_figure5 --datasets digits --storage storage",
     plan: "plan sweeps/full_grid.py --storage storage",
     why: "why sweeps/table1_figure5.py 'digits χ=8 seed=0'",
     config: "config digits --scale smoke > digits.toml",
@@ -42,7 +43,9 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 for command, example in _EXAMPLES.items():
-    app.command(cls=OnceCommand, epilog=f"Example: s3ray {example}")(command)
+    # What stands behind a sweep's name is for the sweep.
+    settings = {"allow_interspersed_args": command is not sweep}
+    app.command(cls=OnceCommand, epilog=f"Example: s3ray {example}", context_settings=settings)(command)
 
 
 @app.callback()

@@ -85,7 +85,7 @@ def prepare(
 
         bad = _each(partial(one, name, path) for name, path in files.items())
         if len(bad) < len(files):
-            console.print(f"next: python sweeps/full_grid.py --data {target}")
+            console.print(f"next: s3ray sweep full_grid --data {target}")
         _refuse(bad)
 
 
@@ -175,7 +175,7 @@ def _modalities(assignments: list[str]) -> dict[str, str]:
 
 
 def _next(data: Dataset, path: Path) -> str:
-    return f"next: python sweeps/table1_figure5.py --dataset {data.name}={path}"
+    return f"next: s3ray sweep table1_figure5 --dataset {data.name}={path}"
 
 
 def _each(works: Iterable[Callable[[], None]]) -> list[UserError]:

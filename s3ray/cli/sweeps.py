@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -45,11 +47,10 @@ from s3ray.data.memory import free_memory
 from s3ray.data.names import listed
 from s3ray.errors import UserError
 from s3ray.methods import S3
-from s3ray.paths import local_path
 from s3ray.search.calibration import Calibration, too_small
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
-from s3ray.sweep.grid import check_name
+from s3ray.sweep.grid import check_name, known_sweeps, sweep_file
 from s3ray.sweep.memory import at_once, largest, refusal
 from s3ray.sweep.timing import duration
 from s3ray.sweep.why import MOST_AT_START, why
@@ -124,10 +125,32 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
     with user_errors():
         check_name(sweep, Path(sys.argv[0]))
     file_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    file = "/".join(Path(sys.argv[0]).parts[-2:])
-    example = f"Example: python {file} --storage storage"
+    file = Path(sys.argv[0])
+    is_installed = known_sweeps().get(file.stem) == file  # `s3ray sweep` runs it
+    called = f"s3ray sweep {file.stem}" if is_installed else f"python {'/'.join(file.parts[-2:])}"
+    example = f"Example: {called} --storage storage"
     file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__, epilog=example)(command)
     file_app()
+
+
+def sweep(
+    name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, or the path of its file.")] = "",
+    options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]…", help="Those of the sweep.")] = None,
+) -> None:
+    """Run a sweep that comes with s3ray by its name, or any by its file; without a name list those that come with it.
+
+    The same as `python sweeps/NAME.py`; `s3ray sweep NAME --help` shows its options.
+    """
+    with user_errors():
+        if not name:
+            sweeps = known_sweeps()
+            for known, path in sweeps.items():
+                told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+                print(f"{known:<{max(map(len, sweeps))}}  {told.splitlines()[0] if told else ''}")
+            return
+        file = sweep_file(name)
+    sys.argv = [str(file), *(options or [])]
+    runpy.run_path(str(file), run_name="__main__")
 
 
 def print_plan(
@@ -256,7 +279,7 @@ def named_classes(facts: DataFacts) -> str:
 
 
 def plan(
-    sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
+    file: Annotated[str, typer.Argument(metavar="SWEEP", help="A name such as full_grid, or a file.")],
     datasets: DatasetsOption = "",
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -274,7 +297,7 @@ def plan(
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
         request = planned(
-            sweep_file,
+            file,
             datasets,
             dataset,
             data,
@@ -307,7 +330,7 @@ def plan(
 
 
 def planned(
-    sweep_file: str,
+    file: str,
     *data_and_settings: Any,
     method: str,
     granularity: int,
@@ -323,7 +346,7 @@ def planned(
     Raises:
         UserError: of `resolve`; or an option that is for a search alone, or for none.
     """
-    declared = load_sweep(local_path(sweep_file, "SWEEP"))
+    declared = load_sweep(file)
     is_search = not (declared.exhibits or declared.parts)  # whose settings are its own to find
     if method or granularity != SEARCHED_GRANULARITY:
         if not is_search:

@@ -34,7 +34,7 @@ from s3ray.terminal import Terminal
 
 
 def why(
-    sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="Such as sweeps/full_grid.py.")],
+    sweep_file: Annotated[str, typer.Argument(metavar="SWEEP", help="A name such as full_grid, or a file.")],
     cell: Annotated[
         str, typer.Argument(metavar="CELL", help="As s3ray names it, or words of that; default: all.")
     ] = "",

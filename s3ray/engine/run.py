@@ -120,7 +120,7 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             known = ledger.failures()
     except UserError as error:  # its cells have failed of it before anybody else noticed
         raise LostError(f"{error}; {STAYS}") from error
-    failures = _failures(after, packs, known, ledger, errors)
+    failures = failures_of(after, packs, known, ledger, errors)
     if failures:
         ledger.end()
     else:
@@ -346,7 +346,7 @@ class _Relay(ray.tune.Callback):
         self._progress.update([])  # whoever watches wants to hear from us while nothing happens, too
 
 
-def _failures(
+def failures_of(
     after: Plan, packs: list[Pack], known: Mapping[str, str], ledger: Ledger, errors: Mapping[str, BaseException | str]
 ) -> dict[Cell, str]:
     """Cells that are still not complete, with what is known of the reason.

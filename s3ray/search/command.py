@@ -106,7 +106,7 @@ def search_all(
     for scale, files in tuned.items():
         # S3's file holds what the search was given, too; a prior method's, which comes later, its own table alone.
         every = [f"--config {file}" for file in (files if alone else [*configs, *files])]
-        say(" ".join([f"python sweeps/{'full_grid' if alone else 'table2_tuned'}.py --scale {scale}", *every]))
+        say(" ".join([f"s3ray sweep {'full_grid' if alone else 'table2_tuned'} --scale {scale}", *every]))
     return any(outcome.failures or outcome.best is None for outcome in outcomes)
 
 

@@ -16,6 +16,7 @@ from s3ray.data.standardize import standardized
 from s3ray.data.subsample import subsampled
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
+from s3ray.paths import local_path
 from s3ray.settings import Settings, override, settings_of
 from s3ray.stages.metrics import check_metric
 from s3ray.stages.training import MOST_STEPS
@@ -343,15 +344,38 @@ def union(name: str, parts: Sequence[Sweep]) -> Sweep:
     return Sweep(name, exhibits=tuple(exhibits), parts=tuple(parts))
 
 
-def load_sweep(path: Path) -> Sweep:
-    """The `SWEEP` of a sweep file.
+def known_sweeps() -> dict[str, Path]:
+    """The sweep files that come with s3ray, by their names: of a checkout beside the package, of a wheel in it."""
+    package = Path(__file__).parents[1]
+    within, beside = package / "sweeps", package.parent / "sweeps"
+    return {file.stem: file for file in sorted((within if within.is_dir() else beside).glob("*.py"))}
+
+
+def sweep_file(told: Path | str) -> Path:
+    """A sweep file by its path or, of one that comes with s3ray, by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = local_path(told, "SWEEP")
+    if path.is_file() and path.suffix == ".py":
+        return path
+    known = known_sweeps()
+    if str(told) not in known:
+        raise UserError(f"{path}: no such sweep file; give the path of a .py file, or one of {', '.join(known)}")
+    return known[str(told)]
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """The `SWEEP` of a sweep file, which `sweep_file` finds.
 
     Raises:
         UserError: no such file, one that defines no `SWEEP`, or one whose `SWEEP` has the name of the file beside it.
     """
+    path = sweep_file(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"{path}: no such sweep file; give the path of a .py file such as sweeps/full_grid.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sweep = getattr(module, "SWEEP", None)

@@ -165,7 +165,7 @@ def test_prepare_says_how_far_it_is_and_what_came_out(simulated: Path, tmp_path:
         "mosi_data.pkl: converting, 4 of 4 MB",
         f"mosi: prepared from mosi_data.pkl, simulated data, {sizes} samples, vision 20 + audio 5 + text 300, "
         f"label >= 0 is positive",
-        f"next: python sweeps/full_grid.py --data {tmp_path}",
+        f"next: s3ray sweep full_grid --data {tmp_path}",
     ]
 
 
@@ -184,7 +184,7 @@ def test_prepare_takes_all_files_that_are_there_and_reuses_them(simulated: Path,
 
 
 def test_prepare_writes_beside_the_files_unless_told(by_hand: Path) -> None:
-    assert said("prepare", "--root", by_hand)[-1] == f"next: python sweeps/full_grid.py --data {by_hand}"
+    assert said("prepare", "--root", by_hand)[-1] == f"next: s3ray sweep full_grid --data {by_hand}"
     assert Dataset.open(by_hand / "mosi").name == "mosi"
 
 
@@ -441,7 +441,7 @@ def test_prepare_prepares_the_good_files_beside_the_bad(simulated: Path, tmp_pat
         str(tmp_path / "humor.pkl"),
     ]
     assert Dataset.open(tmp_path / "mustard").kind == "simulated"
-    assert result.stdout.splitlines()[-1] == f"next: python sweeps/full_grid.py --data {tmp_path}"
+    assert result.stdout.splitlines()[-1] == f"next: s3ray sweep full_grid --data {tmp_path}"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_help_of_a_sweep_file_fits_and_says_its_version(file: Path, monkeypatch:
     lines = [line.rstrip() for line in help_text.splitlines()]
     assert max(map(len, lines)) <= 80
     *_, last = filter(None, lines)
-    assert last.strip() == f"Example: python sweeps/{file.name} --storage storage"
+    assert last.strip() == f"Example: s3ray sweep {file.stem} --storage storage"  # called by its path in full
     doc = inspect.cleandoc(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
     tables = [line.rstrip() for line in doc.splitlines() if line.startswith("    ")]
     assert [line for line in tables if f" {line}" not in lines] == []  # none is wrapped

@@ -347,7 +347,7 @@ def test_the_command(here: Path) -> None:
         "no value is missing",
         "not used: mag_0, mag_1",
     ]
-    assert last.endswith("MB; next: python sweeps/table1_figure5.py --dataset mine=mine.npz")
+    assert last.endswith("MB; next: s3ray sweep table1_figure5 --dataset mine=mine.npz")
     stored = json.loads(str(np.load("mine.npz")["imported"]))
     assert stored["said"] == lines
     assert stored["files"][0]["name"] == "t.csv"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s3ray.engine import worker as module
-from s3ray.engine.run import _failures, cause
+from s3ray.engine.run import cause, failures_of
 from s3ray.engine.worker import Pack, run_pack
 from s3ray.execution.ledger import Ledger
 from s3ray.store import DamagedError, LeaseLostError, Store
@@ -91,5 +91,5 @@ def test_a_storage_that_takes_nothing_hides_no_failure(
 
     monkeypatch.setattr(Store, "write", full)
     ledger = Ledger(store, "run")
-    failures = _failures(plan, [pack], {}, ledger, {"pack-000": OSError(28, "No space left on device")})
+    failures = failures_of(plan, [pack], {}, ledger, {"pack-000": OSError(28, "No space left on device")})
     assert failures == {plan.cells[0].cell: "OSError: [Errno 28] No space left on device"}

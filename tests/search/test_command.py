@@ -46,7 +46,7 @@ def test_a_search_with_all_its_trials_says_what_it_found(
         "digits: 3 configurations tried: 2 on all 3 seeds, 1 stopped, 0 diverged",
         "best on validation: 60.0% at p=0.5 (the scale's own: 50.0%)",
         "that is optimistic, since the best of many owes a part of its lead to luck; test was not read",
-        f"python sweeps/full_grid.py --scale smoke --config {folder / 'best.toml'}",
+        f"s3ray sweep full_grid --scale smoke --config {folder / 'best.toml'}",
     ]
     _, best, _ = tiny_search.opened(search, store).trials
     overrides = read_overrides(folder / "best.toml")
@@ -80,7 +80,7 @@ def test_searches_of_several_methods_end_with_the_command_that_compares_them(
     ]
     assert lines[3] == "digits, focal: 2 configurations tried: 2 on all 3 seeds, 0 stopped, 0 diverged"
     files = [str(base), *(str(Path(store.base) / "search" / one.name / "best.toml") for one in searches)]
-    assert lines[-1] == f"python sweeps/table2_tuned.py --scale smoke {' '.join(f'--config {file}' for file in files)}"
+    assert lines[-1] == f"s3ray sweep table2_tuned --scale smoke {' '.join(f'--config {file}' for file in files)}"
     tuned = tiny_search.study_of(tiny_dataset, read_all(files))
     again = tiny_search.plan_of(tuned, store, methods=["s3", "focal", "factorcl"])
     assert [cell.identity for cell in again.cells] == [cell.identity for cell in best]

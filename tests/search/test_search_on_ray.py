@@ -106,7 +106,7 @@ def test_a_search_that_is_killed_goes_on_and_its_best_is_a_config_whose_cells_ar
     assert events[1].startswith(f"diverged: {diverged.user_attrs['cause']}")
     assert found[0] == "mine: 2 configurations tried: 1 on all 2 seeds, 0 stopped, 1 diverged"
     assert found[1].endswith("which is the scale's own configuration")
-    assert found[-1] == f"python sweeps/full_grid.py --scale smoke --config {folder / 'best.toml'}"
+    assert found[-1] == f"s3ray sweep full_grid --scale smoke --config {folder / 'best.toml'}"
 
     arguments = ["--dataset", f"mine={tmp_path / 'mine.npz'}", "--storage", str(tmp_path / "store"), "--format", "json"]
     planned = CliRunner().invoke(app, ["plan", str(SEARCH), *arguments, "--config", str(folder / "best.toml")])
