@@ -57,7 +57,7 @@ wheel: $(VENV)/installed
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # torch first and by itself: its CPU build satisfies ray's and the package's ranges from then on.
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.13,<2.14"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
