@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from s3ray.results.collect import Results
     from s3ray.results.columns import COLUMNS
     from s3ray.sweep import Cell, Plan, Study, Sweep, load_sweep, union
+    from s3ray.sweep.budget import Budget
 
 __all__ = [
     "COLUMNS",
+    "Budget",
     "Cell",
     "Dataset",
     "FinishedStore",
@@ -61,6 +63,7 @@ _HOMES = {
     "s3ray.results.collect": ("Results",),
     "s3ray.results.columns": ("COLUMNS",),
     "s3ray.sweep": ("Cell", "Plan", "Study", "Sweep", "load_sweep", "union"),
+    "s3ray.sweep.budget": ("Budget",),
 }
 _PLACES = {name: (module, name) for module, names in _HOMES.items() for name in names}
 _PLACES["dataset"] = ("s3ray.data.arrays", "from_arrays")

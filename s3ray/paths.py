@@ -25,6 +25,13 @@ def local_path(text: Path | str, option: str) -> Path:
         raise UserError(f"{option} {text}: there is no such home; write the path in full, or set HOME") from error
 
 
+def project_folder(name: str) -> Path:
+    """A folder that lies beside the package in a checkout, and is part of it in a wheel (setup.py)."""
+    package = Path(__file__).parent
+    within = package / name
+    return within if within.is_dir() else package.parent / name
+
+
 def sync_folder(folder: Path) -> None:
     """Write a folder's names to the disk: a file whose name is only in memory is gone after a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -20,7 +21,8 @@ from s3ray.results.rounds import with_second_round
 from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
-from s3ray.sweep.timing import duration
+from s3ray.sweep.budget import Budget
+from s3ray.sweep.timing import between, duration
 from s3ray.terminal import Terminal
 
 
@@ -81,6 +83,7 @@ def run(
     workers_per_trial: int = 1,
     gpus_per_worker: float = 0.0,
     verbose: bool = False,
+    budget: Budget | None = None,
 ) -> Ran:
     """Run what a plan misses and write the sweep's tables and figures, as its command line does; prints progress.
 
@@ -91,9 +94,12 @@ def run(
         workers_per_trial: DDP workers that train a cell together.
         gpus_per_worker: may be a fraction.
         verbose: show Ray's own output too.
+        budget: of time or money, such as `s3ray.Budget.of("2h")`; cells for which it has no room are left out, and
+            counted as what runs next time.
 
     Raises:
-        UserError: the plan cannot run on this cluster or with this storage, or the results cannot be written.
+        UserError: the plan cannot run on this cluster or with this storage, the budget has room for no cell, or the
+            results cannot be written.
         LostError: Ray or the storage was lost during the run. If Ray still holds this process eight seconds later, it
             ends, with the sentence and exit code 1, and a notebook's kernel with it: it would hang for good.
     """
@@ -104,33 +110,45 @@ def run(
         workers_per_trial=workers_per_trial,
         gpus_per_worker=gpus_per_worker,
         verbose=verbose,
+        budget=budget,
     )
 
 
 def execute(
-    plan: Plan, store: Store, console: Console, *, workers_per_trial: int, gpus_per_worker: float, verbose: bool
+    plan: Plan,
+    store: Store,
+    console: Console,
+    *,
+    workers_per_trial: int,
+    gpus_per_worker: float,
+    verbose: bool,
+    budget: Budget | None = None,
 ) -> Ran:
-    """`run` of a plan that has just been made; own data are calibrated before."""
+    """`run` of a plan that has just been made; own data are calibrated before, which a budget pays for, but whole."""
+    started, calls = time.monotonic(), list[dict[str, Any]]()
     say = partial(console.print, highlight=False, soft_wrap=True)
-    compute = partial(
-        _compute, say=say, workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, verbose=verbose
-    )
+    settings = {"workers_per_trial": workers_per_trial, "gpus_per_worker": gpus_per_worker, "verbose": verbose}
+
+    def compute(plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
+        return _compute(plan, store, console, calls, budget, time.monotonic() - started, **settings)
+
     if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
-        calibration = calibration.after(*compute(calibration.plan, store, console), store)
+        calibration = calibration.after(*compute(calibration.plan, None), store)
         for line in calibration.told(store):
             say(line)
         plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
         if plan.pending:
             say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
-    plan, failures = compute(plan, store, console)
-    if (second := with_second_round(plan, store, failures.keys())) is not plan:
+    plan, failures = compute(plan, budget)
+    left = [cell for cell in plan.pending if cell.cell not in failures]  # of no room in the budget
+    if not left and (second := with_second_round(plan, store, failures.keys())) is not plan:
         without = f", without the {len(failures)} that failed" if failures else ""
         say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
-        plan, failures = compute(second, store, console)
+        plan, failures = compute(second, budget)
     from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
 
     with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
-        results, written = write_results(plan, store)
+        results, written = write_results(plan, store, calls)
     if written:
         for answer in answers(results):
             say(answer)
@@ -146,9 +164,19 @@ def execute(
 
 
 def _compute(
-    plan: Plan, store: Store, console: Console, say: Callable[..., None], **execution: Any
+    plan: Plan,
+    store: Store,
+    console: Console,
+    calls: list[dict[str, Any]],
+    budget: Budget | None,
+    spent: float,
+    **settings: Any,
 ) -> tuple[Plan, Mapping[Cell, str]]:
-    """Run what a plan misses; the plan as it then stands, and the cause per failed cell."""
+    """Run what a plan misses; the plan as it then stands, and the cause per failed cell.
+
+    Args:
+        calls: gets what it took beside what was predicted.
+    """
     if not plan.pending:
         return plan, {}
     if lacking := {cell.cell.dataset for cell in plan.pending} - plan.study.data.keys():
@@ -157,13 +185,24 @@ def _compute(
     from s3ray.engine.preflight import Execution
     from s3ray.engine.run import run_plan
 
-    outcome = run_plan(plan, store, plan.study.data, Execution(**execution), console)
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, budget, spent)
     failures = outcome.failures
     per_cell = outcome.orchestration_seconds / outcome.cells
     busy = outcome.stage_seconds + outcome.orchestration_seconds
+    left = len(outcome.plan.pending) - len(failures)
     say(
-        f"{outcome.cells - len(failures)} cells done, {len(failures)} failed in {duration(outcome.wall_seconds)}; "
-        f"orchestration {per_cell:.1f} s per cell ({outcome.orchestration_seconds / busy:.0%} of the worker time)"
+        f"{outcome.cells - len(failures)} cells done, {len(failures)} failed{f', {left} left' if left > 0 else ''} in "
+        f"{duration(outcome.wall_seconds)} ({between(*outcome.predicted)} predicted); orchestration {per_cell:.1f} s "
+        f"per cell ({outcome.orchestration_seconds / busy:.0%} of the worker time)"
+    )
+    calls.append(
+        {
+            "cells": outcome.cells,
+            "at_once": min(outcome.slots, outcome.cells),
+            "predicted_seconds": [round(seconds, 1) for seconds in outcome.predicted],
+            "seconds": round(outcome.wall_seconds, 1),
+        }
     )
     for cell, cause in failures.items():
         say(f"FAILED {cell}: {cause}", style="bold red")

@@ -86,6 +86,15 @@ MaxStepsOption = Annotated[
         "--max-steps", metavar="N", min=1, help="Own data: longer sequences are subsampled evenly to N steps."
     ),
 ]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget", metavar="AMOUNT", help="Run what fits into 30min, 2h or, with --cloud, 20usd; the rest next time."
+    ),
+]
+CloudOption = Annotated[
+    str, typer.Option("--cloud", metavar="NAME", help="Say what it costs there: aws, gcp or kubernetes.")
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser at the end.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 VersionOption = Annotated[

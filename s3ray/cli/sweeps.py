@@ -20,7 +20,9 @@ from s3ray.cli.console import OnceCommand, user_errors
 from s3ray.cli.options import (
     DEFAULT_STORAGE,
     SEARCHED_GRANULARITY,
+    BudgetOption,
     CalibrationOption,
+    CloudOption,
     ConfigOption,
     DataOption,
     DatasetOption,
@@ -50,9 +52,10 @@ from s3ray.methods import S3
 from s3ray.search.calibration import Calibration, too_small
 from s3ray.store import Store
 from s3ray.sweep import Plan, Sweep, load_sweep
+from s3ray.sweep.budget import Budget, Groups, Prices
 from s3ray.sweep.grid import check_name, known_sweeps, sweep_file
 from s3ray.sweep.memory import at_once, largest, refusal
-from s3ray.sweep.timing import duration
+from s3ray.sweep.timing import between
 from s3ray.sweep.why import MOST_AT_START, why
 from s3ray.terminal import Terminal
 
@@ -83,11 +86,14 @@ def run_sweep(sweep: Sweep) -> None:
         metric: MetricOption = "",
         no_calibration: CalibrationOption = False,
         max_steps: MaxStepsOption = None,
+        budget: BudgetOption = "",
+        cloud: CloudOption = "",
         open_report: OpenOption = False,
         verbose: VerboseOption = False,
         version: VersionOption = False,
     ) -> None:
         with user_errors():
+            limit = Budget.of(budget, cloud) if budget else None
             request = resolve(
                 sweep,
                 datasets,
@@ -103,7 +109,7 @@ def run_sweep(sweep: Sweep) -> None:
                 max_steps=max_steps,
             )
             console = Terminal()
-            print_plan(request.plan, request.store, console, workers_per_trial)
+            print_plan(request.plan, request.store, console, workers_per_trial, gpus_per_worker, cloud)
             ran = execute(
                 request.plan,
                 request.store,
@@ -111,6 +117,7 @@ def run_sweep(sweep: Sweep) -> None:
                 workers_per_trial=workers_per_trial,
                 gpus_per_worker=gpus_per_worker,
                 verbose=verbose,
+                budget=limit,
             )
             if open_report and ran.study:
                 typer.launch(request.store.address("results", ran.study, "index.html"))
@@ -154,11 +161,20 @@ def sweep(
 
 
 def print_plan(
-    plan: Plan, store: Store, console: Console, workers_per_trial: int = 1, most_results: int | None = MOST_AT_START
+    plan: Plan,
+    store: Store,
+    console: Console,
+    workers_per_trial: int = 1,
+    gpus_per_worker: float = 0.0,
+    cloud: str = "",
+    budget: Budget | None = None,
+    most_results: int | None = MOST_AT_START,
 ) -> None:
     """The plan as two lines and a table: to run, why, cached, at what cost, and how long that takes on this machine.
 
     Args:
+        cloud: whose prices are asked for.
+        budget: what it has no room for is said; UserError if it has room for no cell.
         most_results: of a stage that are looked at to say why.
     """
     from rich.table import Table
@@ -187,14 +203,21 @@ def print_plan(
         print_memory([plan, *([calibration.plan] if calibration else [])], console, workers)
         cpus = len(os.sched_getaffinity(0))
         plans = calibration.may_follow(plan.sweep, store) if calibration else [plan]
-        wall = _between([one.wall_seconds(_slots(one, cpus, workers), workers) for one in plans])
+        shares = [sum(one.shares) for one in plans]
+        ranges = [one.wall_range(_slots(one, cpus, workers), workers) for one in plans]
+        wall = between(min(low for low, _ in ranges), max(high for _, high in ranges))
         console.print(
-            f"estimated {_between([sum(one.shares) for one in plans])} of one worker; {wall} on this machine's "
+            f"estimated {between(min(shares), max(shares))} of one worker; {wall} on this machine's "
             f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included"
             + (", and calibration's own beside" if calibration else ""),
             highlight=False,
             soft_wrap=True,
         )
+        groups = Groups(_slots(plan, cpus, workers), workers, gpus_per_worker)
+        if cloud:
+            console.print(Prices.of(cloud).told(plan, groups), highlight=False, soft_wrap=True)
+        if budget and (left_out := budget.told(plan, budget.fitting(plan, groups))):
+            console.print(left_out, highlight=False, soft_wrap=True)
 
 
 def reasons(plan: Plan, store: Store, most_results: int | None = None) -> list[str]:
@@ -262,11 +285,6 @@ def _tried(plan: Plan, dataset: str) -> str:
     return f"on validation {', '.join(told)}"
 
 
-def _between(seconds: Sequence[float]) -> str:
-    low, high = duration(min(seconds)), duration(max(seconds))
-    return low if low == high else f"{low} to {high}"
-
-
 def _subsampled(facts: DataFacts) -> str:
     cut = [f"{name} subsampled to {steps} steps" for name, steps in facts.subsampled.items()]
     return "".join(f", {one}" for one in cut)
@@ -292,10 +310,13 @@ def plan(
     metric: MetricOption = "",
     no_calibration: CalibrationOption = False,
     max_steps: MaxStepsOption = None,
+    budget: BudgetOption = "",
+    cloud: CloudOption = "",
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
+        limit = Budget.of(budget, cloud) if budget else None
         request = planned(
             file,
             datasets,
@@ -312,11 +333,11 @@ def plan(
             max_steps=max_steps,
         )
         if output is PlanFormat.json:
-            wall = round(request.plan.wall_seconds(len(os.sched_getaffinity(0))), 1)
+            wall = request.plan.wall_range(len(os.sched_getaffinity(0)))
             needed = round(largest(request.plan)[0])
             summary = {
                 **request.plan.summary(),
-                "estimated_seconds_on_this_machine": wall,
+                "estimated_seconds_on_this_machine": [round(seconds, 1) for seconds in wall],
                 "memory_bytes_of_a_worker": needed,
             }
             if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
@@ -326,7 +347,7 @@ def plan(
                 summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
-            print_plan(request.plan, request.store, Terminal(), most_results=None)
+            print_plan(request.plan, request.store, Terminal(), cloud=cloud, budget=limit, most_results=None)
 
 
 def planned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -42,8 +43,11 @@ from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.leftovers import clear_leftovers
-from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed
+from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed, timing
+from s3ray.sweep.budget import Budget, Groups
 from s3ray.sweep.memory import largest
+from s3ray.sweep.plan import schedule, worked_last
+from s3ray.sweep.timing import Experience, Took, between
 from s3ray.traces import new_run
 
 MAX_RESTARTS = 20
@@ -59,6 +63,7 @@ class Outcome:
     stage_seconds: float
     slots: int
     cells: int  # that this run worked on
+    predicted: tuple[float, float] = (0.0, 0.0)  # wall seconds, at least and at most, before it began
 
     @property
     def orchestration_seconds(self) -> float:
@@ -66,14 +71,24 @@ class Outcome:
         return max(self.wall_seconds * min(self.slots, self.cells) - self.stage_seconds, 0.0)
 
 
-def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: Execution, console: Console) -> Outcome:
+def run_plan(
+    plan: Plan,
+    store: Store,
+    data: Mapping[str, Dataset],
+    execution: Execution,
+    console: Console,
+    budget: Budget | None = None,
+    spent: float = 0.0,
+) -> Outcome:
     """Run what `plan` misses; returns when every pending cell is committed or has failed.
 
     Args:
         data: the datasets by name, published to the store for the workers.
+        budget: cells for which it has no room are left out.
+        spent: seconds of it that are gone.
 
     Raises:
-        UserError: the plan cannot run on this cluster or with this storage.
+        UserError: the plan cannot run on this cluster or with this storage, or the budget has room for no cell.
         LostError: Ray or the storage is gone.
     """
     if not plan.pending:
@@ -83,8 +98,18 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     if warning := unguarded(store):
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
+
+    def groups(capacity: Capacity) -> Groups:
+        return Groups(capacity.slots(execution), execution.workers_per_trial, execution.gpus_per_worker)
+
+    if budget is not None and not ray.is_initialized() and (here := local_capacity()):
+        budget.fitting(plan, groups(here), spent)  # before Ray is started, which takes seconds
     with usable(plan, store, execution) as (capacity, health):
         slots = capacity.slots(execution)
+        if budget is not None:
+            whole, plan = plan, budget.fitting(plan, groups(capacity), spent)
+            if left_out := budget.told(whole, plan):
+                console.print(left_out, highlight=False, soft_wrap=True)
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
@@ -101,9 +126,10 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
             )
             for i, cells in enumerate(packed(plan, slots))
         ]
+        predicted = plan.wall_range(slots, execution.workers_per_trial)
         console.print(
-            f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time; "
-            f"starting worker groups",
+            f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time, "
+            f"{between(*predicted)} in all; starting worker groups",
             highlight=False,
         )
         ledger = Ledger(store, run)
@@ -126,7 +152,37 @@ def run_plan(plan: Plan, store: Store, data: Mapping[str, Dataset], execution: E
     else:
         store.drop_run(run)
     seconds = time.monotonic() - started
-    return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending))
+    if not failures:
+        with suppress(OSError):  # the next plan estimates worse
+            _remember(plan, after, packs, slots, execution.workers_per_trial, seconds, store)
+    return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending), predicted)
+
+
+def _remember(
+    before: Plan, after: Plan, packs: list[Pack], slots: int, workers: int, seconds: float, store: Store
+) -> None:
+    """Keep what stages and starts took, for the plans to come."""
+    fresh = {identity: after.committed[identity] for identity in after.committed.keys() - before.committed.keys()}
+    machine = worked_last(fresh.values())
+    if machine is None:
+        return
+    # Of the machines of a cluster those that are alike: stages by their kind, starts by that of the last.
+    stages = [
+        (marker.stage, Took(marker.seconds * marker.workers, before.estimates[identity]))
+        for identity, marker in fresh.items()
+        if marker.machine == machine
+    ]
+    counted: set[str] = set()
+    took = []
+    for pack in packs:
+        own = {run.identity for cell in pack.cells for run in cell.runs} & fresh.keys() - counted
+        counted |= own
+        took.append([fresh[identity].seconds * fresh[identity].workers for identity in own])
+    rounds = math.ceil(len(packs) / slots)
+    starts = Took(
+        max(seconds - schedule(took, slots, workers), 0.1), timing.RAY_SECONDS + rounds * timing.GROUP_SECONDS
+    )
+    Experience.load(store, machine).with_run(stages, starts).save(store, machine)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -27,11 +29,15 @@ from s3ray.results.render import Rendered, chart_files, charts, render, table_fi
 from s3ray.search.findings import SearchResults
 from s3ray.store import Store
 from s3ray.sweep import Plan
-from s3ray.sweep.timing import duration
+from s3ray.sweep.timing import between, duration
 
 
-def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
+def write_results(plan: Plan, store: Store, calls: Sequence[Mapping[str, Any]] = ()) -> tuple[Results, list[str]]:
     """Collect a plan's rows; write tables, figures and the page to `results/<study>/`, if there is anything to show.
+
+    Args:
+        calls: what was predicted of the calls that computed it just now, and what they took; without any, of those
+            that did before.
 
     Returns:
         Both: the tables, and the names of the files.
@@ -39,6 +45,10 @@ def write_results(plan: Plan, store: Store) -> tuple[Results, list[str]]:
     results = Results.collect(plan, store)
     if results.rows.empty and plan.cells:
         return results, []
+    if not calls:
+        with suppress(FileNotFoundError, UserError):  # damaged: they are written anew
+            calls = store.folder_info("results", results.study).get("calls", ())
+    results = replace(results, info={**results.info, "calls": list(calls)})
     return results, results.save(store, _files(results))
 
 
@@ -100,6 +110,7 @@ def _page(
         answers=answers(results),
         findings=findings(results),
         cost=cost,
+        calls=[_predicted(call) for call in info.get("calls", ())],
         total=duration(sum(info["stage_seconds"].values())),
         exhibits=[_figures(one) for one in on_page if one.charts],
         searches=[_search(search) for search in searches],
@@ -109,6 +120,13 @@ def _page(
         plotly=get_plotlyjs(),
         files=_linked(files),
         version=s3ray.__version__,
+    )
+
+
+def _predicted(call: Mapping[str, Any]) -> str:
+    return (
+        f"What ran last: {call['cells']} cells, {call['at_once']} at a time, in {duration(call['seconds'])}; "
+        f"{between(*call['predicted_seconds'])} had been predicted."
     )
 
 

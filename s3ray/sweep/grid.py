@@ -16,7 +16,7 @@ from s3ray.data.standardize import standardized
 from s3ray.data.subsample import subsampled
 from s3ray.errors import UserError, nearest
 from s3ray.methods import METHODS, S3
-from s3ray.paths import local_path
+from s3ray.paths import local_path, project_folder
 from s3ray.settings import Settings, override, settings_of
 from s3ray.stages.metrics import check_metric
 from s3ray.stages.training import MOST_STEPS
@@ -345,10 +345,8 @@ def union(name: str, parts: Sequence[Sweep]) -> Sweep:
 
 
 def known_sweeps() -> dict[str, Path]:
-    """The sweep files that come with s3ray, by their names: of a checkout beside the package, of a wheel in it."""
-    package = Path(__file__).parents[1]
-    within, beside = package / "sweeps", package.parent / "sweeps"
-    return {file.stem: file for file in sorted((within if within.is_dir() else beside).glob("*.py"))}
+    """The sweep files that come with s3ray, by their names."""
+    return {file.stem: file for file in sorted(project_folder("sweeps").glob("*.py"))}
 
 
 def sweep_file(told: Path | str) -> Path:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -141,6 +141,7 @@ class Plan:
         naive: stage runs if nothing were shared: every curve with all that leads to it.
         machine: the kind of machine that will run it, as in provenance; None: not known, taken for the one that
             worked last.
+        experience: of that kind of machine.
     """
 
     sweep: Sweep
@@ -149,6 +150,7 @@ class Plan:
     committed: Mapping[str, Marker]
     naive: Mapping[str, int]
     machine: str | None = None
+    experience: timing.Experience = field(default_factory=timing.Experience)
 
     @cached_property
     def undefined(self) -> list[str]:
@@ -169,16 +171,10 @@ class Plan:
         and where there are none from the others. Other kinds of machine say nothing: a GPU that trains ten times
         faster fits no probe any faster.
         """
-        estimates = {identity: seconds for cell in self.cells for identity, seconds in cell.seconds.items()}
-        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in STAGES}
-        for identity, estimate in estimates.items():
-            marker = self.committed.get(identity)
-            if marker is not None and marker.machine == self._machine:
-                measured[marker.stage].append((marker.seconds * marker.workers, estimate))
+        measured = self._measured
 
         def known(stages: Iterable[str], prior: float) -> float:
-            found = [pair for stage in stages for pair in measured[stage]]
-            return timing.corrected(sum(m for m, _ in found), sum(e for _, e in found), prior)
+            return sum((measured[stage] for stage in stages), timing.Took()).corrected(prior)
 
         training = {name for name, stage in STAGES.items() if stage.trains}
         speeds = {}
@@ -188,10 +184,24 @@ class Plan:
         return speeds
 
     @cached_property
-    def _machine(self) -> str | None:
+    def _measured(self) -> Mapping[str, timing.Took]:
+        """Per stage, of the plan's own runs on this kind of machine, and of others'."""
+        found = {stage: self.experience.stages.get(stage, timing.Took()) for stage in STAGES}
+        for identity, estimate in self.estimates.items():
+            marker = self.committed.get(identity)
+            if marker is not None and marker.machine == self.runs_on:
+                found[marker.stage] += timing.Took(marker.seconds * marker.workers, estimate)
+        return found
+
+    @cached_property
+    def estimates(self) -> Mapping[str, float]:
+        """Seconds of every run by identity, before anything is corrected."""
+        return {identity: seconds for cell in self.cells for identity, seconds in cell.seconds.items()}
+
+    @property
+    def runs_on(self) -> str | None:
         """The kind of machine whose measurements count."""
-        latest = max(self.committed.values(), key=lambda marker: marker.committed_at, default=None)
-        return self.machine or (latest.machine if latest else None)
+        return self.machine or worked_last(self.committed.values())
 
     def seconds(self, cell: CellPlan) -> float:
         """Estimated seconds of what a cell still misses."""
@@ -212,10 +222,23 @@ class Plan:
         """Estimated seconds until a run ends that starts Ray and has `slots` worker groups of `workers` at a time."""
         if not self.pending:
             return 0.0
-        free = [0.0] * slots
-        for pack in make_packs(self.shares, self.shares, slots=slots):
-            heapq.heapreplace(free, free[0] + timing.GROUP_SECONDS + sum(pack) / workers)
-        return timing.RAY_SECONDS + max(free)
+        slower, packs = self.experience.starts.corrected(), make_packs(self.shares, self.shares, slots=slots)
+        return slower * timing.RAY_SECONDS + schedule(packs, slots, workers, slower * timing.GROUP_SECONDS)
+
+    def wall_range(self, slots: int, workers: int = 1) -> tuple[float, float]:
+        """Seconds at least and at most, by what is known of this kind of machine."""
+        seconds, margin = self.wall_seconds(slots, workers), self._margin
+        return seconds / margin, seconds * margin
+
+    @property
+    def _margin(self) -> float:
+        """Of what is said about time; a stage that takes little of it may be unknown."""
+        left: Counter[str] = Counter()
+        for cell in self.pending:
+            left.update({run.stage.name: cell.seconds[run.identity] for run in cell.missing(self.committed)})
+        known = sum(seconds for stage, seconds in left.items() if self._measured[stage].is_known)
+        is_known = self.experience.starts.is_known and known >= 0.9 * left.total()
+        return timing.KNOWN_MARGIN if is_known else timing.UNKNOWN_MARGIN
 
     def summary(self) -> dict[str, Any]:
         """Counts per stage and the estimated cost, for `s3ray plan`."""
@@ -252,6 +275,24 @@ class Plan:
                 for name, entry in self.study.entries.items()
             },
         }
+
+
+def schedule(packs: Iterable[Sequence[float]], slots: int, workers: int = 1, start: float = 0.0) -> float:
+    """When the last pack ends, of these seconds of one worker each, `slots` of them at a time in this order.
+
+    Args:
+        start: seconds of a worker group's start.
+    """
+    free = [0.0] * slots
+    for pack in packs:
+        heapq.heapreplace(free, free[0] + start + sum(pack) / workers)
+    return max(free)
+
+
+def worked_last(markers: Iterable[Marker]) -> str | None:
+    """The kind of machine of the latest result."""
+    latest = max(markers, key=lambda marker: marker.committed_at, default=None)
+    return latest.machine if latest else None
 
 
 def packed(plan: Plan, slots: int) -> list[list[CellPlan]]:
@@ -424,4 +465,6 @@ def make_plan(sweep: Sweep, study: Study, store: Store, machine: str | None = No
     if not cells and sweep.computes:
         left_out = sweep.undefined(study)
         raise UserError(left_out[0] if left_out else f"sweep {sweep.name}: yields no cell; give it datasets")
-    return Plan(sweep, study, cells, store.markers(run for cell in cells for run in cell.runs), naive, machine)
+    committed = store.markers(run for cell in cells for run in cell.runs)
+    experience = timing.Experience.load(store, machine or worked_last(committed.values()))
+    return Plan(sweep, study, cells, committed, naive, machine, experience)

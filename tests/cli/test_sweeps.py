@@ -46,7 +46,7 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("file", "flags"),
     [
-        (FIGURE3, FLAGS | {"--no-calibration", "--metric", "--open"}),
+        (FIGURE3, FLAGS | {"--no-calibration", "--metric", "--open", "--budget", "--cloud"}),
         (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"}),
     ],
 )
@@ -145,10 +145,26 @@ def test_plan_as_json(tmp_path: Path) -> None:
     assert summary["stages"]["specialization"] == {"naive": 72, "unique": 36, "cached": 0, "to_run": 36}
     assert summary["datasets"]["digits"]["kind"] == "embedded"
     cpus = len(os.sched_getaffinity(0))
-    assert summary["estimated_seconds_on_this_machine"] > 40 + summary["estimated_worker_seconds"] / cpus / 1.01
+    least, most = summary["estimated_seconds_on_this_machine"]
+    middle = 40 + summary["estimated_worker_seconds"] / cpus / 1.01
+    assert least < middle < most == pytest.approx(4 * least)  # nothing has been measured
     text = s3ray("plan", FIGURE3, "--storage", tmp_path, *both).output.splitlines()[-1]
     assert re.fullmatch(rf"estimated .* of one worker; .* on this machine's {cpus} CPUs, start-up included", text)
     assert summary["datasets"]["latent_factors"]["kind"] == "simulated"
+
+
+def test_plan_with_a_budget_and_a_cloud(tmp_path: Path) -> None:
+    plan = ["plan", FIGURE3, "--datasets", "digits", "--storage", tmp_path]
+    *_, price, left_out = s3ray(*plan, "--cloud", "aws", "--budget", "4min").output.splitlines()
+    assert price.startswith("on aws $0.0")
+    assert re.match(r"--budget 4min: has room for \d+ of 18 cells; left out are digits χ=", left_out)
+    assert_one_sentence(s3ray(*plan, "--budget", "1s"), "--budget 1s: has no room for one cell, digits χ=2 batch=32 ")
+    for options, message in (
+        (["--budget", "20usd"], "--budget 20usd: prices are a cloud's; say --cloud aws"),
+        (["--budget", "soon"], "--budget soon: must be a time or a price"),
+        (["--cloud", "azure"], "--cloud azure: has no prices in cluster/prices.toml; known: aws, gcp, kubernetes"),
+    ):
+        assert_one_sentence(s3ray(*plan, *options), message)
 
 
 def test_plan_of_a_file_that_is_no_sweep(tmp_path: Path) -> None:
