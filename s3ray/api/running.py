@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from rich.console import Console
 from s3ray.api.finished import FinishedStore
 from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
+from s3ray.execution import Event
 from s3ray.execution.provenance import planned_machine
 from s3ray.results.exhibits import answers, asked_for
 from s3ray.results.findings import findings
@@ -123,6 +124,7 @@ def execute(
     gpus_per_worker: float,
     verbose: bool,
     budget: Budget | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Ran:
     """`run` of a plan that has just been made; own data are calibrated before, which a budget pays for, but whole."""
     started, calls = time.monotonic(), list[dict[str, Any]]()
@@ -130,7 +132,7 @@ def execute(
     settings = {"workers_per_trial": workers_per_trial, "gpus_per_worker": gpus_per_worker, "verbose": verbose}
 
     def compute(plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
-        return _compute(plan, store, console, calls, budget, time.monotonic() - started, **settings)
+        return _compute(plan, store, console, calls, budget, time.monotonic() - started, on_event, **settings)
 
     if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
         calibration = calibration.after(*compute(calibration.plan, None), store)
@@ -147,7 +149,10 @@ def execute(
         plan, failures = compute(second, budget)
     from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
 
-    with store.explained("written", "make room or choose a place you may write to; what was computed stays"):
+    with (
+        store.explained("written", "make room or choose a place you may write to; what was computed stays"),
+        console.status("writing tables, figures and the report"),  # on a terminal alone
+    ):
         results, written = write_results(plan, store, calls)
     if written:
         for answer in answers(results):
@@ -170,6 +175,7 @@ def _compute(
     calls: list[dict[str, Any]],
     budget: Budget | None,
     spent: float,
+    on_event: Callable[[Event], None] | None,
     **settings: Any,
 ) -> tuple[Plan, Mapping[Cell, str]]:
     """Run what a plan misses; the plan as it then stands, and the cause per failed cell.
@@ -186,7 +192,7 @@ def _compute(
     from s3ray.engine.run import run_plan
 
     say = partial(console.print, highlight=False, soft_wrap=True)
-    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, budget, spent)
+    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, budget, spent, on_event)
     failures = outcome.failures
     per_cell = outcome.orchestration_seconds / outcome.cells
     busy = outcome.stage_seconds + outcome.orchestration_seconds

@@ -95,6 +95,9 @@ BudgetOption = Annotated[
 CloudOption = Annotated[
     str, typer.Option("--cloud", metavar="NAME", help="Say what it costs there: aws, gcp or kubernetes.")
 ]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="For programs: a line of JSON per event on stdout, all words on stderr.")
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser at the end.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 VersionOption = Annotated[

@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from s3ray.cli.options import (
     DatasetsOption,
     GpusOption,
     GranularityOption,
+    JsonOption,
     MaxStepsOption,
     MethodOption,
     MetricOption,
@@ -88,6 +90,7 @@ def run_sweep(sweep: Sweep) -> None:
         max_steps: MaxStepsOption = None,
         budget: BudgetOption = "",
         cloud: CloudOption = "",
+        as_json: JsonOption = False,
         open_report: OpenOption = False,
         verbose: VerboseOption = False,
         version: VersionOption = False,
@@ -108,7 +111,7 @@ def run_sweep(sweep: Sweep) -> None:
                 metric=metric,
                 max_steps=max_steps,
             )
-            console = Terminal()
+            console = Terminal(stderr=as_json)
             print_plan(request.plan, request.store, console, workers_per_trial, gpus_per_worker, cloud)
             ran = execute(
                 request.plan,
@@ -118,13 +121,22 @@ def run_sweep(sweep: Sweep) -> None:
                 gpus_per_worker=gpus_per_worker,
                 verbose=verbose,
                 budget=limit,
+                on_event=(lambda event: _print_json(asdict(event))) if as_json else None,
             )
+            if as_json:
+                failed = {str(cell): cause for cell, cause in ran.failures.items()}
+                page = request.store.address("results", ran.study, "index.html") if ran.study else None
+                _print_json({"state": "ended", "failed": failed, "report": page})
             if open_report and ran.study:
                 typer.launch(request.store.address("results", ran.study, "index.html"))
         if ran.failures:
             raise SystemExit(1)
 
     run_file(command, sweep)
+
+
+def _print_json(told: dict[str, Any]) -> None:
+    print(json.dumps(told), flush=True)
 
 
 def run_file(command: Callable[..., None], sweep: Sweep) -> None:

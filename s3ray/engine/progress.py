@@ -1,25 +1,43 @@
-"""Progress for people: one live table on a terminal, one line per event elsewhere."""
+"""Progress for people: on a terminal one picture of all cells, which is drawn anew; elsewhere one line per event.
+
+What is left is said as a range. Both ends go by the estimates, corrected by what the finished cells took, less what the
+running ones have had. At least: what is left is shared evenly by the worker groups, or the longest cell ends last. At
+most: the order is the worst (Graham 1969).
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from s3ray.errors import printable
 from s3ray.execution import Event
-from s3ray.sweep import Plan
-from s3ray.sweep.timing import corrected, duration
+from s3ray.methods import S3
+from s3ray.sweep import Cell, Plan
+from s3ray.sweep.timing import between, corrected, duration
 
 # dataset → state → number of cells; the states are pending, running, done, cached, failed.
 States = Mapping[str, Mapping[str, int]]
-SILENCE = 60.0  # seconds without anything at work
+# Seconds without anything at work after which a line says so; each time twice as many, up to the second.
+SILENCE, LONG_SILENCE = 5.0, 60.0
+
+_SIGNS = {  # state → sign, style, words
+    "done": ("■", "green", "done"),
+    "cached": ("□", "blue", "from the store"),
+    "running": ("▶", "yellow", "running"),
+    "pending": ("·", "dim", "to come"),
+    "failed": ("✗", "bold red", "failed"),
+}
+_MOST_SIGNS = 24  # in a place of the grid; of more cells the numbers are shown
+_LATEST = 3  # accuracies and failures that are shown
 
 
 class Progress:
@@ -42,6 +60,12 @@ class Progress:
         self._slots = slots
         self._started = time.monotonic()
         pending = {str(cell.cell) for cell in plan.pending}
+        self._ends = {str(cell.cell): "pending" if str(cell.cell) in pending else "cached" for cell in plan.cells}
+        self._grid = defaultdict[tuple[str, str], list[str]](list)  # cells by row and column
+        for cell in plan.cells:
+            self._grid[_place(cell.cell)].append(str(cell.cell))
+        self._latest: list[Text] = []  # accuracies and failures
+        self._why_idle = ""
         self._total = Counter(cell.cell.dataset for cell in plan.cells)
         self._cached = Counter(c.cell.dataset for c in plan.cells if str(c.cell) not in pending)
         self._done: Counter[str] = Counter()
@@ -51,7 +75,7 @@ class Progress:
         self._left = dict(self._estimates)
         self._measured: defaultdict[str, float] = defaultdict(float)  # stage seconds per cell
         self._begun: dict[str, float] = {}  # when a cell that is not finished began
-        self._heard = self._started  # when something last happened
+        self._heard, self._patience = self._started, SILENCE  # when something last happened
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -82,18 +106,23 @@ class Progress:
     def _waiting(self, heard: bool) -> None:
         """Say so once in a while when nothing runs: nodes take minutes to come, spot machines hours."""
         if heard or self._running:
-            self._heard = time.monotonic()
-        elif self._left and time.monotonic() - self._heard >= SILENCE:
-            silence, self._heard = time.monotonic() - self._heard, time.monotonic()
-            if self._live is None:
-                line = f"{self._position} waiting  nothing has run for {duration(silence)}"
-                if self._waiting_for is not None:
-                    line += f"; {self._waiting_for()}"
-                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self._heard, self._patience, self._why_idle = time.monotonic(), SILENCE, ""
+            return
+        silence = time.monotonic() - self._heard
+        if not self._left or silence < self._patience:
+            return
+        self._patience = silence + min(max(silence, SILENCE), LONG_SILENCE)
+        self._why_idle = self._waiting_for() if self._waiting_for is not None else ""
+        if self._live is None:
+            line = f"{self._position} waiting  nothing has run for {duration(silence)}"
+            line += f"; {self._why_idle}" if self._why_idle else ""
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _count(self, event: Event) -> None:
         if event.state == "finished":
             self._measured[event.cell] += event.seconds
+            if _accuracy(event):
+                self._show(f"{event.cell} {event.stage}: {_accuracy(event)}", "")
         if event.state in ("started", "step"):
             self._running[event.cell] = event
             self._begun.setdefault(event.cell, time.monotonic())
@@ -101,8 +130,17 @@ class Progress:
         if event.state in ("cell_finished", "cell_failed"):
             counter = self._done if event.state == "cell_finished" else self._failed
             counter[event.dataset] += 1
+            self._ends[event.cell] = "done" if event.state == "cell_finished" else "failed"
+            if event.state == "cell_failed":
+                self._show(f"FAILED {event.cell}: {event.cause}", "bold red")
             self._running.pop(event.cell, None)
             del self._left[event.cell]
+
+    def _show(self, text: str, style: str) -> None:
+        """Among the latest; failures stay longer than accuracies."""
+        self._latest.append(Text(printable(text), style=style))
+        while len(self._latest) > _LATEST:
+            del self._latest[next((i for i, one in enumerate(self._latest) if not one.style), 0)]
 
     @property
     def stage_seconds(self) -> float:
@@ -131,9 +169,8 @@ class Progress:
     def _position(self) -> str:
         return f"[{self._finished}/{sum(self._total.values())}]"
 
-    def eta(self) -> float | None:
-        """Seconds left: the estimates, corrected by what the finished cells took, less what the running ones have had;
-        None before the first has finished."""
+    def eta(self) -> tuple[float, float] | None:
+        """Seconds left, at least and at most; None before the first cell has finished."""
         finished = self._estimates.keys() - self._left.keys()
         if not finished or not self._left:
             return None
@@ -144,13 +181,14 @@ class Progress:
         left = [
             # A cell that takes longer than was estimated is still not done.
             max(pace * estimate - (now - self._begun.get(cell, now)), 0.05 * pace * estimate)
-            for cell, estimate in self._left.items()
+            for cell, estimate in list(self._left.items())
         ]
-        return max(max(left), sum(left) / min(self._slots, len(left)))
+        groups = min(self._slots, len(left))
+        return max(max(left), sum(left) / groups), sum(left) / groups + (1 - 1 / groups) * max(left)
 
     def _eta_text(self) -> str:
         eta = self.eta()
-        return f"about {duration(eta)} left" if eta is not None else ""
+        return f"about {between(*eta)} left" if eta is not None else ""
 
     def _line(self, event: Event) -> str:
         position = self._position
@@ -163,7 +201,8 @@ class Progress:
             case "damaged":
                 return f"{position} damaged  {event.cell}: {event.cause}"
             case "finished":
-                return f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
+                told = f"{position} finished {event.cell} {event.stage} in {event.seconds:.1f} s"
+                return told + (f": {_accuracy(event)}" if _accuracy(event) else "")
             case "step":
                 return f"{position} running  {event.cell} {event.stage} step {event.step}/{event.total}"
             case "started":
@@ -171,19 +210,52 @@ class Progress:
         return ""
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for name in ("dataset", "cells", "done", "cached", "running", "failed"):
-            table.add_column(name, justify="left" if name == "dataset" else "right")
-        for dataset, cells in self.states().items():
-            table.add_row(
-                dataset,
-                str(sum(cells.values())),
-                *(str(cells[state]) for state in ("done", "cached", "running")),
-                Text(str(cells["failed"]), style="bold red" if cells["failed"] else ""),
-            )
-        lines = [
-            Text(printable(f"  {e.cell}  {e.stage}") + (f"  step {e.step}/{e.total}" if e.total else ""), style="dim")
-            for e in list(self._running.values())  # updated by another thread than the one that draws
+        """What is drawn; another thread than the one that updates it does so."""
+        running = list(self._running.values())
+        rows = list(dict.fromkeys(row for row, _ in self._grid))
+        columns = list(dict.fromkeys(column for _, column in self._grid))
+        grid = Table(box=None, pad_edge=False)
+        for name in ("", *columns):
+            grid.add_column(name)
+        now = self._ends | {event.cell: "running" for event in running}
+        for row in rows:
+            grid.add_row(row, *(_signs([now[cell] for cell in self._grid.get((row, c), ())]) for c in columns))
+        there = Counter(now.values())
+        legend = Text("  ").join(
+            Text(f"{sign} {there[state]} {words}", style=style)
+            for state, (sign, style, words) in _SIGNS.items()
+            if there[state]
+        )
+        idle = self._why_idle or f"{self._slots} worker groups start" if not running and self._left else ""
+        at_work = [
+            printable(f"  {e.cell}  {e.stage}") + (f"  step {e.step}/{e.total}" if e.total else "") for e in running
         ]
         elapsed = f"{duration(time.monotonic() - self._started)} elapsed"
-        return Group(table, *lines, Text(", ".join(filter(None, [elapsed, self._eta_text()]))))
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=sum(self._total.values()), completed=self._finished, width=30),
+            ", ".join(filter(None, [self._position, elapsed, self._eta_text()])),
+        )
+        lines = [Text(line, style="dim") for line in at_work or [f"  {idle}" if idle else ""] if line]
+        return Group(grid, legend, bar, *lines, *self._latest)
+
+
+def _place(cell: Cell) -> tuple[str, str]:
+    """Row and column of the grid."""
+    return (cell.dataset, f"χ {cell.granularity}") if cell.method == S3 else (f"{cell.dataset} {cell.method}", "prior")
+
+
+def _signs(states: Sequence[str]) -> Text:
+    """A sign per cell, or how many are in each state."""
+    if len(states) <= _MOST_SIGNS:
+        return Text("").join(Text(_SIGNS[state][0], style=_SIGNS[state][1]) for state in states)
+    there = Counter(states)
+    return Text(" ").join(
+        Text(f"{sign}{there[state]}", style=style) for state, (sign, style, _) in _SIGNS.items() if there[state]
+    )
+
+
+def _accuracy(event: Event) -> str:
+    """What a probe's result says for people."""
+    accuracy = event.metrics.get("valid_accuracy")
+    return "" if accuracy is None else f"{accuracy:.1%} on validation"

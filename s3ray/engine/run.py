@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -35,7 +35,7 @@ from s3ray.engine.cluster import (
 from s3ray.engine.health import Health, Watched
 from s3ray.engine.metrics import SweepMetrics
 from s3ray.engine.preflight import Capacity, Execution, check_memory, check_plan, check_storage, unguarded
-from s3ray.engine.progress import Progress
+from s3ray.engine.progress import Progress, States
 from s3ray.engine.worker import MAX_ATTEMPTS, Pack, run_pack, with_memory_remedy
 from s3ray.errors import STAYS, LostError, UserError
 from s3ray.execution import Event
@@ -79,6 +79,7 @@ def run_plan(
     console: Console,
     budget: Budget | None = None,
     spent: float = 0.0,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Outcome:
     """Run what `plan` misses; returns when every pending cell is committed or has failed.
 
@@ -86,6 +87,7 @@ def run_plan(
         data: the datasets by name, published to the store for the workers.
         budget: cells for which it has no room are left out.
         spent: seconds of it that are gone.
+        on_event: told whatever happens to a cell.
 
     Raises:
         UserError: the plan cannot run on this cluster or with this storage, or the budget has room for no cell.
@@ -104,7 +106,7 @@ def run_plan(
 
     if budget is not None and not ray.is_initialized() and (here := local_capacity()):
         budget.fitting(plan, groups(here), spent)  # before Ray is started, which takes seconds
-    with usable(plan, store, execution) as (capacity, health):
+    with usable(plan, store, execution, console) as (capacity, health):
         slots = capacity.slots(execution)
         if budget is not None:
             whole, plan = plan, budget.fitting(plan, groups(capacity), spent)
@@ -137,7 +139,15 @@ def run_plan(
             names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
             at_once = min(slots, len(packs))
             ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
-        with ledger.ending(), Progress(plan, slots, console, SweepMetrics(plan), waiting_for) as progress:
+        metrics = SweepMetrics(plan)
+
+        def watch(events: list[Event], states: States) -> None:
+            metrics(events, states)
+            if on_event is not None:
+                for event in events:
+                    on_event(event)
+
+        with ledger.ending(), Progress(plan, slots, console, watch, waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress, health)
     # Not watched any more: what follows needs no Ray, and must not be cut off.
     try:
@@ -186,7 +196,7 @@ def _remember(
 
 
 @contextmanager
-def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Capacity, Health]]:
+def usable(plan: Plan, store: Store, execution: Execution, console: Console) -> Iterator[tuple[Capacity, Health]]:
     """A cluster that can run this with this storage, until the context is left, and who watches that both stay.
 
     Raises:
@@ -197,6 +207,8 @@ def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Cap
         here.slots(execution)  # before Ray is started, which takes seconds
         check_memory(plan, execution, here)
     health = Health(store)
+    starting = console.status("starting Ray" if local_capacity() else "connecting to Ray")  # on a terminal alone
+    starting.start()
     try:
         with connected(execution) as capacity, health:
             capacity.slots(execution)
@@ -206,8 +218,10 @@ def usable(plan: Plan, store: Store, execution: Execution) -> Iterator[tuple[Cap
                 clear_leftovers(store)
             if not capacity.is_local:
                 check_nodes_can_write(store.uri)
+            starting.stop()
             yield capacity, health
     finally:
+        starting.stop()
         health.over()
 
 

@@ -23,6 +23,7 @@ from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
 from s3ray.stages.encode import Begun
+from s3ray.stages.probe import PROBE
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.store import Claims, DamagedError, LeaseLostError, Marker, Store
 from s3ray.sweep import CellPlan
@@ -42,7 +43,8 @@ class Event:
     total: int = 0
     seconds: float = 0.0
     cause: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)  # a training stage's, at its latest step
+    # A training stage's at its latest step; of a probe its accuracy on validation, `valid_accuracy`.
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 Report = Callable[[Event], None]
@@ -171,7 +173,10 @@ class _CellRunner:
                 error.add_note(f"in {label}{self._reached(error)}")
                 raise
             seconds += taken
-        self._event("finished", label, seconds=seconds, metrics=rows[-1] if runs[-1].stage.trains else {})
+        metrics = rows[-1] if runs[-1].stage.trains else {}
+        if runs[-1].stage is PROBE:
+            metrics = {f"{row['split']}_accuracy": row["accuracy"] for row in rows if row["split"] == "valid"}
+        self._event("finished", label, seconds=seconds, metrics=metrics)
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:
         """Compute and commit a stage run; its seconds and rows."""

@@ -70,7 +70,7 @@ def search_all(
             from s3ray.engine.feed import run_cells
             from s3ray.engine.run import usable
 
-            with usable(anew, store, execution) as (capacity, health):
+            with usable(anew, store, execution, console) as (capacity, health):
                 for search in lacking:
                     name = f"search-{search.name}"
                     run = new_run(name)
