@@ -96,6 +96,7 @@ def run_sweep(sweep: Sweep) -> None:
         version: VersionOption = False,
     ) -> None:
         with user_errors():
+            prices = Prices.of(cloud) if cloud else None
             limit = Budget.of(budget, cloud) if budget else None
             request = resolve(
                 sweep,
@@ -112,7 +113,7 @@ def run_sweep(sweep: Sweep) -> None:
                 max_steps=max_steps,
             )
             console = Terminal(stderr=as_json)
-            print_plan(request.plan, request.store, console, workers_per_trial, gpus_per_worker, cloud)
+            print_plan(request.plan, request.store, console, workers_per_trial, gpus_per_worker, prices)
             ran = execute(
                 request.plan,
                 request.store,
@@ -178,14 +179,14 @@ def print_plan(
     console: Console,
     workers_per_trial: int = 1,
     gpus_per_worker: float = 0.0,
-    cloud: str = "",
+    prices: Prices | None = None,
     budget: Budget | None = None,
     most_results: int | None = MOST_AT_START,
 ) -> None:
     """The plan as two lines and a table: to run, why, cached, at what cost, and how long that takes on this machine.
 
     Args:
-        cloud: whose prices are asked for.
+        prices: of the cloud that is asked for.
         budget: what it has no room for is said; UserError if it has room for no cell.
         most_results: of a stage that are looked at to say why.
     """
@@ -226,8 +227,8 @@ def print_plan(
             soft_wrap=True,
         )
         groups = Groups(_slots(plan, cpus, workers), workers, gpus_per_worker)
-        if cloud:
-            console.print(Prices.of(cloud).told(plan, groups), highlight=False, soft_wrap=True)
+        if prices:
+            console.print(prices.told(plan, groups), highlight=False, soft_wrap=True)
         if budget and (left_out := budget.told(plan, budget.fitting(plan, groups))):
             console.print(left_out, highlight=False, soft_wrap=True)
 
@@ -328,6 +329,7 @@ def plan(
 ) -> None:
     """Show what a sweep would run and what the store already has; runs nothing."""
     with user_errors():
+        prices = Prices.of(cloud) if cloud else None
         limit = Budget.of(budget, cloud) if budget else None
         request = planned(
             file,
@@ -359,7 +361,7 @@ def plan(
                 summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
-            print_plan(request.plan, request.store, Terminal(), cloud=cloud, budget=limit, most_results=None)
+            print_plan(request.plan, request.store, Terminal(), prices=prices, budget=limit, most_results=None)
 
 
 def planned(

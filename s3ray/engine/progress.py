@@ -256,6 +256,6 @@ def _signs(states: Sequence[str]) -> Text:
 
 
 def _accuracy(event: Event) -> str:
-    """What a probe's result says for people."""
+    """What a curve's results say for people."""
     accuracy = event.metrics.get("valid_accuracy")
-    return "" if accuracy is None else f"{accuracy:.1%} on validation"
+    return "" if accuracy is None else f"at best {accuracy:.1%} on validation"

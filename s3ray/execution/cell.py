@@ -23,7 +23,6 @@ from s3ray.execution.ranks import from_rank_zero
 from s3ray.execution.tensorboard import Curve
 from s3ray.model import TrainedModel
 from s3ray.stages.encode import Begun
-from s3ray.stages.probe import PROBE
 from s3ray.stages.stage import Context, Inputs, Outcome, StageRun
 from s3ray.store import Claims, DamagedError, LeaseLostError, Marker, Store
 from s3ray.sweep import CellPlan
@@ -43,7 +42,7 @@ class Event:
     total: int = 0
     seconds: float = 0.0
     cause: str = ""
-    # A training stage's at its latest step; of a probe its accuracy on validation, `valid_accuracy`.
+    # A training stage's at its latest step; of a curve its best accuracy on validation, `valid_accuracy`.
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -165,7 +164,7 @@ class _CellRunner:
 
     def _together(self, label: str, runs: Sequence[StageRun]) -> None:
         self._event("started", label)
-        seconds, rows = 0.0, list[dict[str, Any]]()
+        seconds, reached, rows = 0.0, list[float](), list[dict[str, Any]]()
         for run in runs:
             try:
                 taken, rows = self._one(run, label)
@@ -173,9 +172,8 @@ class _CellRunner:
                 error.add_note(f"in {label}{self._reached(error)}")
                 raise
             seconds += taken
-        metrics = rows[-1] if runs[-1].stage.trains else {}
-        if runs[-1].stage is PROBE:
-            metrics = {f"{row['split']}_accuracy": row["accuracy"] for row in rows if row["split"] == "valid"}
+            reached += [row["accuracy"] for row in rows if row.get("split") == "valid" and row.get("accuracy")]
+        metrics = rows[-1] if runs[-1].stage.trains else {"valid_accuracy": max(reached)} if reached else {}
         self._event("finished", label, seconds=seconds, metrics=metrics)
 
     def _one(self, run: StageRun, label: str) -> tuple[float, list[dict[str, Any]]]:

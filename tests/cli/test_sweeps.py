@@ -160,7 +160,7 @@ def test_plan_with_a_budget_and_a_cloud(tmp_path: Path) -> None:
     assert re.match(r"--budget 4min: has room for \d+ of 18 cells; left out are digits χ=", left_out)
     too_little = s3ray(*plan, "--budget", "1s")
     assert too_little.exit_code == 2
-    assert too_little.stderr.startswith("error: --budget 1s: has no room for one cell, digits χ=2 batch=32 seed=0, ")
+    assert too_little.stderr.startswith("error: --budget 1s: has no room for one cell, digits χ=2 batch=64 seed=0, ")
     for options, message in (
         (["--budget", "20usd"], "--budget 20usd: prices are a cloud's; say --cloud aws"),
         (["--budget", "soon"], "--budget soon: must be a time or a price"),

@@ -169,7 +169,7 @@ def test_on_a_terminal_every_cell_has_a_sign(plan: Plan) -> None:
     assert "■ 1 done  □ 1 from the store  ▶ 1 running" in picture
     assert "[2/3], 0 s elapsed, about " in picture
     assert f"  {second}  selection suff+min  step 3/9" in picture
-    assert f"{second} probe none: 87.6% on validation" in picture
+    assert f"{second} probe none: at best 87.6% on validation" in picture
     output = io.StringIO()
     with Progress(plan, 2, terminal(output)) as progress:
         progress.update(cell_events(first, failed=True))
