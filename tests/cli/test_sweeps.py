@@ -282,9 +282,22 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path:
     arguments = ["--dataset", f"mine={tmp_path / 'mine.npz'}", "--config", tmp_path / "tiny.toml"]
     arguments += ["--storage", tmp_path / "store"]
 
+    plan = json.loads(s3ray("plan", FIGURE3, *arguments, "--format", "json").stdout)
+    budget = f"{plan['estimated_seconds_on_this_machine'][1] - 0.5:.1f}s"  # has no room for all
+    trimmed = sweep(*arguments, "--json", "--budget", budget)
+    assert trimmed.returncode == 0, trimmed.stdout + trimmed.stderr
+    *events, end = map(json.loads, trimmed.stdout.splitlines())
+    done = [event["cell"] for event in events if event["state"] == "cell_finished"]
+    assert 1 <= len(done) == len(set(done)) < 9
+    assert {event["stage"] for event in events} >= {"specialization", "sparsification suff+min", "reference"}
+    assert end == {"state": "ended", "failed": {}, "report": end["report"]}
+    assert f"--budget {budget}: has room for {len(done)} of 9 cells" in trimmed.stderr
+    assert f"{len(done)} cells done, 0 failed, {9 - len(done)} left in " in trimmed.stderr
+
     first = sweep(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "9 cells done, 0 failed" in first.stdout
+    assert f"{9 - len(done)} cells done, 0 failed in " in first.stdout
+    assert "What ran last: " in Path(end["report"]).read_text()
     (results,) = (tmp_path / "store" / "results").iterdir()
     assert first.stdout.splitlines()[-1] == f"report: {results}/index.html"
     assert {
