@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -17,6 +18,7 @@ from scipy import stats
 from command_line import assert_one_sentence, s3ray
 from s3ray.errors import UserError
 from s3ray.results import Results
+from s3ray.results.crossed import Crossed, on_test
 from s3ray.results.diff import StudyDiff, diff, in_words
 from s3ray.store import Store
 from s3ray.sweep import Sweep
@@ -133,6 +135,21 @@ def test_the_test_is_of_pairs_and_corrected_over_all_lines(usual: Results, held:
     assert sorted(found.rows["p_adjusted"]) == pytest.approx(expected)
     assert found.rows["verdict"].tolist() == ["differs", "undecided", "undecided"] * 2
     assert "6 tested, paired over seeds: 2 differ, at a false discovery rate of 0.05" in told(found)
+
+
+def test_few_seeds_that_agree_do_not_lend_the_degrees_of_samples(usual: Results, held: Any) -> None:
+    def better(correct: bytes) -> bytes:
+        bits = np.unpackbits(np.frombuffer(correct, np.uint8), count=300)
+        return np.packbits(np.arange(300) < bits.sum() + 15).tobytes()
+
+    rows = usual.rows.assign(correct=usual.rows["correct"].map(better), identity="new")
+    found = at(held(usual, dataclasses.replace(usual, rows=rows)), "none", 1.0)
+    sides = [on_test(own[own["branch"] == "none"], 1.0) for own in (rows, usual.rows)]
+    crossed = Crossed.between(*sides).difference
+    assert crossed.freedom > 100
+    assert found["difference"] == pytest.approx(0.05)
+    assert found["p"] == pytest.approx(2 * stats.t.sf(0.05 / crossed.error, 4))
+    assert found["difference_high"] == pytest.approx(0.05 + stats.t.ppf(0.975, 4) * crossed.error)
 
 
 @pytest.mark.parametrize(
