@@ -159,7 +159,7 @@ class Results:
             written = studies(store)
             if not written:
                 raise UserError(f"{store.option} {store.uri}: holds no results of any sweep; run a sweep first")
-            found = next((study for study in written if name in (None, study, sweep_of(study))), None)
+            found = name if name in written else next((s for s in written if name in (None, sweep_of(s))), None)
             if found is None:
                 known = list(dict.fromkeys([*map(sweep_of, written), *written]))
                 what = f"holds no results of {name!r}"

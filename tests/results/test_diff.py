@@ -185,6 +185,15 @@ def test_seeds_are_paired_or_it_is_said(
     assert at(found, "none", 1.0)["mean_a"] == pytest.approx(0.6364 + 0.01 * sum(common) / len(common))
 
 
+def test_what_only_one_has_is_named(usual: Results, held: Any) -> None:
+    rows = usual.rows
+    lacks = (rows["seed"] == 0) & (rows["branch"] == "none") | (rows["preservation_ratio"] == 0.9)
+    found = held(usual, dataclasses.replace(usual, rows=rows[~lacks], controls=pd.DataFrame()))
+    assert found.notes == [
+        f"A alone has {3 + 2 * 3 + 2} of its {3 * LINES} accuracies: branch any; p 0.9; seed 0 in places."
+    ]
+
+
 def test_other_samples_are_not_paired(usual: Results, held: Any) -> None:
     datasets = {"digits": {**usual.info["datasets"]["digits"], "fingerprint": "other", "samples": {"train": 999}}}
     rows = usual.rows.assign(data_fingerprint="other", identity="new")
@@ -237,10 +246,10 @@ def test_a_study_of_an_earlier_version(usual: Results, held: Any, tmp_path: Path
     info = {"sweep": "short", "datasets": {"digits": facts}}
     rows = usual.rows.drop(columns=["identity", "data_fingerprint", "environment", "correct"])
     store = Store(str(tmp_path))
-    usual.save(store)
     tables = {"rows.parquet": rows.to_parquet(), "controls.parquet": usual.controls.to_parquet()}
-    store.write_folder(tables, info, "results", "older")
-    found = diff(usual.study, "older", store)
+    store.write_folder(tables, info, "results", "short")
+    usual.save(store)  # of the sweep `short`, and written last
+    found = diff(usual.study, "short", store)
     assert found.changes == []
     (note,) = found.notes
     assert note.startswith("B does not say, so not compared: metric, calibrated, margin, settings, ")
@@ -275,7 +284,7 @@ def test_code_and_environment(usual: Results, held: Any, tmp_path: Path) -> None
         return [str(change) for change in held(a, b).changes]
 
     version = usual.info["versions"]["probe"]
-    always = [f"version of probe {version} → 9", "s3ray 0.1.0 → 0.2.0"]
+    always = [f"versions.probe {version} → 9", "s3ray 0.1.0 → 0.2.0"]
     always += ["machine cpu x86_64 AVX2 → cpu x86_64 AVX2, cuda sm_90"]
     # Where packages are not listed, or not as their digest says, it is the digests that differ.
     told = f"environment {digests[0][:12]} → {digests[1][:12]}"
