@@ -173,6 +173,13 @@ def test_sweeps_begin_with_the_one_written_last(finished: FinishedStore, tiny_da
     assert [study.rpartition("-")[0] for study in store.studies()] == ["a", "b", "short"]
     assert set(store.rows()["sweep"]) == {"a"}
     assert store.model(sweep="short", seed=1, branch="none").modalities == ("left", "right")
+    found = store.diff("short-", "a-", also=store)
+    assert list(map(str, found.changes)) == ['sweep "short" → "a"']
+    # Without Selection at two ratios, and without any expert.
+    assert found.rows["verdict"].tolist() == ["same runs"] * 3
+    (alone,) = found.notes
+    assert alone.startswith("A alone has ")
+    assert "method factorcl; branch suff+min; seed 1." in alone
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from s3ray.methods import S3
 from s3ray.model import Scope, TrainedModel
 from s3ray.results import Results
 from s3ray.results.collect import studies
+from s3ray.results.diff import StudyDiff, diff
 from s3ray.stages.encode import SAMPLES_AT_ONCE
 from s3ray.stages.probe import PROBE
 from s3ray.stages.sparsification import SPARSIFICATION
@@ -67,6 +68,16 @@ class FinishedStore:
             UserError: there are none, or the store cannot be read.
         """
         return Results.load(self.store, sweep)
+
+    def diff(self, a: str, b: str, also: FinishedStore | None = None) -> StudyDiff:
+        """How study `b`, of `also` if that is given, differs from study `a`: settings, data, code, environment, rows.
+
+        Names are those of `studies`, or a part that no other has.
+
+        Raises:
+            UserError: there is no such study, or several; the two have no dataset in common; a store cannot be read.
+        """
+        return diff(a, b, self.store, also.store if also else None)
 
     def rows(self, sweep: str | None = None) -> pd.DataFrame:
         """Accuracies per cell, branch, preservation ratio and split."""

@@ -1,4 +1,4 @@
-"""`s3ray results`, `report`, `compare`, `params`, `tensorboard`: what was computed, for people."""
+"""`s3ray results`, `report`, `compare`, `diff`, `params`, `tensorboard`: what was computed, for people."""
 
 from __future__ import annotations
 
@@ -132,6 +132,33 @@ def compare(
         print(summary(table))
     if differs(table):
         raise SystemExit(3)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A study of `s3ray results`, or a part of its name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, held against A.")],
+    storage: StorageOption = DEFAULT_STORAGE,
+    also: Annotated[str | None, typer.Option("--also", metavar="URI", help="The storage that has B.")] = None,
+    output: Annotated[
+        TableFormat, typer.Option("--format", help="json has all of it, csv all accuracies.")
+    ] = TableFormat.text,
+) -> None:
+    """Say how a study differs from another: settings, data, code, environment, and accuracies on test, with tests.
+
+    Differences are paired over seeds. Exit codes: 0; 2 for studies that have no dataset in common.
+    """
+    from s3ray.results.diff import diff as diff_of
+    from s3ray.results.diff import in_words
+
+    with user_errors():
+        found = diff_of(a, b, open_store(storage), open_store(also, "--also") if also else None)
+        if output is TableFormat.json:
+            print(json.dumps(found.plain(), indent=1))
+        elif output is TableFormat.csv:
+            sys.stdout.write(found.rows.to_csv(index=False))
+        else:
+            for line in in_words(found):
+                print(printable(line))
 
 
 def tensorboard(

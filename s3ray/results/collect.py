@@ -22,7 +22,7 @@ from pyarrow import fs as pafs
 
 from s3ray.configuration import document
 from s3ray.digests import digest_of
-from s3ray.errors import UserError, nearest
+from s3ray.errors import UserError, meant, nearest
 from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
 from s3ray.results.collapse import equal_representations, one_expert, sentences
@@ -31,6 +31,7 @@ from s3ray.results.controlled import controlled
 from s3ray.results.readings import changes, shapes
 from s3ray.settings import Settings
 from s3ray.stages.metrics import ClassMetrics, RegressionMetrics, SentimentAccuracies, check_metric
+from s3ray.stages.selection import SELECTION
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
@@ -158,7 +159,7 @@ class Results:
             written = studies(store)
             if not written:
                 raise UserError(f"{store.option} {store.uri}: holds no results of any sweep; run a sweep first")
-            found = next((study for study in written if name in (None, study, sweep_of(study))), None)
+            found = name if name in written else next((s for s in written if name in (None, sweep_of(s))), None)
             if found is None:
                 known = list(dict.fromkeys([*map(sweep_of, written), *written]))
                 what = f"holds no results of {name!r}"
@@ -182,6 +183,22 @@ def studies(store: Store) -> list[str]:
     selector = pafs.FileSelector(store.path("results"), allow_not_found=True, recursive=True)
     written = [info for info in store.fs.get_file_info(selector) if info.base_name == "info.json"]
     return [info.path.split("/")[-2] for info in sorted(written, key=lambda info: -info.mtime_ns)]
+
+
+def study_named(store: Store, text: str) -> str:
+    """The study that a text names, which may be a part that no other name has.
+
+    Raises:
+        UserError: there is none, or there are several; or the store cannot be read.
+    """
+    with store.explained("read", "check the place and your access to it"):
+        written = studies(store)
+    at = f"{store.option} {store.uri}"
+    if not written:
+        raise UserError(f"{at}: holds no results of any sweep; run a sweep first")
+    if not any(text.casefold() in study.casefold() for study in written):
+        raise UserError(f"{at}: holds no results of {text!r}; {nearest(text, written)}")
+    return meant(text, written, "a study")
 
 
 def sweep_of(study: str) -> str:
@@ -216,6 +233,7 @@ def _info(plan: Plan) -> dict[str, Any]:
         "exhibits": list(plan.sweep.exhibits),
         "metric": plan.sweep.metric,
         "plan": plan.summary(),
+        "versions": _versions(runs.values()),
         "stage_seconds": seconds,
         "readings": {name: dict(tables) for name, tables in plan.sweep.readings.items()},
         "datasets": {
@@ -242,6 +260,13 @@ def _info(plan: Plan) -> dict[str, Any]:
             for name, entry in plan.study.entries.items()
         },
     }
+
+
+def _versions(runs: Iterable[StageRun]) -> dict[str, int]:
+    """Of stages, and of the variants of Selection."""
+    found = {run.stage.name: run.stage.version for run in runs}
+    selections = (run.config for run in runs if run.stage is SELECTION)
+    return dict(sorted((found | {f"variant {own.variant}": own.version for own in selections}).items()))
 
 
 def _settings(settings: Settings, batch_size: int) -> dict[str, Any]:

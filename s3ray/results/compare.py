@@ -52,6 +52,7 @@ from s3ray.results.formatting import mean_std
 from s3ray.results.parameter_tables import parameter_table
 from s3ray.results.published import GRANULARITY, SEEDS, is_mean_of_seeds, published_table
 from s3ray.results.statistics import ALPHA, Difference, best_ratios
+from s3ray.settings import flattened
 
 Values = NDArray[np.float64]
 
@@ -144,20 +145,12 @@ def _settings(settings: Mapping[str, Any], meaning: _Meaning) -> dict[str, Any]:
             "specialization",
             *(["selection"] if meaning.branch != "none" else []),
         ]
-    flat = _flat(settings)
+    flat = flattened(settings)
     return {path: flat[path] for path in flat if path.startswith(("batch_size", *(f"{table}." for table in tables)))}
 
 
 def _batch_sizes(results: Results) -> dict[str, int]:
     return {name: facts["batch_size"] for name, facts in results.info["datasets"].items()}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their paths, such as `selection.temperature`."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def comparison_table(results: Results) -> Table:
