@@ -13,6 +13,7 @@ from s3ray.cli.options import VersionOption
 from s3ray.cli.results import compare, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
+from s3ray.cli.store import gc, store
 from s3ray.cli.sweeps import plan, run_sweep
 from s3ray.cli.why import why
 
@@ -29,6 +30,8 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     report: "report --storage storage --output report",
     compare: "compare --paper --storage storage",
     audit: "audit --storage storage --sample 3",
+    store: "store --storage storage",
+    gc: "gc --storage storage",
     certify: "certify certificate --storage storage",
     tensorboard: "tensorboard --storage storage",
 }

@@ -20,6 +20,7 @@ from s3ray.engine.worker import Pack
 from s3ray.errors import UserError
 from s3ray.execution.ledger import Ledger, PlannedCell, PlanRecord
 from s3ray.store import Store
+from s3ray.store.names import FILE, write_names
 from s3ray.sweep import CellPlan
 
 # Cells, each with a number of its own among those that run; None where none is known before another one has ended.
@@ -60,6 +61,7 @@ def run_cells(
 
     slots = capacity.slots(execution)
     with store.explained("written", "make room or choose a place you may write to"):
+        write_names(store, {}, "runs", run, FILE)  # its cells are named by the search
         Ledger(store, run).plan(PlanRecord.of_search(run, slots, execution.workers_per_trial, log_folder()))
     feed = _Feed(cells, tell)
     tuner = ray.tune.Tuner(

@@ -18,7 +18,7 @@ from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
 from s3ray.search.space import Search, Space, best_configuration
-from s3ray.search.trials import Trials, counted, open_study, try_again
+from s3ray.search.trials import Trials, counted, name_trials, open_study, try_again
 from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
 from s3ray.sweep import Plan
@@ -63,6 +63,9 @@ def search_all(
     with ExitStack() as stack:
         holds = {search.name: stack.enter_context(_held(search, store, say)) for search in searches}
         studies = {search.name: _opened(search, store, console) for search in searches}
+        for search in searches:
+            with store.explained("written", "make room or choose a place you may write to"):
+                name_trials(search, studies[search.name], store)
         failures: dict[str, list[str]] = {}
         if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
             # Ray takes seconds to import; a search that has all its trials never does.

@@ -35,11 +35,16 @@ class Machine(RuleBasedStateMachine):
     synced: ClassVar[bool] = True
 
     @initialize(
-        clocks=st.lists(CLOCKS, min_size=2, max_size=3), fetching=st.integers(0, 15), undisturbed=st.integers(0, 400)
+        clocks=st.lists(CLOCKS, min_size=2, max_size=3),
+        fetching=st.integers(0, 15),
+        undisturbed=st.integers(0, 400),
+        older=st.integers(0, 3),
     )
-    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int) -> None:
+    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int, older: int) -> None:
         # Fetched data cost as much time as all the rest: every sixteenth time.
-        self.world = World(clocks, fetching=fetching == 15, synced=self.synced)
+        self.world = World(clocks, fetching=fetching == 15, synced=self.synced, older=older == 3)
+        if older == 3:
+            self.world.collect_garbage()
         for turn in range(undisturbed):  # faults may come early or late
             self.world.go_on(turn)
 
@@ -98,6 +103,11 @@ class Machine(RuleBasedStateMachine):
     @rule(file=NUMBERS, turns=TURNS)
     def a_bit_flips(self, file: int, turns: bytes) -> None:
         self.world.damage(file)
+        self.go_on(turns)
+
+    @rule(turns=TURNS)
+    def garbage_is_collected(self, turns: bytes) -> None:
+        self.world.collect_garbage()
         self.go_on(turns)
 
     @rule(keys=st.binary(max_size=8), turns=TURNS)
@@ -168,7 +178,7 @@ MUTATIONS = {
     "the parent's attempt is not compared": (Store, "markers_of", "parents == [*attempts[1:], None]", "parents"),
     "a checkpoint of another parent is taken": (StageMonitor, "_latest", '.get("parent") == self._parent', ""),
     "data are published with their manifest first": (Store, "publish_dataset", '== "manifest', '!= "manifest'),
-    "runs that go on are cleared": (leftovers, "clear_leftovers", "if died:", "if not died:"),
+    "runs that go on are cleared": (leftovers, "leftovers", "if died:", "if not died:"),
 }
 
 
