@@ -84,7 +84,9 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
         _check_dropped(store, dropped, listing)
         known = named_in(store, listing, dropped)
         names = {**known.everything, **(kept or {})}
-        now = storage_time(store) if listing.files else 0.0
+        now: float | None = None
+        with suppress(OSError):  # of storage that takes no writes it is not known what is old
+            now = storage_time(store) if listing.files else None
         results = results_of(listing)
         found: dict[str, Garbage] = {}
 
@@ -101,7 +103,7 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
             add(ORPHANS, results[identity].folder, results[identity])
 
         def is_old(path: str) -> bool:
-            return now - listing.written(path) > HOURS * 3600
+            return now is not None and now - listing.written(path) > HOURS * 3600
 
         for one in results.values():
             if one.folder in found:
@@ -124,9 +126,9 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
             if not known.unknown and folder.rpartition(".")[2] not in beginnings:
                 add(CURVES, folder)
         for folder, made in listing.folders.items():
-            if folder.startswith("claims/") and not listing.below(folder) and now - made > HOURS * 3600:
+            if folder.startswith("claims/") and not listing.below(folder) and now and now - made > HOURS * 3600:
                 add(CLAIMS, folder)
-        if listing.files:
+        if now is not None:
             for path in leftovers(store):
                 add(DEAD, path)
     return Found(tuple(found.values()), names, known.unknown)
@@ -206,7 +208,8 @@ def delete(
         UserError: as of `find`; another gc is at work, this one stood still and lost its claim, or the storage has no
             conditional writes, or refuses to delete.
     """
-    with store.explained("changed", "give access that may write and delete"):
+    store.check_writable()
+    with store.explained("changed", "give access that may write and delete, and run it again"):
         if not store.honours_conditions:
             raise UserError(
                 f"{store.option} {store.uri}: has no conditional writes, without which sweeps that run meanwhile "

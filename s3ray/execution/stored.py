@@ -54,15 +54,32 @@ class Size:
 NOTHING = Size()
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Who asks for what.
+
+    Attributes:
+        by: a folder of the store: of a study, a search, a call.
+    """
+
+    by: str
+    names: Names
+
+
 class Listing:
     """All files of a store, a listing per folder; other people's beside them are not looked at.
 
     Attributes:
+        calls: what those ask for that go on, or may; read before all else, since a call that ends hands over to its
+            study.
+        unknown: sentences on those of which that is not known.
         files: bytes, and when it was written by the storage's clock, by path within the store.
-        folders: paths of those below.
+        folders: likewise when it was changed.
     """
 
     def __init__(self, store: Store) -> None:
+        self.calls, self.unknown = _calls(store)
+
         def listed(folder: str) -> list[pafs.FileInfo]:
             selector = pafs.FileSelector(store.path(folder), allow_not_found=True, recursive=True)
             found: list[pafs.FileInfo] = store.fs.get_file_info(selector)
@@ -98,6 +115,29 @@ class Listing:
 
     def _within(self, folder: str) -> tuple[int, int]:
         return bisect_left(self._paths, f"{folder}/"), bisect_left(self._paths, f"{folder}0")  # "0" follows "/"
+
+
+def _calls(store: Store) -> tuple[list[Naming], list[str]]:
+    """What calls ask for that go on, or may, and a sentence for each of which that is not known."""
+    namings, unknown = [], []
+    for run in calls(store):
+        if "ended" in store.names("runs", run) or has_died(run) is True:
+            continue
+        names, planned = read_names(store, "runs", run, FILE), dict(_planned(store, run))
+        if names is not None or planned:
+            namings.append(Naming(f"runs/{run}", {**planned, **(names or {})}))
+        if names is None and (store.names("runs", run) or store.folders("runs", run)):  # it has not just ended
+            unknown.append(
+                f"{store.address('runs', run)}: a call that goes on, or may, of another version; wait until it ends"
+            )
+    return namings, unknown
+
+
+def _planned(store: Store, run: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    ledger = Ledger(store, run)
+    if record := ledger.planned():
+        for cell in record.cells or ledger.added():
+            yield from ((one.identity, (one.stage, one.parent)) for one in cell.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +182,6 @@ def results_of(listing: Listing) -> dict[str, Result]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """Who asks for what.
-
-    Attributes:
-        by: a folder of the store: of a study, a search, a call.
-    """
-
-    by: str
-    names: Names
-
-
 @dataclass(frozen=True)
 class Named:
     """All that is named.
@@ -186,7 +214,7 @@ def named_in(store: Store, listing: Listing, dropped: Collection[str] = ()) -> N
     Args:
         dropped: studies that name nothing any more.
     """
-    namings, unknown = [], []
+    namings, unknown = list(listing.calls), list(listing.unknown)
 
     def read(path: str) -> Names | None:
         return read_names(store, *path.split("/"))
@@ -212,30 +240,12 @@ def named_in(store: Store, listing: Listing, dropped: Collection[str] = ()) -> N
                 f"{store.address('search', search)}: does not say which results it stands on, as of an earlier version "
                 f"or damaged; run its search again, or delete its folder"
             )
-    for run in calls(store):
-        if not goes_on(run, listing):
-            continue
-        names = read(f"runs/{run}/{FILE}")
-        planned = {one.identity: (one.stage, one.parent) for one in _planned(store, run, listing)}
-        if names is not None or planned:
-            namings.append(Naming(f"runs/{run}", {**planned, **(names or {})}))
-        if names is None:
-            unknown.append(
-                f"{store.address('runs', run)}: a call that goes on, or may, of another version; wait until it ends"
-            )
     if not namings and not unknown and not dropped and listing.below("artifacts"):
         unknown.append(
             f"{store.address('results')}: no sweep or search has said here what it asks for, as those of an earlier "
             f"version did not; run one again"
         )
     return Named(tuple(sorted(namings, key=lambda naming: naming.by)), tuple(sorted(unknown)))
-
-
-def _planned(store: Store, run: str, listing: Listing) -> Iterator[Any]:
-    ledger = Ledger(store, run)
-    record = ledger.planned() if f"runs/{run}/plan.json" in listing.files else None
-    for cell in (record.cells or ledger.added()) if record else ():
-        yield from cell.runs
 
 
 @dataclass(frozen=True, slots=True)

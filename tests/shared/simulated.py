@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import re
 import shutil
 import uuid
@@ -15,15 +16,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
+from s3ray.digests import signed
 from s3ray.errors import UserError
 from s3ray.execution import gc
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
 from s3ray.stages.stage import Stage, StageRun
-from s3ray.store import Claims, LeaseLostError, Marker, leftovers
+from s3ray.store import Claims, LeaseLostError, Marker, leftovers, names
 from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.conditional import DELETED
-from s3ray.store.names import FILE, GC, await_gc, names_of, write_names
+from s3ray.store.names import FILE, GC, names_of, write_names
 from simulated_storage import (
     Asked,
     Files,
@@ -98,6 +100,8 @@ class World:
         self.processes: list[Process] = []
         self.violated = self.collected = False
         self._fetching, self._published = fetching, False
+        # Somebody asks for something else: where nobody asks for anything, gc deletes nothing.
+        self._put(f"results/other/{FILE}", json.dumps(signed({"runs": {}})).encode())
         for name in RUNS if older else ():
             self._put_result(name)
         for offset, rate in clocks:
@@ -119,8 +123,11 @@ class World:
             provenance={},
         )
         for file, content in {f"{attempt}/weights": weights, "commit.json": marker.content()}.items():
-            key = f"bucket/artifacts/{run.stage.name}/{run.identity}/{file}"
-            self.storage.there[key] = self.storage.on_disk[key] = content, 0.0
+            self._put(f"artifacts/{run.stage.name}/{run.identity}/{file}", content)
+
+    def _put(self, key: str, content: bytes) -> None:
+        """From before the beginning."""
+        self.storage.there[f"bucket/{key}"] = self.storage.on_disk[f"bucket/{key}"] = content, 0.0
 
     def uuid(self) -> uuid.UUID:
         self.count += 1
@@ -147,8 +154,8 @@ class World:
         self.processes.append(process)
         return process
 
-    def collect_garbage(self) -> None:
-        """A process deletes what nobody asks for."""
+    def collect_garbage(self, alone: int = 0) -> Process:
+        """A process deletes what nobody asks for; at first, for so many steps, nobody else does anything."""
         self.collected, process = True, self._process(0.0, 1.0)
         process.claiming = GC
 
@@ -157,6 +164,14 @@ class World:
                 gc.delete(process.store)
 
         self.begin(process, collect)
+        others = [other for other in self.processes if other is not process and not other.paused]
+        for other in others:
+            other.paused = True
+        for turn in range(alone):
+            self.go_on(turn)
+        for other in others:
+            other.paused = False
+        return process
 
     def begin(self, process: Process, function: Callable[[], object]) -> Task:
         """A thread of a process."""
@@ -415,7 +430,7 @@ class World:
             run = f"sweep-20260101-000000-{process.tag}-{self.uuid().hex[:6]}"
             write_names(store, NAMES, "runs", run, FILE)
             process.run = run
-        await_gc(store, NAMES)
+        names.await_gc(store, NAMES)
         data, _, content = prepared_data()
         store.publish_dataset(data)
         self._published = True

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from s3ray.execution import gc
 from s3ray.execution.checkpoints import StageMonitor
-from s3ray.store import Store, claims, leftovers
+from s3ray.store import Store, claims, leftovers, names
 from simulated import ViolationError, World
 from simulated_storage import simulated
 
@@ -38,15 +39,17 @@ class Machine(RuleBasedStateMachine):
         clocks=st.lists(CLOCKS, min_size=2, max_size=3),
         fetching=st.integers(0, 15),
         undisturbed=st.integers(0, 400),
-        older=st.integers(0, 3),
+        collected=st.integers(-200, 200),
     )
-    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int, older: int) -> None:
+    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int, collected: int) -> None:
         # Fetched data cost as much time as all the rest: every sixteenth time.
-        self.world = World(clocks, fetching=fetching == 15, synced=self.synced, older=older == 3)
-        if older == 3:
-            self.world.collect_garbage()
+        self.world = World(clocks, fetching=fetching == 15, synced=self.synced, older=collected > 0)
+        if collected > 0:  # what is there is deleted while calls begin that find it there
+            self.world.collect_garbage(collected).paused = bool(undisturbed % 2)
         for turn in range(undisturbed):  # faults may come early or late
             self.world.go_on(turn)
+        for process in self.world.processes:
+            process.paused = False
 
     def go_on(self, turns: bytes) -> None:
         for turn in turns:
@@ -178,6 +181,18 @@ MUTATIONS = {
     "the parent's attempt is not compared": (Store, "markers_of", "parents == [*attempts[1:], None]", "parents"),
     "a checkpoint of another parent is taken": (StageMonitor, "_latest", '.get("parent") == self._parent', ""),
     "data are published with their manifest first": (Store, "publish_dataset", '== "manifest', '!= "manifest'),
+    "gc deletes what is asked for": (gc, "find", "committed - names.keys()", "committed"),
+    "gc reads what is asked for before it claims": (
+        gc,
+        "delete",
+        "with Claims(store).hold(GC, waiting) as holds:\n                found = find(store, dropped, kept)",
+        "found = find(store, dropped, kept)\n"
+        "            with Claims(store).hold(GC, waiting) as holds:\n                pass",
+    ),
+    "nobody waits for gc": (names, "await_gc", "while not claims.free(GC)", "while False"),
+    "late requests of gc are not warded off": (names, "await_gc", "    spare(store, names)\n", ""),
+    "gc deletes parents first": (gc, "_generations", "reverse=True", "reverse=False"),
+    "gc deletes a marker whatever its version": (ON_OBJECTS, "delete", "json.loads(version)", '"overwrite"'),
     "runs that go on are cleared": (leftovers, "leftovers", "if died:", "if not died:"),
 }
 
