@@ -165,11 +165,10 @@ class Trials:
     def _steps(self, trial: optuna.Trial) -> _Steps:
         try:
             cells = self._search.plans(trial.params)
-            with self._store.explained("written", "make room or choose a place you may write to"):
-                name_cells(self._search, self._store, cells)
         except UserError as error:  # values that can be had alone, but not together
             self._failed(trial, str(error))
             return
+        name_cells(self._search, self._store, cells)
         curves = []
         for seeds, cell in enumerate(cells, 1):
             cause = yield cell

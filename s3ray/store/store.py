@@ -9,6 +9,7 @@
     environments/<digest>.txt                     packages that results ran with, named by their provenance
     claims/<what is computed>/                    who is at work on it (store/claims.py)
     results/<sweep>/                              tables and figures of one study, listed in its info.json, written last
+    results/<study>/names.json                    what a study asks for, as calls and searches say, too (store/names.py)
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
 Two writers of one identity write different attempts. The first marker counts for good (store/conditional.py); the
