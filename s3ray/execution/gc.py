@@ -11,6 +11,7 @@ study that is dropped the tables go first and the file with its names last, so t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
@@ -18,7 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3ray.errors import UserError, nearest
-from s3ray.execution.stored import Listing, Result, Size, goes_on, named_in, results_of
+from s3ray.execution.stored import (
+    DATA_ASIDE,
+    IDENTITY,
+    Listing,
+    Result,
+    Size,
+    goes_on,
+    named_in,
+    results_of,
+    studies_of,
+)
 from s3ray.store import Claims, HeldError, Marker, Store
 from s3ray.store.leftovers import HOURS, leftovers, storage_time
 from s3ray.store.names import FILE, GC, Names, doom, doomed, spare
@@ -114,19 +125,21 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
                 if is_old(f"{one.folder}/{attempt}"):
                     add(ATTEMPTS, f"{one.folder}/{attempt}")
         for name in listing.inside("data"):
-            if ".damaged" in name:
+            if DATA_ASIDE.fullmatch(name):
                 add(ASIDE, f"data/{name}")
-            elif not name.startswith(".") and _is_half_published(listing, name) and is_old(f"data/{name}"):
+            elif IDENTITY.fullmatch(name) and _is_half_published(listing, name) and is_old(f"data/{name}"):
                 add(PUBLISHING, f"data/{name}")
-        for identity in listing.inside("checkpoints"):
+        for identity in filter(IDENTITY.fullmatch, listing.inside("checkpoints")):
             if identity in committed or (identity not in names and not known.unknown):
                 add(CHECKPOINTS, f"checkpoints/{identity}")
         beginnings = {identity[:8] for identity in names}
         for folder in {path.rpartition("/")[0] for path in listing.below("tensorboard")}:
-            if not known.unknown and folder.rpartition(".")[2] not in beginnings:
+            beginning = re.fullmatch(r"tensorboard/[^/]+/[^/]+/[^/]+\.([0-9a-f]{8})", folder)
+            if not known.unknown and beginning and beginning[1] not in beginnings:
                 add(CURVES, folder)
         for folder, made in listing.folders.items():
-            if folder.startswith("claims/") and not listing.below(folder) and now and now - made > HOURS * 3600:
+            is_claims = re.fullmatch("claims/([0-9a-f]{64}|search-[^/]+)", folder) and not listing.below(folder)
+            if is_claims and now is not None and now - made > HOURS * 3600:
                 add(CLAIMS, folder)
         if now is not None:
             for path in leftovers(store):
@@ -139,7 +152,7 @@ def _is_half_published(listing: Listing, content: str) -> bool:
 
 
 def _check_dropped(store: Store, dropped: Iterable[str], listing: Listing) -> None:
-    studies = listing.inside("results")
+    studies = studies_of(listing)
     for study in dropped:
         if study not in studies:
             raise UserError(f"--study {study}: {store.uri} has no such study; {nearest(study, studies)}")

@@ -7,6 +7,7 @@ study is there from the first call of its sweep on these data with these setting
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -38,6 +39,12 @@ FOLDERS = (
     "search",
     "tensorboard",
 )
+
+
+# Names that we give: others' files may lie in the same folders.
+IDENTITY = re.compile("[0-9a-f]{64}")
+DATA_ASIDE = re.compile(r"[0-9a-f]{64}-[0-9a-f]{6}\.damaged(\.json)?")
+_ATTEMPT, _ASIDE = re.compile("[0-9a-f]{12}"), re.compile(r"(commit-)?[0-9a-f]{12}\.damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +174,15 @@ def results_of(listing: Listing) -> dict[str, Result]:
     folders: dict[tuple[str, str], list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
     for path in listing.below("artifacts"):
         _, stage, *rest = path.split("/")
-        if len(rest) > 1:
+        if len(rest) > 1 and IDENTITY.fullmatch(rest[0]):
             folders[stage, rest[0]].append((path, tuple(rest[1:])))
     found = {}
     for (stage, identity), files in folders.items():
-        aside = {f"artifacts/{stage}/{identity}/{rest[0]}" for _, rest in files if rest[0].endswith(".damaged")}
+        aside = {f"artifacts/{stage}/{identity}/{rest[0]}" for _, rest in files if _ASIDE.fullmatch(rest[0])}
         # One that was replaced has a number behind its name; one that was deleted may leave a word.
         markers = [listing.files[p] for p, rest in files if len(rest) == 1 and rest[0].startswith("commit.json")]
         written = [when for size, when in markers if size != len(DELETED)]
-        attempts = dict.fromkeys(rest[0] for _, rest in files if len(rest) > 1 and not rest[0].endswith(".damaged"))
+        attempts = dict.fromkeys(rest[0] for _, rest in files if len(rest) > 1 and _ATTEMPT.fullmatch(rest[0]))
         size = Size(len(files), sum(listing.files[path][0] for path, _ in files))
         committed = max(written, default=None)
         found[identity] = Result(stage, identity, size, committed, tuple(attempts), tuple(sorted(aside)))
@@ -203,6 +210,14 @@ class Named:
         return {identity for naming in self.namings if naming.by.startswith("runs/") for identity in naming.names}
 
 
+def studies_of(listing: Listing) -> list[str]:
+    """Those that have tables, or that a call has asked for."""
+    names = listing.inside("results")
+    return [
+        name for name in names if not {f"results/{name}/{f}" for f in ("info.json", FILE)}.isdisjoint(listing.files)
+    ]
+
+
 def goes_on(run: str, listing: Listing) -> bool:
     """Whether a call does, or may: it has not said that it ended, and is not known to have died."""
     return f"runs/{run}/ended" not in listing.files and has_died(run) is not True
@@ -219,11 +234,11 @@ def named_in(store: Store, listing: Listing, dropped: Collection[str] = ()) -> N
     def read(path: str) -> Names | None:
         return read_names(store, *path.split("/"))
 
-    for study in set(listing.inside("results")) - set(dropped):
+    for study in set(studies_of(listing)) - set(dropped):
         names = read(f"results/{study}/{FILE}")
         if names is not None:
             namings.append(Naming(f"results/{study}", names))
-        elif f"results/{study}/info.json" in listing.files or f"results/{study}/{FILE}" in listing.files:
+        else:
             unknown.append(
                 f"{store.address('results', study)}: does not say which results it stands on, as of an earlier version "
                 f"or damaged; run its sweep again, or drop it with --study {study}"
@@ -329,7 +344,7 @@ def stored(store: Store) -> Stored:
     found.unnamed = sum((size for identity, size in counted.items() if identity not in times), NOTHING)
     halves = [one for one in results.values() if one.committed is None]
     aside = [path for one in results.values() for path in one.aside]
-    aside += [f"data/{name}" for name in listing.inside("data") if ".damaged" in name]
+    aside += [f"data/{name}" for name in listing.inside("data") if DATA_ASIDE.fullmatch(name)]
     found.others = {
         "attempts without a marker": sum((one.size for one in halves), NOTHING),
         "set aside as damaged": sum(map(listing.size, aside), NOTHING),
@@ -346,7 +361,7 @@ def stored(store: Store) -> Stored:
 def _datasets(store: Store, listing: Listing) -> dict[str, tuple[str, str, Size]]:
     told = {}
     for content in listing.inside("data"):
-        if f"data/{content}/manifest.json" not in listing.files or ".damaged" in content or content.startswith("."):
+        if f"data/{content}/manifest.json" not in listing.files or not IDENTITY.fullmatch(content):
             continue
         name, kind = "?", "cannot be read"
         with suppress(UserError, FileNotFoundError):

@@ -182,15 +182,33 @@ def test_other_garbage(store: Store) -> None:
     store.write("x", "tensorboard", "digits", "cell", f"selection.{CHILD.identity[:8]}", "file")
     store.write("x", "checkpoints", toy_run(99).identity, "file")
     write_names(store, names_of([toy_run(99), SHARED]), "results", OTHER, FILE)
-    os.makedirs(store.path("claims", "e"))
+    os.makedirs(store.path("claims", "e" * 64))
     assert {one.path: one.reason for one in gc.find(store).garbage if not one.result} == certain
-    for path in [*young, "claims/e"]:
+    for path in [*young, f"claims/{'e' * 64}"]:
         age(store, path)
-    every = young | certain | {"claims/e": gc.CLAIMS}
+    every = young | certain | {f"claims/{'e' * 64}": gc.CLAIMS}
     assert {one.path: one.reason for one in gc.delete(store).garbage if not one.result} == every
     assert not any(Path(store.path(path)).exists() for path in every)
     assert Path(store.path("checkpoints", toy_run(99).identity, "file")).exists()
     assert committed(store) == {run.identity for run in (PARENT, SHARED, CHILD)}
+
+
+def test_other_peoples_files_stay(store: Store) -> None:
+    places = (
+        "data/mine",
+        "data/x.damaged",
+        "checkpoints/mine",
+        "tensorboard/mine",
+        "artifacts/a/mine/b",
+        "claims/mine",
+    )
+    for path in (*places, f"{place_of(CHILD)}/mine", f"{place_of(CHILD)}/x.damaged", "results/mine"):
+        store.write("x", path, "file")
+    store.write("x", "results", ".DS_Store")
+    age(store, "")
+    gc.delete(store)
+    for path in (*places, f"{place_of(CHILD)}/mine", f"{place_of(CHILD)}/x.damaged", "results/mine"):
+        assert Path(store.path(path, "file")).exists(), path
 
 
 class KilledError(BaseException):
