@@ -110,8 +110,8 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
         if not known.unknown:
             for identity in committed - names.keys():
                 add(UNNAMED, results[identity].folder, results[identity])
-        for identity in _orphans(store, results, names) - known.by_calls:
-            add(ORPHANS, results[identity].folder, results[identity])
+            for identity in _orphans(store, results, names) - known.by_calls:
+                add(ORPHANS, results[identity].folder, results[identity])
 
         def is_old(path: str) -> bool:
             return now is not None and now - listing.written(path) > HOURS * 3600
@@ -251,6 +251,7 @@ def _delete(store: Store, found: Found, dropped: Collection[str], holds: Callabl
         _delete_result(store, result)
 
     for study in dropped:
+        check()
         _delete_tables(store, study)
     for generation in _generations(store, results):
         store.parallel(one_result, generation)
