@@ -25,13 +25,14 @@ from s3ray import Dataset, FinishedStore, Model
 from s3ray.api.certificate import certify
 from s3ray.data.standardize import Standardizer, standardized
 from s3ray.errors import UserError
-from s3ray.execution import run_cell
+from s3ray.execution import gc, run_cell
+from s3ray.execution.stored import stored
 from s3ray.model import Encoding
 from s3ray.results.collect import Results
 from s3ray.stages.encode import encode_split
 from s3ray.store import Store
 from s3ray.sweep import STAGES
-from toy_runs import overwrite
+from toy_runs import commit, overwrite, toy_run
 
 NAME = "weights.safetensors"
 SHORT = {
@@ -406,6 +407,23 @@ def test_a_plan_without_its_data_is_not_run(tiny_dataset: Dataset, tmp_path: Pat
     plan = s3ray.plan(SWEEP, s3ray.Study(study.entries), store)
     with pytest.raises(UserError, match=r"the study has no data of tiny; make it with s3ray\.study"):
         s3ray.run(plan, store)
+
+
+@pytest.mark.slow
+def test_what_a_run_asks_for_is_named_for_good(finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store = s3ray.open_store(str(shutil.copytree(finished.store.base, tmp_path / "copy")))
+    assert gc.find(store.store).unknown  # its tables were saved without a run
+    commit(store.store, toy_run())
+    plan = s3ray.plan(SWEEP, s3ray.study([tiny_dataset], overrides=SHORT), store)
+    ran = s3ray.run(plan, store)
+    (study,) = stored(store.store).studies
+    assert (study.name, study.results.things) == (ran.study, len(plan.committed))
+    (garbage,) = gc.delete(store.store).garbage
+    assert toy_run().identity in garbage.path
+    assert store.store.folders("runs") == []
+    again = s3ray.plan(SWEEP, plan.study, store)
+    assert not again.pending
+    assert s3ray.run(plan, store).study == ran.study  # looked up anew, since gc has been there
 
 
 PROGRAM = """

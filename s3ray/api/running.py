@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -16,15 +16,18 @@ from s3ray.data.dataset import Dataset
 from s3ray.errors import UserError
 from s3ray.execution import Event
 from s3ray.execution.provenance import planned_machine
+from s3ray.results.collect import study_of
 from s3ray.results.exhibits import answers, asked_for
 from s3ray.results.findings import findings
 from s3ray.results.rounds import with_second_round
 from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
+from s3ray.store.names import FILE, await_gc, names_of, read_names, write_names
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.budget import Budget
 from s3ray.sweep.timing import between, duration
 from s3ray.terminal import Terminal
+from s3ray.traces import new_run
 
 
 def study(
@@ -132,40 +135,83 @@ def execute(
     settings = {"workers_per_trial": workers_per_trial, "gpus_per_worker": gpus_per_worker, "verbose": verbose}
 
     def compute(plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
-        return _compute(plan, store, console, calls, budget, time.monotonic() - started, on_event, **settings)
+        spent = time.monotonic() - started
+        return _compute(asking.looked_up(plan), store, console, calls, budget, spent, on_event, **settings)
 
-    if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
-        calibration = calibration.after(*compute(calibration.plan, None), store)
-        for line in calibration.told(store):
-            say(line)
-        plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
-        if plan.pending:
-            say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
-    plan, failures = compute(plan, budget)
-    left = [cell for cell in plan.pending if cell.cell not in failures]  # of no room in the budget
-    if not left and (second := with_second_round(plan, store, failures.keys())) is not plan:
-        without = f", without the {len(failures)} that failed" if failures else ""
-        say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
-        plan, failures = compute(second, budget)
-    from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
+    with _Asking(plan.sweep.name, store, say) as asking:
+        if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
+            calibration = calibration.after(*compute(calibration.plan, None), store)
+            for line in calibration.told(store):
+                say(line)
+            plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
+            if plan.pending:
+                say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
+        plan, failures = compute(plan, budget)
+        left = [cell for cell in plan.pending if cell.cell not in failures]  # of no room in the budget
+        if not left and (second := with_second_round(plan, store, failures.keys())) is not plan:
+            without = f", without the {len(failures)} that failed" if failures else ""
+            say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
+            plan, failures = compute(second, budget)
+        from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
 
-    with (
-        store.explained("written", "make room or choose a place you may write to; what was computed stays"),
-        console.status("writing tables, figures and the report"),  # on a terminal alone
-    ):
-        results, written = write_results(plan, store, calls)
-    if written:
-        for answer in answers(results):
-            say(answer)
-        for dataset, sentences in findings(results).items():
-            say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
-        for sentence in results.info["collapsed"]:
-            say(f"warning: {sentence}", style="yellow")
-        if left_out := results.info["left_out"]:
-            lines = [f"warning: {len(left_out)} left out of the results:", *(f"  {sentence}" for sentence in left_out)]
-            say("\n".join(lines), style="yellow")
-        say(f"report: {store.address('results', results.study, 'index.html')}")
-    return Ran(failures, results.study if written else None)
+        with (
+            store.explained("written", "make room or choose a place you may write to; what was computed stays"),
+            console.status("writing tables, figures and the report"),  # on a terminal alone
+        ):
+            results, written = write_results(plan, store, calls)
+            if written:
+                asking.finished(results.study)
+        if written:
+            for answer in answers(results):
+                say(answer)
+            for dataset, sentences in findings(results).items():
+                say("\n".join([f"{dataset}: {sentences[0]}", *(f"  {sentence}" for sentence in sentences[1:])]))
+            for sentence in results.info["collapsed"]:
+                say(f"warning: {sentence}", style="yellow")
+            if left_out := results.info["left_out"]:
+                lines = [
+                    f"warning: {len(left_out)} left out of the results:",
+                    *(f"  {sentence}" for sentence in left_out),
+                ]
+                say("\n".join(lines), style="yellow")
+            say(f"report: {store.address('results', results.study, 'index.html')}")
+        return Ran(failures, results.study if written else None)
+
+
+class _Asking:
+    """What a call asks for is named while it goes on, and by its study for good, so that `s3ray gc` leaves it alone."""
+
+    def __init__(self, sweep: str, store: Store, say: Callable[..., None]) -> None:
+        self._store, self._say, self._call = store, say, new_run(sweep)
+        self._names: dict[str, tuple[str, str | None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def looked_up(self, plan: Plan) -> Plan:
+        """Name what a plan asks for; the plan, looked up anew if anything may have been deleted since it was."""
+        plans, store = [plan], self._store
+        if plan.study.chosen and (calibration := Calibration.of(replace(plan.study, chosen={}), store, plan.machine)):
+            plans.append(calibration.plan)
+        self._names |= names_of(run for one in plans for cell in one.cells for run in cell.runs)
+        with store.explained("written", "make room or choose a place you may write to"):
+            write_names(store, self._names, "runs", self._call, FILE)
+            may_lack = await_gc(store, self._names, self._waiting)
+            study = ("results", study_of(plan), FILE)  # an earlier call's, too, as long as its tables stand there
+            write_names(store, {**(read_names(store, *study) or {}), **self._names}, *study)
+        if not may_lack:
+            return plan
+        return replace(plan, committed=store.markers(run for cell in plan.cells for run in cell.runs))
+
+    def _waiting(self, who: str) -> None:
+        self._say(f"s3ray gc is deleting what nobody asks for ({who}); waiting for it to end")
+
+    def finished(self, study: str) -> None:
+        """The tables of the study are this call's."""
+        write_names(self._store, self._names, "results", study, FILE)
+
+    def __exit__(self, *_: object) -> None:
+        self._store.drop_run(self._call)
 
 
 def _compute(

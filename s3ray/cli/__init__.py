@@ -13,6 +13,7 @@ from s3ray.cli.options import VersionOption
 from s3ray.cli.results import compare, diff, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
+from s3ray.cli.store import gc, store
 from s3ray.cli.sweeps import plan, run_sweep, sweep
 from s3ray.cli.why import why
 
@@ -31,6 +32,8 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     compare: "compare --paper --storage storage",
     diff: "diff table1_figure5-3f2a table1_figure5-90bc --storage storage",
     audit: "audit --storage storage --sample 3",
+    store: "store --storage storage",
+    gc: "gc --storage storage",
     certify: "certify certificate --storage storage",
     tensorboard: "tensorboard --storage storage",
 }

@@ -43,6 +43,7 @@ from s3ray.execution.ledger import Ledger, PlanRecord
 from s3ray.store import Claims, Store
 from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.leftovers import clear_leftovers
+from s3ray.store.names import FILE, names_of, write_names
 from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed, timing
 from s3ray.sweep.budget import Budget, Groups
 from s3ray.sweep.memory import largest
@@ -138,6 +139,7 @@ def run_plan(
         with store.explained("written", "make room or choose a place you may write to"):
             names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
             at_once = min(slots, len(packs))
+            write_names(store, names_of(run for cell in plan.cells for run in cell.runs), "runs", run, FILE)
             ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
         metrics = SweepMetrics(plan)
 

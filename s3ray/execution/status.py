@@ -21,6 +21,7 @@ from types import MappingProxyType
 from s3ray.execution.ledger import Ledger, PlannedCell, PlannedRun, PlanRecord, calls
 from s3ray.store import Claim, Marker, Store, standing
 from s3ray.store.claims import LEASE_SECONDS, elapsed
+from s3ray.store.names import FILE
 from s3ray.sweep.timing import corrected
 from s3ray.traces import has_died, named
 
@@ -98,8 +99,8 @@ class Watch:
         alive = None if died is None else not died
         record = self._records.get(run) or ledger.planned()
         if record is None:
-            if not self._store.folders("runs", run) and not self._store.names("runs", run):
-                return None  # it has just gone, since it is done
+            if not self._store.folders("runs", run) and not set(self._store.names("runs", run)) - {FILE}:
+                return None  # it has just gone, since it is done, or has only said what it asks for
             return Call(run, name, "", started, "", False, False if ended else alive, ended, 0, 0, (), failures, None)
         self._records[run] = record
         cells = record.cells or ledger.added()

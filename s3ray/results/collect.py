@@ -206,7 +206,7 @@ def sweep_of(study: str) -> str:
     return _STUDY.sub("", study)
 
 
-def _study(plan: Plan) -> str:
+def study_of(plan: Plan) -> str:
     """What names a plan's study: its sweep, and a digest of its data and of all settings."""
     asked = {
         "readings": plan.sweep.readings,
@@ -227,7 +227,7 @@ def _info(plan: Plan) -> dict[str, Any]:
             seconds[stage] = seconds.get(stage, 0.0) + plan.committed[identity].seconds
     return {
         "sweep": plan.sweep.name,
-        "study": _study(plan),
+        "study": study_of(plan),
         "overrides": plan.study.given[1],
         "title": plan.sweep.title,
         "exhibits": list(plan.sweep.exhibits),

@@ -18,9 +18,10 @@ from s3ray.methods import S3
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
 from s3ray.search.space import Search, Space, best_configuration
-from s3ray.search.trials import Trials, counted, open_study, try_again
+from s3ray.search.trials import Trials, counted, name_trials, open_study, try_again
 from s3ray.settings import read_all
 from s3ray.store import Claims, HeldError, Store
+from s3ray.store.names import FILE, write_names
 from s3ray.sweep import Plan
 from s3ray.sweep.memory import largest
 from s3ray.traces import new_run
@@ -63,6 +64,9 @@ def search_all(
     with ExitStack() as stack:
         holds = {search.name: stack.enter_context(_held(search, store, say)) for search in searches}
         studies = {search.name: _opened(search, store, console) for search in searches}
+        for search in searches:
+            with store.explained("written", "make room or choose a place you may write to"):
+                name_trials(search, studies[search.name], store)
         failures: dict[str, list[str]] = {}
         if lacking := [search for search in searches if counted(studies[search.name]) < trials]:
             # Ray takes seconds to import; a search that has all its trials never does.
@@ -77,6 +81,7 @@ def search_all(
                     ledger, slots = Ledger(store, run), capacity.slots(execution)
                     with store.explained("written", "make room or choose a place you may write to"):
                         store.publish_dataset(data[search.dataset])
+                        write_names(store, {}, "runs", run, FILE)  # its cells are named by the search
                         ledger.plan(PlanRecord.of_search(name, slots, execution.workers_per_trial, log_folder()))
                     study = studies[search.name]
                     try_again(study)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -30,6 +30,7 @@ from s3ray.search.outcome import VERDICT, value
 from s3ray.search.space import Search, noted, shown
 from s3ray.stages.training import DivergedError
 from s3ray.store import LeaseLostError, Store
+from s3ray.store.names import await_gc, names_of, write_names
 from s3ray.sweep import CellPlan
 from s3ray.sweep.timing import duration
 
@@ -69,6 +70,27 @@ def try_again(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:  # not killed before it had any
             study.enqueue_trial(trial.params, user_attrs={**trial.user_attrs, "again": trial.number})
+
+
+def name_cells(search: Search, store: Store, cells: Iterable[CellPlan]) -> None:
+    """Say that the search asks for these cells, so that nothing of them is deleted, before it looks for them."""
+    there = set(store.names("search", search.name, "names"))
+    asked = {}
+    for cell in cells:
+        if (file := f"{cell.identity}.json") not in there:
+            write_names(store, names := names_of(cell.runs), "search", search.name, "names", file)
+            asked.update(names)
+    await_gc(store, asked)
+
+
+def name_trials(search: Search, study: optuna.Study, store: Store) -> None:
+    """`name_cells` of all that a search has tried so far."""
+    cells = list[CellPlan]()
+    for trial in study.get_trials(deepcopy=False):
+        if trial.params:  # not killed before it had any
+            with suppress(UserError):  # values that cannot be had together
+                cells += search.plans(trial.params)
+    name_cells(search, store, cells)
 
 
 class Trials:
@@ -146,6 +168,7 @@ class Trials:
         except UserError as error:  # values that can be had alone, but not together
             self._failed(trial, str(error))
             return
+        name_cells(self._search, self._store, cells)
         curves = []
         for seeds, cell in enumerate(cells, 1):
             cause = yield cell

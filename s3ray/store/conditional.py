@@ -39,6 +39,7 @@ _UNKNOWN = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EM
 _NOT_IMPLEMENTED = re.compile(r"status code: (?:501|405)\b|status code: 400\b.*<Code>NotImplemented", re.DOTALL)
 # Which of them it is depends on the storage and its haste: a conflict (409) befalls a replacement too.
 _CONDITION_FAILED = (refused.AlreadyExistsError, refused.PreconditionError)
+DELETED = b"deleted"  # what an object holds that holds nothing any more
 # As patient as pyarrow's S3 (store/store.py): ten attempts within some 13 seconds.
 _RETRIES: Any = {
     "max_retries": 9,
@@ -68,6 +69,10 @@ class Conditional(ABC):
 
         None also if somebody has replaced `content` before this answer.
         """
+
+    @abstractmethod
+    def delete(self, key: str, version: str) -> bool:
+        """Make a key hold nothing; False if it does not hold `version`. It outlasts a power failure."""
 
     def probe(self) -> bool:
         """Whether the storage honours conditions; tried on a key of its own, which is deleted again.
@@ -138,6 +143,13 @@ class _OnDisk(Conditional):
             self._delete(key, self._numbers(key)[:-1])
         return taken
 
+    def delete(self, key: str, version: str) -> bool:
+        if self._numbers(key)[-1:] != [int(version)]:
+            return False
+        self._delete(key, self._numbers(key))
+        sync_folder(self._file(key, 0).parent)
+        return True
+
     def _take(self, key: str, content: bytes, number: int) -> str | None:
         target = self._file(key, number)
         sync_made_folders(target.parent)
@@ -184,7 +196,11 @@ class _OnDisk(Conditional):
 
 
 class _OnObjects(Conditional):
-    """Keys are objects; the storage checks the conditions."""
+    """Keys are objects; the storage checks the conditions.
+
+    Deleting knows no condition: a request that comes late would take with it what was written meanwhile. So a key that
+    holds nothing any more is an object of a word, `DELETED`, which stays.
+    """
 
     def __init__(self, fs: pafs.FileSystem, base: str) -> None:
         self._fs, self._base = fs, base
@@ -205,9 +221,24 @@ class _OnObjects(Conditional):
         try:
             return self._put(key, content, "create")
         except _CONDITION_FAILED:
-            return self._own(key, content)
+            there = self._there(key)
+            if there is not None and there[0] == DELETED:
+                return self.replace(key, content, there[1])
+            return there[1] if there is not None and there[0] == content else None
 
     def read(self, key: str) -> tuple[bytes, str] | None:
+        there = self._there(key)
+        return there if there is not None and there[0] != DELETED else None
+
+    def delete(self, key: str, version: str) -> bool:
+        try:
+            self._put(key, DELETED, json.loads(version))
+        except (*_CONDITION_FAILED, FileNotFoundError):  # or the first answer got lost
+            there = self._there(key)
+            return there is None or there[0] == DELETED
+        return True
+
+    def _there(self, key: str) -> tuple[bytes, str] | None:
         def get() -> tuple[bytes, str]:
             got = obstore.get(self._client, self._path(key))
             return bytes(got.bytes()), _version(got.meta)
@@ -249,6 +280,9 @@ class _Nowhere(Conditional):
         raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def replace(self, key: str, content: bytes, version: str) -> str | None:
+        raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
+
+    def delete(self, key: str, version: str) -> bool:
         raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def _forget(self, key: str) -> None:

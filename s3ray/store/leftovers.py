@@ -48,8 +48,18 @@ _IDENTITY, _ATTEMPT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{12}")
 
 def clear_leftovers(store: Store) -> list[str]:
     """Delete them; returns what they were, as paths within the store. What cannot be looked at or deleted stays."""
-    now = _now(store)
     cleared = []
+    for found in leftovers(store):
+        with suppress(OSError):
+            is_file = store.fs.get_file_info(store.path(found)).is_file
+            (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
+            cleared.append(found)
+    return cleared
+
+
+def leftovers(store: Store) -> Iterator[str]:
+    """What they are, as paths within the store."""
+    now = storage_time(store)
     for found in _candidates(store):
         with suppress(OSError):  # another sweep clears it, too, or it is somebody else's
             died, failed = has_died(found.rpartition("/")[2]), _tells_of_failures(store, found)
@@ -57,14 +67,8 @@ def clear_leftovers(store: Store) -> list[str]:
                 written = _last_written(store, found)
                 died = written is not None and now - written > (FAILED_HOURS if failed else HOURS) * 3600
             if died:
-                is_file = store.fs.get_file_info(store.path(found)).is_file
-                (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
-                cleared.append(found)
-    for found in _outlived(store):
-        with suppress(OSError):
-            store.fs.delete_dir(store.path(found))
-            cleared.append(found)
-    return cleared
+                yield found
+    yield from _outlived(store)
 
 
 def _tells_of_failures(store: Store, found: str) -> bool:
@@ -72,8 +76,8 @@ def _tells_of_failures(store: Store, found: str) -> bool:
     return found.startswith("runs/") and bool(store.names(found, "failures"))
 
 
-def _now(store: Store) -> float:
-    """By the storage's clock."""
+def storage_time(store: Store) -> float:
+    """Seconds, by the storage's clock."""
     name = f".writable-{tag()}-now"
     store.write("", name)
     written: int | None = store.fs.get_file_info(store.path(name)).mtime_ns

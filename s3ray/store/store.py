@@ -9,6 +9,7 @@
     environments/<digest>.txt                     packages that results ran with, named by their provenance
     claims/<what is computed>/                    who is at work on it (store/claims.py)
     results/<study>/                              tables and figures of one study, listed in its info.json, written last
+    results/<study>/names.json                    what a study asks for, as calls and searches say, too (store/names.py)
     tensorboard/<dataset>/<cell>/<stage run>/     training curves to look at; no result depends on them
 
 Two writers of one identity write different attempts. The first marker counts for good (store/conditional.py); the
@@ -48,7 +49,7 @@ from s3ray.digests import digest_of, signed
 from s3ray.errors import DamagedError, UserError
 from s3ray.paths import local_path, sync_folder, sync_made_folders
 from s3ray.stages.stage import Inputs, StageRun
-from s3ray.store.conditional import Conditional, conditional
+from s3ray.store.conditional import DELETED, Conditional, conditional
 from s3ray.store.marker import Marker
 from s3ray.traces import tag
 
@@ -180,9 +181,9 @@ class Store:
             self.write("write check", name)
             self.fs.delete_file(self.path(name))
 
-    def write(self, content: bytes | str | pa.Buffer, *parts: str) -> None:
-        """Write a file that appears complete or not at all."""
-        self._write({self.path(*parts): content.encode() if isinstance(content, str) else content})
+    def write(self, content: bytes | str | pa.Buffer, *parts: str, durable: bool = False) -> None:
+        """Write a file that appears complete or not at all; `durable` as of `_write`."""
+        self._write({self.path(*parts): content.encode() if isinstance(content, str) else content}, durable=durable)
 
     def _write(self, files: Mapping[str, bytes | pa.Buffer], *, durable: bool = False) -> None:
         """Write files at these paths. On a disk none appears unless all of them could be written.
@@ -411,9 +412,10 @@ class Store:
             there = self.conditional.read("/".join(parts))
             return there[0] if there else None
         try:
-            return self.read(*parts)
+            content = self.read(*parts)
         except FileNotFoundError:
             return None
+        return content if content != DELETED else None
 
     def markers(self, runs: Iterable[StageRun]) -> dict[str, Marker]:
         """Markers of those runs whose results count, by identity; UserError for a store that cannot be read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from optuna.trial import TrialState
 import tiny_search
 from s3ray.data import Dataset
 from s3ray.errors import UserError
+from s3ray.execution import gc
+from s3ray.execution.stored import stored
 from s3ray.search.journal import journal_storage
 from s3ray.search.outcome import SearchOutcome
 from s3ray.search.space import Search
-from s3ray.search.trials import Trials, counted, try_again
+from s3ray.search.trials import Trials, counted, name_trials, try_again
 from s3ray.store import Store
 from s3ray.sweep import CellPlan
 from tiny_search import Objective, Result, end, opened, searched
@@ -208,7 +211,7 @@ def test_a_search_whose_claim_is_lost_tells_its_study_nothing_more(search: Searc
 def test_a_journal_that_cannot_be_written_ends_the_search(
     search: Search, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (Path(store.base) / "search" / search.name).mkdir(parents=True)
+    (Path(store.base) / "search" / search.name / "names").mkdir(parents=True)
     store.is_local = False  # so that it is written through the store
     tried, [(number, cell)] = begun(search, store, 1)
     tiny_search.commit(Store(store.base), cell, {0.5: 0.7})
@@ -219,3 +222,18 @@ def test_a_journal_that_cannot_be_written_ends_the_search(
     monkeypatch.setattr(store, "write", full)
     with pytest.raises(UserError, match=r"its journal cannot be written \(no space left\); mend that, then run again"):
         tried.tell(number, None)
+
+
+def test_what_it_tries_is_named_and_stays(search: Search, store: Store) -> None:
+    searched(search, store, told([0.5] * 3, [0.6] * 3), trials=2)
+    cells = [cell for trial in opened(search, store).trials for cell in search.plans(trial.params)]
+    asked = {run.identity for cell in cells for run in cell.runs}
+    there = store.markers(run for cell in cells for run in cell.runs).keys()
+    (found,) = stored(store).searches
+    assert found.results.things == len(there & asked) > 0
+    assert gc.find(store).garbage == gc.find(store).unknown == ()
+    # One of an earlier version, which said nothing, does so once it is called again.
+    shutil.rmtree(store.path("search", search.name, "names"))
+    assert len(gc.find(store).unknown) == 1
+    name_trials(search, opened(search, store), store)
+    assert gc.find(store).garbage == gc.find(store).unknown == ()

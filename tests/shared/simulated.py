@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import re
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
+from s3ray.digests import signed
 from s3ray.errors import UserError
+from s3ray.execution import gc
 from s3ray.execution.checkpoints import StageMonitor
 from s3ray.execution.tensorboard import Curve
 from s3ray.stages.stage import Stage, StageRun
-from s3ray.store import Claims, LeaseLostError, Marker, leftovers
+from s3ray.store import Claims, LeaseLostError, Marker, leftovers, names
 from s3ray.store.claims import RENEW_SECONDS
+from s3ray.store.conditional import DELETED
+from s3ray.store.names import FILE, GC, names_of, write_names
 from simulated_storage import (
     Asked,
     Files,
@@ -54,6 +60,9 @@ RUNS: dict[str, StageRun] = {
 }
 
 
+NAMES = names_of(RUNS.values())
+
+
 class ViolationError(AssertionError):
     """Something that must never be."""
 
@@ -76,18 +85,49 @@ class World:
         harmed: attempts of which a file was damaged: they and what stands on them may be replaced, no others.
     """
 
-    def __init__(self, clocks: list[tuple[float, float]], *, fetching: bool = False, synced: bool = True) -> None:
-        """`clocks` are those of the first processes: their offsets and rates. `fetching`: they fetch the data, too."""
+    def __init__(
+        self, clocks: list[tuple[float, float]], *, fetching: bool = False, synced: bool = True, older: bool = False
+    ) -> None:
+        """`clocks` are those of the first processes: their offsets and rates. `fetching`: they fetch the data, too.
+
+        `older`: all is there from before, and nobody asks for it yet.
+        """
         self.storage, self.now, self.count = SimulatedStorage(synced=synced), 0.0, 0
         self.known: dict[str, str] = {}
         self.harmed: set[str] = set()
         self.under_way: list[Asked] = []
         self.tasks: list[Task] = []
         self.processes: list[Process] = []
-        self.violated = False
+        self.violated = self.collected = False
         self._fetching, self._published = fetching, False
+        # Somebody asks for something else: where nobody asks for anything, gc deletes nothing.
+        self._put(f"results/other/{FILE}", json.dumps(signed({"runs": {}})).encode())
+        for name in RUNS if older else ():
+            self._put_result(name)
         for offset, rate in clocks:
             self.start(offset, rate)
+
+    def _put_result(self, name: str) -> None:
+        run, parent = RUNS[name], _parent(name)
+        attempt, weights = self.uuid().hex[:12], name.encode()
+        marker = Marker(
+            identity=run.identity,
+            document=run.document,
+            parent_stage=run.parent.stage.name if run.parent else None,
+            parent_attempt=self._markers()[parent]["attempt"] if parent else None,
+            inputs=None,
+            attempt=attempt,
+            files={"weights": (len(weights), version_of(weights))},
+            seconds=1.0,
+            committed_at="2026-01-01T00:00:00+00:00",
+            provenance={},
+        )
+        for file, content in {f"{attempt}/weights": weights, "commit.json": marker.content()}.items():
+            self._put(f"artifacts/{run.stage.name}/{run.identity}/{file}", content)
+
+    def _put(self, key: str, content: bytes) -> None:
+        """From before the beginning."""
+        self.storage.there[f"bucket/{key}"] = self.storage.on_disk[f"bucket/{key}"] = content, 0.0
 
     def uuid(self) -> uuid.UUID:
         self.count += 1
@@ -102,13 +142,36 @@ class World:
 
     def start(self, offset: float, rate: float) -> None:
         """A process with a sweep of its own; every other one does what it can in the other order."""
+        process = self._process(offset, rate)
+        order = list(RUNS)[:: -1 if len(self.processes) % 2 else 1]
+        self.begin(process, lambda: self._sweep(process, order))
+
+    def _process(self, offset: float, rate: float) -> Process:
         self.count += 1
         store = copy.copy(opened())
         store.fs = Files()
         process = Process(self.count, offset, rate, self, store)
         self.processes.append(process)
-        order = list(RUNS)[:: -1 if len(self.processes) % 2 else 1]
-        self.begin(process, lambda: self._sweep(process, order))
+        return process
+
+    def collect_garbage(self, alone: int = 0) -> Process:
+        """A process deletes what nobody asks for; at first, for so many steps, nobody else does anything."""
+        self.collected, process = True, self._process(0.0, 1.0)
+        process.claiming = GC
+
+        def collect() -> None:
+            with suppress(OSError, UserError):
+                gc.delete(process.store)
+
+        self.begin(process, collect)
+        others = [other for other in self.processes if other is not process and not other.paused]
+        for other in others:
+            other.paused = True
+        for turn in range(alone):
+            self.go_on(turn)
+        for other in others:
+            other.paused = False
+        return process
 
     def begin(self, process: Process, function: Callable[[], object]) -> Task:
         """A thread of a process."""
@@ -261,8 +324,9 @@ class World:
         for name, run in RUNS.items():
             marker = markers.get(name)
             if marker is None:
-                if name in self.known:
+                if name in self.known and (not self.collected or any(name in p.told for p in self.processes)):
                     raise self._violation(f"{name}: {self.known[name]} is lost")
+                self.known.pop(name, None)  # nobody asks for it
                 continue
             attempt = marker["attempt"]
             if self._may_be_replaced(marker["attempt"], marker["parent_attempt"]):
@@ -284,14 +348,14 @@ class World:
         elif self._published:
             raise self._violation("what was published is lost")
         for process in self.processes:
-            if process.run and f"bucket/runs/{process.run}/attempt.json" not in there:
+            if process.run and f"bucket/runs/{process.run}/{FILE}" not in there:
                 raise self._violation(f"{process.run}: cleared while it runs")
 
     def _markers(self) -> dict[str, dict[str, Any]]:
         """The markers that stand there, whether they count or not."""
         keys = {name: f"bucket/artifacts/{run.stage.name}/{run.identity}/commit.json" for name, run in RUNS.items()}
         there = self.storage.there
-        return {name: parsed(there[key][0]) for name, key in keys.items() if key in there}
+        return {name: parsed(there[key][0]) for name, key in keys.items() if there.get(key, (DELETED,))[0] != DELETED}
 
     def _may_be_replaced(self, attempt: str, of_parent: str | None) -> bool:
         return attempt in self.harmed or of_parent in self.harmed
@@ -339,7 +403,7 @@ class World:
                     is_prepared = True
                 done = store.markers(RUNS.values())
                 for name in order:
-                    self._told(name, done.get(RUNS[name].identity))
+                    self._told(process, name, done.get(RUNS[name].identity))
                 left = [name for name in order if RUNS[name].identity not in done]
                 if not left:
                     break
@@ -348,16 +412,25 @@ class World:
             except (OSError, UserError, LeaseLostError):
                 pass
             ask("sleep", RENEW_SECONDS)
+        self._name_for_good(process)
         run, process.run = process.run, ""
         store.drop_run(run)
+
+    def _name_for_good(self, process: Process) -> None:
+        while True:
+            try:
+                return write_names(process.store, NAMES, "results", "study", FILE)
+            except OSError:
+                ask("sleep", RENEW_SECONDS)
 
     def _prepare(self, process: Process) -> None:
         store = process.store
         if not process.run:
             leftovers.clear_leftovers(store)
             run = f"sweep-20260101-000000-{process.tag}-{self.uuid().hex[:6]}"
-            store.write("{}", "runs", run, "attempt.json")
+            write_names(store, NAMES, "runs", run, FILE)
             process.run = run
+        names.await_gc(store, NAMES)
         data, _, content = prepared_data()
         store.publish_dataset(data)
         self._published = True
@@ -369,7 +442,7 @@ class World:
         """Compute and commit what a name stands for, if that can be done now."""
         run, store, parent = RUNS[name], process.store, None
         if run.parent is not None:
-            parent = self._told("model", store.marker(run.parent))
+            parent = self._told(process, "model", store.marker(run.parent))
             if parent is None:
                 return
             store.payload(parent, "weights")
@@ -377,7 +450,7 @@ class World:
         with claims.take(run.claim) as holds:
             if holds is None:
                 claims.free(run.claim)
-            elif not self._told(name, store.marker(run)):  # done meanwhile
+            elif not self._told(process, name, store.marker(run)):  # done meanwhile
                 self._compute(process, name, parent, holds)
 
     def _compute(self, process: Process, name: str, parent: Marker | None, holds: Callable[[], bool]) -> None:
@@ -397,14 +470,15 @@ class World:
             ask("sleep", STEP_SECONDS)
         weights = f"{process.tag} {self.uuid()}".encode()
         committed = process.store.commit(run, {"weights": weights}, seconds=1.0, provenance={}, parent=parent)
-        self._told(name, committed.marker)
+        self._told(process, name, committed.marker)
 
-    def _told(self, name: str, marker: Marker | None) -> Marker | None:
+    def _told(self, process: Process, name: str, marker: Marker | None) -> Marker | None:
         """What somebody was told of counts for ever, unless it was damaged."""
         if marker is None or self._may_be_replaced(marker.attempt, marker.parent_attempt):
             return marker
         if self.known.setdefault(name, marker.attempt) != marker.attempt:
             raise self._violation(f"{name}: was {self.known[name]}, is {marker.attempt}")
+        process.told.add(name)
         return marker
 
 

@@ -31,8 +31,8 @@ from obstore import exceptions as refused
 from pyarrow import fs as pafs
 
 from s3ray.data.dataset import Dataset, Sequences, Split
-from s3ray.execution import checkpoints
-from s3ray.store import Marker, Store, claims, leftovers
+from s3ray.execution import checkpoints, gc, stored
+from s3ray.store import Claims, Marker, Store, claims, leftovers, names
 from s3ray.store import store as store_module
 from s3ray.store.claims import Claim, Claimant
 
@@ -129,6 +129,7 @@ class Process:
     paused: bool = False
     run: str = ""  # its folder in runs/, once it is there
     claiming: str = ""  # what it asks for
+    told: set[str] = field(default_factory=set)  # the runs whose results it knows of
     claimed: dict[Claimant, str] = field(default_factory=dict)  # what each of its claimants is for
 
     @property
@@ -424,7 +425,8 @@ def opened() -> Store:
 @contextmanager
 def simulated() -> Iterator[None]:
     """The real code asks the simulation, in this context."""
-    names = types.SimpleNamespace(uuid4=lambda: _process().world.uuid())
+    uuids = types.SimpleNamespace(uuid4=lambda: _process().world.uuid())
+    sleeping = types.SimpleNamespace(sleep=lambda seconds: ask("sleep", seconds))
     threads = types.SimpleNamespace(Lock=_Lock, Event=_Event, Thread=_Thread)
     changes: list[tuple[Any, str, Any]] = [
         (obstore, "put", _put),
@@ -436,9 +438,11 @@ def simulated() -> Iterator[None]:
         (claims, "Claimant", _KnownClaimant),
         (Marker, "of", functools.lru_cache(4096)(Marker.of)),  # of the same content always the same
         (checkpoints, "time", types.SimpleNamespace(monotonic=lambda: _process().clock())),
-        *((module, "uuid", names) for module in (claims, store_module)),
+        *((module, "uuid", uuids) for module in (claims, names, store_module)),
+        *((module, "time", sleeping) for module in (claims, names)),
+        *((module, "Claims", lambda store: Claims(store, _process().clock)) for module in (gc, names)),
         *((module, "tag", lambda: _process().tag) for module in (claims, leftovers, store_module)),
-        *((module, "has_died", lambda name: _process().world.has_died(name)) for module in (claims, leftovers)),
+        *((module, "has_died", lambda name: _process().world.has_died(name)) for module in (claims, leftovers, stored)),
     ]
     opened(), prepared_data()  # with the real ones
     with ExitStack() as stack:

@@ -50,6 +50,25 @@ def test_a_key_is_made_once_and_replaced_by_who_saw_it_last(place: Store) -> Non
     assert [name for name in place.names() if "conditions" in name] == []
 
 
+def test_a_key_is_deleted_by_who_saw_it_last_and_made_again(place: Store) -> None:
+    files = of(place)
+    first = files.create(KEY, b"first")
+    assert first is not None
+    second = files.replace(KEY, b"second", first)
+    assert second is not None
+    assert not files.delete(KEY, first)
+    assert files.read(KEY) == (b"second", second)
+    assert files.delete(KEY, second)
+    assert files.read(KEY) is None
+    assert place.current(*KEY.split("/")) is None
+    assert files.replace(KEY, b"late", second) is None
+    third = files.create(KEY, b"third")
+    assert files.create(KEY, b"late") is None
+    assert files.read(KEY) == (b"third", third)
+    assert not files.delete(KEY, second)  # a request that comes late
+    assert files.read(KEY) == (b"third", third)
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives up at the second failure."""

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from s3ray.execution import gc
 from s3ray.execution.checkpoints import StageMonitor
-from s3ray.store import Store, claims, leftovers
+from s3ray.store import Store, claims, leftovers, names
 from simulated import ViolationError, World
 from simulated_storage import simulated
 
@@ -35,13 +36,20 @@ class Machine(RuleBasedStateMachine):
     synced: ClassVar[bool] = True
 
     @initialize(
-        clocks=st.lists(CLOCKS, min_size=2, max_size=3), fetching=st.integers(0, 15), undisturbed=st.integers(0, 400)
+        clocks=st.lists(CLOCKS, min_size=2, max_size=3),
+        fetching=st.integers(0, 15),
+        undisturbed=st.integers(0, 400),
+        collected=st.integers(-200, 200),
     )
-    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int) -> None:
+    def begin(self, clocks: list[tuple[float, float]], fetching: int, undisturbed: int, collected: int) -> None:
         # Fetched data cost as much time as all the rest: every sixteenth time.
-        self.world = World(clocks, fetching=fetching == 15, synced=self.synced)
+        self.world = World(clocks, fetching=fetching == 15, synced=self.synced, older=collected > 0)
+        if collected > 0:  # what is there is deleted while calls begin that find it there
+            self.world.collect_garbage(collected).paused = bool(undisturbed % 2)
         for turn in range(undisturbed):  # faults may come early or late
             self.world.go_on(turn)
+        for process in self.world.processes:
+            process.paused = False
 
     def go_on(self, turns: bytes) -> None:
         for turn in turns:
@@ -98,6 +106,11 @@ class Machine(RuleBasedStateMachine):
     @rule(file=NUMBERS, turns=TURNS)
     def a_bit_flips(self, file: int, turns: bytes) -> None:
         self.world.damage(file)
+        self.go_on(turns)
+
+    @rule(turns=TURNS)
+    def garbage_is_collected(self, turns: bytes) -> None:
+        self.world.collect_garbage()
         self.go_on(turns)
 
     @rule(keys=st.binary(max_size=8), turns=TURNS)
@@ -168,7 +181,19 @@ MUTATIONS = {
     "the parent's attempt is not compared": (Store, "markers_of", "parents == [*attempts[1:], None]", "parents"),
     "a checkpoint of another parent is taken": (StageMonitor, "_latest", '.get("parent") == self._parent', ""),
     "data are published with their manifest first": (Store, "publish_dataset", '== "manifest', '!= "manifest'),
-    "runs that go on are cleared": (leftovers, "clear_leftovers", "if died:", "if not died:"),
+    "gc deletes what is asked for": (gc, "find", "committed - names.keys()", "committed"),
+    "gc reads what is asked for before it claims": (
+        gc,
+        "delete",
+        "with Claims(store).hold(GC, waiting) as holds:\n                found = find(store, dropped, kept)",
+        "found = find(store, dropped, kept)\n"
+        "            with Claims(store).hold(GC, waiting) as holds:\n                pass",
+    ),
+    "nobody waits for gc": (names, "await_gc", "while not claims.free(GC)", "while False"),
+    "late requests of gc are not warded off": (names, "await_gc", "    spare(store, names)\n", ""),
+    "gc deletes parents first": (gc, "_generations", "reverse=True", "reverse=False"),
+    "gc deletes a marker whatever its version": (ON_OBJECTS, "delete", "json.loads(version)", '"overwrite"'),
+    "runs that go on are cleared": (leftovers, "leftovers", "if died:", "if not died:"),
 }
 
 

@@ -1,0 +1,72 @@
+"""`s3ray store` and `s3ray gc` as users meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import assert_one_sentence, s3ray
+from s3ray.data import Dataset
+from s3ray.store import Store
+from s3ray.store.names import FILE, names_of, write_names
+from toy_runs import commit, toy_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path))
+    for seed in range(3):
+        commit(store, toy_run(seed), {"rows": b"r" * 1000})
+    store.write_folder({}, {}, "results", "grid-00000000")
+    write_names(store, names_of([toy_run(0), toy_run(1)]), "results", "grid-00000000", FILE)
+    return store
+
+
+def test_a_storage_without_anything(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    assert s3ray("store", "--storage", nothing).output == "nothing is stored here yet\n"
+    assert s3ray("gc", "--storage", nothing).output == "nothing to delete\n"
+    assert not nothing.exists()
+    assert s3ray("gc", "--delete", "--storage", nothing).output == "nothing to delete\n"
+
+
+def test_what_is_there(store: Store, tiny_dataset: Dataset) -> None:
+    store.publish_dataset(tiny_dataset)
+    first, second, *_, study, nobody = s3ray("store", "--storage", store.base).output.splitlines()
+    assert first.startswith(f"dataset {tiny_dataset.name} ({tiny_dataset.kind})  ")
+    assert second.split()[:4] == ["results", "of", "selection", "3"]
+    assert study.startswith("study grid-00000000: ")
+    assert " names 2 results, " in study
+    assert nobody.startswith("nobody asks for 1 result, ")
+    plain = json.loads(s3ray("store", "--storage", store.base, "--format", "json").output)
+    assert [study["results"]["things"] for study in plain["studies"]] == [2]
+
+
+def test_what_would_go_and_goes(store: Store) -> None:
+    kind, told = s3ray("gc", "--storage", store.base).output.splitlines()
+    assert kind.startswith("results that nobody asks for  1  ")
+    assert told.startswith("would be deleted: 1 things, 1.")
+    assert told.endswith(" kB; --delete does it")
+    assert store.marker(toy_run(2)) is not None
+    found = json.loads(s3ray("gc", "--storage", store.base, "--delete", "--format", "json").output)
+    assert found["deleted"]
+    assert [thing["path"] for thing in found["things"]] == [f"artifacts/selection/{toy_run(2).identity}"]
+    assert [store.marker(toy_run(seed)) is None for seed in range(3)] == [False, False, True]
+    last = s3ray("gc", "--storage", store.base, "--delete", "--study", "grid-00000000").output.splitlines()[-1]
+    assert last.startswith("deleted: 3 things, ")
+    assert_one_sentence(s3ray("gc", "--storage", store.base, "--study", "grid"), "has no such study")
+
+
+def test_a_sweep_that_is_kept(store: Store) -> None:
+    options = ["--study", "grid-00000000", "--keep", "sweeps/tables4_5_parameters.py"]  # asks for nothing
+    assert "would be deleted: 4 things" in s3ray("gc", "--storage", store.base, *options).output
+    assert_one_sentence(s3ray("gc", "--storage", store.base, "--keep", "nosuch.py"), "no such sweep file")
+
+
+def test_a_storage_of_an_earlier_version(store: Store) -> None:
+    Path(store.path("results", "grid-00000000", FILE)).unlink()
+    told, last = s3ray("gc", "--storage", store.base, "--delete").output.splitlines()
+    assert told.startswith("no result is deleted, since ")
+    assert last == "nothing to delete"
