@@ -106,7 +106,7 @@ def _page(
         tables=[{"name": name, "title": t.title, "note": t.note, **_cells(t.shown)} for name, t in shown.items()],
         comparison=compare_summary(beside["compare"].frame) if beside else None,
         provenance=_provenance(results.rows),
-        plotly=get_plotlyjs(),
+        plotly=get_plotlyjs() if searches else None,  # 4.9 MB, of which browsers read one a second
         files=_linked(files),
         version=s3ray.__version__,
     )
@@ -140,10 +140,9 @@ def _cells(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _embedded(heading: str, figure: Mapping[str, Any]) -> dict[str, Any]:
-    layout = figure["layout"]
     # A name with a tag in it must not end the script element.
     text = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return {"title": heading, "height": layout["height"], "width": layout.get("meta", {}).get("width", 0), "json": text}
+    return {"title": heading, "json": text}
 
 
 def _search(search: SearchResults) -> dict[str, Any]:
