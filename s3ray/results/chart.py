@@ -134,6 +134,10 @@ class Chart:
         heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
         return around([*heights, *(level.y for panel in panels for level in panel.levels)] or [0.0])
 
+    def reach(self, column: int) -> tuple[float, float]:
+        """The limits of a column's x axis, the lower one first."""
+        return around([x for row in self.panels for curve in row[column].curves for x in curve.x] or [0.0])
+
     def note_lines(self, row: int) -> int:
         """Of the longest note in a row of panels."""
         return max((panel.note.count("\n") + 1 if panel.note else 0 for panel in self.panels[row]), default=0)

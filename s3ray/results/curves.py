@@ -205,6 +205,7 @@ def _curves(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[Curve]:
             hover=[told(name, f"p {p:g}", m, std, n, " %") for p, m, std, n in points],
             width=1.8,
             marker=labels.branch_marker(branch),
+            size=4.5,
         )
         star = best[best["branch"] == branch]
         is_starred = is_main or (not is_one and branch != "none")

@@ -55,6 +55,7 @@ def draw(chart: Chart) -> Figure:
         for column, (axis, panel, x) in enumerate(zip(row, panels, chart.columns, strict=True)):
             _panel(axis, panel)
             _scale(axis, x, y)
+            axis.set_xlim(*sorted(chart.reach(column), reverse=x.inverted))
             axis.set_ylim(*chart.limits(line, column))
             note_lines = panel.note.count("\n") + 1 if panel.note else 0
             axis.set_title(_literal(panel.title), fontsize=10, pad=6 + _NOTE_POINTS * note_lines)
@@ -137,7 +138,6 @@ def _scale(axis: Axes, x: Axis, y: Axis) -> None:
         axis.set_xticks(list(x.ticks), list(map(_literal, x.ticks.values())))
     if x.step:
         axis.xaxis.set_major_locator(MultipleLocator(x.step))
-    axis.xaxis.set_inverted(x.inverted)
     if y.symlog:
         axis.set_yscale("symlog", **SYMLOG)
     if y.ticks:

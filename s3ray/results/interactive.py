@@ -36,7 +36,7 @@ def interactive(chart: Chart) -> dict[str, Any]:
     return {
         "title": chart.title,
         "panels": panels,
-        "columns": [_axis(axis) for axis in chart.columns],
+        "columns": [_axis(axis) | {"limits": chart.reach(column)} for column, axis in enumerate(chart.columns)],
         "rows": [_axis(axis) for axis in chart.rows],
         "shared_y": chart.shared_y,
         "widths": chart.relative_widths,

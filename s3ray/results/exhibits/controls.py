@@ -17,6 +17,7 @@ from s3ray.results.formatting import over_seeds, percent
 from s3ray.results.statistics import CONFIGURATION, verdicts
 
 _CURVES = ("random", "smallest", "contribution")
+_PINNED = ("χ", "batch size", "Selection loss", "n", "p*", "test at p*", "over random", "router", "experts", "training")
 _FLOORS = ("no expert", "untrained")
 _NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, and "
@@ -36,7 +37,7 @@ _TABLE_NOTE = (
 
 def _tables(results: Results) -> dict[str, Table]:
     judged = results.controlled
-    return {"controls": Table(control_table(judged), note=f"{_TABLE_NOTE} {warnings(judged)}".strip())}
+    return {"controls": Table(control_table(judged), note=f"{_TABLE_NOTE} {warnings(judged)}".strip(), pinned=_PINNED)}
 
 
 def control_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -161,6 +162,7 @@ def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
         color=color,
         label=title,
         hover=[told(title, f"p {p:g}", m, std, n, " %") for p, m, std, n in points],
+        size=4.5,
         **style,
     )
 

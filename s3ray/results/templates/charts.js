@@ -32,7 +32,7 @@ const drawChart = (() => {
   const styled = (line) =>
     `stroke="${line.color}" stroke-width="${(POINT * line.width).toFixed(2)}" stroke-dasharray="${DASHES[line.dash]}" fill="none"`;
   const marker = (curve, x, y) =>
-    curve.marker ? `<path class="point" d="${MARKERS[curve.marker](x, y, curve.size * 0.75)}" fill="${curve.color}"/>` : "";
+    curve.marker ? `<path class="point" d="${MARKERS[curve.marker](x, y, curve.size * 0.7)}" fill="${curve.color}"/>` : "";
 
   // One panel at its place's width; remembers its points for hovering, and its scales for zooming.
   const panelSvg = (panel, x, y, box, view) => {
@@ -113,12 +113,6 @@ const drawChart = (() => {
   return (place, chart) => {
     const number = count++, hidden = new Set(), zoom = { x: {}, y: {} };
     const yKey = (r, c) => ({ all: "", row: r, column: c })[chart.shared_y] ?? `${r} ${c}`;
-    const reach = (column) => {
-      const all = chart.panels.flatMap((row) => row[column].curves.flatMap((curve) => curve.x));
-      const low = Math.min(...all), high = Math.max(...all), margin = 0.04 * (high - low) || 0.5;
-      return all.length ? [low - margin, high + margin] : [0, 1];
-    };
-    const reaches = chart.columns.map((_, column) => reach(column));
     const yMargins = chart.rows.map((y, r) => 14 + LETTER * Math.max(...chart.panels[r].map((panel) =>
       Math.max(...ticksOf(y, panel.limits, 6).map(([, words]) => words.length), 1))));
     const named = (line) => escaped(line).replaceAll("\n", "<br>");
@@ -146,7 +140,7 @@ const drawChart = (() => {
       const cell = (r, c) => {
         const panel = chart.panels[r][c], x = chart.columns[c], y = chart.rows[r], isLast = isNarrow || r === chart.rows.length - 1;
         const bottom = !isLast ? 8 : x.turned ? 12 + LETTER * Math.max(...x.ticks.map(([, words]) => words.length)) : 22;
-        const view = { x: zoom.x[c] ?? reaches[c], y: zoom.y[yKey(r, c)] ?? panel.limits, hidden };
+        const view = { x: zoom.x[c] ?? x.limits, y: zoom.y[yKey(r, c)] ?? panel.limits, hidden };
         const heading = panel.title || (isNarrow ? chart.panels[0][c].title : "");
         const box = {
           width: sizes[c], height: chart.height + bottom, bottom, left: isNarrow ? Math.max(...yMargins) : lefts[c],
