@@ -10,7 +10,7 @@ from s3ray.cli.audit import audit, certify
 from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
 from s3ray.cli.options import VersionOption
-from s3ray.cli.results import compare, params, report, results, tensorboard
+from s3ray.cli.results import columns, compare, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
 from s3ray.cli.sweeps import plan, run_sweep
@@ -26,6 +26,7 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     logs: "logs digits χ=8 seed=0 --storage storage",
     params: "params --table 4",
     results: "results --storage storage",
+    columns: "columns rows",
     report: "report --storage storage --output report",
     compare: "compare --paper --storage storage",
     audit: "audit --storage storage --sample 3",

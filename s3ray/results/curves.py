@@ -19,15 +19,15 @@ from s3ray.results.statistics import CONFIGURATION, best_ratios
 
 NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept. Solid: mean over seeds, bars of one "
-    "sample standard deviation, those of two curves a little beside each other; dotted: single seeds; dashed: quadratic "
-    "trend of the mean; star: p*, chosen on validation. Level and dark: no expert computed at all. Level and green: "
-    "what needs no representation learning. In words, above a panel, what lies far from the curves; an arrow says on "
-    "which side. Panels have one scale where the curves of each fill half of it."
+    "sample standard deviation, those of two curves a little beside each other; dotted: single seeds; dashed: "
+    "quadratic trend of the mean; star: p*, chosen on validation. Level and dark: no expert computed at all. Level and "
+    "green: what needs no representation learning. In words, above a panel, what lies far from the curves; an arrow "
+    "says on which side. Panels have one scale where the curves of each fill half of it."
 )
 DIFFERENCES = (
-    "Last, what pruning changes: the difference from p = 1, of the same seeds and samples, with its 95 % interval (seeds "
-    "and test samples random; where rows do not say which samples are right, seeds alone). Bars of two accuracies that "
-    "overlap say little about it."
+    "Last, what pruning changes: the difference from p = 1, of the same seeds and samples, with its 95 % interval "
+    "(seeds and test samples random; where rows do not say which samples are right, seeds alone). Whether bars of two "
+    "accuracies overlap says little about it."
 )
 RATIOS = Axis(title="preservation ratio p", inverted=True, step=0.2)  # pruning goes to the right
 
@@ -55,7 +55,8 @@ def curve_grid(rows: pd.DataFrame, results: Results, *, columns: str, title: str
     test = rows[(rows["split"] == "test") & rows["accuracy"].notna()]
 
     def of(frame: pd.DataFrame, row: int, column: int) -> pd.DataFrame:
-        return frame[(frame["granularity"] == granularities[row]) & (frame[columns] == values[column])]
+        own: pd.DataFrame = frame[(frame["granularity"] == granularities[row]) & (frame[columns] == values[column])]
+        return own
 
     curves = [
         [list(_curves(of(test, row, column), of(best, row, column))) for column in range(len(values))]
@@ -131,11 +132,10 @@ def difference_grid(rows: pd.DataFrame, *, columns: str, title: str) -> Chart:
 
 def _differences(rows: pd.DataFrame) -> Curve | None:
     """Of one configuration's test rows."""
-    by_ratio = dict(iter(rows.groupby("preservation_ratio")))
-    if (full := by_ratio.pop(1.0, None)) is None:
-        return None
-    found = {float(p): compared(0.0, by_ratio[p], full) for p in sorted(by_ratio, reverse=True)}
-    found = {p: one for p, one in found.items() if one.seeds}
+    full = rows[rows["preservation_ratio"] == 1.0]
+    ratios = sorted({float(p) for p in rows["preservation_ratio"] if p < 1.0}, reverse=True)
+    beside = {p: compared(0.0, rows[rows["preservation_ratio"] == p], full) for p in ratios}
+    found = {p: one for p, one in beside.items() if one.seeds}
     if not found:
         return None
     branch = str(rows["branch"].iloc[0])
@@ -272,13 +272,14 @@ def near(
     drawn = [*heights, *(y for y in every if low <= y <= high)]
     while more := [y for y in every if y not in drawn and around(drawn)[0] <= y <= around(drawn)[1]]:
         drawn += more
-    middle = (min(heights) + max(heights)) / 2
+
+    def words(name: str, level: Level) -> str:
+        return f"{name} {level.y:.1f} {'↓' if level.y < min(heights) else '↑'}"
+
     return {
         place: (
             [level for _, level in lines if level.y in drawn],
-            "\n".join(
-                f"{name} {level.y:.1f} {'↓' if level.y < middle else '↑'}" for name, level in lines if level.y not in drawn
-            ),
+            "\n".join(words(name, level) for name, level in lines if level.y not in drawn),
         )
         for place, lines in panels.items()
     }

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
 from s3ray.results.chart import Axis, Chart, Curve, Panel
 
@@ -53,7 +53,7 @@ def draw(chart: Chart) -> Figure:
     )
     for line, (row, panels, y) in enumerate(zip(axes, chart.panels, chart.rows, strict=True)):
         for column, (axis, panel, x) in enumerate(zip(row, panels, chart.columns, strict=True)):
-            _panel(axis, panel)
+            _panel(axis, panel, figure.dpi_scale_trans)
             _scale(axis, x, y)
             axis.set_xlim(*sorted(chart.reach(column), reverse=x.inverted))
             axis.set_ylim(*chart.limits(line, column))
@@ -94,7 +94,7 @@ def render(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _panel(axis: Axes, panel: Panel) -> None:
+def _panel(axis: Axes, panel: Panel, inches: Affine2DBase) -> None:
     for level in panel.levels:
         label = _literal(level.label) or "_level"  # matplotlib lists no label that begins so
         style: dict[str, Any] = {"color": level.color, "linestyle": _DASHES[level.dash], "linewidth": level.width}
@@ -102,7 +102,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
     barred = [curve for curve in panel.curves if curve.has_bars]
     for number, curve in enumerate(panel.curves):
         shift = _APART * (barred.index(curve) - (len(barred) - 1) / 2) if curve.has_bars else 0.0
-        _curve(axis, curve, _LEVEL + 1 + 0.01 * number, shift)
+        _curve(axis, curve, _LEVEL + 1 + 0.01 * number, shift, inches)
     if panel.note:
         # Above the panel: every corner inside may hold data.
         above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
@@ -111,7 +111,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _curve(axis: Axes, curve: Curve, zorder: float, shift: float) -> None:
+def _curve(axis: Axes, curve: Curve, zorder: float, shift: float, inches: Affine2DBase) -> None:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     spread = np.asarray(curve.spread, float)
     style: dict[str, Any] = {
@@ -127,7 +127,7 @@ def _curve(axis: Axes, curve: Curve, zorder: float, shift: float) -> None:
     if len(spread) and curve.band:
         axis.fill_between(x, y - spread, y + spread, color=curve.color, alpha=0.15, linewidth=0)
     if curve.has_bars:
-        beside = axis.transData + ScaledTranslation(shift / 72, 0, axis.get_figure(root=True).dpi_scale_trans)
+        beside = axis.transData + ScaledTranslation(shift / 72, 0, inches)
         axis.errorbar(x, y, yerr=spread, elinewidth=0.8, capsize=2, transform=beside, **style)
     else:
         axis.plot(x, y, **style)

@@ -29,7 +29,6 @@ from s3ray.store import Store
 from s3ray.sweep import Plan
 from s3ray.sweep.timing import duration
 
-
 _LONG = 12  # lines; a table with more is folded by dataset
 
 
@@ -166,7 +165,7 @@ def _cells(table: pd.DataFrame, pinned: Sequence[str] = ()) -> dict[str, Any]:
 
 def _summary(rows: pd.DataFrame) -> str:
     """What stands on a folded part of a table: whose lines, how many, and what they come to."""
-    verdicts = rows["verdict"].value_counts() if "verdict" in rows else {}
+    verdicts = dict(rows["verdict"].value_counts()) if "verdict" in rows else {}
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if verdict)
     return f"{rows['dataset'].iloc[0]}: {len(rows)} lines" + (f" ({counts})" if counts else "")
 

@@ -260,8 +260,8 @@ def test_tables_show_the_numbers_and_name_the_data_by_kind(page: Any) -> None:
     # 5 points up from p = 1 and 2 from p = .1, at every seed; no more seeds are needed.
     chosen = table[(table["Selection loss"] == "suff+min") & (table["dataset"] == "latent_factors (simulated data)")]
     assert chosen["verdict"].tolist() == ["peak inside"] * 3
-    assert chosen["gain over p 1"].str.startswith("+5.00 (p ").all()
-    assert chosen["over the smallest p"].str.startswith("+2.00 (p ").all()
+    assert chosen["gain over p 1"].str.startswith("+5.00 (p-value ").all()
+    assert chosen["over the smallest p"].str.startswith("+2.00 (p-value ").all()
     assert all(kind in words for kind in KINDS)
     table, words = shown_table(page, "references")
     assert table["test"].tolist() == ["50.00", "55.00"] * 2

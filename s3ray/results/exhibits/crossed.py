@@ -73,11 +73,11 @@ def _parts(crossed: Crossed) -> str:
 EXHIBIT = Exhibit(
     name="crossed",
     title="Gains for new seeds and new test samples",
-    note="Test, p* (chosen on validation) minus p = 1, in points. Interval and p-value take seeds and test samples as random "
-    "(one seed: samples alone); beside them the interval over seeds alone, which holds for these test samples only. "
-    "p-value of flat: that the difference lies within 1 point. Gained and lost: samples right at p* alone and at p = 1 alone, "
-    "over all seeds. Then what the error is made of: what only more seeds reduce, only more test samples, or either. "
-    "Needed: what could show a difference as large as the one seen. Rules: s3ray/results/crossed.py.",
+    note="Test, p* (chosen on validation) minus p = 1, in points. Interval and p-value take seeds and test samples as "
+    "random (one seed: samples alone); beside them the interval over seeds alone, which holds for these test samples "
+    "only. p-value of flat: that the difference lies within 1 point. Gained and lost: samples right at p* alone and at "
+    "p = 1 alone, over all seeds. Then what the error is made of: what only more seeds reduce, only more test samples, "
+    "or either. Needed: what could show a difference as large as the one seen. Rules: s3ray/results/crossed.py.",
     tables=_tables,
     everywhere=True,
 )

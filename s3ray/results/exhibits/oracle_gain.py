@@ -38,8 +38,8 @@ def finding() -> str:
     counts = {f"{'a ' * (null == 'random walk')}{null}": int(exceeding.get(null, 0)) for null in NULLS}
     found = " and ".join(f"{count} exceed{'s' * (count == 1)} {null}" for null, count in counts.items())
     return (
-        f"Of {curves} printed gains of the best p over p = 1, {found} (p-value < {ALPHA:g}); {ALPHA * curves:.1f} would by "
-        "chance if all curves were flat."
+        f"Of {curves} printed gains of the best p over p = 1, {found} (p-value < {ALPHA:g}); "
+        f"{ALPHA * curves:.1f} would by chance if all curves were flat."
     )
 
 

@@ -21,8 +21,8 @@ _NOTE = (
     "`flat`: equal within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, "
     "or hurt, a curve says nothing, and the verdict begins with that. The router's doing: at p* as many pairs kept at "
     "random do worse. These two take seeds and test samples as random. Rises and falls are the mean curve's largest "
-    "steps, in points. p is the preservation ratio, never a test's p-value. Needed: more test samples, where no number of seeds could show the claim on these. Rules: "
-    "s3ray/results/statistics.py, controlled.py, crossed.py."
+    "steps, in points. p is the preservation ratio, never a test's p-value. Needed: more test samples, where no number "
+    "of seeds could show the claim on these. Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
 )
 
 
@@ -41,7 +41,8 @@ def _by_chance(rows: pd.DataFrame) -> str:
 
 
 def verdict_table(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """A line per curve: p*, its gains on test in points with their p-values (`no test` of one seed), the ends, the steps, and the verdict.
+    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps,
+    and the verdict. One seed has no test.
 
     Before the verdict stands whether experts matter and whether it is the router's doing, blank where no control was
     measured. The verdict begins with what makes a shape meaningless.
