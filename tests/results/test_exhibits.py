@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from s3ray.errors import UserError
@@ -129,6 +130,10 @@ def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespa
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(embedded.results, name).infer_objects())
     assert loaded.info == {**embedded.results.info, "files": loaded.info["files"]}
     assert list(loaded.info["files"]) == [f"{name}.parquet" for name in names]
+    for name in names:  # and say what their columns mean
+        schema = pq.read_schema(io.BytesIO(store.read("results", loaded.study, f"{name}.parquet")))
+        said = {field.name: field.metadata[b"description"].decode() for field in schema}
+        assert said == {column: COLUMNS[name][column] for column in schema.names}
     # Three pairs of dataset and batch size, three seeds: 27 cells of S3, each with two curves of 5 ratios × 2 splits,
     # and at χ = 8 the other variants'; prior methods' outputs, each probed once.
     assert len(loaded.rows) == (27 * 2 + 9 * (len(labels.branches()) - 2)) * 10 + 9 * len(labels.prior_methods()) * 2

@@ -15,9 +15,10 @@ from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.results import Results, collect, references
+from s3ray.results.chart import Level, fitting
 from s3ray.results.collect import studies, sweep_of
 from s3ray.results.columns import COLUMNS
-from s3ray.results.curves import curve_grid
+from s3ray.results.curves import curve_grid, near
 from s3ray.results.report import write_report, write_results
 from s3ray.settings import settings_for
 from s3ray.store import Store
@@ -450,6 +451,29 @@ def test_references_are_lines_near_the_curves_and_words_far_from_them(
         (level,) = panel.levels
         assert (level.label, level.y) == ("logistic regression on raw features, the best inputs", pytest.approx(height))
         assert extent[0] <= height <= extent[1]
+
+
+def test_a_reference_is_words_only_where_no_axis_reaches() -> None:
+    """Of panels on one scale one reference stretches the axis as far as another: both are drawn."""
+    levels = {(0, name): [("floor", Level(y=y, color="black"))] for name, y in (("a", 57.7), ("b", 57.4), ("c", 40.0))}
+    found = near(levels, [60.0, 70.0])  # a quarter of these: down to 57.5; with it the axis reaches 57.1
+    assert [(len(drawn), words) for drawn, words in found.values()] == [(1, ""), (1, ""), (0, "floor 40.0 ↓")]
+    assert near({(0, "a"): levels[0, "a"]}, []) == {(0, "a"): ([], "")}  # nothing is drawn there
+    assert near(levels, [50.0])[0, "c"] == ([], "floor 40.0 ↓")  # one point alone
+
+
+@pytest.mark.parametrize(
+    ("heights", "shared"),
+    [
+        ([[[1.0, 3.0], [1.0, 2.5]]], "all"),
+        ([[[1.0, 3.0]], [[10.0, 12.0]]], "row"),  # on one scale they would fill a fifth of it
+        ([[[1.0, 3.0], []]], "all"),
+        ([[[2.0]]], "all"),
+        ([], "all"),
+    ],
+)
+def test_panels_share_a_scale_where_each_fills_half_of_it(heights: Any, shared: Any) -> None:
+    assert fitting(heights, "all", "row") == shared
 
 
 def test_every_column_is_described(embedded: SimpleNamespace) -> None:

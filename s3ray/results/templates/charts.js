@@ -99,8 +99,9 @@ const drawChart = (() => {
 
   const nearest = (hits, x, y) => {
     const distance = (hit) => (hit.x === undefined ? 4 * Math.abs(hit.y - y) : Math.hypot(hit.x - x, hit.y - y));
-    const best = hits.reduce((a, b) => (a && distance(a) <= distance(b) ? a : b), null);
-    return best && distance(best) < NEAR ? best : null;
+    // Of points on each other the one drawn last: a mean lies upon its seeds.
+    const least = Math.min(...hits.map(distance));
+    return least < NEAR ? hits.findLast((hit) => distance(hit) <= least + 4) : null;
   };
 
   const swatch = (entry) => {
