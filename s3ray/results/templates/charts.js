@@ -135,7 +135,7 @@ const drawChart = (() => {
       const columns = chart.columns.length, gap = 10, title = isNarrow ? 0 : 34;
       const isShared = (c) => c > 0 && !isNarrow && chart.rows.some((y) => y.ticks) && ["row", "all"].includes(chart.shared_y);
       const lefts = chart.columns.map((_, c) => (isShared(c) ? 8 : Math.max(...yMargins)));
-      const room = available - title - lefts.reduce((a, b) => a + b) - gap * (columns - 1);
+      const room = available - title - lefts.reduce((a, b) => a + b) - gap * columns;
       const part = (c) => (room * chart.widths[c]) / chart.widths.reduce((a, b) => a + b);
       const sizes = chart.columns.map((_, c) => (isNarrow ? available : Math.floor(lefts[c] + part(c))));
       const cell = (r, c) => {
