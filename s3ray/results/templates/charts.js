@@ -42,7 +42,7 @@ const drawChart = (() => {
     const px = scale(...(x.inverted ? [view.x[1], view.x[0]] : view.x), left, width - right);
     const linear = scale(f(view.y[0]), f(view.y[1]), height - bottom, top), py = (v) => linear(f(v));
     const hits = [], out = [];
-    for (const [place, words] of ticksOf(y, view.y, (height - bottom) / 34)) {
+    for (const [place, words] of ticksOf(y, view.y, (height - bottom) / 24)) {
       out.push(`<path class="grid" d="M${left} ${py(place)}H${width - right}"/>`);
       if (box.yWords) out.push(`<text x="${left - 5}" y="${py(place) + 4}" text-anchor="end">${escaped(words)}</text>`);
     }
