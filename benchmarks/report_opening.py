@@ -1,7 +1,7 @@
 """How long a report takes to open in headless Chromium: `python benchmarks/report_opening.py FOLDER [TIMES]`.
 
 FOLDER is what `s3ray report --output` wrote. Seconds from navigationStart until the page has loaded, and until
-plotly has drawn the first and the last figure; the median of TIMES openings (5), each in a browser of its own, so
+the first and the last figure is drawn; the median of TIMES openings (5), each in a browser of its own, so
 that none finds a compiled script of the last.
 """
 
@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-DRAWN = "return [...document.querySelectorAll('.figure')].every(e => e.querySelector('.main-svg .trace'))"
+DRAWN = "return [...document.querySelectorAll('.figure')].every(e => e.querySelector('.curve, .main-svg .trace'))"
 # The page marks every figure that it has drawn: while it draws, it answers no questions.
 TIMES = """
 const figures = performance.getEntriesByName("figure").map(mark => mark.startTime);

@@ -10,7 +10,7 @@ from s3ray.cli.audit import audit, certify
 from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
 from s3ray.cli.options import VersionOption
-from s3ray.cli.results import compare, diff, params, report, results, tensorboard
+from s3ray.cli.results import columns, compare, diff, params, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
 from s3ray.cli.store import gc, store
@@ -28,6 +28,7 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     logs: "logs digits χ=8 seed=0 --storage storage",
     params: "params --table 4",
     results: "results --storage storage",
+    columns: "columns rows",
     report: "report --storage storage --output report",
     compare: "compare --paper --storage storage",
     diff: "diff table1_figure5-3f2a table1_figure5-90bc --storage storage",

@@ -1,4 +1,4 @@
-"""`s3ray results`, `report`, `compare`, `diff`, `params`, `tensorboard`: what was computed, for people."""
+"""`s3ray results`, `columns`, `report`, `compare`, `diff`, `params`, `tensorboard`: what was computed, for people."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s3ray.cli.console import user_errors
 from s3ray.cli.options import DEFAULT_STORAGE, MetricOption, StorageOption, SweepNameOption, names_in, open_store
 from s3ray.data.sources import DEFAULT_PAIR
-from s3ray.errors import UserError, printable
+from s3ray.errors import UserError, nearest, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TableFormat(StrEnum):
@@ -44,10 +47,40 @@ def params(
         frame = parameter_table(
             table, all_layers=accounting is AccountingName.all_layers, modalities=names_in(modalities)
         )
-    renderers: dict[TableFormat, Callable[[], Any]] = {
+    _write(frame, output, lambda: frame.to_string(index=False))
+
+
+def columns(
+    table: Annotated[str, typer.Argument(metavar="[TABLE]", help="rows, controls, …; default: all of them.")] = "",
+    output: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
+) -> None:
+    """Print what each column of a sweep's tables means: of rows.parquet and of those beside it."""
+    import pandas as pd
+
+    from s3ray.results.columns import COLUMNS
+
+    with user_errors():
+        if table and table.removesuffix(".parquet") not in COLUMNS:
+            raise UserError(f"columns: {table!r} is no table of a sweep; {nearest(table, COLUMNS)}")
+    chosen = {name: told for name, told in COLUMNS.items() if table.removesuffix(".parquet") in ("", name)}
+
+    def text() -> str:
+        width = max(len(name) for told in chosen.values() for name in told)
+        blocks = (
+            "\n".join([f"{name}.parquet", *(f"  {column:{width}}  {means}" for column, means in told.items())])
+            for name, told in chosen.items()
+        )
+        return "\n\n".join(blocks)
+
+    lines = [(name, column, means) for name, told in chosen.items() for column, means in told.items()]
+    _write(pd.DataFrame(lines, columns=["table", "column", "meaning"]), output, text)
+
+
+def _write(frame: pd.DataFrame, output: TableFormat, text: Callable[[], str]) -> None:
+    renderers: dict[TableFormat, Callable[[], str]] = {
         TableFormat.csv: lambda: frame.to_csv(index=False),
-        TableFormat.json: lambda: frame.to_json(orient="records", indent=1) + "\n",
-        TableFormat.text: lambda: frame.to_string(index=False) + "\n",
+        TableFormat.json: lambda: frame.to_json(orient="records", indent=1, force_ascii=False) + "\n",
+        TableFormat.text: lambda: text() + "\n",
     }
     sys.stdout.write(renderers[output]())
 

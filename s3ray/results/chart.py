@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Dash = Literal["solid", "dash", "dot", "dashdot"]
-Marker = Literal["", "circle", "star"]
+Marker = Literal["", "circle", "square", "triangle", "diamond", "star"]
 Shared = Literal["", "row", "column", "all"]
+MARGIN = 0.05  # of a panel's height, above and below what is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Curve:
     Attributes:
         x, y: equally many.
         spread: one standard deviation at every point, NaN where there is none; or empty.
-        band: the spread is a band, not bars.
+        band: the spread is a band, not bars. Curves of a panel that have bars stand a little beside each other.
         label: in the legend, where curves with the same one are one entry; not there if empty.
         hover: what the page says at every point; nothing if empty.
         width: of the line in points; 0 leaves the markers alone.
@@ -38,6 +39,10 @@ class Curve:
     opacity: float = 1.0
     marker: Marker = ""
     size: float = 3.0
+
+    @property
+    def has_bars(self) -> bool:
+        return not self.band and any(map(math.isfinite, self.spread))
 
     def extent(self) -> list[float]:
         """Every known height that it reaches, its spread included."""
@@ -119,14 +124,19 @@ class Chart:
     def is_empty(self) -> bool:
         return not any(panel.curves for row in self.panels for panel in row)
 
-    def extent(self, row: int, column: int) -> tuple[float, float] | None:
-        """Lowest and highest that is drawn on a panel's scale; None if nothing is."""
+    def limits(self, row: int, column: int) -> tuple[float, float]:
+        """Of a panel's y axis: those of its row if it has any, else what is drawn on its scale, and a margin."""
+        if own := self.rows[row].limits:
+            return own
         rows = self.panels if self.shared_y in ("column", "all") else [self.panels[row]]
         every_column = self.shared_y in ("row", "all")
         panels = [panel for line in rows for panel in (line if every_column else [line[column]])]
         heights = [height for panel in panels for curve in panel.curves for height in curve.extent()]
-        heights += [level.y for panel in panels for level in panel.levels]
-        return (min(heights), max(heights)) if heights else None
+        return around([*heights, *(level.y for panel in panels for level in panel.levels)] or [0.0])
+
+    def reach(self, column: int) -> tuple[float, float]:
+        """The limits of a column's x axis, the lower one first."""
+        return around([x for row in self.panels for curve in row[column].curves for x in curve.x] or [0.0])
 
     def note_lines(self, row: int) -> int:
         """Of the longest note in a row of panels."""
@@ -142,3 +152,26 @@ class Chart:
     @property
     def relative_widths(self) -> list[float]:
         return list(self.widths) or [1.0] * len(self.columns)
+
+
+def around(heights: Sequence[float]) -> tuple[float, float]:
+    """The limits of an axis on which these lie."""
+    low, high = min(heights), max(heights)
+    margin = MARGIN * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def fitting(heights: Sequence[Sequence[Sequence[float]]], wide: Shared, narrow: Shared) -> Shared:
+    """Which panels have one scale: as `wide` says, but as `narrow` does where a panel would then be half empty.
+
+    Args:
+        heights: what curves reach, by row and column; those without are nobody's concern.
+    """
+
+    def scale(row: int, column: int) -> list[float]:
+        rows = heights if wide in ("column", "all") else [heights[row]]
+        return [h for line in rows for own in (line if wide in ("row", "all") else [line[column]]) for h in own]
+
+    places = [(r, c) for r, line in enumerate(heights) for c, own in enumerate(line) if own]
+    spans = [(max(heights[r][c]) - min(heights[r][c]), max(scale(r, c)) - min(scale(r, c))) for r, c in places]
+    return wide if all(own >= 0.5 * common for own, common in spans) else narrow

@@ -92,8 +92,8 @@ class Results:
 
     def save(self, store: Store, more: Mapping[str, bytes | str] = MappingProxyType({})) -> list[str]:
         """Make `results/<study>/` hold the tables, where `load` finds them, and `more`; returns the names."""
-        tables = {f"{name}.parquet": table for name, table in self.frames.items() if not table.empty}
-        files = {name: table.to_parquet(index=False) for name, table in tables.items()} | dict(more)
+        tables = {f"{name}.parquet": _parquet(name, table) for name, table in self.frames.items() if not table.empty}
+        files: dict[str, bytes | str] = {**tables, **more}
         store.write_folder(files, self.info, "results", self.study)
         return [*files, "info.json"]
 
@@ -176,6 +176,19 @@ class Results:
             return pd.read_parquet(io.BytesIO(store.read_listed(info, file, "results", study)))
 
         return cls(**{name: table(name) for name in COLUMNS}, info=info)
+
+
+def _parquet(name: str, frame: pd.DataFrame) -> bytes:
+    """A table as a file whose columns say what they mean: the `description` in each field's metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    told = COLUMNS[name]
+    fields = [
+        field.with_metadata({"description": told[field.name]}) if field.name in told else field
+        for field in table.schema
+    ]
+    buffer = io.BytesIO()
+    pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), buffer)
+    return buffer.getvalue()
 
 
 def studies(store: Store) -> list[str]:

@@ -162,6 +162,7 @@ def comparison_table(results: Results) -> Table:
         note="Ours, the printed number and their difference in percent with its 90 % interval. Rules: "
         "s3ray/results/compare.py.",
         readable=_readable(comparison),
+        pinned=("table", "χ", "entry", "p", "ours", "paper", "difference [90 %]", "verdict"),
     )
 
 

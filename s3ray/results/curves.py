@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from s3ray.results import labels
-from s3ray.results.chart import Axis, Chart, Curve, Level, Panel, Shared
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel, around, fitting
 from s3ray.results.collect import Results
+from s3ray.results.controlled import ONE_SEED, Compared, compared
 from s3ray.results.formatting import over_seeds, references_on_test
-from s3ray.results.statistics import best_ratios
+from s3ray.results.statistics import CONFIGURATION, best_ratios
 
 NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept. Solid: mean over seeds, bars of one "
-    "sample standard deviation; dotted: single seeds; dashed: quadratic trend of the mean; star: p*, chosen on "
-    "validation. Level and dark: no expert computed at all. Level and green: what needs no representation learning. In "
-    "words, above a panel, what lies far from the curves."
+    "sample standard deviation, those of two curves a little beside each other; dotted: single seeds; dashed: "
+    "quadratic trend of the mean; star: p*, chosen on validation. Level and dark: no expert computed at all. Level and "
+    "green: what needs no representation learning. In words, above a panel, what lies far from the curves; an arrow "
+    "says on which side. Panels have one scale where the curves of each fill half of it."
+)
+DIFFERENCES = (
+    "Last, what pruning changes: the difference from p = 1, of the same seeds and samples, with its 95 % interval "
+    "(seeds and test samples random; where rows do not say which samples are right, seeds alone). Whether bars of two "
+    "accuracies overlap says little about it."
 )
 RATIOS = Axis(title="preservation ratio p", inverted=True, step=0.2)  # pruning goes to the right
 
@@ -43,24 +51,36 @@ def curve_grid(rows: pd.DataFrame, results: Results, *, columns: str, title: str
         columns: `dataset` or `batch_size`.
     """
     best = best_ratios(rows)
-    granularities = sorted(rows["granularity"].unique())
-    values = list(rows[columns].unique()) if columns == "dataset" else sorted(rows[columns].unique())
+    granularities, values = _places(rows, columns)
     test = rows[(rows["split"] == "test") & rows["accuracy"].notna()]
-    curves = {
-        (row, column): list(_curves(*(t[(t["granularity"] == g) & (t[columns] == value)] for t in (test, best))))
-        for row, g in enumerate(granularities)
-        for column, value in enumerate(values)
-    }
+
+    def of(frame: pd.DataFrame, row: int, column: int) -> pd.DataFrame:
+        own: pd.DataFrame = frame[(frame["granularity"] == granularities[row]) & (frame[columns] == values[column])]
+        return own
+
+    curves = [
+        [list(_curves(of(test, row, column), of(best, row, column))) for column in range(len(values))]
+        for row in range(len(granularities))
+    ]
+    heights = [[[h for curve in own for h in curve.extent()] for own in line] for line in curves]
     # Accuracies of different datasets have no common scale; those of one dataset do.
-    shared: Shared = "column" if columns == "dataset" else "all"
+    shared = fitting(heights, "column", "") if columns == "dataset" else fitting(heights, "all", "row")
+    scales: dict[Hashable, list[tuple[int, int]]] = {}
+    for row, column in itertools.product(range(len(granularities)), range(len(values))):
+        scales.setdefault({"all": 0, "row": row, "column": column}.get(shared, (row, column)), []).append((row, column))
+    beside: dict[tuple[int, int], tuple[list[Level], str]] = {}
+    for places in scales.values():
+        levels = {
+            (r, c): [*_no_expert(of(rows, r, c), results.controls), *_references(of(rows, r, c), results)]
+            for r, c in places
+            if curves[r][c]
+        }
+        beside |= near(levels, [h for r, c in places for h in heights[r][c]])
 
     def panel(row: int, column: int) -> Panel:
-        one_scale = [own for (_, c), own in curves.items() if shared == "all" or c == column]
-        heights = [height for own in one_scale for curve in own for height in curve.extent()]
-        own = curves[row, column]
-        here = rows[(rows[columns] == values[column]) & (rows["granularity"] == granularities[row])]
-        levels, note = near([*_no_expert(here, results.controls), *_references(here, results)] if own else [], heights)
+        levels, note = beside.get((row, column), ([], ""))
         heading = _heading(rows, columns, values[column]) if row == 0 else ""
+        own = curves[row][column]
         return Panel(title=heading, curves=own, levels=levels, note=note, note_color=labels.REFERENCE)
 
     return Chart(
@@ -70,6 +90,82 @@ def curve_grid(rows: pd.DataFrame, results: Results, *, columns: str, title: str
         rows=[Axis(title=f"χ = {granularity}\ntest accuracy (%)") for granularity in granularities],
         shared_y=shared,
     )
+
+
+def difference_grid(rows: pd.DataFrame, *, columns: str, title: str) -> Chart:
+    """A panel per (χ, value of `columns`): test accuracy minus that at p = 1, paired, against p, in points.
+
+    Bars are 95 % intervals of `controlled.compared`: seeds and test samples random where rows say which are right, else
+    seeds. One seed, whose interval says nothing of others, has none.
+
+    Args:
+        rows, columns: as of `curve_grid`; empty where nothing was measured at p = 1 and below.
+    """
+    granularities, values = _places(rows, columns)
+    known = rows[(rows["split"] == "test") & rows["accuracy"].notna()]
+    measured: dict[tuple[int, Any], list[Curve]] = {}
+    for _, own in known.groupby(CONFIGURATION, sort=False):
+        if curve := _differences(own):
+            measured.setdefault((own["granularity"].iloc[0], own[columns].iloc[0]), []).append(curve)
+    zero = [Level(y=0.0, color="black", width=0.6)]
+    panels = [
+        [
+            Panel(title="" if row else _heading(rows, columns, value), curves=measured.get((g, value), ()), levels=zero)
+            for value in values
+        ]
+        for row, g in enumerate(granularities)
+    ]
+    means = [y for own in measured.values() for curve in own for y in (min(curve.y), max(curve.y), 0.0)] or [0.0]
+    ends = [height for own in measured.values() for curve in own for height in curve.extent()] or [0.0]
+    # Of two seeds an interval may lead to ± 100: it runs out of the panel, else it would be all that is seen.
+    room = max(max(means) - min(means), 1.0)
+    low, high = around([max(min(ends), min(means) - room), min(max(ends), max(means) + room)])
+    return Chart(
+        title=f"{title}: what pruning changes\ntest accuracy minus that at p = 1, paired; bars: 95 % intervals",
+        panels=panels,
+        columns=[RATIOS] * len(values),
+        rows=[Axis(title=f"χ = {g}\ndifference (points)", limits=(low, high)) for g in granularities],
+        shared_y="all",
+        panel_size=(3.6, 2.0),
+    )
+
+
+def _differences(rows: pd.DataFrame) -> Curve | None:
+    """Of one configuration's test rows."""
+    full = rows[rows["preservation_ratio"] == 1.0]
+    ratios = sorted({float(p) for p in rows["preservation_ratio"] if p < 1.0}, reverse=True)
+    beside = {p: compared(0.0, rows[rows["preservation_ratio"] == p], full) for p in ratios}
+    found = {p: one for p, one in beside.items() if one.seeds}
+    if not found:
+        return None
+    branch = str(rows["branch"].iloc[0])
+    name = labels.branch_title(branch)
+    return Curve(
+        x=list(found),
+        y=[100 * one.difference.mean for one in found.values()],
+        spread=[100 * one.difference.half_width(0.95) if one.seeds > 1 else math.nan for one in found.values()],
+        color=labels.branch_color(branch),
+        label=name,
+        hover=[f"{name}\np {p:g}\n{_told_difference(one)}" for p, one in found.items()],
+        width=1.4,
+        marker=labels.branch_marker(branch),
+        size=4.0,
+    )
+
+
+def _told_difference(one: Compared) -> str:
+    low, high = one.difference.interval(0.95)
+    lines = [f"{100 * one.difference.mean:+z.2f} points"]
+    if one.seeds > 1:
+        lines.append(f"95 % interval {100 * low:+z.2f} to {100 * high:+z.2f}")
+    samples = [f"{one.samples:.0f} samples"] if one.samples > 0 else []
+    return "\n".join([*lines, ", ".join([ONE_SEED if one.seeds == 1 else f"n {one.seeds}", *samples])])
+
+
+def _places(rows: pd.DataFrame, columns: str) -> tuple[list[int], list[Any]]:
+    """χ of every row of panels, and the value of every column."""
+    values = list(rows[columns].unique()) if columns == "dataset" else sorted(rows[columns].unique())
+    return sorted(rows["granularity"].unique()), values
 
 
 def _heading(rows: pd.DataFrame, columns: str, value: Any) -> str:
@@ -108,7 +204,8 @@ def _curves(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[Curve]:
             label=f"{name}: {over_seeds(seeds.shape[1])}",
             hover=[told(name, f"p {p:g}", m, std, n, " %") for p, m, std, n in points],
             width=1.8,
-            marker="circle",
+            marker=labels.branch_marker(branch),
+            size=4.5,
         )
         star = best[best["branch"] == branch]
         is_starred = is_main or (not is_one and branch != "none")
@@ -156,21 +253,33 @@ def _references(rows: pd.DataFrame, results: Results) -> Iterator[tuple[str, Lev
 
 
 def near(
-    named: Iterable[tuple[str, Level]], heights: Sequence[float], stretch: float = 1 / 3
-) -> tuple[list[Level], str]:
-    """The lines that lie near the curves, which reach these heights, and words for the rest.
+    named: Mapping[tuple[int, Any], Iterable[tuple[str, Level]]], heights: Sequence[float], stretch: float = 1 / 4
+) -> dict[tuple[int, Any], tuple[list[Level], str]]:
+    """Of each panel of one scale the lines that are drawn, and words with an arrow for those far from all curves.
 
     Args:
-        stretch: by how much of its height a line may stretch the axis.
+        named: by panel.
+        heights: what curves reach on this scale.
+        stretch: by how much of the curves' height lines may stretch it either way, which is not at their price.
     """
+    panels = {place: list(lines) for place, lines in named.items()}
     if not heights:
-        return [], ""
-    low, high = min(heights), max(heights)
-    reach = stretch * (high - low) or 1.0  # not at the price of the curves
-    levels, outside = [], []
-    for name, level in named:
-        if low - reach <= level.y <= high + reach:
-            levels.append(level)
-        else:
-            outside.append(f"{name} {level.y:.1f} {'↓' if level.y < low else '↑'}")
-    return levels, "\n".join(outside)
+        return {place: ([], "") for place in panels}
+    every = [level.y for lines in panels.values() for _, level in lines]
+    room = stretch * (max(heights) - min(heights)) or 1.0
+    low, high = min(heights) - room, max(heights) + room
+    # What stands on the axis as it is then, margin included, is drawn as well: never words for what could be seen.
+    drawn = [*heights, *(y for y in every if low <= y <= high)]
+    while more := [y for y in every if y not in drawn and around(drawn)[0] <= y <= around(drawn)[1]]:
+        drawn += more
+
+    def words(name: str, level: Level) -> str:
+        return f"{name} {level.y:.1f} {'↓' if level.y < min(heights) else '↑'}"
+
+    return {
+        place: (
+            [level for _, level in lines if level.y in drawn],
+            "\n".join(words(name, level) for name, level in lines if level.y not in drawn),
+        )
+        for place, lines in panels.items()
+    }

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
 from s3ray.results.chart import Axis, Chart, Curve, Panel
 
@@ -20,11 +21,12 @@ SYMLOG: dict[str, Any] = {"linthresh": 1, "linscale": 0.5}
 _LEVEL = 1  # zorder, below curves
 _SHARED: dict[str, Any] = {"": False, "row": "row", "column": "col", "all": True}
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-_MARKERS = {"": "", "circle": "o", "star": "*"}
+_MARKERS = {"": "", "circle": "o", "square": "s", "triangle": "^", "diamond": "D", "star": "*"}
 _LEGEND_INCHES, _HANDLE_INCHES = 2.0, 0.6  # beside a row; of an entry, its words apart
 _LETTER_INCHES = 0.07
 _NARROWEST = 6.4
 _NOTE_POINTS = 9  # of a note's line
+_APART = 3  # points between the bars of two curves at one x
 
 
 def draw(chart: Chart) -> Figure:
@@ -49,10 +51,12 @@ def draw(chart: Chart) -> Figure:
         squeeze=False,
         width_ratios=chart.relative_widths,
     )
-    for row, panels, y in zip(axes, chart.panels, chart.rows, strict=True):
-        for axis, panel, x in zip(row, panels, chart.columns, strict=True):
-            _panel(axis, panel)
+    for line, (row, panels, y) in enumerate(zip(axes, chart.panels, chart.rows, strict=True)):
+        for column, (axis, panel, x) in enumerate(zip(row, panels, chart.columns, strict=True)):
+            _panel(axis, panel, figure.dpi_scale_trans)
             _scale(axis, x, y)
+            axis.set_xlim(*sorted(chart.reach(column), reverse=x.inverted))
+            axis.set_ylim(*chart.limits(line, column))
             note_lines = panel.note.count("\n") + 1 if panel.note else 0
             axis.set_title(_literal(panel.title), fontsize=10, pad=6 + _NOTE_POINTS * note_lines)
         row[0].set_ylabel(_literal(y.title))
@@ -90,13 +94,15 @@ def render(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _panel(axis: Axes, panel: Panel) -> None:
+def _panel(axis: Axes, panel: Panel, inches: Affine2DBase) -> None:
     for level in panel.levels:
         label = _literal(level.label) or "_level"  # matplotlib lists no label that begins so
         style: dict[str, Any] = {"color": level.color, "linestyle": _DASHES[level.dash], "linewidth": level.width}
         axis.axhline(level.y, zorder=_LEVEL, label=label, **style)
+    barred = [curve for curve in panel.curves if curve.has_bars]
     for number, curve in enumerate(panel.curves):
-        _curve(axis, curve, _LEVEL + 1 + 0.01 * number)
+        shift = _APART * (barred.index(curve) - (len(barred) - 1) / 2) if curve.has_bars else 0.0
+        _curve(axis, curve, _LEVEL + 1 + 0.01 * number, shift, inches)
     if panel.note:
         # Above the panel: every corner inside may hold data.
         above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
@@ -105,7 +111,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _curve(axis: Axes, curve: Curve, zorder: float) -> None:
+def _curve(axis: Axes, curve: Curve, zorder: float, shift: float, inches: Affine2DBase) -> None:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     spread = np.asarray(curve.spread, float)
     style: dict[str, Any] = {
@@ -119,9 +125,10 @@ def _curve(axis: Axes, curve: Curve, zorder: float) -> None:
         "label": _literal(curve.label) or "_curve",
     }
     if len(spread) and curve.band:
-        axis.fill_between(x, y - spread, y + spread, color=curve.color, alpha=0.2, linewidth=0)
-    if len(spread) and not curve.band and np.isfinite(spread).any():
-        axis.errorbar(x, y, yerr=spread, elinewidth=0.8, capsize=2, **style)
+        axis.fill_between(x, y - spread, y + spread, color=curve.color, alpha=0.15, linewidth=0)
+    if curve.has_bars:
+        beside = axis.transData + ScaledTranslation(shift / 72, 0, inches)
+        axis.errorbar(x, y, yerr=spread, elinewidth=0.8, capsize=2, transform=beside, **style)
     else:
         axis.plot(x, y, **style)
 
@@ -131,13 +138,10 @@ def _scale(axis: Axes, x: Axis, y: Axis) -> None:
         axis.set_xticks(list(x.ticks), list(map(_literal, x.ticks.values())))
     if x.step:
         axis.xaxis.set_major_locator(MultipleLocator(x.step))
-    axis.xaxis.set_inverted(x.inverted)
     if y.symlog:
         axis.set_yscale("symlog", **SYMLOG)
     if y.ticks:
         axis.set_yticks(list(y.ticks), list(map(_literal, y.ticks.values())))
-    if y.limits:
-        axis.set_ylim(*y.limits)
 
 
 def _entries(axes: Iterable[Axes]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,12 +19,15 @@ class Table:
         title: its heading, the exhibit's if empty.
         note: what stands above it, the exhibit's if empty.
         readable: what is read in its place, where the table is one to compute with; CSV files hold that.
+        pinned: on the page these columns come first and stay in sight while others scroll: what a line is of, and what
+            decides. The first one if empty.
     """
 
     frame: pd.DataFrame
     title: str = ""
     note: str = ""
     readable: pd.DataFrame | None = None
+    pinned: Sequence[str] = ()
 
     @property
     def shown(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3ray.methods import METHODS, S3
+from s3ray.results.chart import Marker
 from s3ray.results.published import published_table
 from s3ray.stages.reference import MISSING
 from s3ray.stages.variants import VARIANTS
@@ -16,12 +17,14 @@ _PRINTED = list(dict.fromkeys(published_table(2)["method"]))
 _PRIOR = sorted(_TITLES, key=lambda key: _PRINTED.index(_TITLES[key]) if _TITLES[key] in _PRINTED else len(_PRINTED))
 _BRANCHES = {v.name: v for v in sorted(VARIANTS.values(), key=lambda variant: variant.order)}
 BEST_RAW = "best raw features"  # of the references on raw features the one that validation chooses
-_CONTROLS = {
-    "random": ("random pairs kept", "#d9822b"),
-    "smallest": ("smallest weights kept", "#8e44ad"),
-    "contribution": ("largest contributions kept", "#16a085"),
-    "no expert": ("no expert at all (p 0)", "#444444"),
-    "untrained": ("untrained encoder", "#999999"),
+# Markers tell curves apart where colors do not: in print, and for eyes that see few of them.
+_BRANCH_MARKERS: tuple[Marker, ...] = ("square", "circle", "triangle", "diamond")  # in the branches' order
+_CONTROLS: dict[str, tuple[str, str, Marker]] = {
+    "random": ("random pairs kept", "#d9822b", "triangle"),
+    "smallest": ("smallest weights kept", "#8e44ad", "diamond"),
+    "contribution": ("largest contributions kept", "#16a085", "square"),
+    "no expert": ("no expert at all (p 0)", "#444444", ""),
+    "untrained": ("untrained encoder", "#999999", ""),
 }
 _REFERENCES = {
     "majority class": "most frequent training class",
@@ -48,6 +51,11 @@ def branch_color(branch: str) -> str:
     return _BRANCHES[branch].color if branch in _BRANCHES else SELECTED
 
 
+def branch_marker(branch: str) -> Marker:
+    place = list(_BRANCHES).index(branch) if branch in _BRANCHES else 1
+    return _BRANCH_MARKERS[place % len(_BRANCH_MARKERS)]
+
+
 def title(method: str, branch: str) -> str:
     """What a trained model is called in tables and figures."""
     if method == S3:
@@ -72,6 +80,10 @@ def control_title(control: str) -> str:
 
 def control_color(control: str) -> str:
     return _CONTROLS[control][1]
+
+
+def control_marker(control: str) -> Marker:
+    return _CONTROLS[control][2]
 
 
 def references() -> tuple[str, ...]:

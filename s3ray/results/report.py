@@ -31,6 +31,8 @@ from s3ray.store import Store
 from s3ray.sweep import Plan
 from s3ray.sweep.timing import between, duration
 
+_LONG = 12  # lines; a table with more is folded by dataset
+
 
 def write_results(plan: Plan, store: Store, calls: Sequence[Mapping[str, Any]] = ()) -> tuple[Results, list[str]]:
     """Collect a plan's rows; write tables, figures and the page to `results/<study>/`, if there is anything to show.
@@ -114,10 +116,12 @@ def _page(
         total=duration(sum(info["stage_seconds"].values())),
         exhibits=[_figures(one) for one in on_page if one.charts],
         searches=[_search(search) for search in searches],
-        tables=[{"name": name, "title": t.title, "note": t.note, **_cells(t.shown)} for name, t in shown.items()],
+        tables=[
+            {"name": name, "title": t.title, "note": t.note, **_cells(t.shown, t.pinned)} for name, t in shown.items()
+        ],
         comparison=compare_summary(beside["compare"].frame) if beside else None,
         provenance=_provenance(results.rows),
-        plotly=get_plotlyjs(),
+        plotly=get_plotlyjs() if searches else None,  # 4.9 MB, of which browsers read one a second
         files=_linked(files),
         version=s3ray.__version__,
     )
@@ -150,18 +154,44 @@ def _provenance(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {name: sorted(rows[name].dropna().astype(str).unique()) for name in shared if name in rows}
 
 
-def _cells(table: pd.DataFrame) -> dict[str, Any]:
-    """A table's rows and columns; of those that hold words (`+ Selection`) or nothing, that they do."""
-    rows = readable(table).to_numpy().tolist()
-    words = [all(cell.lstrip("+ ")[:1].isalpha() for cell in column if cell) for column in zip(*rows, strict=True)]
-    return {"columns": list(zip(map(str, table.columns), words, strict=True)), "rows": rows}
+def _cells(table: pd.DataFrame, pinned: Sequence[str] = ()) -> dict[str, Any]:
+    """A table in groups of rows: one, or of a long table one per dataset, which is then no column if all rows name it.
+
+    Columns are those of `pinned` first, each with whether it holds words (`+ Selection`) or nothing, and whether it is
+    pinned.
+    """
+    text = readable(table.rename(columns=str))
+    groups = [("", text)]
+    if "dataset" in text and len(text) > _LONG:
+        # The paper's lines, `mosi (paper)`, stand with ours, `mosi (multibench data)`.
+        by_dataset = list(text.groupby(text["dataset"].str.partition(" (")[0], sort=False))
+        if len(by_dataset) > 1:
+            groups = [(_summary(own), own) for _, own in by_dataset]
+    is_told = len(groups) > 1 and all(own["dataset"].nunique() == 1 for _, own in groups)
+    known = [name for name in pinned if name in text] or list(text.columns[is_told : is_told + 1])
+    first = [] if is_told or "dataset" in known or "dataset" not in text else ["dataset"]
+    front = [*first, *known]
+    order = [*front, *(name for name in text if name not in front and not (is_told and name == "dataset"))]
+    columns = [
+        (name, all(cell.lstrip("+ ")[:1].isalpha() for cell in text[name] if cell), name in front) for name in order
+    ]
+    return {
+        "columns": columns,
+        "groups": [{"title": title, "rows": own[order].to_numpy().tolist()} for title, own in groups],
+    }
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    """What stands on a folded part of a table: whose lines, how many, and what they come to."""
+    verdicts = dict(rows["verdict"].value_counts()) if "verdict" in rows else {}
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if verdict)
+    return f"{rows['dataset'].iloc[0]}: {len(rows)} lines" + (f" ({counts})" if counts else "")
 
 
 def _embedded(heading: str, figure: Mapping[str, Any]) -> dict[str, Any]:
-    layout = figure["layout"]
     # A name with a tag in it must not end the script element.
     text = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return {"title": heading, "height": layout["height"], "width": layout.get("meta", {}).get("width", 0), "json": text}
+    return {"title": heading, "json": text}
 
 
 def _search(search: SearchResults) -> dict[str, Any]:

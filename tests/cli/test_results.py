@@ -1,5 +1,7 @@
-"""`s3ray report`, `compare` and `params` as users meet them."""
+"""`s3ray report`, `columns`, `compare` and `params` as users meet them."""
 
+import io
+import json
 import os
 import random
 import runpy
@@ -9,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from command_line import assert_one_sentence, s3ray
 from object_storage import ObjectStorage
 from s3ray.results import Results
 from s3ray.results.collect import studies
+from s3ray.results.columns import COLUMNS
 from s3ray.store import Store
 from s3ray.sweep import load_sweep
 
@@ -32,6 +36,21 @@ def test_params_prints_the_published_table() -> None:
     result = s3ray("params", "--table", "4", "--format", "csv")
     published = (ROOT / "s3ray" / "published" / "table4.csv").read_text()
     assert result.output == published
+
+
+def test_columns_says_what_each_column_means() -> None:
+    every = {(table, name): told for table, own in COLUMNS.items() for name, told in own.items()}
+    read = pd.read_csv(io.StringIO(s3ray("columns", "--format", "csv").stdout))
+    assert {(line.table, line.column): line.meaning for line in read.itertuples()} == every
+    rows = json.loads(s3ray("columns", "rows.parquet", "--format", "json").stdout)
+    assert {line["column"]: line["meaning"] for line in rows} == COLUMNS["rows"]
+    told = s3ray("columns", "factors").stdout.splitlines()
+    assert told[0] == "factors.parquet"
+    assert [line.split()[0] for line in told[1:]] == list(COLUMNS["factors"])
+
+
+def test_a_table_that_there_is_not_is_one_sentence() -> None:
+    assert_one_sentence(s3ray("columns", "factor"), "'factor' is no table of a sweep; did you mean 'factors'")
 
 
 def test_params_counts_the_modalities_that_are_chosen() -> None:

@@ -292,7 +292,7 @@ def test_the_table_has_a_line_per_curve_that_says_which_samples_are_right() -> N
     error = (after - before)[0].std(ddof=1) / math.sqrt(400)
     reach = 100 * stats.t.ppf(0.975, 399) * error
     assert (line["gain over p 1"], line["95 % interval"]) == ("+1.00", f"{1 - reach:+.2f} to {1 + reach:+.2f}")
-    assert line["p"] == f"{2 * stats.t.sf(0.01 / error, 399):.2g}"
+    assert line["p-value"] == f"{2 * stats.t.sf(0.01 / error, 399):.2g}"
     assert (line["gained / lost"], line["seeds / samples / both (%)"]) == ("36 / 24", "0 / 100 / 0")
     assert line["needed"] == SAMPLES
     assert (line["seeds"], line["test samples"], line["p*"]) == (3, 400, "0.5")
@@ -304,7 +304,7 @@ def test_the_table_has_a_line_per_curve_that_says_which_samples_are_right() -> N
     assert (one["seeds / samples / both (%)"], one["needed"]) == ("", SEEDS)
     same = table.loc[2]
     assert (same["95 % interval"], same["gained / lost"], same["needed"]) == ("", "0 / 0", "")
-    assert float(same["p of flat"]) < 0.05
+    assert float(same["p-value of flat"]) < 0.05
     assert crossed_table(rows[:0]).empty
 
 

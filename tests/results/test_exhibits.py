@@ -12,11 +12,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from s3ray.errors import UserError
 from s3ray.results import Results, labels
 from s3ray.results.columns import COLUMNS
+from s3ray.results.crossed import Crossed, right
+from s3ray.results.curves import difference_grid
 from s3ray.results.exhibits import EXHIBITS, answers, asked_for
 from s3ray.results.published import published_table
 from s3ray.results.render import charts, render, tables
@@ -38,9 +41,12 @@ DRAWN = {"controls_latent_factors_batch_64", "contributions_batch_64"}
 OPEN = {"open_choices", "open_choices_shapes"}
 # Tables and figures of each sweep over latent_factors at batch size 64.
 PROMISED = {
-    "table1_figure5": ({"table1", *EVERY}, {"figure5_batch_64", *DRAWN}),
-    "effect": ({"table1", *EVERY}, {"figure5_batch_64", *DRAWN}),
-    "figure3_batch_size": ({"table1", *EVERY}, {"figure3_latent_factors", *DRAWN}),
+    "table1_figure5": ({"table1", *EVERY}, {"figure5_batch_64", "figure5_differences_batch_64", *DRAWN}),
+    "effect": ({"table1", *EVERY}, {"figure5_batch_64", "figure5_differences_batch_64", *DRAWN}),
+    "figure3_batch_size": (
+        {"table1", *EVERY},
+        {"figure3_latent_factors", "figure3_differences_latent_factors", *DRAWN},
+    ),
     "table2_methods": ({"table2", *EVERY}, DRAWN),
     "table2_tuned": ({"table2", *EVERY}, DRAWN),
     "table3_selection_losses": ({"table3", *EVERY}, {"table3_batch_64", *DRAWN}),
@@ -124,6 +130,10 @@ def test_results_that_were_saved_are_loaded_as_they_were(embedded: SimpleNamespa
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(embedded.results, name).infer_objects())
     assert loaded.info == {**embedded.results.info, "files": loaded.info["files"]}
     assert list(loaded.info["files"]) == [f"{name}.parquet" for name in names]
+    for name in names:  # and say what their columns mean
+        schema = pq.read_schema(io.BytesIO(store.read("results", loaded.study, f"{name}.parquet")))
+        said = {field.name: field.metadata[b"description"].decode() for field in schema}
+        assert said == {column: COLUMNS[name][column] for column in schema.names}
     # Three pairs of dataset and batch size, three seeds: 27 cells of S3, each with two curves of 5 ratios × 2 splits,
     # and at χ = 8 the other variants'; prior methods' outputs, each probed once.
     assert len(loaded.rows) == (27 * 2 + 9 * (len(labels.branches()) - 2)) * 10 + 9 * len(labels.prior_methods()) * 2
@@ -342,6 +352,9 @@ def stars(panel: Any) -> Any:
     return [(*curve.x, *curve.y) for curve in panel.curves if curve.marker == "star"]
 
 
+FIGURES = ("figure5", "figure5_differences", "figure6", "table3")  # one for each batch size
+BY_DATASET = ("figure3", "figure3_differences", "figures7_10")
+DATASETS = ("digits", "latent_factors")
 AFTER, BEFORE = "after Selection: mean ± std, n = 3", "without Selection: mean ± std, n = 3"
 
 
@@ -349,8 +362,12 @@ def test_the_full_grid_makes_every_table_and_each_figure_once_per_dataset_or_bat
     # Of all parts; readings, and what is of the paper's printed numbers alone, are sweeps of their own.
     assert set(made) == set().union(*(promised for promised, _ in PROMISED.values())) - {"oracle_gain", *OPEN}
     assert set(drawn) == {
-        *(f"{name}_batch_{batch}" for name in ("figure5", "figure6", "table3") for batch in (64, 128)),
-        *(f"{figure}_{dataset}" for figure in ("figure3", "figures7_10") for dataset in ("digits", "latent_factors")),
+        *(f"{name}_batch_{batch}" for name in FIGURES for batch in (64, 128)),
+        *(
+            f"{figure}_{dataset}"
+            for figure in ("figure3", "figure3_differences", "figures7_10")
+            for dataset in DATASETS
+        ),
         "factors_latent_factors_batch_64",
         "pruned_latent_factors_batch_64",
         "controls_digits_batch_64",
@@ -375,6 +392,42 @@ def test_figure_3_has_a_column_per_batch_size(drawn: Any) -> None:
     np.testing.assert_allclose(shown[BEFORE].y, [63.28, 62.28, 58.28, 57.28, 54.28])
     assert shown[AFTER].hover[2] == "after Selection\np 0.5\nmean 70.28 %\nstd 1.00\nn 3"
     assert stars(panel) == [(0.5, pytest.approx(70.28))]
+
+
+def test_what_pruning_changes_is_drawn_with_the_interval_of_the_paired_difference(
+    drawn: Any, embedded: SimpleNamespace
+) -> None:
+    chart = drawn["figure3_differences_digits"]
+    assert [axis.title for axis in chart.rows] == [f"χ = {χ}\ndifference (points)" for χ in (2, 4, 8)]
+    panel = chart.panels[1][1]  # χ = 4, batch size 128: up a point per tenth to p .4, then down
+    shown = {curve.label: curve for curve in panel.curves}
+    assert set(shown) == {"after Selection", "without Selection"}
+    assert len({curve.marker for curve in shown.values()}) == 2  # told apart in print, too
+    after = shown["after Selection"]
+    assert list(after.x) == [0.9, 0.5, 0.4, 0.1]  # p = 1 is what the others are held against
+    np.testing.assert_allclose(after.y, [1.0, 5.0, 6.0, 3.0])
+    rows = embedded.results.rows
+    own = rows[(rows["dataset"] == "digits") & (rows["granularity"] == 4) & (rows["batch_size"] == 128)]
+    own = own[(own["branch"] == "suff+min") & (own["split"] == "test")]
+    at = {p: right(own[own["preservation_ratio"] == p]) for p in (0.9, 1.0)}
+    assert after.spread[0] == pytest.approx(100 * Crossed.between(at[0.9], at[1.0]).difference.half_width(0.95))
+    assert after.hover[0].splitlines()[:3] == ["after Selection", "p 0.9", "+1.00 points"]
+    assert after.hover[0].endswith("n 3, 300 samples")
+    assert [level.y for level in panel.levels] == [0.0]
+
+
+@pytest.mark.parametrize(("seeds", "ratios"), [((1,), (1.0, 0.5)), ((0, 1, 2), (1.0,)), ((0, 1), (0.5, 0.1))])
+def test_differences_of_one_seed_one_ratio_or_without_p_1(embedded: SimpleNamespace, seeds: Any, ratios: Any) -> None:
+    rows = embedded.results.rows
+    own = rows[(rows["dataset"] == "digits") & (rows["method"] == "s3") & rows["seed"].isin(seeds)]
+    chart = difference_grid(own[own["preservation_ratio"].isin(ratios)], columns="batch_size", title="t")
+    if seeds != (1,):
+        assert chart.is_empty
+        return
+    for curve in (curve for row in chart.panels for panel in row for curve in panel.curves):
+        assert list(curve.x) == [0.5]
+        assert np.isnan(curve.spread).all()  # of other seeds it says nothing
+        assert curve.hover[0].endswith("one seed, 300 samples")
 
 
 def test_figure_5_has_a_column_per_dataset(drawn: Any) -> None:

@@ -136,7 +136,7 @@ def test_the_exhibit_reads_no_results(printed: pd.DataFrame) -> None:
     assert shown.loc[("mosi (paper)", 8), "white noise: expected"] == "+0.53 (+1.46)"
     found = exhibit.finding(nothing)
     assert found.startswith("Of 12 printed gains of the best p over p = 1, ")
-    assert "6 exceed white noise and 1 exceeds a random walk (p < 0.05)" in found
+    assert "6 exceed white noise and 1 exceeds a random walk (p-value < 0.05)" in found
     assert found in table.note
     chart = exhibit.figures(nothing)["oracle_gain"]
     assert chart.panels[0][0].title == "mosei, 4643 test samples"

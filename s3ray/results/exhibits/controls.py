@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from s3ray.results import labels
-from s3ray.results.chart import Axis, Chart, Curve, Level, Panel
+from s3ray.results.chart import Axis, Chart, Curve, Level, Panel, fitting
 from s3ray.results.collect import Results
 from s3ray.results.controlled import ONE_SEED, conclusion, points, warnings
 from s3ray.results.curves import RATIOS, near, told
@@ -17,6 +17,7 @@ from s3ray.results.formatting import over_seeds, percent
 from s3ray.results.statistics import CONFIGURATION, verdicts
 
 _CURVES = ("random", "smallest", "contribution")
+_PINNED = ("χ", "batch size", "Selection loss", "n", "p*", "test at p*", "over random", "router", "experts", "training")
 _FLOORS = ("no expert", "untrained")
 _NOTE = (
     "Test accuracy against the share p of (token, expert) pairs that is kept: those that the router ranks first, and "
@@ -36,7 +37,7 @@ _TABLE_NOTE = (
 
 def _tables(results: Results) -> dict[str, Table]:
     judged = results.controlled
-    return {"controls": Table(control_table(judged), note=f"{_TABLE_NOTE} {warnings(judged)}".strip())}
+    return {"controls": Table(control_table(judged), note=f"{_TABLE_NOTE} {warnings(judged)}".strip(), pinned=_PINNED)}
 
 
 def control_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +102,12 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame, judged: pd.DataFra
         return frame[(frame["granularity"] == granularity) & (frame["branch"] == branch)]
 
     drawn = {(g, b): list(_curves(of(rows, g, b), of(controls, g, b), b)) for g in granularities for b in branches}
-    heights = [height for curves in drawn.values() for curve in curves for height in curve.extent()]
+    heights = {place: [height for curve in curves for height in curve.extent()] for place, curves in drawn.items()}
+    shared = fitting([[heights[g, b] for b in branches] for g in granularities], "all", "row")
+    beside: dict[tuple[int, str], tuple[list[Level], str]] = {}
+    for scale in [granularities] if shared == "all" else [[g] for g in granularities]:
+        floors = {(g, b): _floors(of(controls, g, b)) for g in scale for b in branches}
+        beside |= near(floors, [height for place in floors for height in heights[place]])
 
     def panel(granularity: int, branch: str) -> Panel:
         title = "after Specialization" if branch == "none" else f"after Selection ({branch})"
@@ -109,7 +115,7 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame, judged: pd.DataFra
         verdict = of(judged, granularity, branch)
         if len(verdict):
             curves = [*curves, _star(verdict.iloc[0])]
-        levels, outside = near(_floors(of(controls, granularity, branch)), heights, stretch=0.1)
+        levels, outside = beside[granularity, branch]
         words = [_words(verdict.iloc[0])] if len(verdict) else []
         return Panel(
             title=title if granularity == granularities[0] else "",
@@ -124,7 +130,7 @@ def control_chart(rows: pd.DataFrame, controls: pd.DataFrame, judged: pd.DataFra
         panels=[[panel(granularity, branch) for branch in branches] for granularity in granularities],
         columns=[RATIOS] * len(branches),
         rows=[Axis(title=f"χ = {granularity}\ntest accuracy (%)") for granularity in granularities],
-        shared_y="all",
+        shared_y=shared,
         panel_size=(4.2, 2.6),
     )
 
@@ -137,9 +143,10 @@ def _curves(rows: pd.DataFrame, controls: pd.DataFrame, branch: str) -> Iterator
         own = controls[(controls["control"] == control) & (controls["split"] == "test")]
         if len(own):
             title, color = labels.control_title(control), labels.control_color(control)
-            yield _curve(pd.concat([full, own]), title, color, dash="dash")
+            style: dict[str, Any] = {"dash": "dash", "marker": labels.control_marker(control)}
+            yield _curve(pd.concat([full, own]), title, color, **style)
     title = f"ranked by the router, {'before' if branch == 'none' else 'after'} Selection"
-    yield _curve(test, title, labels.branch_color(branch), width=2.2)
+    yield _curve(test, title, labels.branch_color(branch), width=2.2, marker=labels.branch_marker(branch))
 
 
 def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
@@ -155,7 +162,7 @@ def _curve(rows: pd.DataFrame, title: str, color: str, **style: Any) -> Curve:
         color=color,
         label=title,
         hover=[told(title, f"p {p:g}", m, std, n, " %") for p, m, std, n in points],
-        marker="circle",
+        size=4.5,
         **style,
     )
 

@@ -13,10 +13,11 @@ from s3ray.results.formatting import gain
 from s3ray.results.statistics import ALPHA, CONFIGURATION, best_ratios
 
 _MARGIN = 1.0  # points
+_PINNED = ("χ", "batch size", "Selection loss", "p*", "gain over p 1", "95 % interval", "p-value")
 
 
 def _tables(results: Results) -> dict[str, Table]:
-    return {"crossed": Table(crossed_table(results.rows))}
+    return {"crossed": Table(crossed_table(results.rows), pinned=_PINNED)}
 
 
 def crossed_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -44,8 +45,8 @@ def crossed_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "gain over p 1": gain(difference.mean),
                 # No sample changed: that nothing was seen is no proof to the last digit.
                 "95 % interval": _interval(*difference.interval(0.95)) if difference.error else "",
-                "p": _p(difference.p_nonzero()),
-                "p of flat": _p(p_flat),
+                "p-value": _p_value(difference.p_nonzero()),
+                "p-value of flat": _p_value(p_flat),
                 "over seeds alone": gain(best["gain"], best["gain_half_width"]),
                 "gained / lost": f"{changed['gained'].sum()} / {changed['lost'].sum()}",
                 "seeds / samples / both (%)": _parts(crossed),
@@ -59,8 +60,8 @@ def _interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{gain(low)} to {gain(high)}"
 
 
-def _p(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2g}"
+def _p_value(value: float) -> str:
+    return "no test" if math.isnan(value) else f"{value:.2g}"
 
 
 def _parts(crossed: Crossed) -> str:
@@ -72,11 +73,11 @@ def _parts(crossed: Crossed) -> str:
 EXHIBIT = Exhibit(
     name="crossed",
     title="Gains for new seeds and new test samples",
-    note="Test, p* (chosen on validation) minus p = 1, in points. Interval and p take seeds and test samples as random "
-    "(one seed: samples alone); beside them the interval over seeds alone, which holds for these test samples only. p "
-    "of flat: that the difference lies within 1 point. Gained and lost: samples right at p* alone and at p = 1 alone, "
-    "over all seeds. Then what the error is made of: what only more seeds reduce, only more test samples, or either. "
-    "Needed: what could show a difference as large as the one seen. Rules: s3ray/results/crossed.py.",
+    note="Test, p* (chosen on validation) minus p = 1, in points. Interval and p-value take seeds and test samples as "
+    "random (one seed: samples alone); beside them the interval over seeds alone, which holds for these test samples "
+    "only. p-value of flat: that the difference lies within 1 point. Gained and lost: samples right at p* alone and at "
+    "p = 1 alone, over all seeds. Then what the error is made of: what only more seeds reduce, only more test samples, "
+    "or either. Needed: what could show a difference as large as the one seen. Rules: s3ray/results/crossed.py.",
     tables=_tables,
     everywhere=True,
 )

@@ -38,8 +38,8 @@ def finding() -> str:
     counts = {f"{'a ' * (null == 'random walk')}{null}": int(exceeding.get(null, 0)) for null in NULLS}
     found = " and ".join(f"{count} exceed{'s' * (count == 1)} {null}" for null, count in counts.items())
     return (
-        f"Of {curves} printed gains of the best p over p = 1, {found} (p < {ALPHA:g}); {ALPHA * curves:.1f} would by "
-        "chance if all curves were flat."
+        f"Of {curves} printed gains of the best p over p = 1, {found} (p-value < {ALPHA:g}); "
+        f"{ALPHA * curves:.1f} would by chance if all curves were flat."
     )
 
 
@@ -60,7 +60,7 @@ def _readable(gains: pd.DataFrame) -> pd.DataFrame:
         }
         for _, chance in own.iterrows():
             line[f"{chance['null']}: expected"] = f"{chance['expected']:+.2f} ({chance['high']:+.2f})"
-            line[f"{chance['null']}: p"] = _p_value(chance["p_value"])
+            line[f"{chance['null']}: p-value"] = _p_value(chance["p_value"])
         exceeded = own.loc[own["p_value"] < ALPHA, "null"]
         lines.append(line | {"exceeds": ", ".join(exceeded) or "neither"})
     return pd.DataFrame(lines)
@@ -101,7 +101,7 @@ def _curves(gains: pd.DataFrame, places: dict[int, float]) -> list[Curve]:
             curves.append(Curve(x=[place] * 2, y=ends, color=color, width=3.0, label=label))
             hover.append(
                 f"{null}, χ = {chance['granularity']}\nexpected {chance['expected']:+.2f}\n"
-                f"5 to 95 %: {ends[0]:+.2f} to {ends[1]:+.2f}\np {_p_value(chance['p_value'])}"
+                f"5 to 95 %: {ends[0]:+.2f} to {ends[1]:+.2f}\np-value {_p_value(chance['p_value'])}"
             )
         means = list(own["expected"])
         curves.append(Curve(x=x, y=means, color=color, hover=hover, width=0.0, marker="circle", size=6.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ from s3ray.results.metrics import by_metric, metric_table
 from s3ray.results.published import published_table
 from s3ray.results.statistics import best_ratios, summarize
 from s3ray.stages.metrics import METRICS, Metric
+
+_PINNED = ("batch size", "χ", "Selection loss", "p*", "test at p*", "gain over p 1 [95 %]")
 
 
 def _title(metric: str) -> str:
@@ -34,7 +37,8 @@ def _tables(results: Results) -> dict[str, Table]:
         rows = by_metric(s3, metric)
         frame = table1(summarize(rows), best_ratios(rows), _no_expert(by_metric(results.controls, metric)), metric)
         name = "table1" if metric == "accuracy" else f"table1_{metric}"
-        tables[name] = metric_table(metric, frame, s3, _title(metric), _note(metric))
+        table = metric_table(metric, frame, s3, _title(metric), _note(metric))
+        tables[name] = replace(table, pinned=_PINNED)
     return tables
 
 

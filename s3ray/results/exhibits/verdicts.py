@@ -14,20 +14,21 @@ from s3ray.results.exhibit import Exhibit, Table
 from s3ray.results.formatting import gain, percent
 from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 
+_PINNED = ("χ", "batch size", "Selection loss", "n", "p*", "test at p*", "gain over p 1", "verdict")
 _NOTE = (
     "Shapes are tested over seeds, paired, on test. `peak inside`: p*, chosen on validation, is above p = 1 and above "
     "the smallest p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; "
     "`flat`: equal within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, "
     "or hurt, a curve says nothing, and the verdict begins with that. The router's doing: at p* as many pairs kept at "
     "random do worse. These two take seeds and test samples as random. Rises and falls are the mean curve's largest "
-    "steps, in points. Needed: more test samples, where no number of seeds could show the claim on these. Rules: "
-    "s3ray/results/statistics.py, controlled.py, crossed.py."
+    "steps, in points. p is the preservation ratio, never a test's p-value. Needed: more test samples, where no number "
+    "of seeds could show the claim on these. Rules: s3ray/results/statistics.py, controlled.py, crossed.py."
 )
 
 
 def _tables(results: Results) -> dict[str, Table]:
     frame = verdict_table(results.rows, results.controlled)
-    return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}")}
+    return {"verdicts": Table(frame, note=f"{_NOTE} {_by_chance(results.rows)}", pinned=_PINNED)}
 
 
 def _by_chance(rows: pd.DataFrame) -> str:
@@ -40,7 +41,8 @@ def _by_chance(rows: pd.DataFrame) -> str:
 
 
 def verdict_table(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps, and the verdict.
+    """A line per curve: p*, its gains on test in points with their p-values, the ends, the steps,
+    and the verdict. One seed has no test.
 
     Before the verdict stands whether experts matter and whether it is the router's doing, blank where no control was
     measured. The verdict begins with what makes a shape meaningless.
@@ -59,6 +61,7 @@ def verdict_table(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
                 "Selection loss": curve["branch"],
                 "n": curve["n"],
                 "p*": f"{curve['p_star']:g}",
+                "test at p*": percent(curve["test"]),
                 "gain over p 1": _tested(curve["gain_full"], curve["p_full"]),
                 "over the smallest p": _tested(curve["gain_smallest"], curve["p_smallest"]),
                 "smallest p over p 1": _tested(curve["ends"], curve["p_ends"]),
@@ -101,7 +104,8 @@ def _needed(rows: pd.DataFrame, curve: pd.Series[Any]) -> str:
 
 
 def _tested(points: float, p_value: float) -> str:
-    return gain(points) + (f" (p {p_value:.2g})" if pd.notna(points) and pd.notna(p_value) else "")
+    told = f"p-value {p_value:.2g}" if pd.notna(p_value) else "no test"  # p alone is the preservation ratio
+    return f"{gain(points)} ({told})" if pd.notna(points) else ""
 
 
 EXHIBIT = Exhibit(name="verdicts", title="The reverse U, tested", tables=_tables, everywhere=True)
