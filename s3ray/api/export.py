@@ -30,7 +30,8 @@ from s3ray.store import Marker, Store
 from s3ray.sweep import Cell
 
 _CELL = ("dataset", "method", "granularity", "batch_size", "seed", "scale", "reading")
-_PLAIN, _RANKED, _FIXED = "unpruned", "ranked within a batch", "fixed thresholds"
+_RANKED, _FIXED = "ranked within a batch", "fixed thresholds"
+_ENDS = {0.0: "no expert", 1.0: "unpruned"}  # where both keep the same
 
 
 def cells_of(results: Results) -> list[Cell]:
@@ -95,7 +96,7 @@ def export(
     least: Mapping[str, Any] = {}
     scores: list[dict[str, Any]] = []
     measured = curve[curve["preservation_ratio"] == p]
-    name = _PLAIN if p == 1.0 else _RANKED
+    name = _ENDS.get(p, _RANKED)
     if len(measured):
         scores += [_score(name, line) for _, line in measured.iterrows()]
     if not len(measured) or 0.0 < p < 1.0:
@@ -219,6 +220,7 @@ def _seeds(results: Results, row: pd.Series[Any], p: float) -> str:
 def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
     """What the model is, what it reaches, how it is used, what to mind."""
     source, pruning, modalities = config["source"], config["pruning"], config["modalities"]
+    standardized = any(own["mean"] for own in modalities.values())
     p, kind = pruning["ratio"], f"{source['kind']} data"
     widths = ", ".join(f"{name} ({own['features']} features)" for name, own in modalities.items())
     chosen = " (p\\*, chosen on validation)" if pruning["is_p_star"] else ""
@@ -234,6 +236,7 @@ def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
         }
         for score in config["accuracies"]
     )
+    as_given = "as they were before the sweep standardised them" if standardized else "as the sweep's data held them"
     batch = ", ".join(f'"{name}": torch.randn(2, 4, {own["features"]})' for name, own in modalities.items())
     lines = [
         f"# {cell}, {source['branch']}",
@@ -254,7 +257,7 @@ def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
         "",
         'model = s3ray.load_model("this folder")',
         "with torch.inference_mode():",
-        f"    z = model({{{batch}}})  # samples as they were before standardisation",
+        f"    z = model({{{batch}}})  # samples {as_given}",
         "```",
         "",
         "## What to mind",

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from s3ray.cli.console import user_errors
-from s3ray.cli.options import DEFAULT_STORAGE, StorageOption, SweepNameOption
+from s3ray.cli.options import DEFAULT_STORAGE, StorageOption, SweepNameOption, open_store
+from s3ray.errors import meant
 
 
 def export(
@@ -28,10 +29,9 @@ def export(
     """
     with user_errors():
         from s3ray.api.export import cells_of
-        from s3ray.api.finished import open_store
-        from s3ray.errors import meant
+        from s3ray.api.finished import FinishedStore
 
-        store = open_store(storage)
+        store = FinishedStore(open_store(storage))
         results = store.results(sweep)
         cells = {str(own): own for own in cells_of(results)}
         found = cells[meant(" ".join(cell), cells, f"a cell of {results.study}")]
