@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -187,6 +188,15 @@ def test_what_cannot_be_exported(finished: FinishedStore, tmp_path: Path, asked:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_the_data_are_gone_only_what_needs_none_is_exported(finished: FinishedStore, tmp_path: Path) -> None:
+    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "store"))
+    shutil.rmtree(tmp_path / "store" / "data")
+    with pytest.raises(UserError, match="the published dataset is not whole; run the sweep again, which publishes"):
+        store.export(tmp_path / "export", 0.4, **CELL)
+    store.export(tmp_path / "export", 1.0, **CELL)
+    assert s3ray.load_model(tmp_path / "export").ratio == 1.0
+
+
 @pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
 def test_somebodys_own_files_stay(finished: FinishedStore, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"model_type": "other"}')
@@ -339,8 +349,9 @@ UNLIKE = "model.safetensors is not what was exported with its config.json; expor
         (_config(lambda c: c["model"].update(another=1)), UNLIKE),
         (_config(lambda c: c["model"].pop("layers")), UNLIKE),
         (_config(lambda c: c["modalities"].clear()), UNLIKE),
-        (_config(lambda c: c["modalities"]["left"].update(features=2.5)), UNLIKE),
-        (_config(lambda c: c["modalities"]["left"].update(mean=[0.0], deviation=[1.0])), UNLIKE),
+        (_config(lambda c: c["modalities"].append(c["modalities"][0])), UNLIKE),
+        (_config(lambda c: c["modalities"][0].update(features=2.5)), UNLIKE),
+        (_config(lambda c: c["modalities"][0].update(mean=[0.0], deviation=[1.0])), UNLIKE),
         (_config(lambda c: c["pruning"].update(ratio="0.4")), UNLIKE),
         (_config(lambda c: c["pruning"].update(ratio=4)), UNLIKE),
         (_config(lambda c: c["pruning"].update(thresholds={})), UNLIKE),

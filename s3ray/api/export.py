@@ -95,7 +95,7 @@ def export(
     content = results.info["datasets"][cell.dataset]["content"]
     least: Mapping[str, Any] = {}
     scores: list[dict[str, Any]] = []
-    measured = curve[curve["preservation_ratio"] == p]
+    measured = curve[(curve["preservation_ratio"] == p) & curve["accuracy"].notna()]
     name = _ENDS.get(p, _RANKED)
     if len(measured):
         scores += [_score(name, line) for _, line in measured.iterrows()]
@@ -112,7 +112,7 @@ def export(
         "format": FORMAT,
         "version": VERSION,
         "model": _shape(store, marker),
-        "modalities": {name: _input(model, name) for name in model.modalities},
+        "modalities": [_input(model, name) for name in model.modalities],
         "limit": LARGEST,
         "missing": model.missing,
         "on_sphere": model.probe.on_sphere,
@@ -170,6 +170,7 @@ def _shape(store: Store, marker: Marker) -> Any:
 def _input(model: Model, name: str) -> dict[str, Any]:
     standardizer = model.standardizers.get(name)
     return {
+        "name": name,
         "features": int(model.features[name]),
         **(standardizer.plain if standardizer else {"mean": None, "deviation": None}),
         "most_steps": model.max_steps.get(name),
@@ -220,9 +221,9 @@ def _seeds(results: Results, row: pd.Series[Any], p: float) -> str:
 def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
     """What the model is, what it reaches, how it is used, what to mind."""
     source, pruning, modalities = config["source"], config["pruning"], config["modalities"]
-    standardized = any(own["mean"] for own in modalities.values())
+    standardized = any(own["mean"] for own in modalities)
     p, kind = pruning["ratio"], f"{source['kind']} data"
-    widths = ", ".join(f"{name} ({own['features']} features)" for name, own in modalities.items())
+    widths = ", ".join(f"{own['name']} ({own['features']} features)" for own in modalities)
     chosen = " (p\\*, chosen on validation)" if pruning["is_p_star"] else ""
     kept = f"p = {p:g}{chosen}: that share of the (token, expert) pairs is computed" if p < 1.0 else "p = 1: unpruned"
     table = pd.DataFrame(
@@ -237,7 +238,8 @@ def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
         for score in config["accuracies"]
     )
     as_given = "as they were before the sweep standardised them" if standardized else "as the sweep's data held them"
-    batch = ", ".join(f'"{name}": torch.randn(2, 4, {own["features"]})' for name, own in modalities.items())
+    steps = {own["name"]: min(4, own["padded_steps"] or 4) for own in modalities}
+    batch = ", ".join(f'"{own["name"]}": torch.randn(2, {steps[own["name"]]}, {own["features"]})' for own in modalities)
     lines = [
         f"# {cell}, {source['branch']}",
         "",

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from s3ray.configuration import document, restored
+from s3ray.configuration import MANY, document, restored
 from s3ray.digests import digest_of
 from s3ray.errors import UserError, nearest
 from s3ray.model.batch import Ragged
@@ -58,8 +58,11 @@ class Input:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Input:
         """What config.json says of a modality; ValueError and the like for what it never says."""
-        counts = (plain["features"], *(plain[name] or 1 for name in ("most_steps", "padded_steps")))
-        if any(type(count) is not int or count < 1 for count in counts):
+        given = (plain["most_steps"], plain["padded_steps"])
+        steps = [count for count in given if count is not None]
+        if any(type(count) is not int or count < 1 for count in (plain["features"], *steps)):
+            raise ValueError
+        if plain["features"] * max(steps, default=1) > MANY:  # of a sample that nobody has
             raise ValueError
         mean_F = deviation_F = None
         if plain["mean"] is not None:
@@ -68,7 +71,7 @@ class Input:
             deviation_F = torch.tensor(deviation, dtype=torch.float32)
             if not mean_F.shape == deviation_F.shape == (plain["features"],):
                 raise ValueError
-        return cls(plain["features"], mean_F, deviation_F, plain["most_steps"], plain["padded_steps"])
+        return cls(plain["features"], mean_F, deviation_F, *given)
 
 
 class ExportedModel(nn.Module):
@@ -83,9 +86,10 @@ class ExportedModel(nn.Module):
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.config = config
-        self._inputs = {name: Input.of(plain) for name, plain in config["modalities"].items()}
+        # A list, since its order is that of the columns, and JSON's tables have none.
+        self._inputs = {plain["name"]: Input.of(plain) for plain in config["modalities"]}
         shape = restored(ModelConfig, config["model"])
-        if document(shape) != config["model"]:
+        if document(shape) != config["model"] or len(self._inputs) != len(config["modalities"]):
             raise ValueError
         # Of made-up numbers of layers none is built that the weights do not have.
         attentions = sum(name.endswith(".attention.qkv.weight") for name in weights)
@@ -95,15 +99,17 @@ class ExportedModel(nn.Module):
             self.encoders = S3Model(shape, {name: own.features for name, own in self._inputs.items()})
         self.encoders.load_state_dict(dict(weights), assign=True)
         pruning = config["pruning"]
-        self._thresholds = ThresholdPruning(ratio=pruning["ratio"], pool=1, least=pruning["thresholds"])
-        self._scope = pruning["scope"]
+        self._scope, least = pruning["scope"], pruning["thresholds"]
+        self._thresholds = ThresholdPruning(ratio=pruning["ratio"], pool=1, least=least)
         wanted = dict.fromkeys(self._inputs, shape.layers) if 0.0 < self.ratio < 1.0 else {}
-        least = pruning["thresholds"]
-        if {name: len(own) for name, own in least.items()} != wanted or self._scope not in get_args(Scope):
-            raise ValueError
-        if not all(type(value) is float and math.isfinite(value) for own in least.values() for value in own):
-            raise ValueError
-        if not (isinstance(config["on_sphere"], bool) and type(config["limit"]) is float):
+        numbers = [self.ratio, config["limit"], *(value for own in least.values() for value in own)]
+        if not (
+            {name: len(own) for name, own in least.items()} == wanted
+            and all(type(number) is float and 0.0 <= number < math.inf for number in numbers)
+            and self._scope in get_args(Scope)
+            and config["missing"] in ("declared", "zeros")
+            and isinstance(config["on_sphere"], bool)
+        ):
             raise ValueError
 
     @property
