@@ -215,7 +215,7 @@ def _seeds(results: Results, row: pd.Series[Any], p: float) -> str:
     (mean,) = means.to_dict("records")
     interval = f" (95 % interval {percent(mean['low'])} to {percent(mean['high'])})" if mean["n"] > 1 else ""
     seeds = f"{mean['n']} seeds" if mean["n"] > 1 else "the one seed"
-    return f"The mean on test over {seeds} of this configuration is {percent(mean['mean'])}{interval}."
+    return f"The mean on test over {seeds} of this configuration, as the sweep pruned, is {percent(mean['mean'])}{interval}."
 
 
 def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
@@ -282,6 +282,8 @@ def _limits(config: Mapping[str, Any]) -> Iterator[str]:
     yield "What it reaches is said of these data alone, and of one training. The probe is not enclosed."
     if source["kind"] in ("embedded", "simulated"):
         yield f"These are {source['kind']} data, which try the method out; they are not the paper's."
+    if pruning["is_p_star"]:
+        yield "p was chosen by accuracies on validation, which are too good by that much; those on test are not."
     if 0.0 < pruning["ratio"] < 1.0:
         yield (
             "In the sweep, pruning ranks the pairs of a batch, so that a sample's representation depends on its "
