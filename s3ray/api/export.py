@@ -215,7 +215,8 @@ def _seeds(results: Results, row: pd.Series[Any], p: float) -> str:
     (mean,) = means.to_dict("records")
     interval = f" (95 % interval {percent(mean['low'])} to {percent(mean['high'])})" if mean["n"] > 1 else ""
     seeds = f"{mean['n']} seeds" if mean["n"] > 1 else "the one seed"
-    return f"The mean on test over {seeds} of this configuration, as the sweep pruned, is {percent(mean['mean'])}{interval}."
+    whose = f"The mean on test over {seeds} of this configuration, as the sweep pruned,"
+    return f"{whose} is {percent(mean['mean'])}{interval}."
 
 
 def _card(config: Mapping[str, Any], cell: str, seeds: str) -> str:
