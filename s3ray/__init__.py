@@ -4,6 +4,8 @@
     store.rows()                                          # a frame; s3ray.COLUMNS says what stands in it
     model = store.model(dataset="digits", granularity=8, seed=0, batch_size=64, branch="suff+min")
     model.encode(batch, preservation_ratio=0.4)
+    store.export("folder", 0.4, dataset="digits", granularity=8, seed=0, batch_size=64, branch="suff+min")
+    s3ray.load_model("folder")(batch)     # needs torch and safetensors alone
 
     data = s3ray.dataset("mine", train=(x, y), valid=…, test=…)   # x: values per modality
     data = s3ray.Dataset.from_frame("mine", frame, label="activity", group="subject")
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from s3ray.data.arrays import from_arrays as dataset
     from s3ray.data.dataset import Dataset, Split
     from s3ray.errors import UserError
+    from s3ray.model.exported import ExportedModel, load_model
     from s3ray.results.collect import Results
     from s3ray.results.columns import COLUMNS
     from s3ray.sweep import Cell, Plan, Study, Sweep, load_sweep, union
@@ -35,6 +38,7 @@ __all__ = [
     "Budget",
     "Cell",
     "Dataset",
+    "ExportedModel",
     "FinishedStore",
     "Model",
     "Plan",
@@ -46,6 +50,7 @@ __all__ = [
     "UserError",
     "__version__",
     "dataset",
+    "load_model",
     "load_sweep",
     "open_store",
     "plan",
@@ -60,6 +65,7 @@ _HOMES = {
     "s3ray.api.running": ("Ran", "plan", "run", "study"),
     "s3ray.data.dataset": ("Dataset", "Split"),
     "s3ray.errors": ("UserError",),
+    "s3ray.model.exported": ("ExportedModel", "load_model"),
     "s3ray.results.collect": ("Results",),
     "s3ray.results.columns": ("COLUMNS",),
     "s3ray.sweep": ("Cell", "Plan", "Study", "Sweep", "load_sweep", "union"),

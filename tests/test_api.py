@@ -18,32 +18,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import s3ray
 from s3ray import Dataset, FinishedStore, Model
 from s3ray.api.certificate import certify
 from s3ray.data.standardize import Standardizer, standardized
 from s3ray.errors import UserError
-from s3ray.execution import gc, run_cell
+from s3ray.execution import gc
 from s3ray.execution.stored import stored
 from s3ray.model import Encoding
-from s3ray.results.collect import Results
 from s3ray.stages.encode import encode_split
 from s3ray.store import Store
 from s3ray.sweep import STAGES
+from short_sweep import SHORT, fill
 from toy_runs import commit, overwrite, toy_run
 
 NAME = "weights.safetensors"
-SHORT = {
-    "granularities": [2],
-    "batch_sizes": [8],
-    "seeds": [0, 1],
-    "model": {"width": 16, "heads": 2},
-    "specialization": {"optimizer": {"epochs": 1}},
-    "selection": {"optimizer": {"epochs": 1}},
-    "sparsification": {"ratios": [1.0, 0.4], "batch_size": 8},
-}
 
 
 def cells(study: s3ray.Study) -> list[s3ray.Cell]:
@@ -52,16 +42,6 @@ def cells(study: s3ray.Study) -> list[s3ray.Cell]:
 
 
 SWEEP = s3ray.Sweep("short", cells, ("none", "suff+min"), modalities=True, missing=True)
-
-
-def fill(store: FinishedStore, sweep: s3ray.Sweep, data: Dataset, overrides: dict[str, Any]) -> s3ray.Plan:
-    """Run a sweep without Ray and save its tables."""
-    study = s3ray.study([data], overrides=overrides)
-    for cell in s3ray.plan(sweep, study, store).cells:
-        run_cell(cell, data, store.store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
-    plan = s3ray.plan(sweep, study, store)
-    Results.collect(plan, store.store).save(store.store)
-    return plan
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from safetensors import torch as safetensors
 
+from s3ray.api.export import check_free, export
 from s3ray.api.model import Model
 from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
@@ -130,9 +131,53 @@ class FinishedStore:
         Raises:
             UserError: none fits, or several do; or the model's artifact is missing, damaged, or another version's.
         """
-        asked = dict(zip(_NAMES, (dataset, method, granularity, batch_size, seed, reading, branch), strict=True))
+        asked = (dataset, method, granularity, batch_size, seed, reading, branch)
+        results, curve = self._fitting("model", asked, sweep)
+        return self._model(results, curve)
+
+    def export(
+        self,
+        folder: str | Path,
+        preservation_ratio: float | None = None,
+        *,
+        dataset: str | None = None,
+        method: str | None = S3,
+        granularity: int | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        reading: str | None = "",
+        branch: str | None = None,
+        sweep: str | None = None,
+    ) -> str:
+        """Write the model that `model` gives to a folder that `s3ray.load_model` reads, with its card.
+
+        Args:
+            folder: a path or URI, whose export of before is replaced; other files stay.
+            preservation_ratio: p at which it is pruned; by default p*, as chosen on validation, or 1 without a curve.
+
+        Returns:
+            Where its card is.
+
+        Raises:
+            UserError: of `model`; or the ratio is outside [0, 1], or below 1 for a prior method; the method's
+                representation is more than an encoder per modality; the dataset, of which thresholds are taken, is no
+                longer in the store; the folder has files of others by these names, or cannot be written.
+        """
+        target = Store.open(str(folder), "export")
+        check_free(target)
+        asked = (dataset, method, granularity, batch_size, seed, reading, branch)
+        results, curve = self._fitting("export", asked, sweep)
+        trained = curve.iloc[0]
+        marker = self._marker(trained["trained_stage"], trained["trained_identity"])
+        return export(self.store, results, curve, marker, self._model(results, curve), target, preservation_ratio)
+
+    def _fitting(self, what: str, asked: Sequence[Any], sweep: str | None) -> tuple[Results, pd.DataFrame]:
+        """A sweep's results, and the rows of the one branch of a cell that is asked for by `_NAMES`."""
         results = self.results(sweep)
-        curve = _fitting(results.rows, {name: value for name, value in asked.items() if value is not None})
+        given = {name: value for name, value in zip(_NAMES, asked, strict=True) if value is not None}
+        return results, _fitting(results.rows, given, what)
+
+    def _model(self, results: Results, curve: pd.DataFrame) -> Model:
         trained = curve.iloc[0]
         marker = self._marker(trained["trained_stage"], trained["trained_identity"])
         assert marker.inputs is not None
@@ -186,21 +231,21 @@ class FinishedStore:
         return stage.restore(stage.restored(marker.document["config"]), Inputs(**marker.inputs), start, weights)
 
 
-def _fitting(rows: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of the one branch of a cell that is asked for."""
+def _fitting(rows: pd.DataFrame, asked: Mapping[str, Any], what: str) -> pd.DataFrame:
+    """The rows of the one branch of a cell that is asked for by `what`."""
     if rows.empty:
-        raise UserError("model: the sweep has no rows; run it again")
+        raise UserError(f"{what}: the sweep has no rows; run it again")
     said: list[str] = []
     for name, value in asked.items():
         found = rows[rows[name] == value]
         if found.empty:
             among = f" among those of {', '.join(said)}" if said else ""
-            raise UserError(f"model: none has {name}={value!r}{among}; {nearest(str(value), _values(rows, name))}")
+            raise UserError(f"{what}: none has {name}={value!r}{among}; {nearest(str(value), _values(rows, name))}")
         rows, said = found, [*said, *([f"{name}={value!r}"] if value != "" else [])]
     if open_names := [name for name in _NAMES if rows[name].nunique() > 1]:
         count = len(rows.drop_duplicates(list(_NAMES)))
         choices = "; ".join(f"{name}: {', '.join(_values(rows, name))}" for name in open_names)
-        raise UserError(f"model: {count} fit {', '.join(said) or 'so far'}; choose of {choices}")
+        raise UserError(f"{what}: {count} fit {', '.join(said) or 'so far'}; choose of {choices}")
     return rows
 
 

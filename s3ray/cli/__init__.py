@@ -9,6 +9,7 @@ from s3ray.cli import data
 from s3ray.cli.audit import audit, certify
 from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
+from s3ray.cli.export import export
 from s3ray.cli.options import VersionOption
 from s3ray.cli.results import columns, compare, diff, params, report, results, tensorboard
 from s3ray.cli.search import run_search
@@ -36,6 +37,7 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     store: "store --storage storage",
     gc: "gc --storage storage",
     certify: "certify certificate --storage storage",
+    export: "export digits χ=8 seed=0 --branch suff+min --output model",
     tensorboard: "tensorboard --storage storage",
 }
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from s3ray.configuration import check_whole
 from s3ray.methods.method import Method
 from s3ray.methods.prior import PriorModel, gather, two_views
-from s3ray.model import ModelConfig, Ragged
+from s3ray.model import ModelConfig, Ragged, S3Model
 from s3ray.objectives.prior import club_bound, nce_bound
 from s3ray.stages.training import Batch, Forward, Objective
 
@@ -138,6 +138,9 @@ class FactorCL(PriorModel):
         of_first: list[Tensor] = [term.heads[0](z1) for name, term in self.terms.items() if name != "nce_second"]
         of_second: list[Tensor] = [term.heads[-1](z2) for name, term in self.terms.items() if name != "nce_first"]
         return of_first + of_second
+
+    def encoders_alone(self, output: str) -> S3Model | None:
+        return self.encoders if output == "emb" else None
 
     def used(self, output: str) -> list[nn.Module]:
         return super().used(output) + ([] if output == "emb" else [term.heads for term in self.terms.values()])

@@ -50,6 +50,9 @@ class PriorModel(TrainedModel):
         """The modules that `parts` runs: their parameters are the active ones."""
         return [self.encoders]
 
+    def encoders_alone(self, output: str) -> S3Model | None:
+        return self.encoders if type(self).parts is PriorModel.parts else None
+
     def encode(
         self, batch: Mapping[str, Ragged], output: str, pruning: Pruning | None = None, sample: int = 0
     ) -> Encoding:

@@ -183,6 +183,7 @@ class S3Model(TrainedModel):
 
     def __init__(self, config: ModelConfig, features: Mapping[str, int]) -> None:
         super().__init__()
+        self.depth = config.layers  # of each encoder
         self.encoders = nn.ModuleDict({name: Encoder(config, width) for name, width in features.items()})
 
     def forward(
@@ -220,7 +221,7 @@ class S3Model(TrainedModel):
                 whole = self(batch)[0]
                 weights = {name: [routing.weights_TK for routing in e.routings] for name, e in whole.items()}
                 for name, threshold in pruning.thresholds(weights).items():
-                    keep[name].threshold = threshold
+                    keep[name].thresholds = [threshold] * self.depth
         by_modality = self(batch, keep=keep)[0]
         encoded = by_modality.values()
 
@@ -236,6 +237,9 @@ class S3Model(TrainedModel):
 
     def used(self, output: str) -> Sequence[nn.Module]:
         return [self]
+
+    def encoders_alone(self, output: str) -> S3Model:
+        return self
 
     def router_parameters(self) -> dict[str, nn.Parameter]:
         """What Selection trains."""

@@ -69,11 +69,43 @@ class Pruning:
         Args:
             weights: per modality the routing weights (T, K) of each layer, where every pair was computed.
         """
+        pools = self._pools(weights)
+        return {name: _least(own_P, _share(self.ratio, len(own_P))) for name, own_P in pools.items()}
+
+    def fixed_thresholds(self, weights: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+        """`thresholds` to keep for other samples: halfway to the largest weight that is not kept.
+
+        So none of these pairs lies on it, and how many samples are multiplied at once, which moves weights by rounding,
+        moves none of them over it. Of equal weights all are kept.
+        """
+        pools = self._pools(weights)
+        return {name: _below(own_P, _share(self.ratio, len(own_P))) for name, own_P in pools.items()}
+
+    def _pools(self, weights: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+        """Per modality that has any pair the weights of those that it is ranked with."""
         by_modality = {name: torch.cat([own_TK.reshape(-1) for own_TK in layers]) for name, layers in weights.items()}
         if self.scope == "model":
             by_modality = dict.fromkeys(by_modality, torch.cat(list(by_modality.values())))
-        present = {name: own_P for name, own_P in by_modality.items() if len(own_P)}
-        return {name: _least(own_P, _share(self.ratio, len(own_P))) for name, own_P in present.items()}
+        return {name: own_P for name, own_P in by_modality.items() if len(own_P)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdPruning(Pruning):
+    """Pruning by weights that were fixed before: which pairs of a sample are kept does not depend on its companions.
+
+    Attributes:
+        least: per modality and layer the least weight that is kept, if 0 < ratio < 1. `ratio` is the share that they
+            keep where they were taken.
+    """
+
+    least: Mapping[str, Sequence[float]]
+
+    def keep(self, modality: str, sample: int, device: torch.device) -> Keep:
+        return Keep(self.ratio, thresholds=self.least.get(modality, ()))
+
+    @property
+    def across_layers(self) -> bool:
+        return False
 
 
 @dataclass(slots=True)
@@ -84,14 +116,14 @@ class Keep:
         ratio: share of a layer's pairs, of which ⌈ratio · T · K⌉ are kept.
         rule: which they are.
         drawn: the random rule's numbers.
-        threshold: the least weight that is kept, where other layers' pairs were ranked along.
+        thresholds: per layer the least weight that is kept, where that is known beforehand; else empty.
         kept: what `pairs` said, layer after layer.
     """
 
     ratio: float
     rule: Rule = "ranked"
     drawn: Source | None = None
-    threshold: Tensor | None = None
+    thresholds: Sequence[Tensor | float] = ()
     kept: list[Tensor] = field(default_factory=list)
 
     @property
@@ -113,8 +145,8 @@ class Keep:
         count, weights_P = _share(self.ratio, tokens * top_k), weights_TK.reshape(-1)
         if count == 0:
             return torch.empty(0, dtype=torch.int64, device=weights_TK.device)
-        if self.threshold is not None:
-            return (weights_P >= self.threshold).nonzero()[:, 0]
+        if self.thresholds:
+            return (weights_P >= self.thresholds[len(self.kept)]).nonzero()[:, 0]
         if self.drawn is not None:
             return _largest(self.drawn.uniform(tokens, top_k).reshape(-1), count)
         if self.rule == "smallest":
@@ -130,6 +162,13 @@ def _share(ratio: float, pairs: int) -> int:
 def _least(values_P: Tensor, count: int) -> Tensor:
     """The smallest of the `count` largest values."""
     return values_P.kthvalue(len(values_P) - count + 1).values
+
+
+def _below(values_P: Tensor, count: int) -> float:
+    """Halfway from the smallest of the `count` largest values to the next smaller one, or 0; none is negative."""
+    least = _least(values_P, count)
+    smaller_P = values_P[values_P < least]
+    return (least.item() + (smaller_P.max().item() if len(smaller_P) else 0.0)) / 2
 
 
 def _largest(values_P: Tensor, count: int) -> Tensor:

@@ -56,3 +56,7 @@ class TrainedModel(nn.Module):
     def used(self, output: str) -> Sequence[nn.Module]:
         """The modules that `encode` runs: their parameters are the active ones."""
         raise NotImplementedError
+
+    def encoders_alone(self, output: str) -> TrainedModel | None:
+        """The `S3Model` whose z, a part per modality, is all that `encode` gives; None: there is more to it."""
+        return None

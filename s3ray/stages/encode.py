@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 
 from s3ray.data.dataset import Dataset, Split
-from s3ray.model import Pruning, TrainedModel
+from s3ray.model import Pruning, S3Model, ThresholdPruning, TrainedModel
 from s3ray.stages.collective import rank, workers
 
 SAMPLES_AT_ONCE = 256  # where nothing is pruned: how many are encoded together changes nothing
@@ -131,6 +132,39 @@ def encode_splits(
         )
         for name, split in data.splits.items()
     }
+
+
+@torch.inference_mode()
+def with_thresholds(model: S3Model, train: Split, pruning: Pruning) -> ThresholdPruning:
+    """A ranked pruning as fixed weights, which keep its share of a training split's pairs.
+
+    A layer's are taken where the layers before it are pruned by theirs, since what these lose changes its weights.
+    Pairs that the scope ranks over several layers have one, of a pass that computes every pair, as in
+    `Pruning.thresholds`.
+    """
+    parameter = next(model.parameters())
+    model.eval()
+    least = {name: [0.0] * model.depth for name in model.encoders}
+
+    def weights(layers: slice) -> dict[str, list[Tensor]]:
+        """Of every batch and these layers, pruned by what is known; 0 keeps all."""
+        found: dict[str, list[Tensor]] = {name: [] for name in least}
+        known = ThresholdPruning(ratio=pruning.ratio, pool=pruning.pool, least=least)
+        for start in range(0, len(train), SAMPLES_AT_ONCE):
+            indices = np.arange(start, min(start + SAMPLES_AT_ONCE, len(train)))
+            batch = {n: r.to(parameter.device, parameter.dtype) for n, r in train.batch(indices).items()}
+            keep = {name: known.keep(name, start, parameter.device) for name in least}
+            for name, encoded in model(batch, keep=keep)[0].items():
+                found[name] += [routing.weights_TK for routing in encoded.routings[layers]]
+        return found
+
+    if pruning.across_layers:
+        least = {name: [own] * model.depth for name, own in pruning.fixed_thresholds(weights(slice(None))).items()}
+    else:
+        for layer in range(model.depth):
+            for name, own in pruning.fixed_thresholds(weights(slice(layer, layer + 1))).items():
+                least[name][layer] = own
+    return ThresholdPruning(ratio=pruning.ratio, pool=SAMPLES_AT_ONCE, least=least)
 
 
 class Measured(Protocol):

@@ -5,6 +5,7 @@ hundred per reader in every run, 10,000 with the marker `faults`.
 """
 
 import copy
+import hashlib
 import io
 import json
 import math
@@ -19,10 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors import torch as safetensors
 
 import calls
 import tiny_sweep
 from command_line import SWEEPS, s3ray
+from s3ray.configuration import document
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
 from s3ray.data.multibench.pickled import read_pickle
@@ -31,6 +35,8 @@ from s3ray.digests import signed
 from s3ray.errors import UserError
 from s3ray.execution.logs import explained
 from s3ray.execution.status import Watch
+from s3ray.model import ModelConfig, Ragged, ThresholdPruning, build_model
+from s3ray.model.exported import load_model
 from s3ray.results import Results
 from s3ray.settings import read_all, settings_for
 from s3ray.store import Marker, Store
@@ -433,6 +439,44 @@ def ledgers(draw: random.Random, valid: bool, folder: Path) -> Try:
     return read
 
 
+def exported(draw: random.Random, valid: bool, folder: Path) -> Try:
+    """A model of two modalities, the order of whose columns is not that of a table's keys."""
+    place, shape = folder / "model", ModelConfig(width=8, layers=1, granularity=2, expansion=2, ffn_multiple=2)
+    model, generator = build_model(shape, {"left": 3, "b": 2}, seed=0), torch.Generator().manual_seed(0)
+    weights = safetensors.save(model.state_dict())
+    ratio = draw.choice([0.0, 0.4, 1.0])
+    scaled = draw.random() < 0.5
+    told = {
+        "format": "s3ray model",
+        "version": 1,
+        "model": document(shape),
+        "modalities": [
+            {"name": "left", "features": 3, "mean": [0.0] * 3 if scaled else None, "deviation": [1.0, 1.0, 1.0]}
+            | {"most_steps": draw.choice([None, 4]), "padded_steps": None},
+            {"name": "b", "features": 2, "mean": None, "deviation": None, "most_steps": None, "padded_steps": None},
+        ],
+        "limit": 5.0,
+        "missing": draw.choice(["declared", "zeros"]),
+        "on_sphere": True,
+        "pruning": {"ratio": ratio, "scope": draw.choice(["layer", "model"])}
+        | {"thresholds": {"b": [0.2], "left": [0.2]} if ratio == 0.4 else {}},
+        "files": {"model.safetensors": hashlib.sha256(weights).hexdigest()},
+    }
+    content = as_json(draw, shuffled(draw, signed(told if valid else changed(draw, told))))
+    place.mkdir(exist_ok=True)
+    (place / "config.json").write_bytes(content if valid or draw.random() < 0.5 else mutated(draw, content))
+    (place / "model.safetensors").write_bytes(weights if valid or draw.random() < 0.7 else mutated(draw, weights))
+    batch = {name: torch.randn(2, 3, width, generator=generator) for name, width in (("left", 3), ("b", 2))}
+
+    def read() -> bool:
+        z = load_model(place)(batch)
+        pruning = ThresholdPruning(ratio=ratio, pool=1, least={"left": [0.2], "b": [0.2]}) if ratio < 1.0 else None
+        ragged = {name: Ragged(x.flatten(0, 1), torch.tensor([3, 3])) for name, x in batch.items()}
+        return torch.equal(z, model.encode(ragged, pruning=pruning).joined(on_sphere=True))
+
+    return read
+
+
 READERS: Mapping[str, Reader] = {
     "npz": npz,
     "pickle": pickles,
@@ -442,6 +486,7 @@ READERS: Mapping[str, Reader] = {
     "manifests": manifests,
     "results": results,
     "ledgers": ledgers,
+    "exported": exported,
 }
 
 

@@ -158,6 +158,19 @@ def test_active_parameters_are_those_the_representation_depends_on(
     assert {id(p) for p in model.parameters() if p.grad is not None} == used
 
 
+def test_encoders_that_give_all_of_a_representation_alone(shape: ModelConfig, tiny_dataset: Dataset) -> None:
+    """What can be exported as an encoder per modality; of the other methods more is computed."""
+    batch, alone = tiny_dataset.train.batch(np.arange(4)), set()
+    for name, method in METHODS.items():
+        model = _built(name, shape, tiny_dataset).eval()
+        for output in method.outputs:
+            if (encoders := model.encoders_alone(output)) is not None:
+                alone.add((name, output))
+                got, expected = encoders.encode(batch, "none").parts, model.encode(batch, output).parts
+                assert all(torch.equal(*pair) for pair in zip(got, expected, strict=True))
+    assert alone == {("clip", "none"), ("cross_entropy", "none"), ("factorcl", "emb"), ("supcon", "none")}
+
+
 class _Watch(Recorder):
     """Keeps the parameters after every step."""
 

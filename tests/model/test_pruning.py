@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3ray.model import Keep, Pruning, Rule, Source
+from s3ray.model import Keep, Pruning, Rule, Source, ThresholdPruning
 from s3ray.model.draws import seed_of
 
 CPU = torch.device("cpu")
@@ -78,3 +78,29 @@ def test_random_keeps_every_pair_equally_often() -> None:
 def test_the_random_rule_has_a_seed_and_no_other_has(rule: Rule, seed: int | None) -> None:
     with pytest.raises(AssertionError, match="has a seed"):
         Pruning(ratio=0.5, pool=4, rule=rule, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("tenths", "threshold", "kept"),
+    [
+        (1, 0.45, {0}),
+        (2, 0.3, {0, 1, 2, 3}),  # three equal ones: with the first of them all are kept
+        (4, 0.3, {0, 1, 2, 3}),
+        (5, 0.15, {0, 1, 2, 3, 4}),
+        (10, 0.0, set(range(10))),  # weights of 0 are no smaller than any
+    ],
+)
+def test_a_fixed_threshold_lies_halfway_to_what_is_left_out(tenths: int, threshold: float, kept: set[int]) -> None:
+    weights_TK = torch.tensor([0.5, 0.4, 0.4, 0.4, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64).view(5, 2)
+    pruning = Pruning(ratio=tenths / 10, pool=5)
+    least = pruning.fixed_thresholds({"left": [weights_TK], "right": [weights_TK[:0]]})
+    assert least == {"left": pytest.approx(threshold)}
+    fixed = ThresholdPruning(ratio=tenths / 10, pool=1, least={"left": [0.0, least["left"]]})
+    keep = fixed.keep("left", 0, CPU)
+    assert len(keep.pairs(weights_TK, _never)) == 10  # of the first layer everything
+    assert set(keep.pairs(weights_TK, _never).tolist()) == kept
+
+
+def test_where_no_pair_is_kept_no_threshold_is_needed() -> None:
+    assert _pairs(ThresholdPruning(ratio=0.0, pool=1, least={}).keep("left", 0, CPU), 3) == set()
+    assert ThresholdPruning(ratio=1.0, pool=1, least={}).keep("left", 0, CPU).everything
