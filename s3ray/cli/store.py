@@ -85,8 +85,9 @@ def _plain(found: Found, *, deleted: bool) -> dict[str, object]:
 def _told(found: Found, *, deleted: bool) -> Iterator[str]:
     reasons = found.reasons()
     yield from _table([(why, *_sized(size)) for why, size in reasons.items()])
-    for sentence in found.unknown:
-        yield f"no result is deleted, since {sentence}"
+    if found.unknown:
+        yield "no result is deleted while it is not known who asks for it:"
+        yield from (f"  {sentence}" for sentence in found.unknown)
     size = sum(reasons.values(), NOTHING)
     if not reasons:
         yield "nothing to delete"
