@@ -105,6 +105,8 @@ def _page(
         for stage, counts in stages.items()
     ]
     on_page = [one for one in rendered if one.exhibit.on_page]
+    drawn = [_figures(one) for one in on_page if one.charts]
+    picture = drawn[0]["figures"].pop(0) if drawn else None  # stands beside the findings
     shown = {**tables(on_page), **beside}
     return environment.get_template("report.html.j2").render(
         info=info,
@@ -114,7 +116,8 @@ def _page(
         cost=cost,
         calls=[_predicted(call) for call in info.get("calls", ())],
         total=duration(sum(info["stage_seconds"].values())),
-        exhibits=[_figures(one) for one in on_page if one.charts],
+        picture=picture,
+        exhibits=drawn,
         searches=[_search(search) for search in searches],
         tables=[
             {"name": name, "title": t.title, "note": t.note, **_cells(t.shown, t.pinned)} for name, t in shown.items()

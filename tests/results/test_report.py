@@ -300,7 +300,8 @@ def test_tables_show_the_numbers_and_name_the_data_by_kind(page: Any) -> None:
 
 @in_chromium
 def test_the_run_is_told_with_kinds_counts_and_provenance(page: Any) -> None:
-    datasets, stages = (cells(page, table) for table in page.find_elements(By.TAG_NAME, "table")[:2])
+    tables = page.find_elements(By.CSS_SELECTOR, "#run ~ .scroll table")
+    datasets, stages = (cells(page, table) for table in tables[:2])
     assert datasets[["dataset", "data", "scale"]].to_numpy().tolist() == [
         ["digits", "embedded", "smoke"],
         ["latent_factors", "simulated", "smoke"],
