@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from s3ray.api.finished import FinishedStore
 from s3ray.data.dataset import Dataset
-from s3ray.errors import UserError
+from s3ray.errors import LostError, UserError
 from s3ray.execution import Event
 from s3ray.execution.provenance import planned_machine
 from s3ray.results.collect import study_of
@@ -24,7 +25,7 @@ from s3ray.search.calibration import Calibration, plan_calibrated
 from s3ray.store import Store
 from s3ray.store.names import FILE, await_gc, names_of, read_names, write_names
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
-from s3ray.sweep.budget import Budget
+from s3ray.sweep.budget import Budget, NoRoomError, Prices
 from s3ray.sweep.timing import between, duration
 from s3ray.terminal import Terminal
 from s3ray.traces import new_run
@@ -127,6 +128,7 @@ def execute(
     gpus_per_worker: float,
     verbose: bool,
     budget: Budget | None = None,
+    prices: Prices | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Ran:
     """`run` of a plan that has just been made; own data are calibrated before, which a budget pays for, but whole."""
@@ -134,24 +136,24 @@ def execute(
     say = partial(console.print, highlight=False, soft_wrap=True)
     settings = {"workers_per_trial": workers_per_trial, "gpus_per_worker": gpus_per_worker, "verbose": verbose}
 
-    def compute(plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
-        spent = time.monotonic() - started
-        return _compute(asking.looked_up(plan), store, console, calls, budget, spent, on_event, **settings)
+    def compute(what: str, plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
+        more = {"budget": budget, "spent": time.monotonic() - started, "prices": prices, "on_event": on_event}
+        return _compute(what, asking.looked_up(plan), store, console, calls, settings, more)
 
-    with _Asking(plan.sweep.name, store, say) as asking:
+    with _Asking(plan.sweep.name, store, say, calls) as asking:
         if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
-            calibration = calibration.after(*compute(calibration.plan, None), store)
+            calibration = calibration.after(*compute("calibration", calibration.plan, None), store)
             for line in calibration.told(store):
                 say(line)
             plan = make_plan(plan.sweep, calibration.settled(store), store, plan.machine)
             if plan.pending:
                 say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
-        plan, failures = compute(plan, budget)
+        plan, failures = compute("the sweep", plan, budget)
         left = [cell for cell in plan.pending if cell.cell not in failures]  # of no room in the budget
         if not left and (second := with_second_round(plan, store, failures.keys())) is not plan:
             without = f", without the {len(failures)} that failed" if failures else ""
             say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
-            plan, failures = compute(second, budget)
+            plan, failures = compute("its second round", second, budget)
         from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
 
         with (
@@ -160,7 +162,7 @@ def execute(
         ):
             results, written = write_results(plan, store, calls)
             if written:
-                asking.finished(results.study)
+                asking.finished(results.study, plan)
         if written:
             for answer in answers(results):
                 say(answer)
@@ -181,8 +183,10 @@ def execute(
 class _Asking:
     """What a call asks for is named while it goes on, and by its study for good, so that `s3ray gc` leaves it alone."""
 
-    def __init__(self, sweep: str, store: Store, say: Callable[..., None]) -> None:
-        self._store, self._say, self._call = store, say, new_run(sweep)
+    def __init__(self, sweep: str, store: Store, say: Callable[..., None], calls: list[dict[str, Any]]) -> None:
+        """`calls` gets an entry for all that was computed."""
+        self._store, self._say, self._call, self._calls = store, say, new_run(sweep), calls
+        self._fresh = set[str]()  # studies that had named nothing before
         self._names: dict[str, tuple[str, str | None]] = {}
 
     def __enter__(self) -> Self:
@@ -197,8 +201,7 @@ class _Asking:
         with store.explained("written", "make room or choose a place you may write to"):
             write_names(store, self._names, "runs", self._call, FILE)
             may_lack = await_gc(store, self._names, self._waiting)
-            study = ("results", study_of(plan), FILE)  # an earlier call's, too, as long as its tables stand there
-            write_names(store, {**(read_names(store, *study) or {}), **self._names}, *study)
+            self._add(study_of(plan))
         if not may_lack:
             return plan
         return replace(plan, committed=store.markers(run for cell in plan.cells for run in cell.runs))
@@ -206,28 +209,47 @@ class _Asking:
     def _waiting(self, who: str) -> None:
         self._say(f"s3ray gc is deleting what nobody asks for ({who}); waiting for it to end")
 
-    def finished(self, study: str) -> None:
-        """The tables of the study are this call's."""
-        write_names(self._store, self._names, "results", study, FILE)
+    def _add(self, study: str) -> None:
+        """To what earlier calls of the study asked for, as long as their tables stand there."""
+        earlier = read_names(self._store, "results", study, FILE)
+        if earlier is None:
+            self._fresh.add(study)
+        write_names(self._store, {**(earlier or {}), **self._names}, "results", study, FILE)
 
-    def __exit__(self, *_: object) -> None:
+    def finished(self, study: str, plan: Plan) -> None:
+        """The tables of the study are this call's, and, where something is left of it, perhaps earlier ones'."""
+        if plan.pending:
+            self._add(study)
+        else:
+            write_names(self._store, self._names, "results", study, FILE)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._store.drop_run(self._call)
+        if kind is not None and issubclass(kind, UserError) and not issubclass(kind, LostError) and not self._calls:
+            with suppress(OSError):
+                for study in self._fresh:  # refused before anything of it was computed
+                    if self._store.names("results", study) == [FILE]:
+                        self._store.drop("results", study)
 
 
 def _compute(
+    what: str,
     plan: Plan,
     store: Store,
     console: Console,
     calls: list[dict[str, Any]],
-    budget: Budget | None,
-    spent: float,
-    on_event: Callable[[Event], None] | None,
-    **settings: Any,
+    settings: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> tuple[Plan, Mapping[Cell, str]]:
     """Run what a plan misses; the plan as it then stands, and the cause per failed cell.
 
     Args:
         calls: gets what it took beside what was predicted.
+        settings: of `Execution`.
+        more: of `run_plan`.
+
+    Raises:
+        UserError: nothing was computed so far, and something stands in its way.
     """
     if not plan.pending:
         return plan, {}
@@ -238,7 +260,13 @@ def _compute(
     from s3ray.engine.run import run_plan
 
     say = partial(console.print, highlight=False, soft_wrap=True)
-    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, budget, spent, on_event)
+    try:
+        outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, **more)
+    except NoRoomError as error:
+        if not calls:
+            raise
+        say(f"{error}; what is there is written")
+        return plan, {}
     failures = outcome.failures
     per_cell = outcome.orchestration_seconds / outcome.cells
     busy = outcome.stage_seconds + outcome.orchestration_seconds
@@ -250,6 +278,7 @@ def _compute(
     )
     calls.append(
         {
+            "what": what,
             "cells": outcome.cells,
             "at_once": min(outcome.slots, outcome.cells),
             "predicted_seconds": [round(seconds, 1) for seconds in outcome.predicted],

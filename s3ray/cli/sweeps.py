@@ -8,8 +8,9 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +114,7 @@ def run_sweep(sweep: Sweep) -> None:
                 max_steps=max_steps,
             )
             console = Terminal(stderr=as_json)
-            print_plan(request.plan, request.store, console, workers_per_trial, gpus_per_worker, prices)
+            print_plan(request.plan, request.store, console, workers_per_trial)
             ran = execute(
                 request.plan,
                 request.store,
@@ -122,6 +123,7 @@ def run_sweep(sweep: Sweep) -> None:
                 gpus_per_worker=gpus_per_worker,
                 verbose=verbose,
                 budget=limit,
+                prices=prices,
                 on_event=(lambda event: _print_json(asdict(event))) if as_json else None,
             )
             if as_json:
@@ -173,6 +175,43 @@ def sweep(
     runpy.run_path(str(file), run_name="__main__")
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a plan takes on this machine, and what of it fits a budget.
+
+    Attributes:
+        shares: seconds of one worker, at least and at most.
+        wall: seconds until it ends, at least and at most.
+        price: in words; empty if none is asked for.
+        left_out: in words; empty if nothing is.
+    """
+
+    shares: tuple[float, float]
+    wall: tuple[float, float]
+    price: str
+    left_out: str
+
+    @classmethod
+    def of(
+        cls, plans: Sequence[Plan], workers: int, gpus_per_worker: float, prices: Prices | None, budget: Budget | None
+    ) -> Cost:
+        """Of the plan, or of those that it may become; prices and budget go by the first.
+
+        Raises:
+            UserError: the budget has room for no cell.
+        """
+        cpus, plan = len(os.sched_getaffinity(0)), plans[0]
+        shares = [sum(one.shares) for one in plans]
+        ranges = [one.wall_range(_slots(one, cpus, workers), workers) for one in plans]
+        groups = Groups(_slots(plan, cpus, workers), workers, gpus_per_worker)
+        return cls(
+            (min(shares), max(shares)),
+            (min(low for low, _ in ranges), max(high for _, high in ranges)),
+            prices.told(plan, groups) if prices else "",
+            budget.told(plan, budget.fitting(plan, groups)) if budget else "",
+        )
+
+
 def print_plan(
     plan: Plan,
     store: Store,
@@ -187,19 +226,23 @@ def print_plan(
 
     Args:
         prices: of the cloud that is asked for.
-        budget: what it has no room for is said; UserError if it has room for no cell.
+        budget: what it has no room for is said.
         most_results: of a stage that are looked at to say why.
+
+    Raises:
+        UserError: the budget has room for no cell.
     """
     from rich.table import Table
 
+    say = partial(console.print, highlight=False, soft_wrap=True)
     summary = plan.summary()
     cells = summary["cells"]
     print_study(plan, store, console)
     for sentence in too_small(plan.study) if plan.sweep.computes else ():
-        console.print(sentence, highlight=False, soft_wrap=True)
+        say(sentence)
     calibration = Calibration.of(plan.study, store, plan.machine) if plan.sweep.computes else None
     if calibration:
-        console.print(calibration.announced(), highlight=False, soft_wrap=True)
+        say(calibration.announced())
     table = Table(box=None, pad_edge=False)
     for column in ("", "naive", "unique", "cached", "to run"):
         table.add_column(column, justify="right" if column else "left")
@@ -208,29 +251,22 @@ def print_plan(
         table.add_row(stage, *(str(counts[key]) for key in ("naive", "unique", "cached", "to_run")))
     console.print(table)
     for line in reasons(plan, store, most_results):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
     if plan.sweep.then and plan.pending:
-        console.print("a second round of cells follows from what these come to", highlight=False, soft_wrap=True)
+        say("a second round of cells follows from what these come to")
     workers = max(workers_per_trial, 1)  # what is no number of workers is said when Ray would start
     if plan.pending:
         print_memory([plan, *([calibration.plan] if calibration else [])], console, workers)
+        plans = [plan, *(calibration.may_follow(plan.sweep, store) if calibration else [])]
+        cost = Cost.of(plans, workers, gpus_per_worker, prices, budget)
         cpus = len(os.sched_getaffinity(0))
-        plans = calibration.may_follow(plan.sweep, store) if calibration else [plan]
-        shares = [sum(one.shares) for one in plans]
-        ranges = [one.wall_range(_slots(one, cpus, workers), workers) for one in plans]
-        wall = between(min(low for low, _ in ranges), max(high for _, high in ranges))
-        console.print(
-            f"estimated {between(min(shares), max(shares))} of one worker; {wall} on this machine's "
+        say(
+            f"estimated {between(*cost.shares)} of one worker; {between(*cost.wall)} on this machine's "
             f"{cpus} CPU{'s' if cpus != 1 else ''}, start-up included"
-            + (", and calibration's own beside" if calibration else ""),
-            highlight=False,
-            soft_wrap=True,
+            + (", and calibration's own beside" if calibration else "")
         )
-        groups = Groups(_slots(plan, cpus, workers), workers, gpus_per_worker)
-        if prices:
-            console.print(prices.told(plan, groups), highlight=False, soft_wrap=True)
-        if budget and (left_out := budget.told(plan, budget.fitting(plan, groups))):
-            console.print(left_out, highlight=False, soft_wrap=True)
+        for line in filter(None, (cost.price, cost.left_out)):
+            say(line)
 
 
 def reasons(plan: Plan, store: Store, most_results: int | None = None) -> list[str]:
@@ -323,6 +359,8 @@ def plan(
     metric: MetricOption = "",
     no_calibration: CalibrationOption = False,
     max_steps: MaxStepsOption = None,
+    workers_per_trial: WorkersOption = 1,
+    gpus_per_worker: GpusOption = 0.0,
     budget: BudgetOption = "",
     cloud: CloudOption = "",
     output: Annotated[PlanFormat, typer.Option("--format")] = PlanFormat.text,
@@ -340,6 +378,7 @@ def plan(
             scale,
             storage,
             config,
+            gpus_per_worker,
             method=method,
             granularity=granularity,
             metric=metric,
@@ -347,12 +386,14 @@ def plan(
             max_steps=max_steps,
         )
         if output is PlanFormat.json:
-            wall = request.plan.wall_range(len(os.sched_getaffinity(0)))
             needed = round(largest(request.plan)[0])
+            cost = Cost.of([request.plan], max(workers_per_trial, 1), gpus_per_worker, prices, limit)
             summary = {
                 **request.plan.summary(),
-                "estimated_seconds_on_this_machine": [round(seconds, 1) for seconds in wall],
+                "estimated_seconds_on_this_machine": [round(seconds, 1) for seconds in cost.wall],
                 "memory_bytes_of_a_worker": needed,
+                "price": cost.price or None,
+                "left_out": cost.left_out or None,
             }
             if calibration := Calibration.of(request.plan.study, request.store, request.plan.machine):
                 may_follow = calibration.may_follow(request.plan.sweep, request.store)
@@ -361,7 +402,16 @@ def plan(
                 summary["estimated_worker_seconds_after_calibration"] = [min(seconds), max(seconds)]
             print(json.dumps(summary, indent=2))
         else:
-            print_plan(request.plan, request.store, Terminal(), prices=prices, budget=limit, most_results=None)
+            print_plan(
+                request.plan,
+                request.store,
+                Terminal(),
+                workers_per_trial,
+                gpus_per_worker,
+                prices,
+                limit,
+                most_results=None,
+            )
 
 
 def planned(

@@ -45,7 +45,7 @@ from s3ray.store.claims import RENEW_SECONDS
 from s3ray.store.leftovers import clear_leftovers
 from s3ray.store.names import FILE, names_of, write_names
 from s3ray.sweep import Cell, CellPlan, Plan, make_plan, packed, timing
-from s3ray.sweep.budget import Budget, Groups
+from s3ray.sweep.budget import Budget, Groups, Prices
 from s3ray.sweep.memory import largest
 from s3ray.sweep.plan import schedule, worked_last
 from s3ray.sweep.timing import Experience, Took, between
@@ -80,6 +80,7 @@ def run_plan(
     console: Console,
     budget: Budget | None = None,
     spent: float = 0.0,
+    prices: Prices | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Outcome:
     """Run what `plan` misses; returns when every pending cell is committed or has failed.
@@ -88,10 +89,12 @@ def run_plan(
         data: the datasets by name, published to the store for the workers.
         budget: cells for which it has no room are left out.
         spent: seconds of it that are gone.
+        prices: of the cloud that it runs on; then what it costs is said.
         on_event: told whatever happens to a cell.
 
     Raises:
-        UserError: the plan cannot run on this cluster or with this storage, or the budget has room for no cell.
+        UserError: the plan cannot run on this cluster or with this storage; NoRoomError: the budget has room for no
+            cell.
         LostError: Ray or the storage is gone.
     """
     if not plan.pending:
@@ -113,6 +116,8 @@ def run_plan(
             whole, plan = plan, budget.fitting(plan, groups(capacity), spent)
             if left_out := budget.told(whole, plan):
                 console.print(left_out, highlight=False, soft_wrap=True)
+        if prices is not None:
+            console.print(prices.told(plan, groups(capacity)), highlight=False, soft_wrap=True)
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
@@ -166,15 +171,17 @@ def run_plan(
     seconds = time.monotonic() - started
     if not failures:
         with suppress(OSError):  # the next plan estimates worse
-            _remember(plan, after, packs, slots, execution.workers_per_trial, seconds, store)
+            remember(plan, after, packs, slots, execution.workers_per_trial, seconds, store)
     return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending), predicted)
 
 
-def _remember(
+def remember(
     before: Plan, after: Plan, packs: list[Pack], slots: int, workers: int, seconds: float, store: Store
 ) -> None:
     """Keep what stages and starts took, for the plans to come."""
-    fresh = {identity: after.committed[identity] for identity in after.committed.keys() - before.committed.keys()}
+    # Of this run's own cells: others may have worked on the same sweep.
+    asked = {run.identity for pack in packs for cell in pack.cells for run in cell.runs}
+    fresh = {name: after.committed[name] for name in asked & after.committed.keys() - before.committed.keys()}
     machine = worked_last(fresh.values())
     if machine is None:
         return

@@ -132,8 +132,8 @@ def _page(
 
 def _predicted(call: Mapping[str, Any]) -> str:
     return (
-        f"What ran last: {call['cells']} cells, {call['at_once']} at a time, in {duration(call['seconds'])}; "
-        f"{between(*call['predicted_seconds'])} had been predicted."
+        f"Computed last, of {call['what']}: {call['cells']} cells, {call['at_once']} at a time, in "
+        f"{duration(call['seconds'])}; {between(*call['predicted_seconds'])} had been predicted."
     )
 
 

@@ -24,6 +24,10 @@ from s3ray.sweep.timing import duration
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
+class NoRoomError(UserError):
+    """A budget has not even room for one cell."""
+
+
 @dataclass(frozen=True)
 class Groups:
     """The worker groups that run a plan.
@@ -135,28 +139,31 @@ class Budget:
             spent: seconds of it that are gone.
 
         Raises:
-            UserError: not even one fits.
+            NoRoomError: not even one fits.
         """
         order = _by_seed(plan)
+
+        def needed(count: int) -> float:
+            """Seconds, at most; by one margin, lest what more cells tell of the others makes them fit."""
+            return plan.margin * _with(plan, order[:count]).wall_seconds(groups.slots, groups.workers) + spent
+
         room, too_many = 0, len(order) + 1
         while too_many - room > 1:
             middle = (room + too_many) // 2
-            tried = _with(plan, order[:middle])
-            if self._needed(tried.wall_range(groups.slots, groups.workers)[1] + spent, groups) <= self.most:
+            if self._price(needed(middle), groups) <= self.most:
                 room = middle
             else:
                 too_many = middle
         if order and not room:
-            one = _with(plan, order[:1]).wall_range(groups.slots, groups.workers)[1] + spent
-            needs = duration(one) if self.prices is None else f"${self.prices.dollars(one, groups):.2f}"
-            gone = f", {duration(spent)} spent before" if spent else ""
-            raise UserError(
+            needs = f"${self._price(needed(1), groups):.2f}" if self.prices else duration(needed(1))
+            gone = f", {duration(spent)} spent before" if spent >= 1 else ""
+            raise NoRoomError(
                 f"--budget {self.text}: has no room for one cell, {order[0].cell}, which may take {needs}{gone}; give "
                 f"more, or leave it out"
             )
         return _with(plan, order[:room])
 
-    def _needed(self, seconds: float, groups: Groups) -> float:
+    def _price(self, seconds: float, groups: Groups) -> float:
         return seconds if self.prices is None else self.prices.dollars(seconds, groups)
 
     def told(self, whole: Plan, plan: Plan) -> str:

@@ -185,20 +185,21 @@ class Plan:
 
     @cached_property
     def _measured(self) -> Mapping[str, timing.Took]:
-        """Per stage, of the plan's own runs on this kind of machine, and of others'."""
-        found = {stage: self.experience.stages.get(stage, timing.Took()) for stage in STAGES}
+        """Per stage, of the plan's own runs on this kind of machine; where these are few, with what others took."""
+        own = dict.fromkeys(STAGES, timing.Took())
         for identity, estimate in self.estimates.items():
             marker = self.committed.get(identity)
             if marker is not None and marker.machine == self.runs_on:
-                found[marker.stage] += timing.Took(marker.seconds * marker.workers, estimate)
-        return found
+                own[marker.stage] += timing.Took(marker.seconds * marker.workers, estimate)
+        known = self.experience.stages
+        return {stage: took if took.is_known else took + known.get(stage, timing.Took()) for stage, took in own.items()}
 
     @cached_property
     def estimates(self) -> Mapping[str, float]:
         """Seconds of every run by identity, before anything is corrected."""
         return {identity: seconds for cell in self.cells for identity, seconds in cell.seconds.items()}
 
-    @property
+    @cached_property
     def runs_on(self) -> str | None:
         """The kind of machine whose measurements count."""
         return self.machine or worked_last(self.committed.values())
@@ -227,12 +228,12 @@ class Plan:
 
     def wall_range(self, slots: int, workers: int = 1) -> tuple[float, float]:
         """Seconds at least and at most, by what is known of this kind of machine."""
-        seconds, margin = self.wall_seconds(slots, workers), self._margin
-        return seconds / margin, seconds * margin
+        seconds = self.wall_seconds(slots, workers)
+        return seconds / self.margin, seconds * self.margin
 
-    @property
-    def _margin(self) -> float:
-        """Of what is said about time; a stage that takes little of it may be unknown."""
+    @cached_property
+    def margin(self) -> float:
+        """A run takes from 1 / margin to margin times what is said; a stage that takes little of it may be unknown."""
         left: Counter[str] = Counter()
         for cell in self.pending:
             left.update({run.stage.name: cell.seconds[run.identity] for run in cell.missing(self.committed)})

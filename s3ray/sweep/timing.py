@@ -21,9 +21,10 @@ RAY_SECONDS, GROUP_SECONDS = 20.0, 20.0
 # Seconds of estimated work that a correction needs to count as much as what was known before: the first stages of a
 # worker group also import and warm up, some three seconds.
 _PRIOR_SECONDS = 10.0
-# A run takes from 1 / MARGIN to MARGIN times what is said of it: what estimates were off by on machines that had done
-# nothing yet, and on those that had. UNKNOWN: the estimates were made on another machine.
+# `Plan.margin` on machines that had done nothing yet, whose estimates were made on another one, and on those that had.
 UNKNOWN_MARGIN, KNOWN_MARGIN = 2.0, 1.25
+# Starts that take more times what was estimated waited for machines or for others' work: they say nothing of the next.
+MOST_STARTS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,14 @@ class Experience:
         return cls()
 
     def with_run(self, stages: Iterable[tuple[str, Took]], starts: Took) -> Experience:
-        """What is known after another run; it counts twice as much as all before."""
-        known = {stage: took.times(0.5) for stage, took in self.stages.items()}
+        """What is known after another run: what was known of the same before counts half as much as it did."""
+        fresh: dict[str, Took] = {}
         for stage, took in stages:
-            known[stage] = known.get(stage, Took()) + took
-        return Experience(known, self.starts.times(0.5) + starts)
+            fresh[stage] = fresh.get(stage, Took()) + took
+        known = {stage: took + self.stages.get(stage, Took()).times(0.5) for stage, took in fresh.items()}
+        if starts.measured > MOST_STARTS * starts.estimated:
+            return Experience({**self.stages, **known}, self.starts)
+        return Experience({**self.stages, **known}, self.starts.times(0.5) + starts)
 
     def save(self, store: Store, machine: str) -> None:
         store.write(json.dumps(signed({"machine": machine, **asdict(self)}), indent=1), "timing", _file(machine))

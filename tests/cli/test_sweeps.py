@@ -158,6 +158,12 @@ def test_plan_with_a_budget_and_a_cloud(tmp_path: Path) -> None:
     *_, price, left_out = s3ray(*plan, "--cloud", "aws", "--budget", "4min").output.splitlines()
     assert price.startswith("on aws $0.0")
     assert re.match(r"--budget 4min: has room for \d+ of 18 cells; left out are digits χ=", left_out)
+    summary = json.loads(s3ray(*plan, "--cloud", "aws", "--budget", "4min", "--format", "json").output)
+    assert (summary["price"], summary["left_out"]) == (price, left_out)
+    *_, price = s3ray(*plan, "--cloud", "gcp", "--gpus-per-worker", "1").output.splitlines()
+    assert "with 2 g2-standard-4" in price  # one GPU each
+    for form in ("json", "text"):
+        assert s3ray(*plan, "--budget", "1s", "--format", form).exit_code == 2
     too_little = s3ray(*plan, "--budget", "1s")
     assert too_little.exit_code == 2
     assert too_little.stderr.startswith("error: --budget 1s: has no room for one cell, digits χ=2 batch=64 seed=0, ")
@@ -297,7 +303,7 @@ def test_your_own_data_from_nothing_to_curves_and_again_from_the_store(tmp_path:
     first = sweep(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
     assert f"{9 - len(done)} cells done, 0 failed in " in first.stdout
-    assert "What ran last: " in Path(end["report"]).read_text()
+    assert "Computed last, of the sweep: " in Path(end["report"]).read_text()
     (results,) = (tmp_path / "store" / "results").iterdir()
     assert first.stdout.splitlines()[-1] == f"report: {results}/index.html"
     assert {

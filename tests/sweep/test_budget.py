@@ -8,14 +8,17 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from s3ray.data.dataset import Dataset
 from s3ray.data.facts import DataFacts
+from s3ray.engine.run import remember
+from s3ray.engine.worker import Pack
 from s3ray.errors import UserError
 from s3ray.settings import settings_for
-from s3ray.store import Store
+from s3ray.store import Marker, Store
 from s3ray.sweep import Cell, Plan, Study, StudyDataset, Sweep, make_plan, timing
 from s3ray.sweep.budget import Budget, Groups, Prices
 from s3ray.sweep.timing import Experience, Took
@@ -155,8 +158,16 @@ def test_the_latest_runs_of_a_machine_count_most() -> None:
     known = Experience()
     for seconds in (100.0, 100.0, 400.0):
         known = known.with_run([("probe", Took(seconds, 100.0))], Took(seconds, 100.0))
-    assert known.stages["probe"] == known.starts == Took(475.0, 175.0)
-    assert known.with_run([], Took()).stages["probe"] == Took(237.5, 87.5)
+    assert known.stages["probe"] == Took(475.0, 175.0)
+    assert known.with_run([("selection", Took(1.0, 1.0))], Took()).stages["probe"] == known.stages["probe"]
+    several = Experience().with_run([("probe", Took(1.0, 2.0)), ("probe", Took(3.0, 4.0))], Took(5.0, 6.0))
+    assert several.stages == {"probe": Took(4.0, 6.0)}
+
+
+def test_a_start_that_waited_for_machines_says_nothing_of_the_next() -> None:
+    known = Experience().with_run([], Took(50.0, 40.0))
+    assert known.with_run([("probe", Took(1.0, 1.0))], Took(600.0, 40.0)).starts == known.starts
+    assert known.with_run([], Took(100.0, 40.0)).starts == Took(125.0, 60.0)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "\0", json.dumps({"stages": {}, "starts": {}, "digest": "x"})])
@@ -166,3 +177,35 @@ def test_experience_that_is_damaged_is_none(store: Store, content: str) -> None:
     (file,) = store.names("timing")
     store.write(content, "timing", file)
     assert Experience.load(store, "cpu here") == Experience()
+
+
+def test_what_others_of_the_same_sweep_did_meanwhile_is_no_experience_of_this_run(
+    tiny_dataset: Dataset, store: Store, plan: Plan
+) -> None:
+    """A trimmed run beside another sweep's: the others' cells are in what counts afterwards."""
+    trimmed = Budget.of(f"{needed(plan, 2) + 0.01:.2f}s").fitting(plan, ONE)
+    assert len(trimmed.cells) == 2
+    own = {run.identity: run for cell in trimmed.cells for run in cell.runs}
+    provenance = {"machine": "cpu here"}
+    commit_all(store, [(run, {"rows": b"1"}) for cell in plan.cells for run in cell.runs], provenance=provenance)
+    packs = [Pack("pack-000", "run", trimmed.cells, store.uri, 60.0, conditions=True)]
+    remember(trimmed, plan_of(tiny_dataset, store), packs, 1, 1, 100.0, store)
+    stages = Experience.load(store, "cpu here").stages
+    assert sum(took.measured for took in stages.values()) == pytest.approx(len(own))  # a second each
+
+
+def test_a_kind_of_machine_that_is_not_known_is_looked_for_once(tiny_dataset: Dataset, store: Store) -> None:
+    """It took the latest of all markers again for every marker."""
+    plan = plan_of(tiny_dataset, store, machine=None)
+    commit_all(store, [(run, {}) for cell in plan.cells for run in cell.runs])
+    again = plan_of(tiny_dataset, store, machine=None)
+    looks: list[int] = []
+
+    class Counted(dict[str, Marker]):
+        def values(self) -> Any:
+            looks.append(1)
+            return super().values()
+
+    counted = dataclasses.replace(again, committed=Counted(again.committed))
+    assert counted.speeds
+    assert len(looks) == 1
