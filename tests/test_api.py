@@ -29,7 +29,7 @@ from s3ray.execution.stored import stored
 from s3ray.model import Encoding
 from s3ray.stages.encode import encode_split
 from s3ray.store import Store
-from s3ray.sweep import STAGES
+from s3ray.sweep import STAGES, make_plan
 from short_sweep import SHORT, fill
 from toy_runs import commit, overwrite, toy_run
 
@@ -524,3 +524,37 @@ def test_a_certificate_of_nothing_or_in_somebodys_folder(finished: FinishedStore
     with pytest.raises(UserError, match="is somebody's own; choose another folder"):
         certify(finished, Store(str(tmp_path)), sample=0)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def budgeted(data: Dataset, store: FinishedStore, **more: Any) -> s3ray.Ran:
+    """A sweep of one cell, and of another one that follows from it, within a second, which no cell takes."""
+    sweep = s3ray.Sweep("two", lambda study: [study.cell("tiny", 2, 8, 0)], ("none",), **more)
+    return s3ray.run(make_plan(sweep, s3ray.study([data], overrides=SHORT), store.store), store, budget=ONE_SECOND)
+
+
+ONE_SECOND = s3ray.Budget.of("1s")
+
+
+@pytest.mark.ray
+def test_a_sweep_that_is_refused_leaves_nothing_that_names_results(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    store = s3ray.open_store(str(tmp_path))
+    with pytest.raises(UserError, match="--budget 1s: has no room for one cell, tiny χ=2 batch=8 seed=0, "):
+        budgeted(tiny_dataset, store)
+    assert store.store.folders("results") == store.store.folders("runs") == []
+
+
+@pytest.mark.ray
+def test_a_second_round_for_which_there_is_no_room_costs_the_first_nothing(
+    tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = s3ray.open_store(str(tmp_path))
+    alone = s3ray.Sweep("one", lambda study: [study.cell("tiny", 2, 8, 0)], ("none",))
+    fill(store, alone, tiny_dataset, SHORT)
+    ran = budgeted(tiny_dataset, store, then=lambda study, results: [study.cell("tiny", 2, 8, 1)])
+    told = capsys.readouterr().out
+    assert "second round: 1 cells that follow from the first" in told
+    assert "has no room for one cell, tiny χ=2 batch=8 seed=1, " in told
+    assert ran.failures == {}
+    assert ran.study is not None
+    assert ran.study.startswith("two-")
+    assert set(store.rows("two")["seed"]) == {0}

@@ -149,11 +149,13 @@ def execute(
             if plan.pending:
                 say(f"with what was chosen: {len(plan.pending)} cells, {duration(sum(plan.shares))} of one worker")
         plan, failures = compute("the sweep", plan, budget)
-        left = [cell for cell in plan.pending if cell.cell not in failures]  # of no room in the budget
-        if not left and (second := with_second_round(plan, store, failures.keys())) is not plan:
+        if (second := with_second_round(plan, store, failures.keys())) is not plan:
             without = f", without the {len(failures)} that failed" if failures else ""
             say(f"second round: {len(second.cells) - len(plan.cells)} cells that follow from the first{without}")
-            plan, failures = compute("its second round", second, budget)
+            try:
+                plan, failures = compute("its second round", second, budget)
+            except NoRoomError as error:  # what the first has found is worth its tables
+                say(f"{error}; what is there is written")
         from s3ray.results.report import write_results  # plotly and matplotlib, which nothing else of a run needs
 
         with (
@@ -246,10 +248,7 @@ def _compute(
     Args:
         calls: gets what it took beside what was predicted.
         settings: of `Execution`.
-        more: of `run_plan`.
-
-    Raises:
-        UserError: nothing was computed so far, and something stands in its way.
+        more: of `run_plan`, whose errors it raises.
     """
     if not plan.pending:
         return plan, {}
@@ -260,13 +259,7 @@ def _compute(
     from s3ray.engine.run import run_plan
 
     say = partial(console.print, highlight=False, soft_wrap=True)
-    try:
-        outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, **more)
-    except NoRoomError as error:
-        if not calls:
-            raise
-        say(f"{error}; what is there is written")
-        return plan, {}
+    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, **more)
     failures = outcome.failures
     per_cell = outcome.orchestration_seconds / outcome.cells
     busy = outcome.stage_seconds + outcome.orchestration_seconds
