@@ -10,7 +10,7 @@ from s3ray.cli.audit import audit, certify
 from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
 from s3ray.cli.options import VersionOption
-from s3ray.cli.results import compare, diff, params, report, results, tensorboard
+from s3ray.cli.results import compare, diff, params, push, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
 from s3ray.cli.sweeps import plan, run_sweep, sweep
@@ -33,6 +33,7 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     audit: "audit --storage storage --sample 3",
     certify: "certify certificate --storage storage",
     tensorboard: "tensorboard --storage storage",
+    push: "push --mlflow http://localhost:5000 --storage storage",
 }
 
 app = typer.Typer(
