@@ -21,7 +21,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +38,7 @@ from s3ray.execution.drift import ROWS
 from s3ray.methods import S3
 from s3ray.results.collect import Results
 from s3ray.settings import flattened
-from s3ray.store import Claims, HeldError, Marker, Store, holds_credentials
+from s3ray.store import Claims, DamagedError, HeldError, Marker, Store, holds_credentials
 from s3ray.sweep import Cell
 from s3ray.sweep.grid import JOINED
 
@@ -165,14 +165,14 @@ def _explained(uri: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Of a failure the innermost cause, in one line."""
+    """Of a failure the innermost cause, in one line: what the client says of a connection fills a screen."""
     causes = [error]
     while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None and inner not in causes:
         causes.append(inner)
     for cause in reversed(causes):
         if isinstance(cause, TimeoutError):
             return "does not answer in time"
-        if isinstance(cause, OSError) and cause.strerror:
+        if isinstance(cause, OSError) and cause.strerror and cause is not error:
             return f"cannot be reached ({cause.strerror})"
     line = " ".join(str(error).split()) or type(error).__name__
     return f"failed ({line[:200]}{'…' if len(line) > 200 else ''})"
@@ -198,6 +198,9 @@ class _Push:
             counts[self._cell(experiment, parent, there, cell, rows)] += 1
         address = f"{self.uri}/#/experiments/{experiment}/runs/{parent}"
         return Pushed(address, **counts, left_out=tuple(self.left_out))
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return self.store.explained("read", "check the place and your access to it")
 
     def _experiment(self) -> str:
         """Of the sweep, or that which the environment names for MLflow."""
@@ -238,7 +241,9 @@ class _Push:
             for name in info["files"]:
                 file = Path(scratch, name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(self.store.read_listed(info, name, "results", self.results.study))
+                with self._reading():
+                    content = self.store.read_listed(info, name, "results", self.results.study)
+                file.write_bytes(content)
             self.client.log_artifacts(identity, scratch)
         self._finish(identity, digest)
         return identity
@@ -248,7 +253,8 @@ class _Push:
     ) -> str:
         """A cell's run: `added`, `completed` or `unchanged`."""
         controls = _of_cell(self.results.controls, cell)
-        stages = self._stages(rows)
+        with self._reading():
+            stages = self._stages(rows)
         training = stages.get(_TRAINING)
         identity = training.identity if training else rows["trained_identity"].iloc[0]
         digest = digest_of({"runs": sorted({*rows["identity"], *controls.get("identity", []), *stages})})
@@ -320,10 +326,12 @@ class _Push:
         """What training measured per step, at the time of its commit: that of a step is not known."""
         for name, marker in stages.items():
             try:
-                table = pd.read_parquet(io.BytesIO(self.store.payload(marker, ROWS)))
-            except (UserError, FileNotFoundError) as error:
+                with self._reading():
+                    content = self.store.payload(marker, ROWS)
+            except DamagedError as error:
                 self.left_out.append(str(error))
                 continue
+            table = pd.read_parquet(io.BytesIO(content))
             shown = table.iloc[sorted({round(i) for i in np.linspace(0, len(table) - 1, min(len(table), _STEPS))})]
             when = _milliseconds(marker.committed_at)
             for column in shown.columns.drop("step"):

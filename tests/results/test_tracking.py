@@ -146,7 +146,18 @@ def test_a_study_is_pushed_once_and_completed(
     assert (unchanged.added, unchanged.completed, unchanged.unchanged) == (0, 0, cells)
     # What a push that was cut short has written already is not there twice.
     client.set_tag(cell.info.run_id, "s3ray.content", "")
-    assert push(results, study.store, server).completed == 1
+    ours = results.rows[results.rows["method"] == "s3"]
+    selection = study.store.marker_of(*ours[["trained_stage", "trained_identity"]].iloc[-1])
+    place = ("artifacts", selection.stage, selection.identity, selection.attempt, "rows.parquet")
+    content = study.store.read(*place)
+    study.store.write(content[::-1], *place)
+    (damaged,) = push(results, study.store, server).left_out
+    assert "rows.parquet: damaged, and set aside" in damaged
+    attempt = Path(study.store.path(*place[:-1]))
+    attempt.with_name(f"{attempt.name}.damaged").rename(attempt)
+    study.store.write(content, *place)
+    mended = push(results, study.store, server)
+    assert (mended.completed, mended.left_out) == (1, ())
     assert runs(client, "s3ray/tables").keys() == there.keys()
     assert len(history(cell, "training/loss")) == made_up.STEPS
 
