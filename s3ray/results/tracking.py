@@ -1,10 +1,10 @@
 """A study's results in MLflow: a run for the study, with report and tables, and below it a run per cell.
 
     experiment s3ray/<sweep>
-      <study>                            report, figures and tables as artifacts
-        <cell> (<kind> data)             settings as parameters; metrics, and all rows as rows.csv and controls.csv
-          test_accuracy/<branch>         at step 1000 p: at p = 1 last, which MLflow's tables show
-          <stage>/…, <stage> <branch>/…  loss, its terms and router entropies per training step
+      <study>                                report, figures and tables as artifacts
+        <cell> (<kind> data)                 settings as parameters; metrics, and all rows as rows.csv and controls.csv
+          test_accuracy/<branch>             at step 1000 p: at p = 1 last, which MLflow's tables show
+          training/…, selection <branch>/…   loss, its terms and router entropies per step
 
 MLflow has no keys of its own: runs are found by their tags. What is in a run is told by a digest, written last, so that
 another push leaves it alone, or completes it. A metric that is there with step, time and value is not added again by a
@@ -14,6 +14,7 @@ server with a database, and times are those of commits: what a push that was cut
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import importlib.util
 import io
 import math
@@ -24,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -50,7 +50,6 @@ _CELL = [field.name for field in fields(Cell)]
 _STEPS = 250  # of a training that are pushed, evenly spaced: a server takes some 4,000 metrics a second
 _TRAINING = "training"
 _LONGEST = 6000  # characters of a parameter that MLflow takes
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 # MLflow takes these from the environment alone; what the user has set stays.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds until a server is said not to answer
@@ -86,21 +85,20 @@ class Pushed:
 
 def check(uri: str) -> None:
     """UserError for what can be no server's address, one with credentials in it, or if MLflow is not installed."""
+    example = "give a tracking server's, such as http://localhost:5000"
     try:
         parts = urlsplit(uri)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        raise UserError("--mlflow: is no address; give a tracking server's, such as http://localhost:5000") from None
-    if holds_credentials(parts):
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # what it is may hold credentials
+        raise UserError(f"--mlflow: is no address; {example}") from None
+    if "@" in uri or holds_credentials(parts):
         raise UserError(
-            f"--mlflow {parts.scheme}://…: holds credentials, which dashboards would show; give them as "
-            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            "--mlflow: the URI holds credentials, which dashboards would show; give them as MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, or as MLFLOW_TRACKING_TOKEN"
         )
-    if not is_address:
-        raise UserError(
-            f"--mlflow {uri.partition('?')[0]}: is no server's address; give a tracking server's, such as "
-            f"http://localhost:5000"
-        )
+    if not is_address or parts.query or parts.fragment:
+        shown = uri.partition("?")[0]  # of a parameter that nobody knows it is not known whether it is secret
+        raise UserError(f"--mlflow {shown}: is no server's address; {example}")
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("--mlflow: MLflow's client is not installed; pip install 'mlflow-skinny>=3.17,<4'")
 
@@ -124,7 +122,7 @@ def push(results: Results, store: Store, uri: str) -> Pushed:
     with _environment(_ENVIRONMENT), _explained(uri), _alone(results.study, store, uri) as holds:
         from mlflow import MlflowClient
 
-        return _Push(MlflowClient(tracking_uri=uri), results, store, uri, holds).run()
+        return _Push(MlflowClient(tracking_uri=uri), results, store, holds).run(uri)
 
 
 @contextmanager
@@ -181,22 +179,21 @@ def _reason(error: BaseException) -> str:
 class _Push:
     """One push of a study."""
 
-    def __init__(
-        self, client: MlflowClient, results: Results, store: Store, uri: str, holds: Callable[[], bool]
-    ) -> None:
-        self.client, self.results, self.store, self.uri, self.holds = client, results, store, uri, holds
+    def __init__(self, client: MlflowClient, results: Results, store: Store, holds: Callable[[], bool]) -> None:
+        """Ask the server what is there."""
+        self.client, self.results, self.store, self.holds = client, results, store, holds
+        self.experiment = self._experiment()
+        self.there = self._there()
         self.left_out: list[str] = []
 
-    def run(self) -> Pushed:
-        experiment = self._experiment()
-        there = self._there(experiment)
-        parent = self._study(experiment, there.get(("", "")))
+    def run(self, uri: str) -> Pushed:
+        parent = self._study()
         counts = {"added": 0, "completed": 0, "unchanged": 0}
         for cell, rows in _by_cell(self.results.rows):
             if not self.holds():
                 raise UserError(f"{self.results.study}: another push has taken over; wait for it to end")
-            counts[self._cell(experiment, parent, there, cell, rows)] += 1
-        address = f"{self.uri}/#/experiments/{experiment}/runs/{parent}"
+            counts[self._cell(parent, cell, rows)] += 1
+        address = f"{uri}/#/experiments/{self.experiment}/runs/{parent}"
         return Pushed(address, **counts, left_out=tuple(self.left_out))
 
     def _reading(self) -> AbstractContextManager[None]:
@@ -208,24 +205,25 @@ class _Push:
         found = self.client.get_experiment_by_name(name)
         return str(found.experiment_id if found else self.client.create_experiment(name))
 
-    def _there(self, experiment: str) -> dict[tuple[str, str], Run]:
+    def _there(self) -> dict[tuple[str, str], Run]:
         """The study's runs by cell and identity, both empty of its own; of several, which a race left, the first."""
         found: dict[tuple[str, str], Run] = {}
         token: str | None = None
         while True:
             asked = f"tags.`s3ray.study` = '{self.results.study}'"
-            page = self.client.search_runs([experiment], asked, order_by=["start_time DESC"], page_token=token)
+            page = self.client.search_runs([self.experiment], asked, order_by=["start_time DESC"], page_token=token)
             for run in page:
                 tags = run.data.tags
                 found[tags.get("s3ray.cell", ""), tags.get("s3ray.identity", "")] = run
             if not (token := page.token):
                 return found
 
-    def _study(self, experiment: str, there: Run | None) -> str:
+    def _study(self) -> str:
         """Its run, with its files."""
         info, digest = self.results.info, digest_of(self.results.info["files"])
-        if there is not None and there.data.tags.get("s3ray.content") == digest:
-            return str(there.info.run_id)
+        run = self.there.get(("", ""))
+        if run is not None and run.data.tags.get("s3ray.content") == digest:
+            return str(run.info.run_id)
         datasets = {name: facts["kind"] for name, facts in info["datasets"].items()}
         tags = {
             "s3ray.study": self.results.study,
@@ -234,9 +232,8 @@ class _Push:
             "s3ray.datasets": ", ".join(f"{name} ({kind} data)" for name, kind in datasets.items()),
             "mlflow.note.content": f"{info['title']}\n\nThe report is `index.html` among the artifacts.",
         }
-        run = there or self.client.create_run(experiment, tags=tags, run_name=self.results.study)
-        identity = str(run.info.run_id)
-        self._log(identity, parameters=flattened(info["overrides"]))
+        run = run or self.client.create_run(self.experiment, run_name=self.results.study, tags=tags)
+        self._log(run, tags, flattened(info.get("overrides", {})))
         with tempfile.TemporaryDirectory(prefix="s3ray-push-") as scratch:
             for name in info["files"]:
                 file = Path(scratch, name)
@@ -244,13 +241,11 @@ class _Push:
                 with self._reading():
                     content = self.store.read_listed(info, name, "results", self.results.study)
                 file.write_bytes(content)
-            self.client.log_artifacts(identity, scratch)
-        self._finish(identity, digest)
-        return identity
+            self.client.log_artifacts(run.info.run_id, scratch)
+        self._finish(run, digest)
+        return str(run.info.run_id)
 
-    def _cell(
-        self, experiment: str, parent: str, there: Mapping[tuple[str, str], Run], cell: Cell, rows: pd.DataFrame
-    ) -> str:
+    def _cell(self, parent: str, cell: Cell, rows: pd.DataFrame) -> str:
         """A cell's run: `added`, `completed` or `unchanged`."""
         controls = _of_cell(self.results.controls, cell)
         with self._reading():
@@ -258,53 +253,51 @@ class _Push:
         training = stages.get(_TRAINING)
         identity = training.identity if training else rows["trained_identity"].iloc[0]
         digest = digest_of({"runs": sorted({*rows["identity"], *controls.get("identity", []), *stages})})
-        run = there.get((str(cell), identity))
-        if run is not None and run.data.tags.get("s3ray.content") == digest:
+        tags = self._tags(cell, rows) | {"s3ray.identity": identity, "mlflow.parentRunId": parent}
+        there = self.there.get((str(cell), identity))
+        if there is not None and (tags | {"s3ray.content": digest}).items() <= there.data.tags.items():
             return "unchanged"
-        run_id = str((run or self._new(experiment, parent, cell, identity, rows)).info.run_id)
         damaged = len(self.left_out)
-        self._log(run_id, [*_accuracies(rows), *self._curves(stages)], self._parameters(cell))
+        began, ended = (_milliseconds(time) for time in (rows["committed_at"].min(), rows["committed_at"].max()))
+        name = f"{cell} ({rows['kind'].iloc[0]} data)"
+        run = there or self.client.create_run(self.experiment, start_time=began, run_name=name, tags=tags)
+        self._log(run, tags, self._parameters(cell), [*_accuracies(rows), *self._curves(stages)])
         for name, table in (("rows", rows), ("controls", controls)):
             if len(table):
                 text = table.drop(columns="correct", errors="ignore").to_csv(index=False)
-                self.client.log_text(run_id, text, f"{name}.csv")
-        self._finish(run_id, digest if len(self.left_out) == damaged else "", _milliseconds(rows["committed_at"].max()))
-        return "completed" if run else "added"
+                self.client.log_text(run.info.run_id, text, f"{name}.csv")
+        self._finish(run, digest if len(self.left_out) == damaged else "", ended)
+        return "completed" if there else "added"
 
-    def _new(self, experiment: str, parent: str, cell: Cell, identity: str, rows: pd.DataFrame) -> Run:
-        kind = rows["kind"].iloc[0]
+    def _tags(self, cell: Cell, rows: pd.DataFrame) -> dict[str, str]:
         revisions = sorted(set(rows["code_revision"].dropna()))
         tags = {
             "s3ray.study": self.results.study,
             "s3ray.cell": str(cell),
-            "s3ray.identity": identity,
             "s3ray.dataset": cell.dataset,
-            "s3ray.kind": kind,
+            "s3ray.kind": rows["kind"].iloc[0],
             "s3ray.method": cell.method,
             "s3ray.chi": str(cell.granularity),
             "s3ray.batch_size": str(cell.batch_size),
             "s3ray.seed": str(cell.seed),
             "s3ray.code_revision": ", ".join(revisions),
             "s3ray.version": ", ".join(sorted(set(rows["s3ray"].dropna()))),
-            "mlflow.parentRunId": parent,
-            **({"mlflow.source.git.commit": revisions[0]} if len(revisions) == 1 else {}),
+            "mlflow.source.git.commit": revisions[0] if len(revisions) == 1 else "",  # shown as its version
         }
-        began = _milliseconds(rows["committed_at"].min())
-        name = f"{cell} ({kind} data)"
-        return self.client.create_run(experiment, start_time=began, tags=tags, run_name=name)
+        return {name: value for name, value in tags.items() if value}
 
     def _parameters(self, cell: Cell) -> dict[str, Any]:
         """A cell, and the settings that its numbers depend on, by the names that `--config` takes."""
-        settings = {**self.results.info["datasets"][cell.dataset]["settings"]}
-        readings = self.results.info["readings"]
-        methods = settings.pop("method")
+        settings = self.results.info["datasets"][cell.dataset]["settings"]
         if cell.method == S3:
-            found = flattened(settings)
-        else:
-            own = {"method": {cell.method: methods.get(cell.method, {})}}
-            found = flattened({name: settings[name] for name in ("model", "probe")} | own)
+            own = {name: table for name, table in settings.items() if name != "method"}
+        else:  # trained as Specialization is, but for what its own table sets
+            own = {name: settings[name] for name in ("model", "probe")}
+            own["specialization"] = {"optimizer": settings["specialization"]["optimizer"]}
+            own["method"] = {cell.method: settings["method"].get(cell.method, {})}
+        found = flattened(own)
         for name in filter(None, cell.reading.split(JOINED)):
-            found |= flattened(readings.get(name, {}))
+            found |= flattened(self.results.info["readings"].get(name, {}))
         return found | asdict(cell)
 
     def _stages(self, rows: pd.DataFrame) -> dict[str, Marker]:
@@ -338,20 +331,25 @@ class _Push:
                 for step, value in zip(shown["step"], shown[column], strict=True):
                     yield from _metric(f"{name}/{column}", value, when, int(step))
 
-    def _log(self, run_id: str, metrics: Sequence[Metric] = (), parameters: Mapping[str, Any] = _NOTHING) -> None:
-        """In as few requests as the server takes."""
-        from mlflow.entities import Param
+    def _log(
+        self, run: Run, tags: Mapping[str, str], parameters: Mapping[str, Any], metrics: Sequence[Metric] = ()
+    ) -> None:
+        """In as few requests as the server takes: of 100 parameters, of 1,000 metrics. A parameter is never changed."""
+        from mlflow.entities import Param, RunTag
 
-        values = [Param(_allowed(name), str(value)[:_LONGEST]) for name, value in parameters.items()]
+        log = functools.partial(self.client.log_batch, run.info.run_id, synchronous=True)
+        named = {_allowed(name): str(value)[:_LONGEST] for name, value in parameters.items()}
+        values = [Param(name, value) for name, value in named.items() if name not in run.data.params]
+        log(tags=[RunTag(name, value) for name, value in tags.items()])
         for first in range(0, len(values), 100):
-            self.client.log_batch(run_id, params=values[first : first + 100], synchronous=True)
+            log(params=values[first : first + 100])
         for first in range(0, len(metrics), 1000):
-            self.client.log_batch(run_id, metrics=metrics[first : first + 1000], synchronous=True)
+            log(metrics=metrics[first : first + 1000])
 
-    def _finish(self, run_id: str, digest: str, ended: int | None = None) -> None:
+    def _finish(self, run: Run, digest: str, ended: int | None = None) -> None:
         """All is there: said last."""
-        self.client.set_terminated(run_id, end_time=ended)
-        self.client.set_tag(run_id, "s3ray.content", digest)
+        self.client.set_terminated(run.info.run_id, end_time=ended)
+        self.client.set_tag(run.info.run_id, "s3ray.content", digest)
 
 
 def _by_cell(rows: pd.DataFrame) -> Iterator[tuple[Cell, pd.DataFrame]]:

@@ -209,8 +209,10 @@ def test_a_server_that_is_not_there_costs_a_sweep_a_warning(uri: str, message: s
         ("localhost:5000", r"--mlflow localhost:5000: is no server's address"),
         ("http://", "is no server's address"),
         ("http://host:port", "--mlflow: is no address"),
-        ("http://me:hunter2@host", r"--mlflow http://…: holds credentials, .* MLFLOW_TRACKING_PASSWORD"),
-        ("https://host/?token=hunter2", r"--mlflow https://…: holds credentials"),
+        ("http://me:hunter2@host", r"--mlflow: the URI holds credentials, .* MLFLOW_TRACKING_PASSWORD"),
+        ("me:hunter2@host:5000", r"--mlflow: the URI holds credentials"),
+        ("https://host/?token=hunter2", r"--mlflow: the URI holds credentials"),
+        ("https://host/?a=hunter2", r"--mlflow https://host/: is no server's address"),
         ("ftp://host/?a=hunter2", r"--mlflow ftp://host/: is no server's address"),
     ],
 )
