@@ -11,7 +11,7 @@ from s3ray.cli.config import config
 from s3ray.cli.console import OnceCommand
 from s3ray.cli.export import export
 from s3ray.cli.options import VersionOption
-from s3ray.cli.results import columns, compare, diff, params, report, results, tensorboard
+from s3ray.cli.results import columns, compare, diff, params, push, report, results, tensorboard
 from s3ray.cli.search import run_search
 from s3ray.cli.status import logs, status
 from s3ray.cli.store import gc, store
@@ -39,6 +39,7 @@ _EXAMPLES: dict[Callable[..., Any], str] = {
     certify: "certify certificate --storage storage",
     export: "export digits χ=8 seed=0 --branch suff+min --output model",
     tensorboard: "tensorboard --storage storage",
+    push: "push --mlflow http://localhost:5000 --storage storage",
 }
 
 app = typer.Typer(

@@ -98,6 +98,9 @@ CloudOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="For programs: a line of JSON per event on stdout, all words on stderr.")
 ]
+MlflowOption = Annotated[
+    str, typer.Option("--mlflow", metavar="URI", help="Put the results into this MLflow server, too, at the end.")
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser at the end.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output too.")]
 VersionOption = Annotated[

@@ -1,4 +1,4 @@
-"""`s3ray results`, `columns`, `report`, `compare`, `diff`, `params`, `tensorboard`: what was computed, for people."""
+"""`s3ray results`, `columns`, `report`, `compare`, `diff`, `params`, `tensorboard`, `push`: what was found, for people."""
 
 from __future__ import annotations
 
@@ -203,3 +203,27 @@ def tensorboard(
         from s3ray.execution.tensorboard import serve
 
         raise SystemExit(serve(open_store(storage), port))
+
+
+def push(
+    mlflow: Annotated[
+        str, typer.Option("--mlflow", metavar="URI", help="A tracking server, such as http://localhost:5000.")
+    ],
+    sweep: SweepNameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Put a study into MLflow: a run per cell, with settings, curves and accuracies, below one with the report.
+
+    Pushing again adds only what is new.
+    """
+    from s3ray.results import Results
+    from s3ray.results.tracking import check
+    from s3ray.results.tracking import push as push_to
+
+    with user_errors():
+        check(mlflow)
+        store = open_store(storage)
+        pushed = push_to(Results.load(store, sweep), store, mlflow)
+        for sentence in pushed.left_out:
+            _warn(sentence)
+        print(pushed)

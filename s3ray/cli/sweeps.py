@@ -7,7 +7,8 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -35,6 +36,7 @@ from s3ray.cli.options import (
     MaxStepsOption,
     MethodOption,
     MetricOption,
+    MlflowOption,
     ModalitiesOption,
     OpenOption,
     Request,
@@ -92,6 +94,7 @@ def run_sweep(sweep: Sweep) -> None:
         budget: BudgetOption = "",
         cloud: CloudOption = "",
         as_json: JsonOption = False,
+        mlflow: MlflowOption = "",
         open_report: OpenOption = False,
         verbose: VerboseOption = False,
         version: VersionOption = False,
@@ -114,6 +117,7 @@ def run_sweep(sweep: Sweep) -> None:
                 max_steps=max_steps,
             )
             console = Terminal(stderr=as_json)
+            is_tracked = bool(mlflow) and _pushable(mlflow, console)
             print_plan(request.plan, request.store, console, workers_per_trial)
             ran = execute(
                 request.plan,
@@ -126,6 +130,8 @@ def run_sweep(sweep: Sweep) -> None:
                 prices=prices,
                 on_event=(lambda event: _print_json(asdict(event))) if as_json else None,
             )
+            if is_tracked and ran.study:
+                _push(request.store, ran.study, mlflow, console)
             if as_json:
                 failed = {str(cell): cause for cell, cause in ran.failures.items()}
                 page = request.store.address("results", ran.study, "index.html") if ran.study else None
@@ -136,6 +142,36 @@ def run_sweep(sweep: Sweep) -> None:
             raise SystemExit(1)
 
     run_file(command, sweep)
+
+
+def _pushable(uri: str, console: Console) -> bool:
+    """Whether a push may succeed; if not, why not is said while it can still be mended."""
+    from s3ray.results.tracking import check
+
+    with _warned(console):
+        check(uri)
+        return True
+    return False
+
+
+def _push(store: Store, study: str, uri: str, console: Console) -> None:
+    """What fails here costs a warning: the results are in the store, and can be pushed from there."""
+    from s3ray.results import Results
+    from s3ray.results.tracking import push
+
+    with _warned(console), console.status("putting the results into MLflow"):
+        pushed = push(Results.load(store, study), store, uri)
+        for sentence in (*(f"warning: {sentence}" for sentence in pushed.left_out), str(pushed)):
+            console.print(sentence, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _warned(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        told = f"warning: {error}; s3ray push puts the results there later"
+        console.print(told, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _print_json(told: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from s3ray.errors import DamagedError
 from s3ray.store.claims import Claim, Claims, HeldError, LeaseLostError, standing
 from s3ray.store.marker import Marker
-from s3ray.store.store import Committed, Store
+from s3ray.store.store import Committed, Store, holds_credentials
 
 __all__ = [
     "Claim",
@@ -14,5 +14,6 @@ __all__ = [
     "LeaseLostError",
     "Marker",
     "Store",
+    "holds_credentials",
     "standing",
 ]

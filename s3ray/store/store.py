@@ -99,7 +99,7 @@ class Store:
                 dashboards).
         """
         parts = _split(uri, option)
-        if parts.scheme and _holds_credentials(parts):
+        if parts.scheme and holds_credentials(parts):
             raise UserError(
                 f"{option} {parts.scheme}://…: holds credentials, which dashboards would show; "
                 f"give them through the environment"
@@ -733,7 +733,7 @@ def _split(uri: str, option: str) -> SplitResult:
         raise UserError(f"{option} {start}//…: not a storage URI ({error}); use a path, s3://… or gs://…") from None
 
 
-def _holds_credentials(parts: SplitResult) -> bool:
+def holds_credentials(parts: SplitResult) -> bool:
     """Whether a URI has any: in front of its host, as a parameter, or in an address that is a parameter."""
     parameters = {name.lower(): values for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     secret = any(name in _SECRET or any(word in name for word in _CREDENTIALS) for name in parameters.keys() - _OPEN)

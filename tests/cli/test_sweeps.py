@@ -46,7 +46,7 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("file", "flags"),
     [
-        (FIGURE3, FLAGS | {"--no-calibration", "--metric", "--open", "--budget", "--cloud", "--json"}),
+        (FIGURE3, FLAGS | {"--no-calibration", "--metric", "--open", "--budget", "--cloud", "--json", "--mlflow"}),
         (SEARCH, FLAGS | {"--trials", "--granularity", "--method", "--seed"}),
     ],
 )

@@ -180,7 +180,8 @@ def _parquet(table: Any) -> Any:
 
 
 def _results(plan: Any, accuracy: Any) -> Iterator[Any]:
-    yield plan.training, {"rows.parquet": _metrics(plan, selected=False)} if plan.cell.method == "s3" else {}
+    losses = pd.DataFrame({"step": range(STEPS), "loss": [1.0] * STEPS})
+    yield plan.training, {"rows.parquet": _metrics(plan, selected=False) if plan.cell.method == "s3" else losses}
     for branch in plan.branches:
         if branch.selection:
             yield branch.selection, {"rows.parquet": _metrics(plan, selected=True)}
