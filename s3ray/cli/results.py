@@ -1,4 +1,4 @@
-"""`s3ray results`, `columns`, `report`, `compare`, `diff`, `params`, `tensorboard`, `push`: what was found, for people."""
+"""`s3ray results`, `columns`, `report`, `compare`, `diff`, `params`, `tensorboard`, `push`: what was found."""
 
 from __future__ import annotations
 
