@@ -204,6 +204,62 @@ def test_a_model_encodes_what_its_sweep_probed(
     )
 
 
+def test_routing_tells_every_pair_that_the_model_computes(finished: FinishedStore, tiny_dataset: Dataset) -> None:
+    """As many pairs as the rows say; without those that pruning takes, the largest weights are left."""
+    model, split = selected(finished), tiny_dataset.test
+    whole, pruned = model.routing(split), model.routing(split, 0.4)
+    rows = finished.rows().query("method == 's3' and seed == 0 and branch == 'suff+min' and split == 'test'")
+    for frame, ratio in ((whole, 1.0), (pruned, 0.4)):
+        (row,) = rows[rows["preservation_ratio"] == ratio].to_dict("records")
+        assert (len(frame), frame["kept"].sum()) == (row["pairs_routed"], row["pairs_kept"])
+    for name, sequences in split.modalities.items():
+        own = whole[whole["modality"] == name]
+        steps = own.groupby("sample")["step"].nunique()
+        assert steps.tolist() == sequences.lengths.tolist()
+        pairs = own.groupby(["sample", "step", "layer"])
+        assert set(pairs.size()) == {2}  # top-2 of 16 experts, each once
+        assert set(pairs["expert"].nunique()) == {2}
+        assert own["expert"].between(0, 15).all()
+        assert all(pairs["weight"].apply(lambda weights: weights.is_monotonic_decreasing))
+    pools = pruned.assign(pool=pruned["sample"] // model.pool).groupby(["modality", "layer", "pool"])
+    for _, pool in pools:
+        assert pool["kept"].sum() == -(-4 * len(pool) // 10)
+        assert pool[pool["kept"]]["weight"].min() >= pool[~pool["kept"]]["weight"].max()
+    assert not model.routing(split, 0.0)["kept"].any()
+
+
+def test_routing_of_one_sample_and_of_one_that_lacks_a_modality(finished: FinishedStore) -> None:
+    model = selected(finished)
+    batch = {"left": [np.ones((3, 5)), np.ones((0, 5))], "right": [np.ones((1, 3)), np.ones((2, 3))]}
+    found = model.routing(batch, 0.4)  # a batch is one pool
+    tokens = found[["modality", "sample", "step"]].drop_duplicates()
+    expected = [("left", 0, 0), ("left", 0, 1), ("left", 0, 2), ("right", 0, 0), ("right", 1, 0), ("right", 1, 1)]
+    assert list(tokens.itertuples(index=False, name=None)) == expected
+    alone = model.routing({name: values[:1] for name, values in batch.items()})
+    assert alone.groupby("modality")["step"].nunique().to_dict() == {"left": 3, "right": 1}
+    assert alone["kept"].all()
+    with pytest.raises(UserError, match="lacks modality 'right'"):
+        model.routing({"left": batch["left"]})
+    prior = finished.model(method="factorcl", branch="emb")
+    with pytest.raises(UserError, match=r"^routing: a prior method's encoders are dense and have no router"):
+        prior.routing(batch)
+
+
+def test_a_store_gives_the_data_of_a_sweep(finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    assert finished.dataset().content() == finished.dataset("tiny", "short").content() == tiny_dataset.content()
+    with pytest.raises(UserError, match=r"^dataset: 'tony' is none of the sweep's; did you mean 'tiny'\? known: tiny$"):
+        finished.dataset("tony")
+    store = s3ray.open_store(shutil.copytree(finished.store.base, tmp_path / "copy"))
+    shutil.rmtree(tmp_path / "copy" / "data")
+    with pytest.raises(UserError, match="published dataset is not whole; run the sweep again"):
+        store.dataset()
+    other = dataclasses.replace(tiny_dataset, name="other")
+    two = s3ray.Sweep("two", lambda study: [study.cell(name, 2, 8, 0) for name in study.datasets], ("none",))
+    fill(store, two, [tiny_dataset, other], SHORT)
+    with pytest.raises(UserError, match=r"^dataset: which one is not said; known: other, tiny$"):
+        store.dataset()
+
+
 def test_a_model_of_own_data_takes_samples_as_they_are(tmp_path: Path) -> None:
     """Through the store: the sweep's data are standardised and subsampled, what a user gives is not."""
     overrides = {**SHORT, "max_steps": 3}
@@ -217,7 +273,6 @@ def test_a_model_of_own_data_takes_samples_as_they_are(tmp_path: Path) -> None:
     store = s3ray.open_store(str(tmp_path))
     sweep = s3ray.Sweep("own", lambda study: [study.cell("own", 2, 8, 0)], ("none",))
     study = s3ray.study([raw], overrides=overrides)
-    store.store.publish_dataset(study.data["own"])
     fill(store, sweep, study.data["own"], overrides)
     model = store.model(dataset="own")
     assert model.max_steps == {"left": 3}
@@ -446,7 +501,6 @@ def test_a_certificate_leads_from_a_number_to_what_it_is_of(
     finished: FinishedStore, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     """Followed with nothing but hashlib, json and a Parquet reader, as its README says."""
-    finished.store.publish_dataset(tiny_dataset)
     readme, found = certify(finished, Store(str(tmp_path)))
     assert readme == str(tmp_path / "README.md")
     assert found.holds

@@ -41,7 +41,6 @@ def cells(study: s3ray.Study) -> list[s3ray.Cell]:
 def finished(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FinishedStore:
     """S3 with two branches, FactorCL and CLIP."""
     store = s3ray.open_store(tmp_path_factory.mktemp("store"))
-    store.store.publish_dataset(tiny_dataset)
     overrides = {**SHORT, "sparsification": {"ratios": [1.0, 0.8, 0.4], "batch_size": 8}}
     fill(store, s3ray.Sweep("short", cells, ("none", "suff+min")), tiny_dataset, overrides)
     return store
@@ -246,7 +245,6 @@ def _own(data: Dataset, folder: Path, overrides: dict[str, Any]) -> tuple[Finish
     store = s3ray.open_store(folder)
     study = s3ray.study([data], overrides=overrides)
     (name,) = study.datasets
-    store.store.publish_dataset(study.data[name])
     fill(store, s3ray.Sweep("own", lambda s: [s.cell(name, 2, 8, 0)], ("none",)), study.data[name], overrides)
     return store, study.data[name]
 

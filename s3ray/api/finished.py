@@ -12,6 +12,7 @@ from safetensors import torch as safetensors
 
 from s3ray.api.export import check_free, export
 from s3ray.api.model import Model
+from s3ray.data.dataset import Dataset
 from s3ray.data.standardize import Standardizer
 from s3ray.errors import UserError, nearest
 from s3ray.execution.drift import WEIGHTS
@@ -111,6 +112,23 @@ class FinishedStore:
     def missing(self, sweep: str | None = None) -> pd.DataFrame:
         """What accuracy is left where samples lack modalities."""
         return self.results(sweep).missing
+
+    def dataset(self, name: str | None = None, sweep: str | None = None) -> Dataset:
+        """The data of a sweep, as its cells read them: standardised and subsampled where its settings say so.
+
+        Args:
+            name: of the dataset; it may be left out where the sweep has one.
+
+        Raises:
+            UserError: the sweep has no such dataset, or several; it is no longer in the store, or damaged.
+        """
+        datasets = self.results(sweep).info["datasets"]
+        if name is None and len(datasets) == 1:
+            (name,) = datasets
+        if name not in datasets:
+            asked = "which one is not said" if name is None else f"{name!r} is none of the sweep's"
+            raise UserError(f"dataset: {asked}; {nearest(name or '', datasets)}")
+        return self.store.fetch_dataset(datasets[name]["content"])
 
     def model(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from s3ray.data.arrays import split_from_arrays, split_without_zeros
@@ -100,30 +101,80 @@ class Model:
             UserError: a modality is not given or has another width, a sample lacks all, the values cannot be read, the
                 ratio is outside [0, 1], or below 1 for a prior method, whose encoders have no experts to leave out.
         """
-        pruning = None
-        if preservation_ratio != 1.0:
-            pruning = Pruning(ratio=preservation_ratio, pool=pool or self.pool, scope=self.scope)
-            if not isinstance(self.module, S3Model):
-                raise UserError(
-                    f"encode: preservation ratio {preservation_ratio} leaves experts out, and a prior method's "
-                    f"encoders are dense; leave it at 1"
-                )
+        if preservation_ratio != 1.0 and not isinstance(self.module, S3Model):
+            raise UserError(
+                f"encode: preservation ratio {preservation_ratio} leaves experts out, and a prior method's "
+                f"encoders are dense; leave it at 1"
+            )
         if isinstance(data, Dataset):
             splits = {name: self._known(split, f"{data.name}, {name}") for name, split in data.splits.items()}
-        elif isinstance(data, Split):
-            splits = {"split": self._known(data, "split")}
         else:
-            self._check_names(data, "batch")
-            given = split_from_arrays("batch", {name: _unjoined(data[name]) for name in self.features})
-            splits = {"batch": self._known(given, "batch")}
-            if pruning and pool is None:
-                pruning = dataclasses.replace(pruning, pool=len(splits["batch"]))
+            splits = {"": self._samples(data)}
+        pruning = self._pruning(data, splits, preservation_ratio, pool)
         sphere = self.probe.on_sphere if on_sphere is None else on_sphere
         encoded = {
             name: encode_split(self.module, split, output=self.probe.output, on_sphere=sphere, pruning=pruning).z
             for name, split in splits.items()
         }
         return encoded if isinstance(data, Dataset) else next(iter(encoded.values()))
+
+    def routing(
+        self, data: Split | Mapping[str, Values], preservation_ratio: float = 1.0, *, pool: int | None = None
+    ) -> pd.DataFrame:
+        """Which experts every token is sent to, with which weights, and which of them pruning keeps.
+
+        Args:
+            data, preservation_ratio, pool: as of `encode`.
+
+        Returns:
+            One line per (token, expert) pair: `modality`; `sample`, its place in `data` from 0; `step`, of the token in
+            the sample as it is encoded (subsampled and padded as in the sweep); `layer` and `expert`, from 0; `weight`,
+            the router's (Eq. 20); `kept`, whether pruning leaves it. A token has as many lines per layer as experts
+            that it is sent to, first the one with the largest weight. Modalities and layers have experts of their own:
+            equal numbers do not mean the same one.
+
+        Raises:
+            UserError: of `encode`; or the model is a prior method's, which has no router.
+        """
+        if not isinstance(self.module, S3Model):
+            raise UserError("routing: a prior method's encoders are dense and have no router; ask for an s3 model")
+        split = self._samples(data)
+        pruning = self._pruning(data, {"": split}, preservation_ratio, pool)
+        encoded = encode_split(
+            self.module, split, output=self.probe.output, on_sphere=True, pruning=pruning, pairs=True
+        )
+        frames = []
+        for name, pairs_TLK3 in encoded.pairs.items():
+            token, layer, _ = (index.reshape(-1) for index in np.indices(pairs_TLK3.shape[:3]))
+            sequences = split.modalities[name]
+            sample = np.repeat(np.arange(len(split)), sequences.lengths)[token]
+            expert, weight, kept = pairs_TLK3.reshape(-1, 3).T
+            columns = {
+                "modality": name,
+                "sample": sample,
+                "step": token - sequences.offsets[sample],
+                "layer": layer,
+                "expert": expert.astype(np.int64),
+                "weight": weight,
+                "kept": kept > 0,
+            }
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True)
+
+    def _samples(self, data: Split | Mapping[str, Values]) -> Split:
+        """A split or a batch as the model encodes it; UserError if it does not fit."""
+        if isinstance(data, Split):
+            return self._known(data, "split")
+        self._check_names(data, "batch")
+        given = split_from_arrays("batch", {name: _unjoined(data[name]) for name in self.features})
+        return self._known(given, "batch")
+
+    def _pruning(self, data: object, splits: Mapping[str, Split], ratio: float, pool: int | None) -> Pruning | None:
+        """At a ratio; the samples of a batch are one pool."""
+        if ratio == 1.0:
+            return None
+        whole = next(map(len, splits.values())) if isinstance(data, Mapping) else self.pool
+        return Pruning(ratio=ratio, pool=pool or whole, scope=self.scope)
 
     def _known(self, split: Split, place: str) -> Split:
         """The modalities of a split that the model encodes; UserError if they do not fit."""

@@ -178,6 +178,23 @@ def _of_tokens(routings: Sequence[Routing], kept: Sequence[Tensor]) -> Tensor:
     return torch.stack([torch.stack(weights_LT, dim=1), torch.stack(shares_LT, dim=1)], dim=2)
 
 
+def _pairs(routings: Sequence[Routing], kept: Sequence[Tensor]) -> Tensor:
+    """Expert, weight and whether it was computed (1 or 0) of each token's pairs, per layer: (T, L, K, 3).
+
+    Args:
+        kept: per layer the computed pairs' positions; empty if all were.
+    """
+    layers = []
+    for layer, routing in enumerate(routings):
+        weights_TK = routing.weights_TK
+        computed_TK = torch.ones_like(weights_TK)
+        if kept:
+            computed_TK = torch.zeros_like(weights_TK)
+            computed_TK.view(-1)[kept[layer]] = 1.0
+        layers.append(torch.stack([routing.experts_TK.to(weights_TK.dtype), weights_TK, computed_TK], dim=2))
+    return torch.stack(layers, dim=1)
+
+
 class S3Model(TrainedModel):
     """One encoder per modality; they share nothing but their losses."""
 
@@ -228,11 +245,15 @@ class S3Model(TrainedModel):
         def tokens() -> dict[str, Tensor]:
             return {name: _of_tokens(e.routings, keep[name].kept if keep else []) for name, e in by_modality.items()}
 
+        def pairs() -> dict[str, Tensor]:
+            return {name: _pairs(e.routings, keep[name].kept if keep else []) for name, e in by_modality.items()}
+
         return Encoding(
             [e.z_BD for e in encoded],
             sum(e.pairs_computed for e in encoded),
             sum(e.pairs_routed for e in encoded),
             tokens,
+            pairs,
         )
 
     def used(self, output: str) -> Sequence[nn.Module]:

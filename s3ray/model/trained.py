@@ -1,6 +1,6 @@
 """What every trained model can do, however it was trained.
 
-Shape suffixes: B samples, D width, T tokens, L layers.
+Shape suffixes: B samples, D width, T tokens, L layers, K top-k.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Encoding:
     # Per modality, of every token and layer the mean weight of its pairs and the share of them computed (T, L, 2);
     # none without routing. Made on demand: no probe needs them.
     tokens: Callable[[], Mapping[str, Tensor]] = dict
+    # The same of every pair: its expert, its weight, and 1 if it was computed, else 0 (T, L, K, 3).
+    pairs: Callable[[], Mapping[str, Tensor]] = dict
 
     def joined(self, on_sphere: bool) -> Tensor:
         """The parts side by side (B, D); `on_sphere`: each l2-normalised."""

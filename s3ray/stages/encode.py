@@ -1,12 +1,12 @@
 """A split through a trained model, on every rank.
 
-Shape suffixes: T tokens, L layers.
+Shape suffixes: T tokens, L layers, K top-k.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from s3ray.data.dataset import Dataset, Split
 from s3ray.model import Pruning, S3Model, ThresholdPruning, TrainedModel
 from s3ray.stages.collective import rank, workers
 
+_Told = dict[str, NDArray[np.float32]]  # per modality
+
 SAMPLES_AT_ONCE = 256  # where nothing is pruned: how many are encoded together changes nothing
 
 
@@ -31,6 +33,8 @@ class EncodedSplit:
     seconds: float
     # Per modality, of every token and layer the mean weight of its pairs and the share of them computed (T, L, 2).
     tokens: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    # Where they are asked for: expert, weight and whether it was computed of every pair (T, L, K, 3).
+    pairs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Begun:
@@ -67,6 +71,7 @@ def encode_split(
     name: str = "",
     begun: Begun | None = None,
     tokens: bool = False,
+    pairs: bool = False,
 ) -> EncodedSplit:
     """Representations of a split, in sample order, on every rank.
 
@@ -76,12 +81,13 @@ def encode_split(
         name: of the split in `begun`.
         begun: of this model and these splits; a call that has it leaves it what it can use again.
         tokens: also tell how every token was routed.
+        pairs: also tell each of a token's pairs, which takes as much memory.
     """
     started = time.perf_counter()
     parameter = next(model.parameters())
     model.eval()
     at_once = pruning.pool if pruning else SAMPLES_AT_ONCE
-    own: dict[int, tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]] = {}
+    own: dict[int, tuple[NDArray[np.float32], _Told, _Told]] = {}
     kept = routed = 0
     starts = range(0, len(split), at_once)
     for start in starts[rank() :: workers()]:
@@ -93,10 +99,10 @@ def encode_split(
 
         batch = begun.of((name, start, at_once), begin) if begun else begin()
         encoding = model.encode(batch, output, pruning, start)
-        routed_tokens = encoding.tokens() if tokens else {}
         own[start] = (
             encoding.joined(on_sphere).float().cpu().numpy(),
-            {modality: of_tokens.float().cpu().numpy() for modality, of_tokens in routed_tokens.items()},
+            _on_cpu(encoding.tokens() if tokens else {}),
+            _on_cpu(encoding.pairs() if pairs else {}),
         )
         kept += encoding.pairs_computed
         routed += encoding.pairs_routed
@@ -107,12 +113,21 @@ def encode_split(
     by_start = {start: piece for share, _, _ in shares for start, piece in share.items()}
     pieces = [by_start[start] for start in starts]
     return EncodedSplit(
-        np.concatenate([z for z, _ in pieces]),
+        np.concatenate([z for z, _, _ in pieces]),
         sum(share[1] for share in shares),
         sum(share[2] for share in shares),
         time.perf_counter() - started,
-        {modality: np.concatenate([of_tokens[modality] for _, of_tokens in pieces]) for modality in pieces[0][1]},
+        _joined([tokens for _, tokens, _ in pieces]),
+        _joined([pairs for _, _, pairs in pieces]),
     )
+
+
+def _joined(told: Sequence[_Told]) -> _Told:
+    return {modality: np.concatenate([own[modality] for own in told]) for modality in told[0]}
+
+
+def _on_cpu(told: Mapping[str, Tensor]) -> _Told:
+    return {modality: tensor.float().cpu().numpy() for modality, tensor in told.items()}
 
 
 def encode_splits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,11 +23,21 @@ SHORT = {
 }
 
 
-def fill(store: FinishedStore, sweep: s3ray.Sweep, data: Dataset, overrides: dict[str, Any]) -> s3ray.Plan:
+def compute(plan: s3ray.Plan, store: FinishedStore) -> None:
+    """Run a plan's cells without Ray; their data are in the store as after a sweep."""
+    for data in plan.study.data.values():
+        store.store.publish_dataset(data)
+    for cell in plan.cells:
+        data, here = plan.study.data[cell.cell.dataset], torch.device("cpu")
+        run_cell(cell, data, store.store, lambda event: None, device=here, checkpoint_interval=1e9)
+
+
+def fill(
+    store: FinishedStore, sweep: s3ray.Sweep, data: Dataset | Iterable[Dataset], overrides: dict[str, Any]
+) -> s3ray.Plan:
     """Run a sweep without Ray and save its tables."""
-    study = s3ray.study([data], overrides=overrides)
-    for cell in s3ray.plan(sweep, study, store).cells:
-        run_cell(cell, data, store.store, lambda event: None, device=torch.device("cpu"), checkpoint_interval=1e9)
+    study = s3ray.study([data] if isinstance(data, Dataset) else data, overrides=overrides)
+    compute(s3ray.plan(sweep, study, store), store)
     plan = s3ray.plan(sweep, study, store)
     Results.collect(plan, store.store).save(store.store)
     return plan
