@@ -360,7 +360,9 @@ def sweep_file(told: Path | str) -> Path:
         return path
     known = known_sweeps()
     if str(told) not in known:
-        raise UserError(f"{path}: no such sweep file; give the path of a .py file, or one of {', '.join(known)}")
+        raise UserError(
+            f"{path}: no such sweep file; give the path of a .py file, or a name: {nearest(path.stem, known)}"
+        )
     return known[str(told)]
 
 
