@@ -360,9 +360,7 @@ def sweep_file(told: Path | str) -> Path:
         return path
     known = known_sweeps()
     if str(told) not in known:
-        raise UserError(
-            f"{path}: no such sweep file; give the path of a .py file, or a name: {nearest(path.stem, known)}"
-        )
+        raise UserError(f"{path}: no such sweep file; {nearest(path.stem, known)}; or give the path of a .py file")
     return known[str(told)]
 
 
