@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -432,6 +432,8 @@ def test_a_study_that_cannot_be(tiny_dataset: Dataset, arguments: dict[str, Any]
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_study_has_each_dataset_once(tiny_dataset: Dataset, count: int) -> None:
+    with pytest.raises(UserError, match=r"^study: 'digits' is no dataset; give what s3ray.dataset or "):
+        s3ray.study(cast("Any", ["digits"]))
     with pytest.raises(UserError, match="give one or more, each name once"):
         s3ray.study([tiny_dataset] * count)
 

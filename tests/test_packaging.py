@@ -83,7 +83,7 @@ def test_a_wheel_has_the_sweeps_and_runs_them_by_name(installed: Any) -> None:
     assert json.loads(planned.stdout)["cells"]["to_run"] == 9, planned.stderr
     wrong = installed("sweep", "table1_figur5")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: table1_figur5: no such sweep file; give the path of a .py file, or one of ")
+    assert wrong.stderr.startswith("error: table1_figur5: no such sweep file; did you mean 'table1_figure5'? known: ")
 
 
 @pytest.mark.slow

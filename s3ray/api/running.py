@@ -46,9 +46,16 @@ def study(
             `{"dataset": {name: …}}`.
 
     Raises:
-        UserError: no dataset, two of one name, an unknown scale, or overrides that do not fit.
+        UserError: no dataset, what is none, two of one name, an unknown scale, or overrides that do not fit.
     """
-    pairs = list(datasets.items()) if isinstance(datasets, Mapping) else [(data.name, data) for data in datasets]
+    pairs = (
+        list(datasets.items())
+        if isinstance(datasets, Mapping)
+        else [(getattr(data, "name", ""), data) for data in datasets]
+    )
+    for _, one in pairs:
+        if not isinstance(one, Dataset):
+            raise UserError(f"study: {one!r} is no dataset; give what s3ray.dataset or s3ray.Dataset.open returns")
     data = dict(pairs)
     if not data or len(data) < len(pairs):
         raise UserError(f"study: has datasets {[name for name, _ in pairs]}; give one or more, each name once")

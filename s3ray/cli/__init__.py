@@ -1,4 +1,4 @@
-"""The command line: `s3ray plan`, `s3ray report`, `s3ray data`, and what every sweep file runs."""
+"""Sweeps of S3 on Ray: run them, see how they stand, and ask what stands behind their numbers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""`s3ray data`: prepare MultiBench's files, look at datasets, make files to try it with."""
+"""Data for sweeps: import your own files, prepare MultiBench's, look at them, simulate some to try it with."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _lines(calls: Sequence[Call], store: Store) -> Iterator[str]:
     with store.explained("read", "check the place and your access to it"):
         finished = studies(store)
     if not calls:
-        yield "nothing is at work, and nothing has failed" if finished else "nothing is stored here yet"
+        yield "nothing is at work, and nothing has failed" if finished else f"nothing is stored at {store.uri} yet"
     if finished:
         yield f"has results of {', '.join(finished)}; s3ray results lists them"
 

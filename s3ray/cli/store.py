@@ -29,11 +29,12 @@ def store(
     Listings alone are read, so it takes seconds on a disk, and some requests per thousand objects elsewhere.
     """
     with user_errors():
-        found = stored(open_store(storage))
+        opened = open_store(storage)
+        found = stored(opened)
         if output is PlanFormat.json:
             print(json.dumps(found.plain(), indent=2))
             return
-        for line in _lines(found):
+        for line in _lines(found, opened.uri):
             print(printable(line))
 
 
@@ -97,9 +98,9 @@ def _told(found: Found, *, deleted: bool) -> Iterator[str]:
         yield f"would be deleted: {size.things} things, {_bytes(size.bytes)}; --delete does it"
 
 
-def _lines(found: Stored) -> Iterator[str]:
+def _lines(found: Stored, place: str) -> Iterator[str]:
     if not found.total.things:
-        yield "nothing is stored here yet"
+        yield f"nothing is stored at {place} yet"
         return
     rows = [(f"dataset {name} ({kind})", *_sized(size)) for name, kind, size in found.datasets.values()]
     rows += [(f"results of {stage}", *_sized(size)) for stage, size in found.results.items()]

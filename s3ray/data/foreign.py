@@ -158,7 +158,7 @@ def _zipped(path: Path) -> Kind:
     if members and all(name.endswith(".npy") for name in members):
         return Kind("an .npz", remedy=f"give it as your own data: --dataset NAME={path}")
     if "[Content_Types].xml" in members:
-        return Kind("a spreadsheet", load="pandas.read_excel({0})")
+        return Kind("a spreadsheet", remedy="save its sheet as .csv, which s3ray data import reads")
     if not members:
         return Kind("an empty zip archive", remedy=_DOWNLOAD)
     if len(members) == 1 and path.suffix != ".zip":

@@ -61,6 +61,7 @@ class Audit:
     """What was found.
 
     Attributes:
+        place: the storage's path or URI.
         results: committed results that count.
         files: that they and sweeps' tables consist of, and checkpoints.
         datasets: published and whole.
@@ -72,6 +73,7 @@ class Audit:
         skipped: a sentence per run that was drawn and cannot be computed again here.
     """
 
+    place: str
     results: int = 0
     files: int = 0
     datasets: int = 0
@@ -89,7 +91,7 @@ class Audit:
     def lines(self) -> list[str]:
         """For people."""
         if not (self.results or self.files or self.datasets or self.faults or self.unnamed or self.set_aside):
-            return ["nothing is stored here yet"]
+            return [f"nothing is stored at {self.place} yet"]
         told = [f"{self.results} results, {self.files} files, {self.datasets} datasets read and compared"]
         if self.unnamed:
             told.append(f"{self.unnamed} attempts that no marker names: their writers died, or are at work right now")
@@ -130,7 +132,7 @@ def audit(
     Raises:
         UserError: the store cannot be read.
     """
-    found = Audit()
+    found = Audit(store.uri)
     with store.explained("read", "check the place and your access to it"):
         markers = _results(store, found)
         datasets = _datasets(store, found)

@@ -360,7 +360,7 @@ def sweep_file(told: Path | str) -> Path:
         return path
     known = known_sweeps()
     if str(told) not in known:
-        raise UserError(f"{path}: no such sweep file; give the path of a .py file, or one of {', '.join(known)}")
+        raise UserError(f"{path}: no such sweep file; {nearest(path.stem, known)}; or give the path of a .py file")
     return known[str(told)]
 
 

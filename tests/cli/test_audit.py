@@ -11,7 +11,7 @@ from toy_runs import commit, toy_run
 
 def test_a_storage_without_anything(tmp_path: Path) -> None:
     result = s3ray("audit", "--storage", tmp_path / "nothing", "--sample", 2)
-    assert (result.exit_code, result.output) == (0, "nothing is stored here yet\n")
+    assert (result.exit_code, result.output) == (0, f"nothing is stored at {tmp_path / 'nothing'} yet\n")
 
 
 def test_faults_are_a_line_each_and_exit_code_3(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_storage_without_anything(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     for options in ([], ["--watch"]):
         result = s3ray("status", "--storage", nothing, *options)
-        assert (result.exit_code, result.output) == (0, "nothing is stored here yet\n")
+        assert (result.exit_code, result.output) == (0, f"nothing is stored at {nothing} yet\n")
     assert s3ray("status", "--storage", nothing, "--format", "json").output == "[]\n"
     assert_one_sentence(s3ray("logs", "digits", "--storage", nothing), "no sweep is at work on it")
     assert not nothing.exists()

@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_storage_without_anything(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
-    assert s3ray("store", "--storage", nothing).output == "nothing is stored here yet\n"
+    assert s3ray("store", "--storage", nothing).output == f"nothing is stored at {nothing} yet\n"
     assert s3ray("gc", "--storage", nothing).output == "nothing to delete\n"
     assert not nothing.exists()
     assert s3ray("gc", "--delete", "--storage", nothing).output == "nothing to delete\n"
@@ -63,6 +63,9 @@ def test_a_sweep_that_is_kept(store: Store) -> None:
     options = ["--study", "grid-00000000", "--keep", "sweeps/tables4_5_parameters.py"]  # asks for nothing
     assert "would be deleted: 4 things" in s3ray("gc", "--storage", store.base, *options).output
     assert_one_sentence(s3ray("gc", "--storage", store.base, "--keep", "nosuch.py"), "no such sweep file")
+    assert_one_sentence(
+        s3ray("plan", "table1_figure"), "no such sweep file; did you mean 'table1_figure5'. known: effect, "
+    )
 
 
 def test_a_storage_of_an_earlier_version(store: Store) -> None:

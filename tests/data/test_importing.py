@@ -154,6 +154,13 @@ def test_missing_values_are_refused_or_set_to_the_means_of_train(here: Path) -> 
     holds(data, acc=expected, gyro=GYRO)
     assert f"{found}: set to train's means" in said(data)
     Path("out.npz").unlink()
+    lone = table(acc_0=ACC[:, 0], split=SPLIT).drop(columns=["acc_1", "gyro_1", "gyro_2"])
+    lone.loc[7, "gyro_0"] = np.nan  # the sample's only value of it: it lacks the modality
+    lone.to_csv("t.csv", index=False)
+    told = said(imported("t.csv", modalities={"acc": "acc_0", "gyro": "gyro_0"}))
+    assert "gyro is missing in 0.0% of train, 50.0% of valid, 0.0% of test" in told
+    assert "no value is missing" not in told
+    Path("out.npz").unlink()
     acc[:6] = np.nan
     table(acc_0=acc, split=SPLIT).to_csv("t.csv", index=False)
     assert "acc_0 has no value in train" in refused("t.csv", fill="mean")
@@ -187,6 +194,11 @@ def test_what_cannot_be_guessed_is_listed(here: Path) -> None:
     pd.DataFrame({"p": numbers(N, 1)[:, 0], "q": 1.0, "r": 2.0}).to_csv("t.csv", index=False)
     holding = "it holds t (12 rows: p, q, r)"
     assert refused("t.csv") == f"t.csv: what are the labels? {holding}; give --label r"
+    table(note="x").to_csv("t.csv", index=False)
+    assert "2 classes from kind: " in said(imported("t.csv"))  # words that are all alike are no classes
+    Path("out.npz").unlink()
+    table(other=KINDS).assign(last=1.0).to_csv("t.csv", index=False)
+    assert refused("t.csv").endswith("; give --label other")
     table(other=KINDS)[["acc_0", "kind", "other"]].to_csv("t.csv", index=False)
     assert "what are the labels?" in refused("t.csv")  # two columns of words
     assert "give --modality A=cols:0-2 --modality B=…" in refused("t.csv", label="kind")
@@ -195,6 +207,12 @@ def test_what_cannot_be_guessed_is_listed(here: Path) -> None:
     assert list(data.features) == ["a", "b"]
     assert "not used: c" in said(data)
     Path("out.npz").unlink()
+    odd = {"rgb": np.zeros((N, 2, 3, 3)), "eeg": ACC + 1j}
+    save("f.npz", a=ACC, y=KINDS, **odd)
+    left = said(imported("f.npz"))
+    assert "not used: rgb (12 × 2 × 3 × 3; save it as samples × steps × features), eeg (complex; save real" in left
+    Path("out.npz").unlink()
+    save("f.npz", a=ACC, b=GYRO, y=KINDS, c=np.zeros((5, 5)))
     mismatch = refused("f.npz", modalities={"a": "a", "c": "c"})
     assert mismatch.startswith("--modality c: c is 5 × 5, and no axis has the 12 of the labels")
 

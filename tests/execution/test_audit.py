@@ -46,7 +46,7 @@ def finished(filled: Finished, tmp_path: Path) -> Finished:
 def test_an_empty_store_has_nothing_wrong(tmp_path: Path) -> None:
     found = audit(Store(str(tmp_path / "store")), sample=3)
     assert found.holds
-    assert found.lines() == ["nothing is stored here yet"]
+    assert found.lines() == [f"nothing is stored at {tmp_path / 'store'} yet"]
 
 
 def test_one_marker_and_what_a_dead_writer_left(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_study_that_is_dropped_takes_along_what_it_alone_named(store: Store) -
         gc.find(store, ["grid-1111111"])
     gc.delete(store, [OTHER])
     assert committed(store) == set()
-    assert audit(store).lines() == ["nothing is stored here yet"]
+    assert audit(store).lines() == [f"nothing is stored at {store.uri} yet"]
 
 
 def test_the_study_of_a_call_that_may_go_on_is_not_dropped(store: Store) -> None:

@@ -439,6 +439,11 @@ def test_on_a_narrow_screen_panels_stand_one_below_the_other(browser: Any, embed
         legend = figure.find_element(By.CSS_SELECTOR, ".legend").rect
         assert legend["y"] >= boxes[-1]["y"] + boxes[-1]["height"]
         assert legend["x"] + legend["width"] <= 390
+        beyond = (
+            "return Math.max(...[...document.querySelectorAll('.panel svg text')].map((text) => "
+            "text.getBoundingClientRect().right - text.closest('svg').getBoundingClientRect().right))"
+        )
+        assert browser.execute_script(beyond) <= 0  # no word of an axis is cut off
         # Nothing is wider than the screen but what says so; what decides comes first in every line.
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
         line = page.find_element(By.XPATH, "//table[preceding::h3[1][@id='verdicts']]").find_elements(By.TAG_NAME, "tr")

@@ -103,6 +103,10 @@ class _Build:
         names, how = self._split(split, codes, groups)
         self._check_classes(names, codes, class_names)
         missing = [text for name, one in modalities.items() if (text := self._missing(name, one, names))]
+        of_splits = {s: self._samples(modalities, codes, names == s) for s in SPLITS}
+        data = from_arrays(self.name, **of_splits, missing=wanted.missing)
+        if data.lacking:
+            missing.append(told_missing(data.lacking, {name: len(split) for name, split in data.splits.items()}))
         said = [
             self._said_of_labels(label, codes, class_names),
             "; ".join(f"{name}: {one.said}" for name, one in modalities.items()),
@@ -124,10 +128,6 @@ class _Build:
             )
         if groups is not None:
             self.warnings += shared_groups(names, groups)
-        of_splits = {s: self._samples(modalities, codes, names == s) for s in SPLITS}
-        data = from_arrays(self.name, **of_splits, missing=wanted.missing)
-        if data.lacking:
-            said.append(told_missing(data.lacking, {name: len(split) for name, split in data.splits.items()}))
         facts = {
             **data.facts,
             "warnings": [*data.facts["warnings"], *self.warnings],

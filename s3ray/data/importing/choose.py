@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from s3ray.data.dataset import Missing
-from s3ray.data.importing.fields import Item
+from s3ray.data.importing.fields import Field, Item
 from s3ray.data.importing.tables import as_numbers, has_lists
 from s3ray.data.names import GROUPS, LABELS, SPLITS, TIMES, likely, listed, split_named, stands_beside
 from s3ray.errors import UserError, nearest
@@ -205,7 +205,7 @@ def _columns_of_classes(item: Item) -> list[int]:
         if dtype.kind in "fiuMm" or stands_beside(name, True) or has_lists(values):
             continue
         is_bool = pd.api.types.is_bool_dtype(dtype)
-        if is_bool or (as_numbers(values) is None and values.nunique() <= len(values) / 2):
+        if 2 <= values.nunique() <= (2 if is_bool else len(values) / 2) and (is_bool or as_numbers(values) is None):
             words.append(i)
     return words
 
@@ -235,10 +235,20 @@ def unused(items: Sequence[Item], taken: Sequence[Choice]) -> tuple[list[str], s
         if item.first.kind == "table" and item.name not in whole:
             flat += [name for i, name in enumerate(item.first.columns) if (item.name, i) not in columns]
         elif not any(_same_or_cell(item.name, choice.item.name) for choice in taken) and not _is_length(item):
-            objects = " (objects; save numbers)" if item.first.kind == "O" else ""
-            (flat if _is_flat(item) else left).append(f"{item.name}{objects}")
+            (flat if _is_flat(item) else left).append(f"{item.name}{_unfit(item.first)}")
     group = next((name for name in flat if name.lower() in GROUPS), "")
     return flat + left, group, next((name for name in flat if name.lower() in TIMES), "")
+
+
+def _unfit(field: Field) -> str:
+    """Why an array can be no modality as it is; empty if that does not hold of its values and shape alone."""
+    if field.kind == "O":
+        return " (objects; save numbers)"
+    if field.kind == "c":
+        return " (complex; save real numbers)"
+    if len(field.shape) > 3:
+        return f" ({' × '.join(map(str, field.shape))}; save it as samples × steps × features)"
+    return ""
 
 
 def _same_or_cell(name: str, other: str) -> bool:
@@ -373,5 +383,7 @@ def example(items: Sequence[Item], wanted: Wanted, lacking: str) -> str:
     if all(item.first.kind == "list" for item in items):
         return "a folder per class, or a table with a row per sample beside"
     flat = [item.name for item in items if _is_flat(item)]
-    columns = [name for item in items if item.first.kind == "table" for name in item.first.columns]
+    tables = [item for item in items if item.first.kind == "table"]
+    classes = [item.first.columns[i] for item in tables for i in _columns_of_classes(item)]
+    columns = classes or [name for item in tables for name in item.first.columns]
     return f"{wanted.option('label')} {columns[-1] if columns else flat[0] if flat else 'NAME'}"

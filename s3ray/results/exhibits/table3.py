@@ -46,7 +46,7 @@ EXHIBIT = Exhibit(
     name="table3",
     title="Table 3: Selection losses, accuracy (%)",
     note="Test accuracy, mean over seeds (sample standard deviation), χ = 8; the table at p = 1. Selection uses "
-    "labels; `none` is Specialization. Stars: p*, chosen on validation.",
+    "labels; 'none' is Specialization. Stars: p*, chosen on validation.",
     tables=_tables,
     figures=_figures,
 )

@@ -16,9 +16,9 @@ from s3ray.results.statistics import ALPHA, CONFIGURATION, verdicts
 
 _PINNED = ("χ", "batch size", "Selection loss", "n", "p*", "test at p*", "gain over p 1", "verdict")
 _NOTE = (
-    "Shapes are tested over seeds, paired, on test. `peak inside`: p*, chosen on validation, is above p = 1 and above "
-    "the smallest p; `falling` and `rising`, towards the smallest p: the ends differ and no step against it is shown; "
-    "`flat`: equal within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, "
+    "Shapes are tested over seeds, paired, on test. 'peak inside': p*, chosen on validation, is above p = 1 and above "
+    "the smallest p; 'falling' and 'rising', towards the smallest p: the ends differ and no step against it is shown; "
+    "'flat': equal within the margin. Experts matter: p = 1 is above p = 0, where none is computed; where they do not, "
     "or hurt, a curve says nothing, and the verdict begins with that. The router's doing: at p* as many pairs kept at "
     "random do worse. These two take seeds and test samples as random. Rises and falls are the mean curve's largest "
     "steps, in points. p is the preservation ratio, never a test's p-value. Needed: more test samples, where no number "
@@ -36,7 +36,7 @@ def _by_chance(rows: pd.DataFrame) -> str:
     curves = len(rows.loc[rows["preservation_ratio"] < 1.0, CONFIGURATION].drop_duplicates())
     return (
         f"Each curve is judged by itself, so of {curves} without any effect up to {ALPHA * curves:.1f} would be called "
-        f"`peak inside` by chance, and up to {ALPHA * curves:.1f} `falling` or `rising`."
+        f"'peak inside' by chance, and up to {ALPHA * curves:.1f} 'falling' or 'rising'."
     )
 
 

@@ -49,7 +49,8 @@ const drawChart = (() => {
     for (const [place, words] of ticksOf(x, view.x, (width - left) / 48)) {
       out.push(`<path class="grid" d="M${px(place)} ${top}V${height - bottom}"/>`);
       if (!box.xWords) continue;
-      const at = `${px(place)} ${height - bottom + (x.turned ? 8 : 15)}`;
+      const half = x.turned ? 0 : (LETTER * words.length) / 2; // a long word at an end stays inside
+      const at = `${Math.max(half, Math.min(px(place), width - half))} ${height - bottom + (x.turned ? 8 : 15)}`;
       out.push(x.turned
         ? `<text transform="translate(${at}) rotate(-90)" text-anchor="end" dy="4">${escaped(words)}</text>`
         : `<text transform="translate(${at})" text-anchor="middle">${escaped(words)}</text>`);
