@@ -330,6 +330,7 @@ def test_the_command_refuses_names_that_are_none(usual: Results, tmp_path: Path)
     usual.save(Store(str(tmp_path)))
     named(usual, study="short-b").save(Store(str(tmp_path)))
     for b, more, message in (
+        ("b", [], "--storage .*: holds no results of 'b'; .*known: .*short-b"),  # though one name alone has it
         ("long", [], "--storage .*: holds no results of 'long'; .*known: .*short-b"),
         ("short", [], "short: may be each of .*; name more of it"),
         ("short-b", ["--also", tmp_path / "empty"], "--also .*/empty: holds no results of any sweep; run a sweep"),
