@@ -384,7 +384,7 @@ def waiting_for() -> str:
             for bundle in group.bundles:
                 wanted.update(bundle.unit_resources)
     if not waiting:
-        return "no worker group waits for a place"
+        return "worker groups are starting"
     held, free = ray.cluster_resources(), ray.available_resources()
     places = ", ".join(
         f"{amount:g} {name} of which {free.get(name, 0.0):g} of {held.get(name, 0.0):g} are free"
