@@ -173,7 +173,7 @@ class _CellRunner:
                 error.add_note(f"in {label}{self._reached(error)}")
                 raise
             seconds += taken
-            if run.identity in curve:  # controls and floors are no accuracy to be glad of
+            if run.identity in curve:  # not of controls, floors and the reference
                 found = [row.get("accuracy") for row in rows if row.get("split") == "valid"]
                 reached += [accuracy for accuracy in found if accuracy is not None]
         metrics = rows[-1] if runs[-1].stage.trains else {"valid_accuracy": max(reached)} if reached else {}

@@ -73,9 +73,7 @@ def test_every_stage_is_committed_once_and_in_order(finished: Finished, tiny_swe
     assert again == []
 
 
-def test_of_curves_alone_the_best_accuracy_is_said(
-    finished: Finished, tiny_sweep: ModuleType, tmp_path: Path
-) -> None:
+def test_of_curves_alone_the_best_accuracy_is_said(finished: Finished, tiny_sweep: ModuleType, tmp_path: Path) -> None:
     plain, cell, events = finished
     told = [event.stage for event in events if "valid_accuracy" in event.metrics]
     assert told == ["sparsification none", "sparsification suff+min"]
