@@ -27,7 +27,7 @@ from s3ray.sweep.timing import duration
 from s3ray.terminal import Terminal
 
 SECONDS = 5.0  # between two looks
-SILENCE = 300.0  # after so many without a sign of life from anybody one need not wait: machines are hired in less
+SILENCE = 300.0  # after so many without a sign of life from anybody it is said that there is none
 
 
 def status(
@@ -59,7 +59,7 @@ def status(
 def _follow(looks: Watch, store: Store) -> None:
     """Look until nothing is at work; on a terminal in one place, elsewhere what has changed in lines."""
     console, before = Terminal(highlight=False), list[str]()
-    heard = elapsed()
+    heard, is_said = elapsed(), False
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
             calls = looks.look()
@@ -72,12 +72,14 @@ def _follow(looks: Watch, store: Store) -> None:
             if all(call.alive is False for call in calls):
                 return
             if any(call.alive for call in calls):
-                heard = elapsed()
-            elif elapsed() - heard >= SILENCE:
-                break
+                heard, is_said = elapsed(), False
+            elif elapsed() - heard >= SILENCE and not is_said:
+                is_said = True  # and looked at further: spot machines take hours to come
+                silent = f"nobody has given a sign of life for {SILENCE / 60:.0f} min"
+                waits = "a sweep whose machines have not come gives none; if it is gone, run it again"
+                console.print(f"{silent}: {waits}", soft_wrap=True)
             before = lines
             time.sleep(SECONDS)
-    console.print(f"no sign of life for {duration(SILENCE)}: what is left may be run again", soft_wrap=True)
 
 
 def logs(

@@ -188,7 +188,7 @@ def run_file(command: Callable[..., None], sweep: Sweep) -> None:
     called = f"s3ray sweep {file.stem}" if is_installed else f"python {'/'.join(file.parts[-2:])}"
     example = f"Example: {called} --storage storage"
     file_app.command(cls=OnceCommand, help=sys.modules["__main__"].__doc__, epilog=example)(command)
-    file_app()
+    file_app(prog_name=called)
 
 
 def sweep(
@@ -208,6 +208,7 @@ def sweep(
             return
         file = sweep_file(name)
     sys.argv = [str(file), *(options or [])]
+    sys.path.insert(0, str(file.resolve().parent))  # as python does: a file may import its neighbours
     runpy.run_path(str(file), run_name="__main__")
 
 

@@ -1,8 +1,10 @@
 """Progress for people: on a terminal one picture of all cells, which is drawn anew; elsewhere one line per event.
 
-What is left is said as a range. Both ends go by the estimates, corrected by what the finished cells took, less what the
-running ones have had. At least: what is left is shared evenly by the worker groups, or the longest cell ends last. At
-most: the order is the worst (Graham 1969).
+What is left is said as a range, by the estimates, corrected by what the finished cells took. A pack's cells run one
+after the other, so packs are what is counted. At least: less what the running cells have had, the rest is shared evenly
+by the worker groups, or the pack with the longest rest ends last. At most: running cells have just begun, and the packs
+run in their order, each after the start of its worker group unless it is at work. More time of any pack never ends such
+an order sooner, since packs do not wait for each other: at least is never above at most.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from s3ray.errors import printable
 from s3ray.execution import Event
 from s3ray.methods import S3
 from s3ray.sweep import Cell, Plan
-from s3ray.sweep.timing import between, corrected, duration
+from s3ray.sweep.plan import schedule
+from s3ray.sweep.timing import GROUP_SECONDS, between, corrected, duration
 
 # dataset → state → number of cells; the states are pending, running, done, cached, failed.
 States = Mapping[str, Mapping[str, int]]
@@ -49,15 +52,22 @@ class Progress:
     def __init__(
         self,
         plan: Plan,
-        slots: int,
+        packs: Sequence[Sequence[str]],
+        at_once: int,
         console: Console,
         watch: Callable[[list[Event], States], None] | None = None,
         waiting_for: Callable[[], str] | None = None,
     ) -> None:
-        """`watch` is told the same events, and where all cells stand after them; `waiting_for` says what is known of
-        why nothing runs."""
+        """Nothing has happened yet.
+
+        Args:
+            packs: names of the pending cells by worker group, in the order in which these start.
+            at_once: worker groups at a time, no more than there are packs.
+            watch: told the same events, and where all cells stand after them.
+            waiting_for: says what is known of why nothing runs.
+        """
         self._console, self._watch, self._waiting_for = console, watch, waiting_for
-        self._slots = slots
+        self._packs, self._at_once = packs, at_once
         self._started = time.monotonic()
         pending = {str(cell.cell) for cell in plan.pending}
         self._ends = {str(cell.cell): "pending" if str(cell.cell) in pending else "cached" for cell in plan.cells}
@@ -71,6 +81,7 @@ class Progress:
         self._done: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._running: dict[str, Event] = {}
+        self._starts = plan.experience.starts
         self._estimates = {str(cell.cell): plan.seconds(cell) for cell in plan.pending}
         self._left = dict(self._estimates)
         self._measured: defaultdict[str, float] = defaultdict(float)  # stage seconds per cell
@@ -171,20 +182,26 @@ class Progress:
 
     def eta(self) -> tuple[float, float] | None:
         """Seconds left, at least and at most; None before the first cell has finished."""
-        finished = self._estimates.keys() - self._left.keys()
-        if not finished or not self._left:
+        unfinished = set(self._left)
+        finished = self._estimates.keys() - unfinished
+        if not finished or not unfinished:
             return None
         now = time.monotonic()
         pace = corrected(
             sum(self._measured[cell] for cell in finished), sum(self._estimates[cell] for cell in finished)
         )
-        left = [
+        slower = self._starts.corrected()
+        rests, whole = list[float](), list[list[float]]()
+        for pack in self._packs:
+            if not (cells := [cell for cell in pack if cell in unfinished]):
+                continue
+            needed = {cell: pace * self._estimates[cell] for cell in cells}
             # A cell that takes longer than was estimated is still not done.
-            max(pace * estimate - (now - self._begun.get(cell, now)), 0.05 * pace * estimate)
-            for cell, estimate in list(self._left.items())
-        ]
-        groups = min(self._slots, len(left))
-        return max(max(left), sum(left) / groups), sum(left) / groups + (1 - 1 / groups) * max(left)
+            had = {cell: now - self._begun.get(cell, now) for cell in cells}
+            rests.append(sum(max(needed[cell] - had[cell], 0.05 * needed[cell]) for cell in cells))
+            start = 0.0 if any(cell in self._begun for cell in pack) else slower * GROUP_SECONDS
+            whole.append([start, *needed.values()])
+        return max(max(rests), sum(rests) / self._at_once), schedule(whole, self._at_once)
 
     def _eta_text(self) -> str:
         eta = self.eta()
@@ -226,7 +243,8 @@ class Progress:
             for state, (sign, style, words) in _SIGNS.items()
             if there[state]
         )
-        idle = self._why_idle or f"{self._slots} worker groups start" if not running and self._left else ""
+        start = "1 worker group starts" if self._at_once == 1 else f"{self._at_once} worker groups start"
+        idle = self._why_idle or start if not running and self._left else ""
         at_work = [
             printable(f"  {e.cell}  {e.stage}") + (f"  step {e.step}/{e.total}" if e.total else "") for e in running
         ]

@@ -154,7 +154,8 @@ def run_plan(
                 for event in events:
                     on_event(event)
 
-        with ledger.ending(), Progress(plan, slots, console, watch, waiting_for) as progress:
+        by_pack = [[str(cell.cell) for cell in pack.cells] for pack in packs]
+        with ledger.ending(), Progress(plan, by_pack, at_once, console, watch, waiting_for) as progress:
             errors = _tune(packs, store, slots, execution, progress, health)
     # Not watched any more: what follows needs no Ray, and must not be cut off.
     try:

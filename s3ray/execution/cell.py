@@ -164,6 +164,7 @@ class _CellRunner:
 
     def _together(self, label: str, runs: Sequence[StageRun]) -> None:
         self._event("started", label)
+        curve = {run.identity for branch in self.plan.branches for run in branch.curve}
         seconds, reached, rows = 0.0, list[float](), list[dict[str, Any]]()
         for run in runs:
             try:
@@ -172,7 +173,9 @@ class _CellRunner:
                 error.add_note(f"in {label}{self._reached(error)}")
                 raise
             seconds += taken
-            reached += [row["accuracy"] for row in rows if row.get("split") == "valid" and row.get("accuracy")]
+            if run.identity in curve:  # not of controls, floors and the reference
+                found = [row.get("accuracy") for row in rows if row.get("split") == "valid"]
+                reached += [accuracy for accuracy in found if accuracy is not None]
         metrics = rows[-1] if runs[-1].stage.trains else {"valid_accuracy": max(reached)} if reached else {}
         self._event("finished", label, seconds=seconds, metrics=metrics)
 

@@ -109,23 +109,30 @@ def test_watching_ends_when_nothing_is_at_work_and_says_what_has_changed(
     assert_one_sentence(s3ray("status", "--storage", tmp_path, "--watch", "--format", "json"), "--watch: is for people")
 
 
-def test_watching_what_went_on_elsewhere_ends_once_nobody_gives_a_sign_of_life(
+def test_watching_what_goes_on_elsewhere_says_once_that_nobody_gives_a_sign_of_life_and_goes_on(
     tmp_path: Path, tiny_sweep: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(str(tmp_path))
     plan = tiny_sweep.tiny_plan(store, seeds=1)
-    calls.begun(store, plan, process=calls.ELSEWHERE)
+    _, ledger = calls.begun(store, plan, process=calls.ELSEWHERE)
     now = [0.0]
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
-        owner = "x" if now[0] < 100 else ""  # released; then its machine goes
-        calls.claimed(store, plan.cells[0].training, int(min(now[0], 100)), owner=owner)
+        if now[0] < 1000:  # no machine has come
+            return
+        owner = "x" if now[0] < 1100 else ""  # released; then its machine goes
+        calls.claimed(store, plan.cells[0].training, int(min(now[0], 1100)), owner=owner)
+        if now[0] >= 2000:
+            ledger.fail(plan.cells[0], "OSError: disk")
+            ledger.end()
 
     monkeypatch.setattr(module.time, "sleep", sleep)
     monkeypatch.setattr(module, "Watch", partial(module.Watch, clock=lambda: now[0]))
     monkeypatch.setattr(module, "elapsed", lambda: now[0])
     result = s3ray("status", "--storage", tmp_path, "--watch")
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1] == "no sign of life for 5 min 00 s: what is left may be run again"
-    assert module.SILENCE <= now[0] - 95 <= module.SILENCE + module.SECONDS
+    silence = "nobody has given a sign of life for 5 min: a sweep whose machines have not come gives none; "
+    silence += "if it is gone, run it again"
+    assert result.output.splitlines().count(silence) == 2  # before a machine came, and after it went
+    assert now[0] == 2000

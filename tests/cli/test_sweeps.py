@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,23 @@ def test_the_flags_are_few_and_frozen(file: Any, flags: Any) -> None:
     help_text = sweep_here("--help", file=file).stdout
     options = help_text[help_text.index("Options") :]
     assert set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help"} == flags
+
+
+def test_usage_says_how_a_sweep_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = sweep_here("--help", file=FIGURE3).stdout
+    assert told.split("Usage: ")[1].startswith("s3ray sweep figure3_batch_size [OPTIONS]")  # by its path in full
+    monkeypatch.chdir(FIGURE3.parents[1])
+    told = sweep_here("--help", file=Path("sweeps") / FIGURE3.name).stdout
+    assert told.split("Usage: ")[1].startswith("python sweeps/figure3_batch_size.py [OPTIONS]")
+
+
+def test_a_sweep_file_by_its_path_imports_its_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    (tmp_path / "neighbour_of_a_sweep.py").write_text("WORDS = 'from beside'\n")
+    (tmp_path / "own.py").write_text("from neighbour_of_a_sweep import WORDS\n\nprint(WORDS)\n")
+    result = s3ray("sweep", tmp_path / "own.py")
+    assert (result.exit_code, result.stdout) == (0, "from beside\n"), result.exception
 
 
 def arrays(**changes: Any) -> Any:

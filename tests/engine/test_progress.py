@@ -13,7 +13,7 @@ from s3ray.engine.progress import Progress
 from s3ray.execution import Event
 from s3ray.store import Store
 from s3ray.sweep import Plan
-from s3ray.sweep.timing import duration
+from s3ray.sweep.timing import GROUP_SECONDS, duration
 from toy_runs import commit
 
 
@@ -34,6 +34,11 @@ def plan(tiny_sweep: ModuleType, tmp_path: Path) -> Plan:
     return tiny_sweep.tiny_plan(store, seeds=3)
 
 
+def packs(plan: Plan) -> list[list[str]]:
+    """Every pending cell alone."""
+    return [[str(cell.cell)] for cell in plan.pending]
+
+
 def cell_events(name: str, *, failed: bool = False) -> Iterator[Event]:
     yield Event(name, "digits", "started", "specialization")
     yield Event(name, "digits", "step", "specialization", step=5, total=10)
@@ -48,7 +53,7 @@ def cell_events(name: str, *, failed: bool = False) -> Iterator[Event]:
 def test_without_a_terminal_there_is_one_line_per_event(plan: Plan) -> None:
     output = io.StringIO()
     names = [str(cell.cell) for cell in plan.pending]
-    with Progress(plan, 2, Console(file=output, width=200)) as progress:
+    with Progress(plan, packs(plan), 2, Console(file=output, width=200)) as progress:
         progress.update(cell_events(names[0]))
         least, most = progress.eta()
         assert 0 < least <= most
@@ -65,7 +70,7 @@ def test_without_a_terminal_there_is_one_line_per_event(plan: Plan) -> None:
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_damage_is_named_where_a_table_is_drawn_too(plan: Plan, is_terminal: bool) -> None:
     output, name = io.StringIO(), str(plan.pending[0].cell)
-    with Progress(plan, 2, Console(file=output, width=200, force_terminal=is_terminal)) as progress:
+    with Progress(plan, packs(plan), 2, Console(file=output, width=200, force_terminal=is_terminal)) as progress:
         progress.update([Event(name, "digits", "damaged", cause="rows.parquet: damaged, and set aside")])
     assert f"[1/3] damaged  {name}: rows.parquet: damaged, and set aside" in output.getvalue()
 
@@ -82,40 +87,65 @@ def test_what_is_left_follows_from_what_finished_cells_took_and_running_ones_hav
     estimate(monkeypatch, {first: 100.0, second: 200.0})
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    with Progress(plan, 1, Console(file=io.StringIO())) as progress:
+    with Progress(plan, packs(plan), 1, Console(file=io.StringIO())) as progress:
         progress.update([Event(first, "digits", "started", "specialization")])
         assert progress.eta() is None
         progress.update([Event(first, "digits", "finished", "specialization", seconds=210.0)])
         progress.update([Event(first, "digits", "cell_finished")])
         left, most = progress.eta()
-        assert left == most == pytest.approx(2.1 * 200.0, rel=0.1)  # one group at a time: no order is worse
+        assert left == pytest.approx(2.1 * 200.0, rel=0.1)
+        assert most == pytest.approx(left + GROUP_SECONDS)
         progress.update([Event(second, "digits", "started", "specialization")])
         now[0] += 300.0
-        assert progress.eta() == pytest.approx((left - 300.0, left - 300.0))
+        assert progress.eta() == pytest.approx((left - 300.0, left))  # at most it has just begun
         now[0] += 300.0  # takes longer than was estimated
-        assert progress.eta() == pytest.approx((0.05 * left, 0.05 * left))
+        assert progress.eta() == pytest.approx((0.05 * left, left))
 
 
-def test_at_most_the_order_is_the_worst(
+def test_what_is_left_is_that_of_packs_and_at_most_in_their_order(
     tiny_sweep: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = tiny_sweep.tiny_plan(Store(str(tmp_path)), seeds=4)
-    first, *others = (str(cell.cell) for cell in plan.pending)
+    plan = tiny_sweep.tiny_plan(Store(str(tmp_path)), seeds=7)
+    first, *others = names = [str(cell.cell) for cell in plan.pending]
     estimate(monkeypatch, {first: 1000.0} | dict.fromkeys(others, 300.0))
-    with Progress(plan, 2, Console(file=io.StringIO())) as progress:
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with Progress(plan, [names[:4], names[4:6], names[6:]], 2, Console(file=io.StringIO())) as progress:
+        for name in (first, names[4]):
+            progress.update([Event(name, "digits", "started", "specialization")])
         progress.update([Event(first, "digits", "finished", "specialization", seconds=1000.0)])
         progress.update([Event(first, "digits", "cell_finished")])
-        # Three cells on two groups: 450 s each at least; the last may begin when the others have ended.
-        assert progress.eta() == pytest.approx((450.0, 600.0))
+        # Of the first pack three cells are left, one after the other, while the second and third pack take as long.
+        assert progress.eta() == pytest.approx((900.0, 900.0 + GROUP_SECONDS))
+        now[0] += 100.0
+        # The first pack is between two cells.
+        assert progress.eta() == pytest.approx((900.0, 900.0 + GROUP_SECONDS))
+        progress.update([Event(names[1], "digits", "started", "specialization")])
+        now[0] += 150.0
+        assert progress.eta() == pytest.approx((750.0, 900.0 + GROUP_SECONDS))
+
+
+def test_never_is_at_most_less_than_what_the_longest_pack_needs(
+    tiny_sweep: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_sweep.tiny_plan(Store(str(tmp_path)), seeds=9)
+    first, *others = names = [str(cell.cell) for cell in plan.pending]
+    estimate(monkeypatch, dict.fromkeys(names, 100.0))
+    with Progress(plan, [[first], others[:4], others[4:]], 3, Console(file=io.StringIO())) as progress:
+        progress.update([Event(first, "digits", "started", "specialization")])
+        progress.update([Event(first, "digits", "finished", "specialization", seconds=100.0)])
+        progress.update([Event(first, "digits", "cell_finished")])
+        # Eight cells on three groups would take 333 s by Graham's bound, but four stand in each pack.
+        assert progress.eta() == pytest.approx((400.0, 400.0 + GROUP_SECONDS))
 
 
 def test_a_cell_of_which_little_was_left_says_little_of_the_others(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (str(cell.cell) for cell in plan.pending)
     estimate(monkeypatch, {first: 0.05, second: 200.0})
-    with Progress(plan, 1, Console(file=io.StringIO())) as progress:
+    with Progress(plan, packs(plan), 1, Console(file=io.StringIO())) as progress:
         progress.update([Event(first, "digits", "finished", "reference", seconds=0.01)])
         progress.update([Event(first, "digits", "cell_finished")])
-        assert progress.eta() == pytest.approx((200.0, 200.0), rel=0.01)
+        assert progress.eta() == pytest.approx((200.0, 200.0 + GROUP_SECONDS), rel=0.01)
 
 
 def test_waiting_is_said_when_nothing_runs_at_once_and_then_more_and_more_seldom(
@@ -125,7 +155,7 @@ def test_waiting_is_said_when_nothing_runs_at_once_and_then_more_and_more_seldom
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     name = str(plan.pending[0].cell)
     known = "2 worker groups wait for 2 CPU"
-    with Progress(plan, 2, Console(file=output, width=40), waiting_for=lambda: known) as progress:
+    with Progress(plan, packs(plan), 2, Console(file=output, width=40), waiting_for=lambda: known) as progress:
         for _ in range(300):
             now[0] += 1.0
             progress.update([])
@@ -152,14 +182,14 @@ def terminal(output: io.StringIO) -> Console:
 def test_on_a_terminal_every_cell_has_a_sign(plan: Plan) -> None:
     output = io.StringIO()
     first, second = (str(cell.cell) for cell in plan.pending)
-    with Progress(plan, 2, terminal(output)) as progress:
+    with Progress(plan, packs(plan), 2, terminal(output)) as progress:
         progress.update([])
     picture = drawn(output)
     assert re.search(r"^digits +··□", picture, re.MULTILINE)
     assert "□ 1 from the store  · 2 to come" in picture
     assert "  2 worker groups start" in picture
     output = io.StringIO()
-    with Progress(plan, 2, terminal(output)) as progress:
+    with Progress(plan, packs(plan), 2, terminal(output)) as progress:
         progress.update(cell_events(first))
         accuracy = {"valid_accuracy": 0.876}
         progress.update([Event(second, "digits", "finished", "probe none", seconds=1.0, metrics=accuracy)])
@@ -171,7 +201,7 @@ def test_on_a_terminal_every_cell_has_a_sign(plan: Plan) -> None:
     assert f"  {second}  selection suff+min  step 3/9" in picture
     assert f"{second} probe none: at best 87.6% on validation" in picture
     output = io.StringIO()
-    with Progress(plan, 2, terminal(output)) as progress:
+    with Progress(plan, packs(plan), 2, terminal(output)) as progress:
         progress.update(cell_events(first, failed=True))
         for _ in range(9):
             progress.update([Event(second, "digits", "finished", "probe none", metrics=accuracy)])
@@ -185,7 +215,7 @@ def test_of_many_cells_in_one_place_the_numbers_are_drawn(tiny_sweep: ModuleType
     output = io.StringIO()
     plan = tiny_sweep.tiny_plan(Store(str(tmp_path)), seeds=30)
     names = [str(cell.cell) for cell in plan.pending]
-    with Progress(plan, 2, terminal(output)) as progress:
+    with Progress(plan, packs(plan), 2, terminal(output)) as progress:
         for name in names[:4]:
             progress.update(cell_events(name))
         progress.update([Event(names[4], "digits", "started", "specialization")])
@@ -196,7 +226,7 @@ def test_a_terminal_says_what_is_waited_for(plan: Plan, monkeypatch: pytest.Monk
     output, now = io.StringIO(), [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     known = "2 worker groups wait for 2 CPU"
-    with Progress(plan, 2, terminal(output), waiting_for=lambda: known) as progress:
+    with Progress(plan, packs(plan), 2, terminal(output), waiting_for=lambda: known) as progress:
         now[0] += 6.0
         progress.update([])
     assert f"  {known}" in drawn(output)
@@ -206,7 +236,7 @@ def test_an_event_that_is_repeated_counts_once(plan: Plan) -> None:
     """A retried trial can report a cell again."""
     name = str(plan.pending[0].cell)
     output = io.StringIO()
-    with Progress(plan, 2, Console(file=output, width=200)) as progress:
+    with Progress(plan, packs(plan), 2, Console(file=output, width=200)) as progress:
         progress.update([*cell_events(name), Event(name, "digits", "cell_finished")])
     done = [line for line in output.getvalue().splitlines() if " done " in line]
     assert [line[:5] for line in done] == ["[2/3]"]  # one cached, one done
@@ -220,7 +250,7 @@ def test_whoever_watches_is_told_fresh_events_and_where_the_cells_stand(plan: Pl
     def watch(events: Any, states: Any) -> None:
         told.append(([event.state for event in events], dict(states["digits"])))
 
-    with Progress(plan, 2, Console(file=io.StringIO()), watch) as progress:
+    with Progress(plan, packs(plan), 2, Console(file=io.StringIO()), watch) as progress:
         progress.update([Event(names[0], "digits", "started", "specialization")])
         progress.update([*cell_events(names[0]), Event(names[0], "digits", "cell_finished")])
         progress.update(cell_events(names[1], failed=True))

@@ -6,6 +6,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,6 +71,27 @@ def test_every_stage_is_committed_once_and_in_order(finished: Finished, tiny_swe
     again: list[Event] = []
     run(cell, tiny_sweep.DATA, store, again.append)
     assert again == []
+
+
+def test_of_curves_alone_the_best_accuracy_is_said(finished: Finished, tiny_sweep: ModuleType, tmp_path: Path) -> None:
+    plain, cell, events = finished
+    told = [event.stage for event in events if "valid_accuracy" in event.metrics]
+    assert told == ["sparsification none", "sparsification suff+min"]
+    shutil.copytree(plain.base, tmp_path / "copy")
+    store = Store(str(tmp_path / "copy"))
+    for point in cell.branches[0].curve:
+        store.drop("artifacts", point.stage.name, point.identity)
+    # No class of the validation split is among those that the probe is fitted to.
+    train, valid = tiny_sweep.DATA.train, tiny_sweep.DATA.valid
+    data = replace(
+        tiny_sweep.DATA,
+        train=replace(train, labels=train.labels % 5),
+        valid=replace(valid, labels=valid.labels % 5 + 5),
+    )
+    again: list[Event] = []
+    run(cell, data, store, again.append)
+    (finish,) = (event for event in again if event.state == "finished")
+    assert finish.metrics == {"valid_accuracy": 0.0}
 
 
 def test_rows_and_metrics(finished: Finished) -> None:

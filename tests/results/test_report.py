@@ -237,8 +237,26 @@ def test_the_legend_hides_curves_dragging_zooms_and_a_double_click_returns(page:
         button = figure.find_element(By.CSS_SELECTOR, ".legend button[data-label='single seeds']")
         assert button.get_attribute("aria-pressed") == pressed
         assert len(figure.find_elements(By.CSS_SELECTOR, "g.curve")) == drawn
-    drag = ActionChains(page).move_to_element_with_offset(panel(), 0, -50).click_and_hold()
-    drag.move_by_offset(80, 40).move_by_offset(20, 10).release().perform()
+
+    def drag(*ways: tuple[int, int]) -> ActionChains:
+        pressed = ActionChains(page).move_to_element_with_offset(panel(), 0, -50).click_and_hold()
+        for way in ways:
+            pressed.move_by_offset(*way)
+        return pressed
+
+    def frames() -> list[Any]:
+        return panel().find_elements(By.CSS_SELECTOR, "rect.drag")
+
+    drag((3, 2)).release().perform()  # a click that trembles
+    assert (ticks(), frames()) == (before, [])
+    drag((40, 20)).perform()
+    assert len(frames()) == 1
+    page.execute_script("arguments[0].dispatchEvent(new PointerEvent('pointercancel'))", panel())
+    ActionChains(page).move_by_offset(20, 10).release().perform()
+    assert (ticks(), frames()) == (before, [])
+    drag((80, 40), (20, 10)).perform()
+    assert len(frames()) == 1
+    ActionChains(page).release().perform()
     assert ticks() != before
     ActionChains(page).double_click(panel()).perform()
     assert ticks() == before
@@ -262,7 +280,7 @@ def shown_table(page: Any, name: Any) -> Any:
     """A table of the page, by the id of its heading, and the words above it."""
     heading = page.find_element(By.ID, name)
     words = heading.find_element(By.XPATH, "following-sibling::p[1]").text
-    own = f"//table[contains(@class, 'cells') and preceding::h3[1][@id='{name}']]"
+    own = f"//table[contains(@class, 'cells') and preceding::*[self::h2 or self::h3][1][@id='{name}']]"
     return cells(page, *page.find_elements(By.XPATH, own)), words
 
 

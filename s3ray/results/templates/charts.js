@@ -173,6 +173,7 @@ const drawChart = (() => {
 
     const listen = (svg, { hits, back, isLinear, r, c }) => {
       let from = null, rect = null;
+      const letGo = () => { rect?.remove(); from = rect = null; };
       const here = (event) => { const box = svg.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
       svg.onpointermove = (event) => {
         const [x, y] = here(event);
@@ -197,13 +198,14 @@ const drawChart = (() => {
       };
       svg.onpointerup = (event) => {
         const [start, to] = [from, here(event)];
-        from = null;
-        if (!start || Math.hypot(to[0] - start[0], to[1] - start[1]) < 8) return rect?.remove();
+        letGo();
+        if (!start || Math.hypot(to[0] - start[0], to[1] - start[1]) < 8) return;
         const [a, b] = [back(...start), back(...to)], ordered = (i) => [a[i], b[i]].sort((one, other) => one - other);
         if (Math.abs(to[0] - start[0]) > 8) zoom.x[c] = ordered(0);
         if (isLinear && Math.abs(to[1] - start[1]) > 8) zoom.y[yKey(r, c)] = ordered(1);
         draw();
       };
+      svg.onpointercancel = letGo;
       svg.onpointerleave = () => { tip.hidden = true; };
       svg.ondblclick = () => { zoom.x = {}; zoom.y = {}; draw(); };
     };
