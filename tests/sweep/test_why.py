@@ -233,6 +233,16 @@ def test_of_many_results_some_are_read_and_that_is_said(full: Store) -> None:
     assert "not all were looked at" in reasons(plan, full, most_results=1)[-1]
 
 
+def test_what_was_deleted_is_not_counted(full: Store) -> None:
+    plan = planned(full, {"specialization": {"temperature": 0.5}})
+    key = f"artifacts/specialization/{min(full.folders('artifacts', 'specialization'))}/commit.json"
+    _, version = full.conditional.read(key) or pytest.fail("it is there")
+    assert full.conditional.delete(key, version)
+    found = why(plan, full, most=1)
+    assert "specialization.temperature 0.2 → 0.5" in found.reasons[0].sentence
+    assert "specialization" not in found.left_out
+
+
 def test_of_many_who_work_the_first_are_named_and_the_others_counted(store: Store) -> None:
     plan = planned(store, seeds=range(5))
     for number, cell in enumerate(plan.cells, 1):
