@@ -15,6 +15,7 @@ _TAG = re.compile(r"(?:^|[.-])p([0-9a-f]{8})-(\d+)-(\d+)(?:[.-]|$)")
 
 TAGGED = r"(?:p[0-9a-f]{8}-\d+-\d+-)?"  # in a regular expression: a tag, and a dash behind it; or none
 _RUN = re.compile(rf"(?P<name>.+)-(?P<started>\d{{8}}-\d{{6}})-{TAGGED}[0-9a-f]{{6}}", re.ASCII)
+_STUDY = re.compile("-[0-9a-f]{8}$")
 
 
 def tag() -> str:
@@ -56,6 +57,11 @@ def named(run: str) -> tuple[str, str] | None:
             started = dt.datetime.strptime(match["started"], "%Y%m%d-%H%M%S").replace(tzinfo=dt.UTC)
             return match["name"], started.isoformat()
     return None
+
+
+def sweep_of(study: str) -> str:
+    """The sweep that a study's name begins with."""
+    return _STUDY.sub("", study)
 
 
 @functools.cache

@@ -21,9 +21,9 @@ from s3ray.results.collect import study_of
 from s3ray.results.exhibits import answers, asked_for
 from s3ray.results.findings import findings
 from s3ray.results.rounds import with_second_round
-from s3ray.search.calibration import Calibration, plan_calibrated
+from s3ray.search.calibration import Calibration, asked_by, plan_calibrated
 from s3ray.store import Store
-from s3ray.store.names import FILE, await_gc, names_of, read_names, write_names
+from s3ray.store.names import FILE, await_gc, read_names, write_names
 from s3ray.sweep import Cell, Plan, Study, Sweep, make_plan
 from s3ray.sweep.budget import Budget, NoRoomError, Prices
 from s3ray.sweep.timing import between, duration
@@ -203,10 +203,8 @@ class _Asking:
 
     def looked_up(self, plan: Plan) -> Plan:
         """Name what a plan asks for; the plan, looked up anew if anything may have been deleted since it was."""
-        plans, store = [plan], self._store
-        if plan.study.chosen and (calibration := Calibration.of(replace(plan.study, chosen={}), store, plan.machine)):
-            plans.append(calibration.plan)
-        self._names |= names_of(run for one in plans for cell in one.cells for run in cell.runs)
+        store = self._store
+        self._names |= asked_by(plan, store)
         with store.explained("written", "make room or choose a place you may write to"):
             write_names(store, self._names, "runs", self._call, FILE)
             may_lack = await_gc(store, self._names, self._waiting)

@@ -17,7 +17,7 @@ from s3ray.errors import printable
 from s3ray.execution.gc import Found, delete, find
 from s3ray.execution.stored import NOTHING, Size, Stored, Use, stored
 from s3ray.paths import local_path
-from s3ray.store.names import names_of
+from s3ray.search.calibration import asked_by
 from s3ray.sweep import load_sweep
 
 
@@ -59,12 +59,15 @@ def gc(
 
     Kept is what a study, a search, or a call that goes on or may go on, asks for. Sweeps may run at the same time.
     """
+    from s3ray.results.rounds import with_second_round
+
     with user_errors():
         place, dropped = open_store(storage), list(dict.fromkeys(study or []))
         kept: dict[str, tuple[str, str | None]] = {}
         for file in keep or []:
-            request = resolve(load_sweep(local_path(file, "--keep")), "", None, None, None, None, storage, None)
-            kept |= names_of(run for cell in request.plan.cells for run in cell.runs)
+            plan = resolve(load_sweep(local_path(file, "--keep")), "", None, None, None, None, storage, None).plan
+            # Where cells are missing, the second round may have followed from less than all of the first.
+            kept |= asked_by(with_second_round(plan, place, {cell.cell for cell in plan.pending}), place)
 
         def waiting(who: str) -> None:
             print(printable(f"another gc was begun by {who}; waiting some seconds for a sign of life"), file=sys.stderr)
@@ -80,7 +83,8 @@ def gc(
 def _plain(found: Found, *, deleted: bool) -> dict[str, object]:
     reasons = {why: asdict(size) for why, size in found.reasons().items()}
     things = [{"reason": one.reason, "path": one.path, "bytes": one.size.bytes} for one in found.garbage]
-    return {"deleted": deleted, "reasons": reasons, "things": things, "unknown": list(found.unknown)}
+    lacking = {"unknown": list(found.unknown), "undated": found.undated}
+    return {"deleted": deleted, "reasons": reasons, "things": things, **lacking}
 
 
 def _told(found: Found, *, deleted: bool) -> Iterator[str]:
@@ -89,6 +93,8 @@ def _told(found: Found, *, deleted: bool) -> Iterator[str]:
     if found.unknown:
         yield "no result is deleted while it is not known who asks for it:"
         yield from (f"  {sentence}" for sentence in found.unknown)
+    if found.undated:
+        yield found.undated
     size = sum(reasons.values(), NOTHING)
     if not reasons:
         yield "nothing to delete"

@@ -33,13 +33,13 @@ from s3ray.execution.stored import (
 from s3ray.store import Claims, HeldError, Marker, Store
 from s3ray.store.leftovers import HOURS, leftovers, storage_time
 from s3ray.store.names import FILE, GC, Names, doom, doomed, spare
-from s3ray.traces import named
+from s3ray.traces import named, sweep_of
 
 UNNAMED = "results that nobody asks for"
 ORPHANS = "results whose parent was computed anew"
 ASIDE = "set aside as damaged"
 ATTEMPTS = "attempts that no marker names"
-CHECKPOINTS = "checkpoints of what is committed, or nobody asks for"
+CHECKPOINTS = "checkpoints of what nobody asks for"
 CURVES = "training curves of what nobody asks for"
 PUBLISHING = "datasets half published"
 DEAD = "what dead processes left"
@@ -68,11 +68,13 @@ class Found:
 
     Attributes:
         unknown: sentences on those of whom it is not known what they ask for: while there is one, no result goes.
+        undated: a sentence if the storage's time is not known, so that what only its age tells is left out; else empty.
     """
 
     garbage: tuple[Garbage, ...]
     names: Names
     unknown: tuple[str, ...]
+    undated: str = ""
 
     def reasons(self) -> dict[str, Size]:
         """Per reason how many things, and their bytes."""
@@ -81,7 +83,7 @@ class Found:
 
 
 def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None) -> Found:
-    """What would be deleted; nothing is.
+    """What would be deleted; nothing is. A file is written for a moment, to know the storage's time.
 
     Args:
         dropped: studies that are to go, with what they alone name.
@@ -95,9 +97,7 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
         _check_dropped(store, dropped, listing)
         known = named_in(store, listing, dropped)
         names = {**known.everything, **(kept or {})}
-        now: float | None = None
-        with suppress(OSError):  # of storage that takes no writes it is not known what is old
-            now = storage_time(store) if listing.files else None
+        now, undated = _time(store) if listing.files else (None, "")
         results = results_of(listing)
         found: dict[str, Garbage] = {}
 
@@ -130,7 +130,7 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
             elif IDENTITY.fullmatch(name) and _is_half_published(listing, name) and is_old(f"data/{name}"):
                 add(PUBLISHING, f"data/{name}")
         for identity in filter(IDENTITY.fullmatch, listing.inside("checkpoints")):
-            if identity in committed or (identity not in names and not known.unknown):
+            if identity not in names and not known.unknown:
                 add(CHECKPOINTS, f"checkpoints/{identity}")
         beginnings = {identity[:8] for identity in names}
         for folder in {path.rpartition("/")[0] for path in listing.below("tensorboard")}:
@@ -141,10 +141,21 @@ def find(store: Store, dropped: Collection[str] = (), kept: Names | None = None)
             is_claims = re.fullmatch("claims/([0-9a-f]{64}|search-[^/]+)", folder) and not listing.below(folder)
             if is_claims and now is not None and now - made > HOURS * 3600:
                 add(CLAIMS, folder)
-        if now is not None:
-            for path in leftovers(store):
-                add(DEAD, path)
-    return Found(tuple(found.values()), names, known.unknown)
+        for path in leftovers(store, now):
+            add(DEAD, path)
+    return Found(tuple(found.values()), names, known.unknown, undated)
+
+
+def _time(store: Store) -> tuple[float | None, str]:
+    """The storage's time, or a sentence why it is not known."""
+    try:
+        return storage_time(store), ""
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        return None, (
+            f"{store.uri}: its time is not known, since it takes no writes ({reason}), so what is known to be dead "
+            f"only by its age is left out; give access that may write to see all"
+        )
 
 
 def _is_half_published(listing: Listing, content: str) -> bool:
@@ -156,7 +167,7 @@ def _check_dropped(store: Store, dropped: Iterable[str], listing: Listing) -> No
     for study in dropped:
         if study not in studies:
             raise UserError(f"--study {study}: {store.uri} has no such study; {nearest(study, studies)}")
-        sweep = study.rpartition("-")[0]
+        sweep = sweep_of(study)
         for run in listing.inside("runs"):
             if (about := named(run)) is not None and about[0] == sweep and goes_on(run, listing):
                 raise UserError(
@@ -297,9 +308,6 @@ def _delete_result(store: Store, result: Result) -> None:
     for name in store.names("artifacts", result.stage, result.identity):
         if name.startswith("drift-"):
             remove(store, f"{result.folder}/{name}")
-    if store.is_local:
-        with suppress(OSError):  # not empty
-            Path(store.path(result.folder)).rmdir()
 
 
 def _delete_tables(store: Store, study: str) -> None:

@@ -45,6 +45,7 @@ FOLDERS = (
 # Names that we give: others' files may lie in the same folders.
 IDENTITY = re.compile("[0-9a-f]{64}")
 DATA_ASIDE = re.compile(r"[0-9a-f]{64}-[0-9a-f]{6}\.damaged(\.json)?")
+_MARKER = re.compile(r"commit\.json(?:\.~(\d+))?")
 _ATTEMPT, _ASIDE = re.compile("[0-9a-f]{12}"), re.compile(r"(commit-)?[0-9a-f]{12}\.damaged")
 
 
@@ -180,12 +181,12 @@ def results_of(listing: Listing) -> dict[str, Result]:
     found = {}
     for (stage, identity), files in folders.items():
         aside = {f"artifacts/{stage}/{identity}/{rest[0]}" for _, rest in files if _ASIDE.fullmatch(rest[0])}
-        # One that was replaced has a number behind its name; one that was deleted may leave a word.
-        markers = [listing.files[p] for p, rest in files if len(rest) == 1 and rest[0].startswith("commit.json")]
-        written = [when for size, when in markers if size != len(DELETED)]
+        # On a disk one that was replaced has a number behind its name, and the highest is what counts.
+        markers = [(int(m[1] or 0), listing.files[p]) for p, rest in files if (m := _MARKER.fullmatch("/".join(rest)))]
+        _, (bytes_of_it, when) = max(markers, default=(0, (len(DELETED), 0.0)))
+        committed = when if bytes_of_it != len(DELETED) else None  # where one was deleted, a word stays
         attempts = dict.fromkeys(rest[0] for _, rest in files if len(rest) > 1 and _ATTEMPT.fullmatch(rest[0]))
         size = Size(len(files), sum(listing.files[path][0] for path, _ in files))
-        committed = max(written, default=None)
         found[identity] = Result(stage, identity, size, committed, tuple(attempts), tuple(sorted(aside)))
     return found
 
@@ -343,7 +344,7 @@ def stored(store: Store) -> Stored:
         use = Use(name, listing.size(naming.by), all_there, sum(alone, NOTHING))
         {"results": found.studies, "search": found.searches, "runs": found.calls}[folder].append(use)
     found.unnamed = sum((size for identity, size in counted.items() if identity not in times), NOTHING)
-    halves = [one for one in results.values() if one.committed is None]
+    halves = [one for one in results.values() if one.committed is None and one.attempts]
     aside = [path for one in results.values() for path in one.aside]
     aside += [f"data/{name}" for name in listing.inside("data") if DATA_ASIDE.fullmatch(name)]
     found.others = {

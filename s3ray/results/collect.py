@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -35,8 +34,8 @@ from s3ray.stages.selection import SELECTION
 from s3ray.stages.stage import StageRun
 from s3ray.store import Marker, Store
 from s3ray.sweep import BranchPlan, CellPlan, Plan
+from s3ray.traces import sweep_of
 
-_STUDY = re.compile("-[0-9a-f]{8}$")
 _Task = TypeVar("_Task")
 _Found = TypeVar("_Found")
 Lines = list[dict[str, Any]]
@@ -213,11 +212,6 @@ def study_named(store: Store, text: str) -> str:
     if text not in written and (len(text) < 3 or not any(text.casefold() in study.casefold() for study in written)):
         raise UserError(f"{at}: holds no results of {text!r}; {nearest(text, written)}")
     return meant(text, written, "a study")
-
-
-def sweep_of(study: str) -> str:
-    """The sweep that a study's name begins with."""
-    return _STUDY.sub("", study)
 
 
 def study_of(plan: Plan) -> str:

@@ -29,6 +29,7 @@ from s3ray.search.judge import Score, score, validation_curve
 from s3ray.settings import merged
 from s3ray.stages.training import DivergedError
 from s3ray.store import Store
+from s3ray.store.names import Names, names_of
 from s3ray.sweep import Cell, CellPlan, Plan, Study, StudyDataset, Sweep, make_plan
 from s3ray.sweep.timing import duration
 
@@ -204,6 +205,15 @@ def too_small(study: Study) -> list[str]:
         for name, entry in study.entries.items()
         if _would_ask(entry) and not _asks(entry)
     ]
+
+
+def asked_by(plan: Plan, store: Store) -> Names:
+    """What a call over a plan asks for: its runs, and those of the candidates that its own data were calibrated by."""
+    plans = [plan]
+    if plan.sweep is not SWEEP:  # candidates are not calibrated in their turn
+        calibration = Calibration.of(replace(plan.study, chosen={}), store, plan.machine)
+        plans += [calibration.plan] if calibration else []
+    return names_of(run for one in plans for cell in one.cells for run in cell.runs)
 
 
 def plan_calibrated(sweep: Sweep, study: Study, store: Store, machine: str | None = None) -> Plan:

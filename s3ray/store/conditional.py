@@ -39,7 +39,7 @@ _UNKNOWN = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EM
 _NOT_IMPLEMENTED = re.compile(r"status code: (?:501|405)\b|status code: 400\b.*<Code>NotImplemented", re.DOTALL)
 # Which of them it is depends on the storage and its haste: a conflict (409) befalls a replacement too.
 _CONDITION_FAILED = (refused.AlreadyExistsError, refused.PreconditionError)
-DELETED = b"deleted"  # what an object holds that holds nothing any more
+DELETED = b"deleted"  # what a key holds that holds nothing any more
 # As patient as pyarrow's S3 (store/store.py): ten attempts within some 13 seconds.
 _RETRIES: Any = {
     "max_retries": 9,
@@ -51,6 +51,9 @@ _RETRIES: Any = {
 class Conditional(ABC):
     """Conditional writes below a store's base. A key is a path there; a version says which content a key holds.
 
+    A key that holds nothing any more keeps a word, `DELETED`, for good: without it a request that comes late could
+    delete, or stand before, what was written meanwhile.
+
     Every content must be its writer's own, by a random name in it for example: an answer can get lost, and the request
     that is repeated then finds its own content, which counts as won.
     """
@@ -59,9 +62,14 @@ class Conditional(ABC):
     def create(self, key: str, content: bytes) -> str | None:
         """Make a key that is not there; its version, or None if it is there, whoever made it."""
 
-    @abstractmethod
     def read(self, key: str) -> tuple[bytes, str] | None:
         """A key's content and version; None if it is not there."""
+        there = self._there(key)
+        return there if there is not None and there[0] != DELETED else None
+
+    @abstractmethod
+    def _there(self, key: str) -> tuple[bytes, str] | None:
+        """Likewise, but `DELETED` of a key that holds nothing any more."""
 
     @abstractmethod
     def replace(self, key: str, content: bytes, version: str) -> str | None:
@@ -123,9 +131,12 @@ class _OnDisk(Conditional):
         self._base = base
 
     def create(self, key: str, content: bytes) -> str | None:
-        return self._take(key, content, 0) if self._numbers(key) == [] else None
+        there = self._there(key)
+        if there is None:
+            return self._take(key, content, 0)
+        return self.replace(key, content, there[1]) if there[0] == DELETED else None
 
-    def read(self, key: str) -> tuple[bytes, str] | None:
+    def _there(self, key: str) -> tuple[bytes, str] | None:
         while numbers := self._numbers(key):
             file = self._file(key, numbers[-1])
             try:
@@ -144,11 +155,7 @@ class _OnDisk(Conditional):
         return taken
 
     def delete(self, key: str, version: str) -> bool:
-        if self._numbers(key)[-1:] != [int(version)]:
-            return False
-        self._delete(key, self._numbers(key))
-        sync_folder(self._file(key, 0).parent)
-        return True
+        return self.replace(key, DELETED, version) is not None
 
     def _take(self, key: str, content: bytes, number: int) -> str | None:
         target = self._file(key, number)
@@ -163,7 +170,7 @@ class _OnDisk(Conditional):
                 os.link(staged, target)
             except FileExistsError:
                 # Over a network an answer can get lost, and the repeated link fails: the content tells.
-                if self.read(key) != (content, str(number)):
+                if self._there(key) != (content, str(number)):
                     return None
         finally:
             staged.unlink(missing_ok=True)
@@ -196,11 +203,7 @@ class _OnDisk(Conditional):
 
 
 class _OnObjects(Conditional):
-    """Keys are objects; the storage checks the conditions.
-
-    Deleting knows no condition: a request that comes late would take with it what was written meanwhile. So a key that
-    holds nothing any more is an object of a word, `DELETED`, which stays.
-    """
+    """Keys are objects; the storage checks the conditions. Deleting knows none: the word is put there on condition."""
 
     def __init__(self, fs: pafs.FileSystem, base: str) -> None:
         self._fs, self._base = fs, base
@@ -225,10 +228,6 @@ class _OnObjects(Conditional):
             if there is not None and there[0] == DELETED:
                 return self.replace(key, content, there[1])
             return there[1] if there is not None and there[0] == content else None
-
-    def read(self, key: str) -> tuple[bytes, str] | None:
-        there = self._there(key)
-        return there if there is not None and there[0] != DELETED else None
 
     def delete(self, key: str, version: str) -> bool:
         try:
@@ -276,7 +275,7 @@ class _Nowhere(Conditional):
     def create(self, key: str, content: bytes) -> str | None:
         raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
-    def read(self, key: str) -> tuple[bytes, str] | None:
+    def _there(self, key: str) -> tuple[bytes, str] | None:
         raise OSError(errno.ENOTSUP, "no conditional writes are known of this storage")
 
     def replace(self, key: str, content: bytes, version: str) -> str | None:

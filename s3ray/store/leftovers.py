@@ -49,7 +49,7 @@ _IDENTITY, _ATTEMPT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{12}")
 def clear_leftovers(store: Store) -> list[str]:
     """Delete them; returns what they were, as paths within the store. What cannot be looked at or deleted stays."""
     cleared = []
-    for found in leftovers(store):
+    for found in leftovers(store, storage_time(store)):
         with suppress(OSError):
             is_file = store.fs.get_file_info(store.path(found)).is_file
             (store.fs.delete_file if is_file else store.fs.delete_dir)(store.path(found))
@@ -57,15 +57,19 @@ def clear_leftovers(store: Store) -> list[str]:
     return cleared
 
 
-def leftovers(store: Store) -> Iterator[str]:
-    """What they are, as paths within the store."""
-    now = storage_time(store)
+def leftovers(store: Store, now: float | None) -> Iterator[str]:
+    """What they are, as paths within the store.
+
+    Args:
+        now: `storage_time`; None if that is not known: then those are left out that only their age tells.
+    """
     for found in _candidates(store):
         with suppress(OSError):  # another sweep clears it, too, or it is somebody else's
             died, failed = has_died(found.rpartition("/")[2]), _tells_of_failures(store, found)
             if died is None or (died and failed):
                 written = _last_written(store, found)
-                died = written is not None and now - written > (FAILED_HOURS if failed else HOURS) * 3600
+                hours = FAILED_HOURS if failed else HOURS
+                died = now is not None and written is not None and now - written > hours * 3600
             if died:
                 yield found
     yield from _outlived(store)
@@ -77,7 +81,11 @@ def _tells_of_failures(store: Store, found: str) -> bool:
 
 
 def storage_time(store: Store) -> float:
-    """Seconds, by the storage's clock."""
+    """Seconds, by the storage's clock: a file is written for it, and deleted.
+
+    Raises:
+        OSError: the storage takes no writes.
+    """
     name = f".writable-{tag()}-now"
     store.write("", name)
     written: int | None = store.fs.get_file_info(store.path(name)).mtime_ns
@@ -118,12 +126,16 @@ def _outlived(store: Store) -> Iterator[str]:
     """Folders of checkpoints whose run is committed."""
     if not (identities := list(filter(_IDENTITY.fullmatch, _entries(store, "checkpoints")))):
         return
-    stages = _entries(store, "artifacts")
-    for identity in identities:
-        for stage in stages:
-            with suppress(OSError):
-                if store.marker_of(stage, identity) is not None:
-                    yield f"checkpoints/{identity}"
+    asked = [(stage, identity) for identity in identities for stage in _entries(store, "artifacts")]
+
+    def counts(run: tuple[str, str]) -> bool:
+        with suppress(OSError):
+            return store.marker_of(*run) is not None
+        return False
+
+    for (_, identity), is_committed in zip(asked, store.parallel(counts, asked), strict=True):
+        if is_committed:
+            yield f"checkpoints/{identity}"
 
 
 def _unnamed(store: Store, stage: str, identity: str) -> set[str]:

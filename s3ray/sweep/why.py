@@ -7,6 +7,7 @@ one; with the parent, seed, χ and batch size the same; the latest. Data without
 same shape that the study does not have under another name: other samples of one dataset.
 
 Reading is bounded: of a stage at most `MOST` results are looked at, those whose identities come first, which is chance.
+What cannot be read, as where a result was deleted, is not counted, but no more than about `MOST` files are opened.
 A disk gives some thousand a second. Object storage answers 16 at a time, each in some tens of milliseconds, so `MOST`
 is smaller there. A sweep's start looks at `MOST_AT_START`, for it must not wait. Nothing is read where nothing is
 missing.
@@ -169,13 +170,18 @@ def why(plan: Plan, store: Store, cells: Collection[CellPlan] | None = None, mos
     if not roots:
         return Why({}, {}, {})
     with store.explained("read", "check the place and your access to it"):
-        most = most or (MOST_ON_DISK if store.is_local else MOST_REMOTE)
+        most = most or _most(store)
         known = _Known(store, {run.stage.name for runs in roots.values() for run in runs}, plan, most)
         wanted = {run.identity: (run, plans[cell]) for cell, runs in reversed(roots.items()) for run in runs}
         causes = {identity: known.cause(run, cell) for identity, (run, cell) in wanted.items()}
         working = _claimed(store, roots)
     told = {cell: [causes[run.identity] for run in runs] for cell, runs in roots.items()}
     return Why(told, working, known.left_out)
+
+
+def _most(store: Store) -> int:
+    """Results that it gives in some seconds."""
+    return MOST_ON_DISK if store.is_local else MOST_REMOTE
 
 
 def grouped_runs(causes: Iterable[Cause], cell: Cell) -> list[tuple[str, str]]:
@@ -268,21 +274,32 @@ class _Known:
         ordered = sorted(stages)
         there = store.parallel(lambda stage: set(store.folders("artifacts", stage)), ordered)
         self._there = dict(zip(ordered, there, strict=True))
-        asked = [(stage, name) for stage in ordered for name in sorted(self._there[stage])[:most]]
-        self.left_out = {stage: (most, len(names)) for stage, names in self._there.items() if len(names) > most}
+        self.left_out: dict[str, tuple[int, int]] = {}
+        results = [result for stage in ordered for result in self._read(stage, most)]
         self._numbers: dict[tuple[str, str], int] = {}
         self._paths: list[str] = []
         self._alike: dict[str, dict[str, _Configurations]] = {stage: {} for stage in stages}
         self._found: dict[tuple[int, frozenset[int]], list[tuple[int, int, _Alike]]] = {}
         self._told: dict[tuple[str, frozenset[int], str], tuple[Change, ...]] = {}
         self._parents: dict[tuple[str, str], _Result | None] = {}
-        for result in filter(None, store.parallel(lambda key: self._result(*key), asked)):
+        for result in results:
             document = result.document
             fields = self._fields(document["config"], document["version"], result.plain.get("parent_stage"))
             alike = self._alike[document["stage"]].setdefault(document["data"], {}).setdefault(fields, {})
             other = alike.get(document["parent"])
             if other is None or other.committed_at < result.committed_at:
                 alike[document["parent"]] = result
+
+    def _read(self, stage: str, most: int) -> list[_Result]:
+        names, read = sorted(self._there[stage]), 0
+        found: list[_Result] = []
+        while read < min(len(names), _most(self._store)) and len(found) < most:
+            some = names[read : read + most]
+            found += filter(None, self._store.parallel(lambda name: self._result(stage, name), some))
+            read += len(some)
+        if read < len(names):
+            self.left_out[stage] = len(found), len(found) + len(names) - read
+        return found
 
     def _result(self, stage: str, identity: str) -> _Result | None:
         content = self._store.marker_content(stage, identity)
@@ -418,7 +435,11 @@ def _differences(run: StageRun, document: Mapping[str, Any]) -> Iterator[Change]
     except (TypeError, KeyError, ValueError, AttributeError):  # of an older version
         old = flattened(plain)
     new = flattened(dataclasses.asdict(run.config))
+    # Another branch has fields of its own: that it is another one says enough.
+    other_branch = old.get("variant") != new.get("variant")
     for path in [*new, *(old.keys() - new.keys())]:
+        if other_branch and not old.keys() & new.keys() & {path}:
+            continue
         before, after = old.get(path, _Words("unset")), new.get(path, _Words("unset"))
         if before == after or path in _FOLLOWS:
             continue

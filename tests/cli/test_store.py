@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from command_line import assert_one_sentence, s3ray
+from s3ray.cli.options import resolve
 from s3ray.data import Dataset
+from s3ray.results.rounds import with_second_round
 from s3ray.store import Store
 from s3ray.store.names import FILE, names_of, write_names
-from toy_runs import commit, toy_run
+from s3ray.sweep import load_sweep
+from toy_runs import commit, commit_all, toy_run
 
 
 @pytest.fixture
@@ -66,6 +69,36 @@ def test_a_sweep_that_is_kept(store: Store) -> None:
     assert_one_sentence(
         s3ray("plan", "table1_figure"), "no such sweep file; did you mean 'table1_figure5'. known: effect, "
     )
+
+
+TWO_ROUNDS = """
+from s3ray.sweep import Sweep
+
+
+def cells(study):
+    yield study.cell("digits", 2, 64, 0)
+
+
+def then(study, results):
+    yield study.cell("digits", 2, 64, 1)
+
+
+SWEEP = Sweep(name="two", cells=cells, branches=("none",), datasets=("digits",), then=then)
+"""
+
+
+def test_the_second_round_of_a_sweep_is_kept_too(store: Store, tmp_path: Path) -> None:
+    """A cell of the first has failed, or is gone."""
+    file = tmp_path / "two.py"
+    file.write_text(TWO_ROUNDS)
+    request = resolve(load_sweep(file), "", None, None, None, None, store.base, None)
+    (first,) = request.plan.cells
+    (_, second) = with_second_round(request.plan, store, {first.cell}).cells
+    commit_all(store, [(second.training, {})])
+    place = f"artifacts/{second.training.stage.name}/{second.training.identity}"
+    for options, is_told in ([], True), (["--keep", file], False):
+        told = json.loads(s3ray("gc", "--storage", store.base, "--format", "json", *options).output)
+        assert (place in [thing["path"] for thing in told["things"]]) == is_told
 
 
 def test_a_storage_of_an_earlier_version(store: Store) -> None:

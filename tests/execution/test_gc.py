@@ -15,9 +15,10 @@ from object_storage import DENIED, ObjectStorage
 from s3ray.errors import UserError
 from s3ray.execution import gc
 from s3ray.execution.audit import audit
-from s3ray.execution.stored import NOTHING, Size, stored
+from s3ray.execution.stored import NOTHING, Listing, Size, results_of, stored
 from s3ray.stages.stage import StageRun
 from s3ray.store import Claims, Store
+from s3ray.store.conditional import DELETED
 from s3ray.store.names import FILE, GC, names_of, write_names
 from s3ray.traces import new_run
 from toy_runs import commit, toy_run
@@ -89,7 +90,9 @@ def test_what_nobody_asks_for_goes_and_all_else_stays(store: Store) -> None:
     assert told.reasons()[gc.UNNAMED] == stored(store).unnamed
     gc.delete(store)
     assert committed(store) == {run.identity for run in (PARENT, SHARED, CHILD)}
-    assert not any(Path(store.path(place_of(run))).exists() for run in GARBAGE)
+    for run in GARBAGE:
+        assert [path.read_bytes() for path in Path(store.path(place_of(run))).iterdir()] == [DELETED]
+    assert stored(store).others["attempts without a marker"] == NOTHING
     assert audit(store).holds
     assert gc.find(store).garbage == ()
     commit(store, BELOW, FILES)  # what is gone is computed again
@@ -114,6 +117,13 @@ def test_the_study_of_a_call_that_may_go_on_is_not_dropped(store: Store) -> None
             gc.delete(store, [STUDY])
         store.write("x", "runs", run, "ended")
     gc.find(store, [STUDY])
+
+
+def test_nor_is_one_whose_name_has_no_digest(store: Store) -> None:
+    store.write_folder({}, {}, "results", "grid")
+    store.write("x", "runs", new_run("grid"), "plan.json")
+    with pytest.raises(UserError, match="a sweep grid goes on, or may"):
+        gc.find(store, ["grid"])
 
 
 def test_what_a_sweep_file_asks_for_is_kept_on_demand(store: Store) -> None:
@@ -164,6 +174,26 @@ def test_orphans_go_with_what_stands_on_them(store: Store) -> None:
     assert TRIED.identity in committed(store)
 
 
+def test_checkpoints_of_what_is_computed_again_stay(store: Store) -> None:
+    """Its marker is there and does not count, since its parent was computed anew."""
+    shutil.rmtree(store.path(place_of(PARENT)))
+    commit(store, PARENT, FILES)
+    write_names(store, names_of([PARENT, CHILD]), "runs", new_run("grid"), FILE)
+    for run in (PARENT, CHILD):
+        store.save_checkpoint(run, 50, b"progress")
+    gc.delete(store)
+    assert (store.checkpoint_step(PARENT), store.checkpoint_step(CHILD)) == (None, 50)
+
+
+def test_a_deletion_that_was_cut_off_between_its_steps(store: Store) -> None:
+    store.write(DELETED, place_of(PARENT), "commit.json.~1")
+    assert results_of(Listing(store))[PARENT.identity].committed is None
+    assert store.marker(PARENT) is None
+    commit(store, PARENT, FILES)
+    assert results_of(Listing(store))[PARENT.identity].committed is not None
+    assert store.marker(PARENT) is not None
+
+
 def test_other_garbage(store: Store) -> None:
     young = {
         f"{place_of(CHILD)}/0123456789ab": gc.ATTEMPTS,
@@ -173,7 +203,7 @@ def test_other_garbage(store: Store) -> None:
         f"{place_of(PARENT)}/0123456789ab.damaged": gc.ASIDE,
         f"{place_of(PARENT)}/commit-0123456789ab.damaged": gc.ASIDE,
         "data/" + "b" * 64 + "-abcdef.damaged": gc.ASIDE,
-        f"checkpoints/{PARENT.identity}": gc.CHECKPOINTS,
+        f"checkpoints/{PARENT.identity}": gc.DEAD,
         f"checkpoints/{'c' * 64}": gc.CHECKPOINTS,
         f"tensorboard/digits/cell/probe.{'d' * 8}": gc.CURVES,
     }
@@ -293,11 +323,25 @@ def test_on_object_storage(remote: Store, object_storage: ObjectStorage) -> None
     assert len(object_storage.log) == few < 40  # however many results there are
     gc.delete(remote)
     assert committed(remote) == {run.identity for run in (PARENT, SHARED, CHILD)}
+    assert stored(remote).others["attempts without a marker"] == NOTHING
     assert audit(remote).holds
     assert gc.find(remote).garbage == ()
     commit(remote, BELOW, FILES)  # where the marker was, a word is
     assert remote.marker(BELOW) is not None
     assert not [key for key in object_storage.objects() if key.endswith(".damaged")]
+
+
+def test_the_time_is_asked_once_and_said_not_to_be_known(remote: Store, object_storage: ObjectStorage) -> None:
+    remote.write("x", "runs", DEAD, "ended")
+    remote.save_checkpoint(PARENT, 50, b"progress")
+    object_storage.log.clear()
+    known = gc.find(remote)
+    assert [method for method, path in object_storage.log if "-now" in path].count("PUT") == 1
+    assert not known.undated
+    object_storage.fault = lambda method, path: DENIED if method in ("PUT", "POST") else None
+    found = gc.find(remote)
+    assert found.garbage == known.garbage
+    assert "its time is not known, since it takes no writes" in found.undated
 
 
 def test_storage_that_refuses_is_one_sentence(remote: Store, object_storage: ObjectStorage) -> None:

@@ -16,13 +16,14 @@ from s3ray.data.facts import DataFacts
 from s3ray.errors import UserError
 from s3ray.results import Results, collect, references
 from s3ray.results.chart import Level, fitting
-from s3ray.results.collect import studies, sweep_of
+from s3ray.results.collect import studies
 from s3ray.results.columns import COLUMNS
 from s3ray.results.curves import curve_grid, near
 from s3ray.results.report import write_report, write_results
 from s3ray.settings import settings_for
 from s3ray.store import Store
 from s3ray.sweep import Study, StudyDataset, Sweep, make_plan
+from s3ray.traces import sweep_of
 from toy_runs import commit, overwrite
 
 RATIOS = (1.0, 0.9, 0.5, 0.1)

@@ -10,7 +10,7 @@ import pytest
 import toy_runs
 from s3ray.data import Dataset, from_arrays
 from s3ray.errors import UserError
-from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, plan_calibrated, too_small
+from s3ray.search.calibration import CANDIDATES, LEAST, Calibration, asked_by, plan_calibrated, too_small
 from s3ray.store import Store
 from s3ray.sweep import CellPlan, Study, Sweep, make_plan
 from tiny_search import commit
@@ -165,6 +165,18 @@ def test_a_plan_has_the_chosen_settings_once_they_are_known(store: Store) -> Non
     for cell in _calibration(study, store).plan.cells:
         _finish(store, cell, 0.5)
     assert plan_calibrated(sweep, study, store).study.chosen == {"own": NAMES[0]}
+
+
+def test_what_it_tried_is_asked_for_too(store: Store) -> None:
+    """By whoever plans the sweep, also before it is known what is chosen; the candidates ask for themselves alone."""
+    sweep = Sweep("one", cells=lambda s: [s.cell("own", 8, s.batch_sizes("own")[0], 0)])
+    tried = _calibration(_study(), store).plan
+    candidates = {run.identity for cell in tried.cells for run in cell.runs}
+    for cell in tried.cells:
+        asked = asked_by(plan := plan_calibrated(sweep, _study(), store), store)
+        assert asked.keys() == candidates | {run.identity for cell in plan.cells for run in cell.runs}
+        _finish(store, cell, 0.5)
+    assert asked_by(tried, store).keys() == candidates
 
 
 def test_what_may_follow_takes_from_the_scales_own_time_to_that_of_two_views(store: Store) -> None:

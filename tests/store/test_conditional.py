@@ -6,7 +6,10 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from obstore.store import S3Store
@@ -65,8 +68,47 @@ def test_a_key_is_deleted_by_who_saw_it_last_and_made_again(place: Store) -> Non
     third = files.create(KEY, b"third")
     assert files.create(KEY, b"late") is None
     assert files.read(KEY) == (b"third", third)
-    assert not files.delete(KEY, second)  # a request that comes late
+    for version in (first, second):
+        assert not files.delete(KEY, version)  # a request that comes late
     assert files.read(KEY) == (b"third", third)
+
+
+@pytest.mark.parametrize("slow", ["delete", "replace"])
+def test_wherever_one_stands_still_a_key_is_deleted_or_replaced(slow: str, tmp_path: Path) -> None:
+    for at in itertools.count(1):
+        files = of(Store(str(tmp_path / f"{at}")))
+        won = with_a_pause(files, slow, at)
+        if len(won) == 1:
+            break  # it has no more steps
+        assert won["delete"] != won["replace"], at
+        there = files.read(KEY)
+        assert (there and there[0]) == (b"spared" if won["replace"] else None), at
+    assert at > 4
+
+
+def with_a_pause(files: Conditional, slow: str, at: int) -> dict[str, bool]:
+    """Who wins if one request pauses before its step `at` on the disk, and the other is done in between."""
+    first = files.create(KEY, b"first") or ""
+    requests: dict[str, Callable[[], bool]] = {
+        "delete": lambda: files.delete(KEY, first),
+        "replace": lambda: files.replace(KEY, b"spared", first) is not None,
+    }
+    other = next(name for name in requests if name != slow)
+    steps, won = itertools.count(1), dict[str, bool]()
+
+    def paused(call: Callable[..., Any]) -> Callable[..., Any]:
+        def after_the_other(*arguments: Any) -> Any:
+            if next(steps) == at:
+                won[other] = requests[other]()
+            return call(*arguments)
+
+        return after_the_other
+
+    with ExitStack() as stack:
+        for name in ("listdir", "link", "unlink"):
+            stack.enter_context(mock.patch.object(os, name, paused(getattr(os, name))))
+        won[slow] = requests[slow]()
+    return won
 
 
 @pytest.fixture

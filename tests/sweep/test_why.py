@@ -147,6 +147,13 @@ def test_every_results_own_parent_is_told(store: Store) -> None:
     assert told == {stage: [rate] for stage, rate in rates.items()}
 
 
+def test_of_a_new_branch_it_is_said_that_it_is_new_and_not_what_it_lacks(full: Store) -> None:
+    plan = planned(full)
+    more = dataclasses.replace(plan.sweep, branches=("none", "suff+min", "suff"))
+    reasons = why(make_plan(more, plan.study, full), full).reasons
+    assert [(len(reason.cells), reason.because) for reason in reasons] == [(2, ": new, branch suff")]
+
+
 def test_another_version_is_named(store: Store) -> None:
     older = [
         dataclasses.replace(cell.training, stage=dataclasses.replace(cell.training.stage, version=0))
@@ -231,6 +238,16 @@ def test_of_many_results_some_are_read_and_that_is_said(full: Store) -> None:
         == "specialization: compared with 1 of 2 results; a nearer one may be among the others"
     )
     assert "not all were looked at" in reasons(plan, full, most_results=1)[-1]
+
+
+def test_what_was_deleted_is_not_counted(full: Store) -> None:
+    plan = planned(full, {"specialization": {"temperature": 0.5}})
+    key = f"artifacts/specialization/{min(full.folders('artifacts', 'specialization'))}/commit.json"
+    _, version = full.conditional.read(key) or pytest.fail("it is there")
+    assert full.conditional.delete(key, version)
+    found = why(plan, full, most=1)
+    assert "specialization.temperature 0.2 → 0.5" in found.reasons[0].sentence
+    assert "specialization" not in found.left_out
 
 
 def test_of_many_who_work_the_first_are_named_and_the_others_counted(store: Store) -> None:
