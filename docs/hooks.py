@@ -25,6 +25,9 @@ ELSEWHERE = {
     "benchmarks.md": "benchmarks/RESULTS.md",
     "contributing.md": "CONTRIBUTING.md",
 }
+# What a sweep draws, as `docs/figures/<its name>.png`, or by another name.
+PICTURES = {"effect": "controls_latent_factors"}
+DATA = "On embedded and simulated data, smoke scale; not the paper's numbers."
 PAGES = {source: page for page, source in ELSEWHERE.items()}
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
 _EQUATION = re.compile(r"Eqs?\. ((?:\d+(?:\s*(?:,|–|and)\s*)?)+)")
@@ -67,6 +70,9 @@ def _sweeps() -> str:
     for file in sorted((ROOT / "sweeps").glob("*.py")):
         told = ast.get_docstring(ast.parse(file.read_text())) or ""
         parts.append(f"### {file.name}\n\n```\npython sweeps/{file.name}\n```\n\n{told}\n")
+        picture = PICTURES.get(file.stem, file.stem)
+        if (ROOT / "docs" / "figures" / f"{picture}.png").exists():
+            parts.append(f"![{file.stem}](figures/{picture}.png)\n\n*{DATA}*\n")
     return "\n".join(parts)
 
 

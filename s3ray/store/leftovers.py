@@ -126,7 +126,8 @@ def _outlived(store: Store) -> Iterator[str]:
     """Folders of checkpoints whose run is committed."""
     if not (identities := list(filter(_IDENTITY.fullmatch, _entries(store, "checkpoints")))):
         return
-    asked = [(stage, identity) for identity in identities for stage in _entries(store, "artifacts")]
+    stages = _entries(store, "artifacts")
+    asked = [(stage, identity) for identity in identities for stage in stages]
 
     def counts(run: tuple[str, str]) -> bool:
         with suppress(OSError):
