@@ -139,6 +139,7 @@ def run_plan(
             f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time, "
             f"{between(*predicted)} in all; starting worker groups",
             highlight=False,
+            soft_wrap=True,
         )
         ledger = Ledger(store, run)
         with store.explained("written", "make room or choose a place you may write to"):
