@@ -198,7 +198,7 @@ def studies(store: Store) -> list[str]:
 
 
 def study_named(store: Store, text: str) -> str:
-    """The study that a text names, which may be a part of three letters or more that no other name has.
+    """The study that a text names, which may be its beginning, or a part of three letters or more, that no other has.
 
     Raises:
         UserError: there is none, or there are several; or the store cannot be read.
@@ -208,8 +208,9 @@ def study_named(store: Store, text: str) -> str:
     at = f"{store.option} {store.uri}"
     if not written:
         raise UserError(f"{at}: holds no results of any sweep; run a sweep first")
-    # One letter is part of many a digest.
-    if text not in written and (len(text) < 3 or not any(text.casefold() in study.casefold() for study in written)):
+    # One letter is part of many a digest; of a beginning it is enough.
+    words, names = text.casefold(), [study.casefold() for study in written]
+    if not any(name.startswith(words) or (len(words) >= 3 and words in name) for name in names):
         raise UserError(f"{at}: holds no results of {text!r}; {nearest(text, written)}")
     return meant(text, written, "a study")
 

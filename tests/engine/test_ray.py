@@ -49,7 +49,7 @@ def test_a_sweep_runs_every_cell_quietly(uninterrupted: tuple[Store, str], tiny_
     assert plan.committed[plan.cells[0].training.identity].provenance["workers"] == 1
     # Every line is ours: one at the start, then events.
     first, *events = output.splitlines()
-    assert first == "2 cells in 2 packs, 2 at a time; starting worker groups"
+    assert re.fullmatch("2 cells in 2 packs, 2 at a time, .* to .* in all; starting worker groups", first)
     assert [line for line in events if not line.startswith("[")] == []
     assert "[2/2] done" in output
 

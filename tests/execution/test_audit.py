@@ -176,7 +176,7 @@ def _provenance(store: Store, cell: CellPlan) -> dict[str, object]:
 def test_what_a_sample_may_differ_by(like: str, difference: float, is_equal: bool, holds: bool) -> None:
     sample = Sample("probe", "abc", "cpu", difference, 0.05, like, is_equal)
     assert sample.holds is holds
-    assert Audit(samples=[sample]).holds is holds
+    assert Audit("here", samples=[sample]).holds is holds
 
 
 @pytest.mark.parametrize(
