@@ -145,7 +145,7 @@ def execute(
 
     def compute(what: str, plan: Plan, budget: Budget | None) -> tuple[Plan, Mapping[Cell, str]]:
         more = {"budget": budget, "spent": time.monotonic() - started, "prices": prices, "on_event": on_event}
-        return _compute(what, asking.looked_up(plan), store, console, calls, settings, more)
+        return _compute(what, plan, store, console, calls, asking.looked_up, settings, more)
 
     with _Asking(plan.sweep.name, store, say, calls) as asking:
         if plan.sweep.computes and (calibration := Calibration.of(plan.study, store, plan.machine)):
@@ -245,6 +245,7 @@ def _compute(
     store: Store,
     console: Console,
     calls: list[dict[str, Any]],
+    look_up: Callable[[Plan], Plan],
     settings: Mapping[str, Any],
     more: Mapping[str, Any],
 ) -> tuple[Plan, Mapping[Cell, str]]:
@@ -252,9 +253,12 @@ def _compute(
 
     Args:
         calls: gets what it took beside what was predicted.
+        look_up: names what a plan asks for, and looks it up; once nothing stands in its way.
         settings: of `Execution`.
         more: of `run_plan`, whose errors it raises.
     """
+    if not plan.pending:
+        plan = look_up(plan)
     if not plan.pending:
         return plan, {}
     if lacking := {cell.cell.dataset for cell in plan.pending} - plan.study.data.keys():
@@ -264,7 +268,9 @@ def _compute(
     from s3ray.engine.run import run_plan
 
     say = partial(console.print, highlight=False, soft_wrap=True)
-    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, **more)
+    outcome = run_plan(plan, store, plan.study.data, Execution(**settings), console, look_up=look_up, **more)
+    if not outcome.cells:  # another sweep has done it all meanwhile
+        return outcome.plan, {}
     failures = outcome.failures
     per_cell = outcome.orchestration_seconds / outcome.cells
     busy = outcome.stage_seconds + outcome.orchestration_seconds

@@ -81,6 +81,7 @@ def run_plan(
     budget: Budget | None = None,
     spent: float = 0.0,
     prices: Prices | None = None,
+    look_up: Callable[[Plan], Plan] = lambda plan: plan,
     on_event: Callable[[Event], None] | None = None,
 ) -> Outcome:
     """Run what `plan` misses; returns when every pending cell is committed or has failed.
@@ -90,6 +91,7 @@ def run_plan(
         budget: cells for which it has no room are left out.
         spent: seconds of it that are gone.
         prices: of the cloud that it runs on; then what it costs is said.
+        look_up: called with the plan once nothing stands in its way; gives it as it is to be run.
         on_event: told whatever happens to a cell.
 
     Raises:
@@ -101,8 +103,6 @@ def run_plan(
         return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
     started = time.monotonic()
     check_plan(plan, store, execution)
-    if warning := unguarded(store):
-        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
 
     def groups(capacity: Capacity) -> Groups:
@@ -110,8 +110,15 @@ def run_plan(
 
     if budget is not None and not ray.is_initialized() and (here := local_capacity()):
         budget.fitting(plan, groups(here), spent)  # before Ray is started, which takes seconds
+    if warning := unguarded(store):
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     with usable(plan, store, execution, console) as (capacity, health):
         slots = capacity.slots(execution)
+        if budget is not None:
+            budget.fitting(plan, groups(capacity), spent)
+        plan = look_up(plan)
+        if not plan.pending:
+            return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
         if budget is not None:
             whole, plan = plan, budget.fitting(plan, groups(capacity), spent)
             if left_out := budget.told(whole, plan):
