@@ -232,4 +232,4 @@ def test_a_sweep_on_throttled_object_storage_computes_what_it_computes_on_a_disk
     assert plan.pending == ()
     assert_same_results(store, uninterrupted[0], plan.cells)
     places = {key.partition("/")[0] for key in object_storage.objects()}
-    assert places == {"artifacts", "claims", "data", "environments", "tensorboard"}
+    assert places == {"artifacts", "claims", "data", "environments", "tensorboard", "timing"}
