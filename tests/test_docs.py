@@ -123,6 +123,8 @@ PLACEHOLDERS = {
 NOT_TYPED = {
     ("make",): "builds an environment, starts Ray, or runs tests; its targets are looked up",
     ("s3ray", "tensorboard"): "serves until it is stopped; tests/execution/test_tensorboard.py has it",
+    ("s3ray", "push"): "asks for a server; tests/results/test_tracking.py starts one",
+    ("s3ray", "export"): "asks for a trained model, which made-up results have not; tests/test_export.py has it",
 }
 
 
