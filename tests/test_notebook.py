@@ -188,7 +188,11 @@ def shown(notebook: NotebookNode) -> list[tuple[str, str]]:
     found = []
     for output, text in zip(outputs, texts(outputs), strict=True):
         kind = "figure" if "image/png" in output.get("data", {}) else output.output_type
-        found.append((kind, re.sub(r"-[0-9a-f]{8}\b", "", text)))
+        text = re.sub(r"-[0-9a-f]{8}\b", "", text)
+        if kind == "stream" and found and found[-1][0] == "stream":  # lines come together or one by one
+            found[-1] = (kind, found[-1][1] + text)
+        else:
+            found.append((kind, text))
     return found
 
 
