@@ -34,7 +34,7 @@ def has_died(name: str) -> bool | None:
         return None
     number = int(found[2])
     with suppress(OSError):
-        return _start(number) != int(found[3])
+        return began_at(number) != int(found[3])
     try:  # other users' processes can be hidden from /proc, but not from this
         os.kill(number, 0)
     except ProcessLookupError:
@@ -74,14 +74,18 @@ def _machine() -> str:
         return os.urandom(4).hex()
 
 
-def _start(number: int) -> int | None:
-    """When a process started, in ticks since the machine did; None if it has ended and is only not yet collected."""
+def began_at(number: int) -> int | None:
+    """When a process started, in ticks since the machine did; None if it has ended and is only not yet collected.
+
+    Raises:
+        OSError: there is no such process, or it is hidden.
+    """
     state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
     return None if state in "ZX" else int(fields[18])
 
 
 def _own_start() -> int:
     try:
-        return _start(os.getpid()) or 0
+        return began_at(os.getpid()) or 0
     except OSError:  # as `_machine`
         return 0

@@ -21,6 +21,8 @@ from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData  
 from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # generated
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
+from s3ray.traces import began_at
+
 
 def address_file() -> Path:
     """Where `ray start` leaves its address. Missing: its name; `ray.init` reads it without saying so."""
@@ -98,9 +100,10 @@ def no_signal_handlers() -> Iterator[None]:
 
 
 def before_processes_end(act: Callable[[], None]) -> None:
-    """Have `ray.shutdown` call `act` before it ends the processes of a Ray that was started here.
+    """Have `ray.shutdown` call `act` before it ends the processes of a Ray that was started here; and end them all.
 
     Missing: a hook between its library's end, which lets go of SIGTERM, and that of the processes, which takes seconds.
+    And workers that end with their raylet: now and then one hangs in its exit, for good.
     """
     if (node := worker._global_node) is None:
         return
@@ -108,7 +111,9 @@ def before_processes_end(act: Callable[[], None]) -> None:
 
     def act_and_kill(**options: Any) -> None:
         act()
+        workers = _workers(node)
         kill(**options)
+        _end(workers)
 
     node.kill_all_processes = act_and_kill
 
@@ -139,17 +144,32 @@ def missing_process() -> str | None:
 def kill_processes() -> None:
     """End the processes of a Ray that was started here, at once. Missing: `ray.shutdown` that asks nobody."""
     if (node := worker._global_node) is not None:  # of one that it only connected to, it has none
-        # The raylet's own would end by themselves, but not before they have told the head for a minute.
-        raylets = [started.process.pid for started in node.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, ())]
-        children: list[str] = []
-        with suppress(OSError):
-            for raylet in raylets:
-                children += " ".join(f.read_text() for f in Path(f"/proc/{raylet}/task").glob("*/children")).split()
+        # They would end by themselves, but not before they have told the head for a minute.
+        workers = _workers(node)
         with suppress(Exception):
             node.kill_all_processes(check_alive=False, allow_graceful=False)
-        for child in children:
-            with suppress(OSError):
-                os.kill(int(child), signal.SIGKILL)
+        _end(workers)
+
+
+def _workers(node: Any) -> dict[int, int]:
+    """The processes that the raylet has started, of a Ray that was started here, and since when they run."""
+    raylets = [started.process.pid for started in node.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, ())]
+    found: list[str] = []
+    with suppress(OSError):
+        for raylet in raylets:
+            found += " ".join(file.read_text() for file in Path(f"/proc/{raylet}/task").glob("*/children")).split()
+    workers: dict[int, int] = {}
+    for number in map(int, found):
+        with suppress(OSError):
+            workers |= {number: began} if (began := began_at(number)) is not None else {}
+    return workers
+
+
+def _end(workers: dict[int, int]) -> None:
+    for number, began in workers.items():
+        with suppress(OSError):
+            if began_at(number) == began:  # else it has ended, and the number may be another's
+                os.kill(number, signal.SIGKILL)
 
 
 def placement_groups() -> list[Any]:

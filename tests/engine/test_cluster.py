@@ -1,6 +1,8 @@
 """Where Ray is; and against a real head with dashboard, started for these tests on loopback."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -178,6 +180,43 @@ def test_a_ray_that_a_sweep_starts_keeps_no_list_of_calls(ray_folder: Path) -> N
     ended = subprocess.run([sys.executable, "-c", NOTES], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split() == ["0"]
+
+
+HANGS = """
+import atexit, os, time
+import ray
+from s3ray.engine.cluster import connected
+from s3ray.engine.preflight import Execution
+
+@ray.remote
+class Worker:
+    def number(self):
+        atexit.register(time.sleep, 600)
+        return os.getpid()
+
+with connected(Execution()):
+    worker = Worker.remote()
+    print(ray.get(worker.number.remote()))
+    del worker  # it is asked to exit, and says that it does
+    time.sleep(3)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_that_hangs_in_its_exit_is_ended_with_the_ray_that_a_sweep_started(ray_folder: Path) -> None:
+    """One in some dozens of Train's controllers was left for good, with half a gigabyte."""
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    number = int(ended.stdout)
+    try:
+        status = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2]
+        assert status.startswith("Z")
+    except FileNotFoundError:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 LEAK = """
