@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from lacking import lacking
 from s3ray import Dataset, ExportedModel, FinishedStore
 from s3ray.digests import signed
 from s3ray.errors import UserError
-from s3ray.model import Pruning
+from s3ray.model import Pruning, S3Model
 from s3ray.stages.encode import SAMPLES_AT_ONCE, encode_split, with_thresholds
 from short_sweep import SHORT, fill
 
@@ -105,7 +106,8 @@ def test_thresholds_keep_their_share_of_training_pairs(
     """Of a layer's pairs exactly; beyond a layer about, since the share is that of a pass that computes every pair."""
     module = finished.model(**CELL).module
     pruning = Pruning(ratio=0.4, pool=8, scope=scope)
-    fixed = with_thresholds(module, tiny_dataset.train, pruning)  # type: ignore[arg-type]
+    assert isinstance(module, S3Model)
+    fixed = with_thresholds(module, tiny_dataset.train, pruning)
     got = encode_split(module, tiny_dataset.train, output="none", on_sphere=True, pruning=fixed)
     pairs = [2 * int(s.lengths.sum()) for s in tiny_dataset.train.modalities.values()]  # top-2; two layers each
     assert got.pairs_routed == 2 * sum(pairs)
@@ -375,7 +377,7 @@ def test_weights_of_another_type_are_refused(folder: Path, tmp_path: Path) -> No
         (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
         (tmp_path / "model.safetensors").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        _config(lambda c, digest=digest: c["files"].update({"model.safetensors": digest}))(tmp_path)  # type: ignore[misc]
+        _config(operator.methodcaller("update", files={"model.safetensors": digest}))(tmp_path)
         with pytest.raises(UserError, match=UNLIKE):
             s3ray.load_model(tmp_path)
 

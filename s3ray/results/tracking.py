@@ -153,12 +153,12 @@ def _environment(defaults: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """UserError in one sentence for whatever the client raises: which it is depends on its version and the server."""
+    """UserError in one sentence for what the client raises of the server or of the way to it."""
+    from mlflow.exceptions import MlflowException
+
     try:
         yield
-    except UserError:
-        raise
-    except Exception as error:
+    except (MlflowException, OSError) as error:
         raise UserError(f"--mlflow {uri}: {_reason(error)}; check the address and the server") from error
 
 
