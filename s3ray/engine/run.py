@@ -105,6 +105,10 @@ def run_plan(
     check_plan(plan, store, execution)
     execution = replace(execution, memory_per_worker=largest(plan, execution.workers_per_trial)[0])
 
+    def say(sentence: str) -> None:
+        if sentence:
+            console.print(sentence, highlight=False, soft_wrap=True)
+
     def groups(capacity: Capacity) -> Groups:
         return Groups(capacity.slots(execution), execution.workers_per_trial, execution.gpus_per_worker)
 
@@ -121,37 +125,22 @@ def run_plan(
             return Outcome(plan, {}, 0.0, 0.0, slots=0, cells=0)
         if budget is not None:
             whole, plan = plan, budget.fitting(plan, groups(capacity), spent)
-            if left_out := budget.told(whole, plan):
-                console.print(left_out, highlight=False, soft_wrap=True)
+            say(budget.told(whole, plan))
         if prices is not None:
-            console.print(prices.told(plan, groups(capacity)), highlight=False, soft_wrap=True)
+            say(prices.told(plan, groups(capacity)))
         with store.explained("written", "make room or choose a place you may write to"):
             for name in {cell.cell.dataset for cell in plan.pending}:
                 store.publish_dataset(data[name])
         run = new_run(plan.sweep.name)
-        packs = [
-            Pack(
-                f"pack-{i:03d}",
-                run,
-                tuple(cells),
-                store.uri,
-                execution.checkpoint_interval,
-                conditions=store.honours_conditions,
-                preemptible=not capacity.is_local,
-            )
-            for i, cells in enumerate(packed(plan, slots))
-        ]
-        predicted = plan.wall_range(slots, execution.workers_per_trial)
-        console.print(
-            f"{len(plan.pending)} cells in {len(packs)} packs, {min(slots, len(packs))} at a time, "
-            f"{between(*predicted)} in all; starting worker groups",
-            highlight=False,
-            soft_wrap=True,
+        packs = _packs(plan, run, store, execution, capacity)
+        predicted, at_once = plan.wall_range(slots, execution.workers_per_trial), min(slots, len(packs))
+        say(
+            f"{len(plan.pending)} cells in {len(packs)} packs, {at_once} at a time, {between(*predicted)} in all; "
+            f"starting worker groups"
         )
         ledger = Ledger(store, run)
         with store.explained("written", "make room or choose a place you may write to"):
             names = {cell.identity: pack.name for pack in packs for cell in pack.cells}
-            at_once = min(slots, len(packs))
             write_names(store, names_of(run for cell in plan.cells for run in cell.runs), "runs", run, FILE)
             ledger.plan(PlanRecord.of(plan, names, at_once, execution.workers_per_trial, log_folder()))
         metrics = SweepMetrics(plan)
@@ -182,6 +171,21 @@ def run_plan(
         with suppress(OSError):  # the next plan estimates worse
             remember(plan, after, packs, slots, execution.workers_per_trial, seconds, store)
     return Outcome(after, failures, seconds, progress.stage_seconds, slots, len(plan.pending), predicted)
+
+
+def _packs(plan: Plan, run: str, store: Store, execution: Execution, capacity: Capacity) -> list[Pack]:
+    return [
+        Pack(
+            f"pack-{i:03d}",
+            run,
+            tuple(cells),
+            store.uri,
+            execution.checkpoint_interval,
+            conditions=store.honours_conditions,
+            preemptible=not capacity.is_local,
+        )
+        for i, cells in enumerate(packed(plan, capacity.slots(execution)))
+    ]
 
 
 def remember(
